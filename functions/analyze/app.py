@@ -1,0 +1,31 @@
+"""GET /api/v1/deduplication/analyze: how many customers there are, and how many records are duplicates."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+
+from dedup import api, pages, sets
+from dedup.answers import Analysis
+from dedup.store import open_store
+
+QUESTION = "analyze"
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.get(
+    "/api/v1/deduplication/analyze", **api.operation("Count customers and duplicates", Analysis, errors=[422], paged=True)
+)
+def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Analysis]:
+    after = pages.decode_cursor(cursor, QUESTION)
+    found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit)
+    customers = sets.count(found.regions)
+    analysis = Analysis(
+        total_records=found.records,
+        unique_customers=customers,
+        duplicates_found=found.records - customers,
+        unique_customer_ids=found.ids["ids"],
+    )
+    return api.paged(app, analysis, found.next_positions(after), QUESTION)
+
+
+handler = api.handler(app)

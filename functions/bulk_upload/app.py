@@ -1,0 +1,31 @@
+"""POST /api/v1/customers/bulk: stores many records, all or none."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+
+from dedup import api
+from dedup.answers import Uploaded, UploadDetails
+from dedup.records import Batch, digest
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.post(
+    "/api/v1/customers/bulk",
+    **api.operation("Store many records, all or none", Uploaded, status=201, errors=api.BODY_ERRORS),
+)
+def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[Uploaded]:
+    key = api.upload_key(idempotency_key)
+    upload = open_store().add(batch.customers, key=key, digest=digest("bulk", batch.customers) if key else "")
+    uploaded = Uploaded(
+        message=f"Successfully uploaded {upload.accepted} customer records",
+        details=UploadDetails(count=upload.accepted, upload_id=upload.id),
+    )
+    return Response(201, "application/json", uploaded)
+
+
+handler = api.handler(app)

@@ -1,0 +1,34 @@
+"""GET /api/v1/deduplication/compare-sources: which customers every source has, and which only one has."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+
+from dedup import api, pages, sets
+from dedup.answers import Comparison
+from dedup.settings import settings
+from dedup.store import open_store
+
+QUESTION = "compare"
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.get(
+    "/api/v1/deduplication/compare-sources", **api.operation("Compare the sources", Comparison, errors=[422], paged=True)
+)
+def compare(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Comparison]:
+    sources = settings().sources
+    after = pages.decode_cursor(cursor, QUESTION)
+
+    def questions(regions: sets.Regions) -> dict[str, set[sets.Region]]:
+        only = {f"only_in_{source}": sets.only_in(regions, source) for source in sources}
+        return {"in_all_sources": sets.select(regions, within=set(sources)), **only}
+
+    found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)))
+    counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
+    distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
+    comparison = Comparison.model_validate({**found.ids, **counts, **distinct})
+    return api.paged(app, comparison, found.next_positions(after), QUESTION)
+
+
+handler = api.handler(app)

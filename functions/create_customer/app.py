@@ -1,0 +1,26 @@
+"""POST /api/v1/customers: stores one record."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+
+from dedup import api
+from dedup.answers import StoredRecord
+from dedup.records import Record, digest
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.post("/api/v1/customers", **api.operation("Store one record", StoredRecord, status=201, errors=api.BODY_ERRORS))
+def create_customer(
+    record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None
+) -> Response[StoredRecord]:
+    upload = open_store().add([record], key=api.upload_key(idempotency_key), digest=digest("one", [record]))
+    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.model_dump())
+    return Response(201, "application/json", stored)
+
+
+handler = api.handler(app)

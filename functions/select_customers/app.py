@@ -1,0 +1,36 @@
+"""GET /api/v1/deduplication/customers: the customers in every one of some sources and in none of others."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from dedup import api, pages, sets
+from dedup.answers import CustomerSelection
+from dedup.records import SourceList
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+In = Annotated[SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")]
+NotIn = Annotated[SourceList, Query(description="Sources that do not have the customer, none of them")]
+
+
+@app.get(
+    "/api/v1/deduplication/customers", **api.operation("Ask any set question", CustomerSelection, errors=[422], paged=True)
+)
+def select_customers(
+    within: In = "", not_in: NotIn = "", limit: api.Limit = 1000, cursor: api.Cursor = None
+) -> Response[CustomerSelection]:
+    has, lacks = frozenset(filter(None, within.split(","))), frozenset(filter(None, not_in.split(",")))
+    question = f"customers in {sorted(has)} not in {sorted(lacks)}"
+    after = pages.decode_cursor(cursor, question)
+    found = open_store().select(lambda regions: {"ids": sets.select(regions, has, lacks)}, after, limit)
+    selection = CustomerSelection(
+        count=sets.count(found.regions, sets.select(found.regions, has, lacks)), customer_ids=found.ids["ids"]
+    )
+    return api.paged(app, selection, found.next_positions(after), question)
+
+
+handler = api.handler(app)

@@ -1,0 +1,30 @@
+"""GET / and GET /health: that the API runs, and whether its database answers."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+
+from dedup import api
+from dedup.answers import Health, Service
+from dedup.connection import Unavailable
+from dedup.store import open_store
+
+VERSION = "1.0.0"
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.get("/", **api.operation("That the API runs", Service))
+def service() -> Service:
+    return Service(message="Customer Deduplication API", status="running", version=VERSION, docs="/docs")
+
+
+@app.get("/health", **api.operation("Whether the database answers", Health))
+def health() -> Response[Health]:
+    try:
+        open_store().ping()
+    except Unavailable:
+        return Response(503, "application/json", Health(status="unhealthy"), {"Retry-After": "1"})
+    return Response(200, "application/json", Health(status="healthy"))
+
+
+handler = api.handler(app)

@@ -1,0 +1,17 @@
+"""Recomputes membership and counts from the records, says whether they agreed, and mends them."""
+
+from dataclasses import asdict
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from dedup.api import logger
+from dedup.store import open_store
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    found = open_store().verify()
+    answer = {"agreed": found.agreed, **asdict(found)}
+    logger.info("Verified", extra=answer)
+    return answer

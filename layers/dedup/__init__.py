@@ -1,0 +1,1 @@
+"""Customers counted once: the code that every function shares."""

@@ -1,0 +1,219 @@
+"""What every API function shares: the resolver's options, the error model, logger and metrics, and the shapes of requests."""
+
+import base64
+import binascii
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import ServiceError
+from aws_lambda_powertools.event_handler.openapi.exceptions import (
+    RequestUnsupportedContentType,
+    RequestValidationError,
+    ResponseValidationError,
+)
+from aws_lambda_powertools.event_handler.openapi.params import Header, Query
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pg8000.exceptions import DatabaseError
+from pydantic_core import from_json
+
+from dedup.answers import Problem
+from dedup.connection import Unavailable, sqlstate
+from dedup.pages import BadCursor, encode_cursor, next_link
+from dedup.records import describe
+from dedup.store import KeyReused
+
+Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+MAX_BODY_BYTES = 6 * 1024 * 1024
+MAX_FAULTS = 100
+STACK_FRAMES = 5
+MAX_LIMIT = 10_000
+MAX_IDS = 250_000
+"""Ids in one answer, over all of its lists: 21 bytes each, and Lambda answers 6 MB."""
+
+BODY_ERRORS = (400, 413, 415, 422)
+
+logger = Logger(service="dedup")
+metrics = Metrics(namespace="Dedup", service="dedup")
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
+Cursor = Annotated[str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key and body get the first answer again, and nothing is written",
+    ),
+]
+
+
+class NotJson(json.JSONDecodeError):
+    """A body that does not parse."""
+
+
+def parse_json(text: str) -> Any:
+    """The value that a JSON text stands for. Raises NotJson, also where the text is nested or its numbers are long
+    beyond reason."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(str(error), "", 0) from error
+
+
+RESOLVER: dict[str, Any] = {"enable_validation": True, "json_body_deserializer": parse_json}
+"""The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
+merge finds a resolver by that assignment."""
+
+
+def operation(
+    summary: str, answer: Any, *, status: int = 200, errors: Sequence[int] = (), paged: bool = False
+) -> dict[str, Any]:
+    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors."""
+    success: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"model": answer}},
+    }
+    if paged:
+        link = {"description": 'The next page: `<…>; rel="next"` (RFC 8288)', "schema": {"type": "string"}}
+        success["headers"] = {"Link": link}
+    faults = {
+        error: {
+            "description": HTTPStatus(error).phrase,
+            "content": {"application/problem+json": {"model": Problem}},
+        }
+        for error in (*errors, 500, 503)
+    }
+    return {"summary": summary, "responses": {status: success, **faults}, "security": []}
+
+
+def paged(app: APIGatewayRestResolver, body: Any, positions: Mapping[str, int] | None, question: str) -> Response[Any]:
+    """A 200 with `body` (a model, or JSON text), and the link to the next page where `positions` says there is one."""
+    headers = {}
+    if positions is not None:
+        headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
+    return Response(200, "application/json", body, headers)
+
+
+def problem(
+    status: int, detail: str | Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None
+) -> Response[str]:
+    """An error as application/problem+json (RFC 9457). A list of faults is cut at MAX_FAULTS and counted."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    if isinstance(detail, str):
+        body["detail"] = detail
+    else:
+        body |= {"detail": list(detail[:MAX_FAULTS]), "total": len(detail)}
+    # Powertools serialises only application/json by itself.
+    return Response(status, "application/problem+json", json.dumps(body), dict(headers or {}))
+
+
+def upload_key(idempotency_key: str | None) -> str | None:
+    """The upload's key for a client's Idempotency-Key: apart from those of files."""
+    return idempotency_key and f"api/{idempotency_key}"
+
+
+def invalid(loc: Sequence[str | int], msg: str, kind: str = "value_error") -> Response[str]:
+    """A 422 with one fault, in the shape that validation gives."""
+    return problem(422, [{"loc": list(loc), "msg": msg, "type": kind}])
+
+
+def _on_invalid_request(error: RequestValidationError) -> Response[str]:
+    faults = [describe(fault) for fault in error.errors()]
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return problem(400, "The body is not valid JSON")
+    return problem(422, faults)
+
+
+def _on_failure(error: Exception) -> Response[str]:
+    # The message of an exception may hold a customer's data; where it was raised does not.
+    logger.error(
+        "Unexpected failure",
+        extra={
+            "error": type(error).__name__,
+            "sqlstate": sqlstate(error) if isinstance(error, DatabaseError) else None,
+            "stack": traceback.format_tb(error.__traceback__)[-STACK_FRAMES:],
+        },
+    )
+    return problem(500, "Something went wrong here; the log has it under this request's id")
+
+
+def _on_unavailable(error: Unavailable) -> Response[str]:
+    logger.warning("Database unavailable", extra={"reason": str(error), "cause": type(error.__cause__).__name__})
+    return problem(503, str(error), {"Retry-After": "1"})
+
+
+_ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
+    RequestValidationError: _on_invalid_request,
+    ResponseValidationError: _on_failure,
+    RequestUnsupportedContentType: lambda error: problem(415, "Expected application/json"),
+    ServiceError: lambda error: problem(error.status_code, error.msg),
+    Unavailable: _on_unavailable,
+    BadCursor: lambda error: invalid(("query", "cursor"), "Not a cursor of this question"),
+    KeyReused: lambda error: invalid(("header", "Idempotency-Key"), "This key came before with another body"),
+    # Found by class before Powertools' own, so all of those are named above.
+    Exception: _on_failure,
+}
+
+
+def install(app: APIGatewayRestResolver) -> None:
+    """Gives the resolver the answer to every error."""
+    for error, answer in _ON_ERROR.items():
+        app.exception_handler(error)(answer)
+
+
+def handler(app: APIGatewayRestResolver) -> Handler:
+    """The function that Lambda calls: the resolver, behind what has to be refused before it parses anything."""
+
+    def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        try:
+            refusal = _refusal(event)
+            if refusal:
+                return {
+                    "statusCode": refusal.status_code,
+                    "headers": refusal.headers,
+                    "body": refusal.body,
+                    "isBase64Encoded": False,
+                }
+            return app.resolve(event, context)
+        finally:
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    return logger.inject_lambda_context(
+        handle, correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True
+    )
+
+
+def _refusal(event: dict[str, Any]) -> Response[str] | None:
+    """The answer to a body that is too large, of another type or undecodable; None where the resolver may go on.
+
+    A body that came as base64 is decoded in place."""
+    body = event.get("body")
+    if not body:
+        return None
+    headers = event.get("headers") or {}
+    name = next((name for name in headers if name.lower() == "content-type"), None)
+    if name:
+        media_type = headers[name].partition(";")[0].strip().lower()
+        if media_type and media_type != "application/json":
+            return problem(415, f"Expected application/json, got {media_type[:100]}")
+        headers[name] = "application/json"
+    if event.get("isBase64Encoded"):
+        try:
+            body = base64.b64decode(body, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return problem(400, "The body is not UTF-8 text in base64")
+        event |= {"body": body, "isBase64Encoded": False}
+    if len(body) > MAX_BODY_BYTES or (not body.isascii() and len(body.encode("utf-8", "replace")) > MAX_BODY_BYTES):
+        return problem(413, f"A body may have {MAX_BODY_BYTES} bytes; upload larger files to the bucket")
+    return None
+

@@ -1,0 +1,190 @@
+"""One connection to PostgreSQL per Lambda environment: opened on first use, checked after a pause, replaced when dead.
+
+A Lambda freezes between invocations, and its connection may be dead on the next one. What may be done again without
+writing twice is done again here; everything else that goes wrong with the database is raised as Unavailable.
+"""
+
+import ipaddress
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import Connection
+
+from dedup.settings import Settings
+
+T = TypeVar("T")
+
+BROKEN = (InterfaceError, OSError, struct.error)
+"""What pg8000 raises when a connection can't be used any more, also from close()."""
+
+ATTEMPTS = 3
+IDLE_BEFORE_CHECK = 1.0
+"""Seconds without use after which a connection is asked whether it still lives: longer than the gaps of a busy
+environment, shorter than a freeze that matters."""
+
+CHECK_TIMEOUT = 0.7
+"""Seconds that the check waits. With one connection attempt it leaves /health under three seconds."""
+
+_CONFLICT = ("40001", "40P01")
+"""Serialization failure, deadlock: nothing was written and the same transaction may succeed."""
+
+_UNAVAILABLE = ("08", "53", "57", "28", "25006", "55P03", *_CONFLICT)
+"""Classes of SQLSTATE that are the database's trouble and not ours: connection, resources, intervention (shutdown, a
+statement over its time), refused sign-in, read-only after a failover, a lock not granted. PostgreSQL, appendix A."""
+
+
+class Unavailable(Exception):
+    """The database did not do what it was asked, and may when it is asked later."""
+
+
+def sqlstate(error: DatabaseError) -> str:
+    """The five characters of PostgreSQL's error code. The rest of the error holds values of rows: it goes nowhere."""
+    details = error.args[0] if error.args else None
+    return str(details.get("C", "")) if isinstance(details, dict) else ""
+
+
+@cache
+def _verified_tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "host.docker.internal")
+
+
+class Database:
+    """The connection of this environment, and transactions on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._used_at = 0.0
+
+    def ping(self) -> None:
+        """Returns when the database answers; raises Unavailable, within three seconds, when it does not."""
+        self._attempt(lambda: self._live(check_always=True))
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, given a connection in a read-only transaction that sees one state of the database.
+
+        `work` may be called again when the connection was lost. Raises Unavailable."""
+        return self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", work, repeatable=True)
+
+    def write(self, work: Callable[[Connection], T], *, repeatable: bool) -> T:
+        """What `work` returns, given a connection in a transaction that is committed after it; whatever it raises
+        rolls back.
+
+        `work` may be called again when its transaction certainly was not committed, or when that would write nothing
+        twice (`repeatable`). Raises Unavailable; its text says so when the outcome is unknown."""
+        return self._transaction("BEGIN", work, repeatable=repeatable)
+
+    def close(self) -> None:
+        """Closes the connection, if there is one, however broken it is."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except BROKEN:
+                pass
+
+    def _transaction(self, begin: str, work: Callable[[Connection], T], *, repeatable: bool) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            committing = False
+            try:
+                connection = self._attempt(self._live)
+                connection.run(begin)
+                result = work(connection)
+                committing = True
+                connection.run("COMMIT")
+            except TimeoutError as error:
+                self.close()
+                raise Unavailable("The database did not answer in time") from error
+            except BROKEN as error:
+                self.close()
+                if committing and not repeatable:
+                    raise Unavailable("The connection was lost while committing: it may have been written") from error
+                if attempt == ATTEMPTS:
+                    raise Unavailable("The connection to the database was lost") from error
+            except DatabaseError as error:
+                self._roll_back()
+                code = sqlstate(error)
+                if not code.startswith(_UNAVAILABLE):
+                    raise
+                if code not in _CONFLICT or attempt == ATTEMPTS:
+                    raise Unavailable(f"The database could not do this now ({code})") from error
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                self._used_at = time.time()
+                return result
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _attempt(self, connect: Callable[[], T]) -> T:
+        try:
+            return connect()
+        except (*BROKEN, DatabaseError) as error:
+            self.close()
+            raise Unavailable("The database can't be reached") from error
+
+    def _live(self, check_always: bool = False) -> Connection:
+        if self._connection is not None and (check_always or time.time() - self._used_at > IDLE_BEFORE_CHECK):
+            self._check(self._connection)
+        if self._connection is None:
+            self._connection = self._connect()
+        self._used_at = time.time()
+        return self._connection
+
+    def _check(self, connection: Connection) -> None:
+        try:
+            connection._usock.settimeout(CHECK_TIMEOUT)
+            connection.run("SELECT 1")
+            connection._usock.settimeout(self._socket_timeout)
+        except (*BROKEN, DatabaseError):
+            self.close()
+
+    def _roll_back(self) -> None:
+        # An error may have come out of the middle of a COPY, where the connection can't be used again.
+        try:
+            if self._connection is not None:
+                self._connection.run("ROLLBACK")
+        except (*BROKEN, DatabaseError):
+            self.close()
+
+    @property
+    def _socket_timeout(self) -> float:
+        # The server gives up first, so that its answer is the error rather than a dead socket.
+        return self._settings.db_statement_timeout + 2
+
+    def _connect(self) -> Connection:
+        settings = self._settings
+        # pg8000's own socket lacks TCP_NODELAY: every COPY would wait 40 ms for a delayed acknowledgement.
+        sock = socket.create_connection((settings.db_host, settings.db_port), settings.db_connect_timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            options: dict[str, Any] = {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
+            connection = Connection(
+                settings.db_user,
+                host=settings.db_host,
+                database=settings.db_name,
+                password=settings.db_password,
+                sock=sock,
+                ssl_context=False if _is_local(settings.db_host) else _verified_tls(),
+                application_name="dedup",
+                startup_params=options,
+            )
+            connection._usock.settimeout(self._socket_timeout)
+        except BaseException:
+            sock.close()
+            raise
+        return connection

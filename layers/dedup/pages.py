@@ -1,0 +1,55 @@
+"""Pages of long lists: the cursor that says where the next one starts, and the link that leads there (RFC 8288)."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
+
+_DIGEST_BYTES = 6
+
+
+class BadCursor(ValueError):
+    """A cursor that was not made here, or not for this question."""
+
+
+def _digest(positions: bytes, question: str) -> bytes:
+    return hashlib.blake2b(positions, digest_size=_DIGEST_BYTES, key=question.encode()[:64]).digest()
+
+
+def encode_cursor(positions: Mapping[str, int], question: str) -> str:
+    """The opaque form of the last id given of each list. `question` says what was asked: the cursor fits no other."""
+    raw = json.dumps(positions, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(_digest(raw, question) + raw).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, question: str) -> dict[str, int]:
+    """The positions that encode_cursor was given; none without a cursor. Raises BadCursor."""
+    if cursor is None:
+        return {}
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        digest, positions = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+        if digest == _digest(positions, question):
+            return {name: int(position) for name, position in json.loads(positions).items()}
+    except (ValueError, binascii.Error, AttributeError, TypeError, RecursionError):
+        pass
+    raise BadCursor
+
+
+def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
+    """The value of a Link header to the same request's next page, stage and host as the client used them."""
+    query = [
+        (name, value)
+        for name, values in (event.multi_value_query_string_parameters or {}).items()
+        for value in values
+        if name != "cursor"
+    ]
+    context, path = event.request_context, event.path
+    # The context's path begins with the stage where the client's did; SAM's local gateway has the pattern there.
+    stage = context.path.removesuffix(path) if context.path.endswith(path) else ""
+    scheme = event.headers.get("X-Forwarded-Proto", "https")
+    return f'<{scheme}://{context.domain_name}{stage}{quote(path)}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'

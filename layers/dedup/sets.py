@@ -1,0 +1,40 @@
+"""The set logic. A customer is in exactly one region: the set of sources that have them.
+
+Every set question selects regions; a count is the sum over the selected ones, a list is the customers in them.
+Pure: plain values in, plain values out, and nothing of ours is imported.
+"""
+
+from collections.abc import Iterable, Mapping, Set
+
+Region = frozenset[str]
+"""The names of the sources that have a customer, and of no other: one area of a Venn diagram."""
+
+Regions = Mapping[Region, int]
+"""How many customers are in each region that has any."""
+
+
+def select(regions: Iterable[Region], within: Set[str] = frozenset(), without: Set[str] = frozenset()) -> set[Region]:
+    """The regions of the customers in every source of `within` and in none of `without`:
+    the intersection of the former less the union of the latter. All of them when both are empty."""
+    return {region for region in regions if within <= region and not region & without}
+
+
+def union(regions: Iterable[Region], sources: Set[str]) -> set[Region]:
+    """The regions of the customers in at least one of `sources`."""
+    return {region for region in regions if region & sources}
+
+
+def only_in(regions: Iterable[Region], source: str) -> set[Region]:
+    """The regions of the customers in `source` and nowhere else: one region at most."""
+    return {region for region in regions if region == {source}}
+
+
+def count(regions: Regions, selected: Iterable[Region] | None = None) -> int:
+    """How many customers are in the selected regions, or in all of them."""
+    return sum(regions.values()) if selected is None else sum(regions.get(region, 0) for region in set(selected))
+
+
+def largest_first(regions: Regions) -> list[tuple[list[str], int]]:
+    """Each region that has a customer as (its sources in alphabetical order, its customers), the largest first."""
+    named = [(sorted(region), customers) for region, customers in regions.items() if customers]
+    return sorted(named, key=lambda pair: (-pair[1], pair[0]))

@@ -1,0 +1,65 @@
+"""What the environment says: every setting, typed, read once and on first use."""
+
+import os
+import re
+from functools import cache
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_SOURCES = 63
+"""A set of sources is kept as the bits of a signed 64-bit integer, and the sign bit is left alone."""
+
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def _comma_separated(value: object) -> object:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _source_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _SOURCE_NAME.fullmatch(name):
+            raise ValueError(
+                f"source {name!r}: expected a lower-case letter followed by letters, digits or _, 63 at most"
+            )
+        # compare-sources makes fields of the names: only_in_<source>, only_in_<source>_count, <source>_count.
+        if name.startswith(("only_in_", "in_all_sources")) or name.endswith("_count"):
+            raise ValueError(f"source {name!r}: this name would collide with a field of compare-sources")
+    if len(set(names)) != len(names):
+        raise ValueError("a source is named twice")
+    return names
+
+
+Sources = Annotated[
+    tuple[str, ...],
+    Field(min_length=1, max_length=MAX_SOURCES),
+    BeforeValidator(_comma_separated),
+    AfterValidator(_source_names),
+]
+
+
+class Settings(BaseModel):
+    """The settings of one function. Each field is read from the variable of the same name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sources: Sources = ("salesforce", "hubspot", "internal")
+    db_host: str = "127.0.0.1"
+    db_port: int = 5432
+    db_name: str = "dedup"
+    db_user: str = "dedup"
+    db_password: str | None = Field(default=None, repr=False)
+    db_connect_timeout: float = Field(default=2.0, gt=0, description="seconds")
+    db_statement_timeout: float = Field(default=20.0, gt=0, description="seconds; less than the function's")
+
+
+@cache
+def settings() -> Settings:
+    """The settings, as the environment said when they were first asked for.
+
+    Raises pydantic.ValidationError, which names the variable and the reason."""
+    fields = Settings.model_fields
+    return Settings.model_validate(
+        {name: os.environ[name.upper()] for name in fields if os.environ.get(name.upper())}
+    )

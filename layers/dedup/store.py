@@ -1,0 +1,394 @@
+"""The one place with SQL. Records are the truth; membership and region counts are kept beside them in the same
+transaction, so that a set question is answered from a few dozen rows however many records there are."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from pg8000.native import Connection, literal
+
+from dedup.connection import Database
+from dedup.records import Record
+from dedup.sets import Region, Regions
+from dedup.settings import settings
+
+PAGE_BYTES = 2_000_000
+"""UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
+bytes and an escaped character up to three times its UTF-8."""
+
+COMPACT_EVERY = 128
+"""Uploads between two compactions of region_change: it keeps a few hundred rows at most, which sum in 0.1 ms."""
+
+# Uploads share it; what takes records away takes it alone: so that an upload may trust the membership it has read.
+_UPLOAD_LOCK = "pg_advisory_xact_lock_shared(7236836)"
+_REMOVAL_LOCK = "pg_advisory_xact_lock(7236836)"
+_MIGRATION_LOCK = "pg_advisory_xact_lock(7236837)"
+
+_ISO = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
+_RECORD_JSON = f"""json_build_object('id', r.id, 'customer_id', r.customer_id, 'name', r.name, 'email', r.email,
+    'source', s.name, 'created_at', to_char(r.created_at AT TIME ZONE 'UTC', {_ISO}),
+    'updated_at', to_char(r.updated_at AT TIME ZONE 'UTC', {_ISO}))::text"""
+
+
+class KeyReused(Exception):
+    """This upload's key came before, with other content."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is known of one accepted upload. `repeated`: it had been accepted before, and nothing was written now."""
+
+    id: int
+    accepted: int
+    record_id: int | None
+    created_at: str
+    repeated: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One state of the database: the regions and their customers, the records in all, and for each named set of
+    customers one page of its ids, ascending, and whether more follow."""
+
+    regions: Regions
+    records: int
+    ids: Mapping[str, list[int]]
+    more: Mapping[str, bool]
+
+    def next_positions(self, after: Mapping[str, int]) -> dict[str, int] | None:
+        """What the next page comes after, list by list; None where no list has more."""
+        if not any(self.more.values()):
+            return None
+        return {**after, **{name: found[-1] for name, found in self.ids.items() if found}}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: customers and regions whose kept values were not those of the records, now mended."""
+
+    records: int
+    customers: int
+    wrong_customers: int
+    wrong_regions: int
+
+    @property
+    def agreed(self) -> bool:
+        """Whether membership and counts were those of the records."""
+        return not (self.wrong_customers or self.wrong_regions)
+
+
+class Store:
+    """Records, membership and counts in one database. Raises connection.Unavailable where that is not to be had."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._bits: dict[str, int] = {}
+
+    def ping(self) -> None:
+        """Returns when the database answers; raises Unavailable within three seconds."""
+        self._database.ping()
+
+    def close(self) -> None:
+        """Gives the connection back. The next call opens another."""
+        self._database.close()
+
+    def migrate(self) -> list[str]:
+        """Applies the migrations that this database has not had, in order; the names of those applied now."""
+        return self._database.write(_migrate, repeatable=True)
+
+    # Writing
+
+    def add(self, records: Sequence[Record], *, key: str | None = None, digest: str = "") -> Upload:
+        """Stores the records as one upload, all or none; what it became.
+
+        With a `key` it is stored once: a repeat gets the first upload's answer, at the same moment on another
+        connection too. Raises KeyReused when the key came with another digest."""
+
+        bits = self._bits_of({record.source for record in records})
+
+        def work(connection: Connection) -> Upload:
+            upload = _begin_upload(connection, key, digest, len(records))
+            if upload.repeated:
+                return upload
+            if not records:
+                return upload
+            record_id = _store_records(connection, upload.id, records, bits)
+            _fold_in(connection, records, bits)
+            return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False)
+
+        upload = self._database.write(work, repeatable=key is not None)
+        if not upload.repeated and upload.id % COMPACT_EVERY == 0:
+            self.compact()
+        return upload
+
+    def clear(self) -> int:
+        """Deletes every record; how many there were. Uploads keep their keys: a repeat still writes nothing."""
+
+        def work(connection: Connection) -> int:
+            connection.run(f"SELECT {_REMOVAL_LOCK}")
+            [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
+            connection.run("TRUNCATE region_change, customer_membership, record")
+            return int(records)
+
+        return self._database.write(work, repeatable=False)
+
+    def compact(self) -> None:
+        """Replaces the changes of each region by their sum. Rows that another compaction holds are left to it."""
+        self._database.write(_compact, repeatable=True)
+
+    def verify(self) -> Verification:
+        """Recomputes membership and counts from the records and mends what differs; what was found."""
+        found = self._database.read(_compare_with_records)
+        if not found.agreed:
+            found = self._database.write(_mend, repeatable=True)
+        return found
+
+    # Reading
+
+    def regions(self) -> Regions:
+        """How many customers are in each region that has any."""
+        return self._database.read(lambda connection: _regions(connection)[0])
+
+    def select(
+        self,
+        choose: Callable[[Regions], Mapping[str, Collection[Region]]],
+        after: Mapping[str, int],
+        limit: int,
+    ) -> Selection:
+        """Asks `choose` which regions make up each named set of customers, and reads a page of each: at most `limit`
+        ids above `after[name]`. Everything in the answer is of one state of the database."""
+
+        def work(connection: Connection) -> Selection:
+            regions, masks, records = _regions(connection)
+            chosen = choose(regions)
+            pages = [
+                _ids_query([masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1)
+                for name, selected in chosen.items()
+            ]
+            [row] = connection.run(f"SELECT {', '.join(pages)}")
+            ids = dict(zip(chosen, (json.loads(f"[{text or ''}]") for text in row), strict=True))
+            return Selection(
+                regions,
+                records,
+                {name: found[:limit] for name, found in ids.items()},
+                {name: len(found) > limit for name, found in ids.items()},
+            )
+
+        return self._database.read(work)
+
+    def records_page(self, after: int | None, limit: int, source: str | None = None) -> tuple[str, int | None]:
+        """A page of stored records in id order, above id `after`, as the text of a JSON array; and the id that the
+        next page comes after, or None when this is the last. A page ends early at PAGE_BYTES."""
+        of_source = f"AND source = (SELECT bit FROM source WHERE name = {literal(source)})" if source else ""
+        query = f"""
+            WITH page AS (
+                SELECT r.id, {_RECORD_JSON} AS line FROM (
+                    SELECT * FROM record WHERE id > {after or 0} {of_source} ORDER BY id LIMIT {limit + 1}
+                ) AS r JOIN source s ON s.bit = r.source
+            ), measured AS (
+                SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 2) OVER w AS bytes
+                FROM page WINDOW w AS (ORDER BY id)
+            ), fitting AS (
+                SELECT * FROM measured WHERE place <= {limit} AND (bytes <= {PAGE_BYTES} OR place = 1)
+            )
+            SELECT '[' || coalesce(string_agg(line, ', ' ORDER BY id), '') || ']', max(id),
+                   (SELECT count(*) FROM measured) > count(*) FROM fitting"""
+        [[text, last, more]] = self._database.read(lambda connection: connection.run(query))
+        return text, int(last) if more else None
+
+    def _bits_of(self, sources: set[str]) -> Mapping[str, int]:
+        # In a transaction of its own: a bit may only be remembered once it is committed.
+        if not sources <= self._bits.keys():
+            self._bits = self._database.write(lambda connection: _register(connection, sources), repeatable=True)
+        return self._bits
+
+
+@cache
+def open_store() -> Store:
+    """The store of this Lambda environment."""
+    return Store(Database(settings()))
+
+
+def _begin_upload(connection: Connection, key: str | None, digest: str, accepted: int) -> Upload:
+    created_at = f"to_char(created_at AT TIME ZONE 'UTC', {_ISO})"
+    # A concurrent upload with the same key makes this wait for it, and then find its row.
+    rows = connection.run(
+        f"""INSERT INTO upload (key, digest, accepted)
+            SELECT {_text(key)}, {_text(digest)}, {accepted} FROM {_UPLOAD_LOCK}
+            ON CONFLICT (key) DO NOTHING RETURNING id, {created_at}"""
+    )
+    if rows:
+        [[upload_id, at]] = rows
+        return Upload(upload_id, accepted, None, at, repeated=False)
+    [[upload_id, first_digest, first_accepted, record_id, at]] = connection.run(
+        f"SELECT id, digest, accepted, record_id, {created_at} FROM upload WHERE key = {_text(key)}"
+    )
+    if first_digest != digest:
+        raise KeyReused
+    return Upload(upload_id, first_accepted, record_id, at, repeated=True)
+
+
+def _store_records(
+    connection: Connection, upload_id: int, records: Sequence[Record], bits: Mapping[str, int]
+) -> int | None:
+    if len(records) == 1:
+        [record] = records
+        [[record_id]] = connection.run(
+            f"""WITH stored AS (
+                INSERT INTO record (customer_id, name, email, source, upload_id)
+                VALUES ({record.customer_id}, {_text(record.name)}, {_text(record.email)},
+                        {bits[record.source]}, {upload_id}) RETURNING id
+            ) UPDATE upload SET record_id = stored.id FROM stored WHERE upload.id = {upload_id} RETURNING record_id"""
+        )
+        return int(record_id)
+    # COPY's text format. Tabs and line breaks were refused with the other control characters.
+    rows = [
+        f"{r.customer_id}\t{_copy_text(r.name)}\t{_copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n" for r in records
+    ]
+    # One message: a generator of rows is four times slower, and one that raised would hang the connection.
+    connection.run(
+        "COPY record (customer_id, name, email, source, upload_id) FROM STDIN", stream=["".join(rows).encode()]
+    )
+    return None
+
+
+def _fold_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int]) -> None:
+    sources_of: defaultdict[int, int] = defaultdict(int)
+    for record in records:
+        sources_of[record.customer_id] |= 1 << bits[record.source]
+    per_source = Counter(record.source for record in records)
+    customers = sorted(sources_of.items())
+    # In id order, so that concurrent uploads wait for one another in one direction and never deadlock.
+    connection.run(
+        f"""WITH changed AS (
+            INSERT INTO customer_membership AS m (customer_id, sources)
+            SELECT customer_id, sources
+            FROM unnest('{{{",".join(str(customer) for customer, _ in customers)}}}'::bigint[],
+                        '{{{",".join(str(sources) for _, sources in customers)}}}'::bigint[]) AS t (customer_id, sources)
+            ORDER BY customer_id
+            ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources
+            WHERE m.sources | excluded.sources <> m.sources
+            RETURNING sources, previous
+        )
+        INSERT INTO region_change (sources, customers, records)
+        SELECT sources, sum(customers), sum(records) FROM (
+            SELECT sources, 1, 0 FROM changed
+            UNION ALL SELECT previous, -1, 0 FROM changed WHERE previous <> 0
+            UNION ALL VALUES {", ".join(f"({1 << bits[source]}, 0, {n})" for source, n in per_source.items())}
+        ) AS change (sources, customers, records) GROUP BY sources"""
+    )
+
+
+def _compact(connection: Connection) -> None:
+    connection.run(
+        """WITH taken AS (
+            DELETE FROM region_change WHERE ctid = ANY (ARRAY(SELECT ctid FROM region_change FOR UPDATE SKIP LOCKED))
+            RETURNING sources, customers, records
+        )
+        INSERT INTO region_change SELECT sources, sum(customers), sum(records) FROM taken
+        GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0"""
+    )
+
+
+def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int]:
+    """The customers of each region, the bits that stand for it, and the records in all."""
+    rows = connection.run(
+        """SELECT sources, sum(customers)::bigint, sum(records)::bigint, (
+               SELECT string_agg(name, ',') FROM source WHERE change.sources & (1::bigint << bit) <> 0
+           ) FROM region_change AS change GROUP BY sources"""
+    )
+    named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names in rows if customers]
+    return (
+        {region: customers for region, _, customers in named},
+        {region: sources for region, sources, _ in named},
+        sum(records for _, _, records, _ in rows),
+    )
+
+
+def _ids_query(selected: Collection[int], everything: bool, after: int | None, limit: int) -> str:
+    """A scalar subquery: the first `limit` customer ids above `after` in the selected regions, joined by commas."""
+    above = "" if after is None else f"AND customer_id > {after}"
+    # One ordered index scan per region, merged: a page costs the same at any depth and of any region.
+    conditions = ["true"] if everything else [f"sources = {sources}" for sources in selected]
+    if not conditions:
+        return "NULL"
+    scans = " UNION ALL ".join(f"SELECT customer_id FROM customer_membership WHERE {c} {above}" for c in conditions)
+    return f"""(SELECT string_agg(customer_id::text, ',' ORDER BY customer_id)
+                FROM (SELECT customer_id FROM ({scans}) AS scans ORDER BY customer_id LIMIT {limit}) AS page)"""
+
+
+_TRUE_MEMBERSHIP = "SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY customer_id"
+_TRUE_REGIONS = """
+    SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records FROM (
+        SELECT sources, count(*), 0 FROM true_membership GROUP BY sources
+        UNION ALL SELECT 1::bigint << source, 0, count(*) FROM record GROUP BY source
+    ) AS part (sources, customers, records) GROUP BY sources"""
+
+
+def _compare_with_records(connection: Connection) -> Verification:
+    # region_change first, as clear() locks it: two that lock in one order can't deadlock.
+    [[records, customers, wrong_regions, wrong_customers]] = connection.run(
+        f"""WITH kept AS MATERIALIZED (
+            SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
+            FROM region_change GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
+        ), true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}), true_regions AS ({_TRUE_REGIONS})
+        SELECT
+            (SELECT coalesce(sum(records), 0)::bigint FROM true_regions),
+            (SELECT count(*) FROM true_membership),
+            (SELECT count(*) FROM true_regions t FULL JOIN kept k USING (sources)
+             WHERE (t.customers, t.records) IS DISTINCT FROM (k.customers, k.records)),
+            (SELECT count(*) FROM true_membership t FULL JOIN customer_membership m USING (customer_id)
+             WHERE t.sources IS DISTINCT FROM m.sources)"""
+    )
+    return Verification(records, customers, wrong_customers, wrong_regions)
+
+
+def _mend(connection: Connection) -> Verification:
+    connection.run(f"SELECT {_REMOVAL_LOCK}")
+    found = _compare_with_records(connection)
+    connection.run(
+        f"""DELETE FROM customer_membership m WHERE NOT EXISTS (
+                SELECT FROM record r WHERE r.customer_id = m.customer_id);
+            INSERT INTO customer_membership AS m (customer_id, sources) {_TRUE_MEMBERSHIP}
+            ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = excluded.sources
+            WHERE m.sources <> excluded.sources;
+            DELETE FROM region_change;
+            WITH true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}) INSERT INTO region_change {_TRUE_REGIONS}"""
+    )
+    return found
+
+
+def _register(connection: Connection, sources: Collection[str]) -> dict[str, int]:
+    connection.run(f"SELECT {_MIGRATION_LOCK}")
+    for name in sorted(sources):
+        connection.run(
+            f"""INSERT INTO source (bit, name) SELECT coalesce(max(bit) + 1, 0), {literal(name)} FROM source
+                HAVING NOT bool_or(name = {literal(name)}) OR count(*) = 0"""
+        )
+    return {name: int(bit) for name, bit in connection.run("SELECT name, bit FROM source")}
+
+
+def _migrate(connection: Connection) -> list[str]:
+    connection.run(f"SELECT {_MIGRATION_LOCK}")
+    connection.run(
+        """CREATE TABLE IF NOT EXISTS migration (
+            name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
+    )
+    done = {name for [name] in connection.run("SELECT name FROM migration")}
+    scripts = sorted((files("dedup") / "migrations").iterdir(), key=lambda script: script.name)
+    new = [script for script in scripts if script.name.endswith(".sql") and script.name not in done]
+    for script in new:
+        connection.run(script.read_text())
+        connection.run(f"INSERT INTO migration (name) VALUES ({literal(script.name)})")
+    return [script.name for script in new]
+
+
+def _text(value: str | None) -> str:
+    return "NULL" if value is None else str(literal(value))
+
+
+def _copy_text(value: str) -> str:
+    return value.replace("\\", "\\\\")
