@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/analyze: how many customers there are, and how many records are duplicates."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-
 from dedup import api, pages, sets
 from dedup.answers import Analysis
 from dedup.store import open_store
@@ -13,7 +12,8 @@ api.install(app)
 
 
 @app.get(
-    "/api/v1/deduplication/analyze", **api.operation("Count customers and duplicates", Analysis, errors=[422], paged=True)
+    "/api/v1/deduplication/analyze",
+    **api.operation("Count customers and duplicates", Analysis, errors=[422], paged=True),
 )
 def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Analysis]:
     after = pages.decode_cursor(cursor, QUESTION)

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-
 from dedup import api
-from dedup.answers import Uploaded, UploadDetails
+from dedup.answers import UploadDetails, Uploaded
 from dedup.records import Batch, digest
 from dedup.store import open_store
 

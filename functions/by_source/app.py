@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path
-
 from dedup import api, pages
 from dedup.answers import StoredRecord
 from dedup.records import Source
@@ -18,13 +17,11 @@ api.install(app)
     "/api/v1/customers/source/<source>",
     **api.operation("List the records of one source", list[StoredRecord], errors=[422], paged=True),
 )
-def by_source(
-    source: Annotated[Source, Path()], limit: api.Limit = 1000, cursor: api.Cursor = None
-) -> Response[str]:
+def by_source(source: Annotated[Source, Path()], limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[str]:
     question = f"records of {source}"
     after = pages.decode_cursor(cursor, question).get("id")
     records, last = open_store().records_page(after, limit, source)
-    return api.paged(app, records, last and {"id": last}, question)
+    return api.paged(app, records, {"id": last} if last else None, question)
 
 
 handler = api.handler(app)

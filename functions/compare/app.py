@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/compare-sources: which customers every source has, and which only one has."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-
 from dedup import api, pages, sets
 from dedup.answers import Comparison
 from dedup.settings import settings
@@ -14,7 +13,8 @@ api.install(app)
 
 
 @app.get(
-    "/api/v1/deduplication/compare-sources", **api.operation("Compare the sources", Comparison, errors=[422], paged=True)
+    "/api/v1/deduplication/compare-sources",
+    **api.operation("Compare the sources", Comparison, errors=[422], paged=True),
 )
 def compare(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Comparison]:
     sources = settings().sources

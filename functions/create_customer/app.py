@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-
 from dedup import api
 from dedup.answers import StoredRecord
 from dedup.records import Record, digest

@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/regions: how many customers are in exactly which sources."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
-
 from dedup import api, sets
 from dedup.answers import RegionCount
 from dedup.store import open_store
@@ -10,7 +9,9 @@ app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
 
-@app.get("/api/v1/deduplication/regions", **api.operation("Count the customers of every Venn region", list[RegionCount]))
+@app.get(
+    "/api/v1/deduplication/regions", **api.operation("Count the customers of every Venn region", list[RegionCount])
+)
 def regions() -> list[RegionCount]:
     largest_first = sets.largest_first(open_store().regions())
     return [RegionCount(sources=sources, count=count) for sources, count in largest_first]

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-
 from dedup import api, pages, sets
 from dedup.answers import CustomerSelection
 from dedup.records import SourceList
@@ -13,12 +12,15 @@ from dedup.store import open_store
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
-In = Annotated[SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")]
+In = Annotated[
+    SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")
+]
 NotIn = Annotated[SourceList, Query(description="Sources that do not have the customer, none of them")]
 
 
 @app.get(
-    "/api/v1/deduplication/customers", **api.operation("Ask any set question", CustomerSelection, errors=[422], paged=True)
+    "/api/v1/deduplication/customers",
+    **api.operation("Ask any set question", CustomerSelection, errors=[422], paged=True),
 )
 def select_customers(
     within: In = "", not_in: NotIn = "", limit: api.Limit = 1000, cursor: api.Cursor = None

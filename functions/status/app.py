@@ -1,7 +1,6 @@
 """GET / and GET /health: that the API runs, and whether its database answers."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-
 from dedup import api
 from dedup.answers import Health, Service
 from dedup.connection import Unavailable

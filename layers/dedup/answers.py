@@ -115,4 +115,3 @@ class Problem(BaseModel):
     status: int
     detail: str | list[InvalidField]
     total: Count | None = None
-

@@ -1,4 +1,4 @@
-"""What every API function shares: the resolver's options, the error model, logger and metrics, and the shapes of requests."""
+"""What every API function shares: the resolver's options, the error model, logger, metrics, and shapes of requests."""
 
 import base64
 import binascii
@@ -19,7 +19,6 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import Header, Query
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pg8000.exceptions import DatabaseError
 from pydantic_core import from_json
 
 from dedup.answers import Problem
@@ -43,7 +42,9 @@ logger = Logger(service="dedup")
 metrics = Metrics(namespace="Dedup", service="dedup")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
-Cursor = Annotated[str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")]
+Cursor = Annotated[
+    str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -139,7 +140,7 @@ def _on_failure(error: Exception) -> Response[str]:
         "Unexpected failure",
         extra={
             "error": type(error).__name__,
-            "sqlstate": sqlstate(error) if isinstance(error, DatabaseError) else None,
+            "sqlstate": sqlstate(error),
             "stack": traceback.format_tb(error.__traceback__)[-STACK_FRAMES:],
         },
     )
@@ -216,4 +217,3 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
     if len(body) > MAX_BODY_BYTES or (not body.isascii() and len(body.encode("utf-8", "replace")) > MAX_BODY_BYTES):
         return problem(413, f"A body may have {MAX_BODY_BYTES} bytes; upload larger files to the bucket")
     return None
-

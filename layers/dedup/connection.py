@@ -10,6 +10,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -43,9 +44,10 @@ class Unavailable(Exception):
     """The database did not do what it was asked, and may when it is asked later."""
 
 
-def sqlstate(error: DatabaseError) -> str:
-    """The five characters of PostgreSQL's error code. The rest of the error holds values of rows: it goes nowhere."""
-    details = error.args[0] if error.args else None
+def sqlstate(error: Exception) -> str:
+    """The five characters of PostgreSQL's error code, or nothing where the error is not PostgreSQL's. The rest of such
+    an error holds values of rows: it goes nowhere."""
+    details = error.args[0] if isinstance(error, DatabaseError) and error.args else None
     return str(details.get("C", "")) if isinstance(details, dict) else ""
 
 
@@ -91,10 +93,8 @@ class Database:
         """Closes the connection, if there is one, however broken it is."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            with suppress(*BROKEN):
                 connection.close()
-            except BROKEN:
-                pass
 
     def _transaction(self, begin: str, work: Callable[[Connection], T], *, repeatable: bool) -> T:
         for attempt in range(1, ATTEMPTS + 1):
@@ -105,14 +105,11 @@ class Database:
                 result = work(connection)
                 committing = True
                 connection.run("COMMIT")
-            except TimeoutError as error:
-                self.close()
-                raise Unavailable("The database did not answer in time") from error
             except BROKEN as error:
                 self.close()
                 if committing and not repeatable:
                     raise Unavailable("The connection was lost while committing: it may have been written") from error
-                if attempt == ATTEMPTS:
+                if isinstance(error, TimeoutError) or attempt == ATTEMPTS:
                     raise Unavailable("The connection to the database was lost") from error
             except DatabaseError as error:
                 self._roll_back()
@@ -120,6 +117,7 @@ class Database:
                 if not code.startswith(_UNAVAILABLE):
                     raise
                 if code not in _CONFLICT or attempt == ATTEMPTS:
+                    self.close()
                     raise Unavailable(f"The database could not do this now ({code})") from error
             except BaseException:
                 self._roll_back()

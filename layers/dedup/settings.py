@@ -60,6 +60,4 @@ def settings() -> Settings:
 
     Raises pydantic.ValidationError, which names the variable and the reason."""
     fields = Settings.model_fields
-    return Settings.model_validate(
-        {name: os.environ[name.upper()] for name in fields if os.environ.get(name.upper())}
-    )
+    return Settings.model_validate({name: os.environ[name.upper()] for name in fields if os.environ.get(name.upper())})

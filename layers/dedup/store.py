@@ -3,7 +3,7 @@ transaction, so that a set question is answered from a few dozen rows however ma
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -246,7 +246,8 @@ def _store_records(
         return int(record_id)
     # COPY's text format. Tabs and line breaks were refused with the other control characters.
     rows = [
-        f"{r.customer_id}\t{_copy_text(r.name)}\t{_copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n" for r in records
+        f"{r.customer_id}\t{_copy_text(r.name)}\t{_copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n"
+        for r in records
     ]
     # One message: a generator of rows is four times slower, and one that raised would hang the connection.
     connection.run(
@@ -260,14 +261,13 @@ def _fold_in(connection: Connection, records: Sequence[Record], bits: Mapping[st
     for record in records:
         sources_of[record.customer_id] |= 1 << bits[record.source]
     per_source = Counter(record.source for record in records)
-    customers = sorted(sources_of.items())
+    customers, sources = zip(*sorted(sources_of.items()), strict=True)
     # In id order, so that concurrent uploads wait for one another in one direction and never deadlock.
     connection.run(
         f"""WITH changed AS (
             INSERT INTO customer_membership AS m (customer_id, sources)
             SELECT customer_id, sources
-            FROM unnest('{{{",".join(str(customer) for customer, _ in customers)}}}'::bigint[],
-                        '{{{",".join(str(sources) for _, sources in customers)}}}'::bigint[]) AS t (customer_id, sources)
+            FROM unnest({_bigints(customers)}, {_bigints(sources)}) AS t (customer_id, sources)
             ORDER BY customer_id
             ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources
             WHERE m.sources | excluded.sources <> m.sources
@@ -384,6 +384,10 @@ def _migrate(connection: Connection) -> list[str]:
         connection.run(script.read_text())
         connection.run(f"INSERT INTO migration (name) VALUES ({literal(script.name)})")
     return [script.name for script in new]
+
+
+def _bigints(values: Iterable[int]) -> str:
+    return f"'{{{','.join(map(str, values))}}}'::bigint[]"
 
 
 def _text(value: str | None) -> str:

@@ -1,0 +1,148 @@
+"""A real PostgreSQL for every test that asks for one: one server for the run, a new database for each test."""
+
+import importlib.util
+import itertools
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dedup.connection import Database
+from dedup.records import Record
+from dedup.settings import Settings, settings
+from dedup.store import Store, open_store
+
+from local.postgres import Postgres
+
+ROOT = Path(__file__).resolve().parents[1]
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def environment(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The environment of a function with a new, migrated database. Set SOURCES and the like before the first use."""
+    for name, value in postgres.create_database(f"test_{next(_numbers)}").environment().items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    open_store.cache_clear()
+    yield monkeypatch
+    open_store().close()
+    settings.cache_clear()
+    open_store.cache_clear()
+
+
+@pytest.fixture
+def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
+    """Makes stores on the test's database, each with a connection of its own, as Lambda environments have."""
+    stores: list[Store] = []
+
+    def make(**changes: Any) -> Store:
+        stores.append(Store(Database(Settings.model_validate(settings().model_dump() | changes))))
+        return stores[-1]
+
+    make().migrate()
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(new_store: Callable[..., Store]) -> Store:
+    return new_store()
+
+
+@pytest.fixture
+def functions(new_store: Callable[..., Store]) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    """Calls a function's handler in this process: functions("analyze", event) → its answer."""
+
+    def call(name: str, event: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = load_function(name).handler(event, lambda_context(name))
+        return answer
+
+    return call
+
+
+def load_function(name: str) -> Any:
+    """The module functions/<name>/app.py, anew: its environment is read on its first use."""
+    spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lambda_context(name: str) -> Any:
+    return SimpleNamespace(
+        function_name=name,
+        memory_limit_in_mb=512,
+        invoked_function_arn=f"arn:aws:lambda:eu-west-1:123456789012:function:{name}",
+        aws_request_id=str(uuid.uuid4()),
+        get_remaining_time_in_millis=lambda: 28_000,
+    )
+
+
+def api_event(
+    method: str,
+    path: str,
+    body: Any = None,
+    query: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+    parameters: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """What API Gateway sends for a request; a body that is no text is sent as JSON."""
+    sent = {"Host": "api.example.com", "X-Forwarded-Proto": "https", "Content-Type": "application/json", **(headers or {})}
+    values = {name: value if isinstance(value, list) else [str(value)] for name, value in (query or {}).items()}
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": sent,
+        "multiValueHeaders": {name: [value] for name, value in sent.items()},
+        "queryStringParameters": {name: value[-1] for name, value in values.items()} or None,
+        "multiValueQueryStringParameters": values or None,
+        "pathParameters": parameters,
+        "body": body if body is None or isinstance(body, str) else json.dumps(body),
+        "isBase64Encoded": False,
+        "requestContext": {
+            "domainName": "api.example.com",
+            "httpMethod": method,
+            "identity": {"sourceIp": "127.0.0.1"},
+            "path": f"/live{path}",
+            "requestId": str(uuid.uuid4()),
+            "resourcePath": path,
+            "stage": "live",
+        },
+    }
+
+
+def record(customer_id: int, source: str, **changes: Any) -> Record:
+    fields = {"name": f"Customer {customer_id}", "email": f"c{customer_id}@example.com"}
+    return Record(**{"customer_id": customer_id, "source": source, **fields, **changes})
+
+
+SAMPLE = [
+    *(("salesforce", customer_id) for customer_id in (101, 102, 103, 104)),
+    *(("hubspot", customer_id) for customer_id in (103, 104, 105, 106)),
+    *(("internal", customer_id) for customer_id in (102, 105, 107, 108)),
+]
+
+
+def sample_records() -> list[Record]:
+    return [record(customer_id, source) for source, customer_id in SAMPLE]
+
+
+os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "CRITICAL")

@@ -1,0 +1,203 @@
+"""What happens to a caller when connections die: between requests, inside them, silently, or all the time."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from dedup import sets
+from dedup.connection import Unavailable
+from dedup.records import digest
+from dedup.settings import settings
+from dedup.store import Store
+from pg8000.native import Connection
+
+from tests.conftest import record, sample_records
+
+
+@pytest.fixture
+def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Cuts every connection of the functions to this test's database; how many there were."""
+
+    def kill() -> int:
+        s = settings()
+        with Connection(
+            s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
+        ) as admin:
+            return len(
+                admin.run(
+                    """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                       WHERE datname = current_database() AND application_name = 'dedup'"""
+                )
+            )
+
+    return kill
+
+
+class Proxy:
+    """A TCP proxy before the database that can go silent: it keeps connections open and passes nothing on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.silent = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self.silent.is_set():
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def total(store: Store) -> int:
+    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+
+
+def test_connection_killed_between_requests_is_replaced(store: Store, kill_all: Callable[[], int]) -> None:
+    store.add(sample_records())
+    assert kill_all() >= 1
+
+    store.add([record(109, "hubspot")])
+
+    assert total(store) == 13
+
+
+def test_read_killed_inside_is_read_again(store: Store, kill_all: Callable[[], int]) -> None:
+    store.add(sample_records())
+    kills = iter([kill_all])
+
+    def choose(regions: sets.Regions) -> dict[str, set[sets.Region]]:
+        for kill in kills:
+            kill()
+        return {"ids": set(regions)}
+
+    assert store.select(choose, {}, 100).ids["ids"] == [*range(101, 109)]
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_write_killed_inside_is_written_once(store: Store, kill_all: Callable[[], int], key: str | None) -> None:
+    kills = iter([kill_all])
+
+    def work(connection: Any) -> None:
+        connection.run("INSERT INTO region_change VALUES (1, 0, 1)")
+        for kill in kills:
+            kill()
+        connection.run("SELECT 1")
+
+    store._database.write(work, repeatable=key is not None)
+
+    assert total(store) == 1
+
+
+def test_commit_that_is_lost_is_not_repeated_without_a_key(store: Store, kill_all: Callable[[], int]) -> None:
+    def work(connection: Any) -> None:
+        connection.run("INSERT INTO region_change VALUES (1, 0, 1)")
+        kill_all()
+
+    with pytest.raises(Unavailable, match="may have been written"):
+        store._database.write(work, repeatable=False)
+
+    assert total(store) in (0, 1)
+
+
+def test_kills_all_the_time_lose_and_double_nothing(new_store: Callable[..., Store], kill_all: Callable[[], int]) -> None:
+    done = threading.Event()
+    stores = [new_store() for _ in range(3)]
+    answered: list[int] = []
+
+    def upload(number: int) -> None:
+        for batch in range(25):
+            first = (number * 25 + batch) * 200
+            records = [record(n, "hubspot") for n in range(first, first + 200)]
+            while True:
+                with suppress(Unavailable):
+                    stores[number].add(records, key=f"{number}-{batch}", digest=digest("bulk", records))
+                    answered.append(len(records))
+                    break
+
+    def kill() -> None:
+        while not done.is_set():
+            kill_all()
+            time.sleep(0.03)
+
+    killer = threading.Thread(target=kill)
+    uploaders = [threading.Thread(target=upload, args=(number,)) for number in range(3)]
+    for thread in [killer, *uploaders]:
+        thread.start()
+    for thread in uploaders:
+        thread.join()
+    done.set()
+    killer.join()
+
+    assert total(stores[0]) == sum(answered) == 3 * 25 * 200
+    assert stores[0].verify().agreed
+
+
+def test_silent_connection_is_noticed_before_it_is_used(new_store: Callable[..., Store]) -> None:
+    proxy = Proxy(settings().db_host, settings().db_port)
+    store = new_store(db_port=proxy.port)
+    store.add(sample_records())
+    store._database._used_at -= 60
+    stale = store._database._connection
+    proxy.silent.set()
+    threading.Timer(0.3, proxy.silent.clear).start()
+
+    assert total(store) == 12
+    assert store._database._connection is not stale
+    proxy.close()
+
+
+def test_health_answers_within_three_seconds_when_the_database_is_silent(new_store: Callable[..., Store]) -> None:
+    proxy = Proxy(settings().db_host, settings().db_port)
+    store = new_store(db_port=proxy.port)
+    store.ping()
+    proxy.silent.set()
+    started = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        store.ping()
+
+    assert time.monotonic() - started < 3
+    proxy.close()
+
+
+def test_nobody_listening_is_unavailable(new_store: Callable[..., Store]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+
+    with pytest.raises(Unavailable):
+        new_store(db_port=port).ping()
+
+
+def test_wrong_password_is_unavailable_and_not_shown(new_store: Callable[..., Store]) -> None:
+    with pytest.raises(Unavailable) as refused:
+        new_store(db_password="wrong-password").ping()
+
+    assert "wrong-password" not in str(refused.value)
+
+
+def test_statement_over_its_time_is_unavailable_and_leaves_a_connection_that_works(new_store: Callable[..., Store]) -> None:
+    store = new_store(db_statement_timeout=0.2)
+
+    with pytest.raises(Unavailable, match="57014"):
+        store._database.read(lambda connection: connection.run("SELECT pg_sleep(5)"))
+
+    store.add(sample_records())
+    assert total(store) == 12

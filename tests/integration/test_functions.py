@@ -1,0 +1,222 @@
+"""Every function through its handler, on its sample event and on what clients get wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, api_event, sample_records
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+EVENTS = sorted((ROOT / "events").glob("*.json"))
+ONE = {"customer_id": 1, "name": "Ann", "email": "ann@example.com", "source": "hubspot"}
+BULK = "/api/v1/customers/bulk"
+
+
+def body(answer: dict[str, Any]) -> Any:
+    return json.loads(answer["body"])
+
+
+def content_type(answer: dict[str, Any]) -> str:
+    headers = answer.get("multiValueHeaders") or {k: [v] for k, v in answer["headers"].items()}
+    return str(headers["Content-Type"][0])
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_sample_event_is_answered(functions: Call, path: Path) -> None:
+    answer = functions(path.stem, json.loads(path.read_text()))
+
+    assert "statusCode" not in answer or answer["statusCode"] in (200, 201), answer["body"]
+
+
+def test_every_function_has_a_sample_event() -> None:
+    assert {path.stem for path in EVENTS} == {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("{", 400),
+        ("[" * 100_000, 400),
+        ('{"customers": [' + "9" * 5000 + "]}", 400),
+        ('{"customers": [{"customer_id": NaN}]}', 400),
+        ('"\\ud800"', 400),
+        ("[]", 422),
+        ("null", 422),
+        ("1", 422),
+        ("{}", 422),
+        ('{"customers": {}}', 422),
+        ('{"customers": null}', 422),
+        ('{"customers": [[]]}', 422),
+        (json.dumps({"customers": [ONE | {"customer_id": 1.0}]}), 422),
+        (json.dumps({"customers": [ONE | {"customer_id": True}]}), 422),
+        (json.dumps({"customers": [ONE | {"customer_id": 2**63}]}), 422),
+        (json.dumps({"customers": [ONE | {"name": "a\x00b"}]}), 422),
+        (json.dumps({"customers": [ONE | {"email": "no address"}]}), 422),
+        (json.dumps({"customers": [ONE | {"source": "'; DROP TABLE record; --"}]}), 422),
+        ("x" * (6 * 1024 * 1024 + 1), 413),
+        ("é" * (3 * 1024 * 1024 + 1), 413),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_bad_body_is_a_problem_and_writes_nothing(functions: Call, text: str, status: int) -> None:
+    answer = functions("bulk_upload", api_event("POST", BULK, text))
+
+    problem = body(answer)
+    assert (answer["statusCode"], problem["status"]) == (status, status)
+    assert content_type(answer) == "application/problem+json"
+    assert not any(word in answer["body"] for word in ("Traceback", "File ", "INSERT", "SELECT"))
+    assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
+
+
+def test_one_bad_record_refuses_the_whole_upload_and_says_which(functions: Call) -> None:
+    records = [ONE] * 5 + [ONE | {"email": "x"}]
+
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": records}))
+
+    [fault] = body(answer)["detail"]
+    assert fault["loc"] == ["body", "customers", 5, "email"]
+    assert fault["type"] == "value_error"
+    assert set(fault) == {"loc", "msg", "type"}
+    assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
+
+
+def test_faults_are_cut_at_a_hundred_and_counted(functions: Call) -> None:
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": [ONE | {"name": ""}] * 250}))
+
+    assert (len(body(answer)["detail"]), body(answer)["total"]) == (100, 250)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 201),
+        ("Application/JSON; charset=utf-8", 201),
+        ("text/plain", 415),
+        ("multipart/form-data", 415),
+        ("application/x-www-form-urlencoded", 415),
+    ],
+)
+def test_only_json_is_taken(functions: Call, content_type: str, status: int) -> None:
+    event = api_event("POST", "/api/v1/customers", ONE, headers={"Content-Type": content_type})
+
+    assert functions("create_customer", event)["statusCode"] == status
+
+
+@pytest.mark.parametrize(
+    ("encoded", "status"),
+    [
+        ("eyJjdXN0b21lcnMiOiBbXX0=", 201),
+        ("!!!", 400),
+        ("/w==", 400),
+    ],
+)
+def test_base64_body(functions: Call, encoded: str, status: int) -> None:
+    event = api_event("POST", BULK, encoded) | {"isBase64Encoded": True}
+
+    assert functions("bulk_upload", event)["statusCode"] == status
+
+
+@pytest.mark.parametrize(
+    ("query", "loc"),
+    [
+        ({"limit": 0}, ["query", "limit"]),
+        ({"limit": 10_001}, ["query", "limit"]),
+        ({"limit": "many"}, ["query", "limit"]),
+        ({"cursor": "made-up"}, ["query", "cursor"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("analyze", "/api/v1/deduplication/analyze"),
+        ("compare", "/api/v1/deduplication/compare-sources"),
+        ("select_customers", "/api/v1/deduplication/customers"),
+        ("list_customers", "/api/v1/customers"),
+    ],
+)
+def test_bad_page_is_422(functions: Call, name: str, path: str, query: dict[str, Any], loc: list[str]) -> None:
+    answer = functions(name, api_event("GET", path, query=query))
+
+    assert answer["statusCode"] == 422
+    assert [fault["loc"] for fault in body(answer)["detail"]] == [loc]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "with space", "naïve", "tab\t"])
+def test_bad_idempotency_key_is_422(functions: Call, key: str) -> None:
+    event = api_event("POST", "/api/v1/customers", ONE, headers={"Idempotency-Key": key})
+
+    assert functions("create_customer", event)["statusCode"] == 422
+
+
+def test_header_names_are_not_case_sensitive(functions: Call) -> None:
+    answers = [
+        functions("create_customer", api_event("POST", "/api/v1/customers", ONE, headers={name: "k"}))
+        for name in ("Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY")
+    ]
+
+    assert len({answer["body"] for answer in answers}) == 1
+
+
+def test_key_used_for_another_operation_is_422(functions: Call) -> None:
+    headers = {"Idempotency-Key": "k"}
+    functions("create_customer", api_event("POST", "/api/v1/customers", ONE, headers=headers))
+
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": [ONE]}, headers=headers))
+
+    assert answer["statusCode"] == 422
+    assert body(answer)["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+
+
+def test_unknown_source_names_the_known_ones(functions: Call) -> None:
+    event = api_event("GET", "/api/v1/customers/source/oracle", parameters={"source": "oracle"})
+
+    answer = functions("by_source", event)
+
+    assert answer["statusCode"] == 422
+    assert body(answer)["detail"][0]["msg"] == "Input should be 'salesforce', 'hubspot' or 'internal'"
+
+
+def test_database_that_is_down_is_503_with_retry_after(environment: pytest.MonkeyPatch, functions: Call) -> None:
+    environment.setenv("DB_PORT", "1")
+    from dedup.settings import settings
+
+    settings.cache_clear()
+    answers = {
+        "analyze": functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")),
+        "create_customer": functions("create_customer", api_event("POST", "/api/v1/customers", ONE)),
+        "status": functions("status", api_event("GET", "/health")),
+    }
+
+    assert {answer["statusCode"] for answer in answers.values()} == {503}
+    assert all(answer["multiValueHeaders"]["Retry-After"] == ["1"] for answer in answers.values())
+    assert body(answers["status"])["status"] == "unhealthy"
+
+
+def test_failure_of_ours_is_500_without_a_word_of_sql_or_data(functions: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    from dedup.store import open_store
+
+    functions("create_customer", api_event("POST", "/api/v1/customers", ONE))
+    open_store()._database.write(lambda c: c.run("ALTER TABLE record ADD CHECK (name <> 'Zaphod Beeblebrox')"), repeatable=True)
+
+    answer = functions("create_customer", api_event("POST", "/api/v1/customers", ONE | {"name": "Zaphod Beeblebrox"}))
+
+    assert answer["statusCode"] == 500
+    shown = answer["body"] + "".join(capsys.readouterr())
+    assert not any(word in shown for word in ("Zaphod", "ann@example.com", "INSERT", "Traceback"))
+
+
+def test_personal_data_is_in_no_log_line(
+    environment: pytest.MonkeyPatch, functions: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
+    people = [{**record.model_dump(), "name": "Zaphod Beeblebrox"} for record in sample_records()]
+    functions("bulk_upload", api_event("POST", BULK, {"customers": people}, headers={"Idempotency-Key": "k"}))
+    functions("bulk_upload", api_event("POST", BULK, {"customers": [*people, {"name": "Zaphod", "email": "x@y"}]}))
+    functions("list_customers", api_event("GET", "/api/v1/customers"))
+
+    logged = "".join(capsys.readouterr())
+
+    assert not any(word in logged for word in ("Zaphod", "c101@example.com", "x@y"))

@@ -1,0 +1,82 @@
+from typing import Any
+
+import pytest
+from dedup.records import Record, digest, email_address
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import EmailStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from tests.conftest import record
+
+email_str = TypeAdapter(EmailStr)
+
+labels = st.text("ab09-", max_size=5) | st.sampled_from(["xn--bcher-kva", "ab--c", "a" * 63, "a" * 64, "example", "é"])
+top_labels = st.sampled_from(["com", "COM", "test", "local", "localhost", "arpa", "c1", "x", "org", "ONION", "invalid"])
+local_parts = (
+    st.text("aZ0.+-_'!#\"@ \t\x00é", max_size=10)
+    | st.sampled_from(["info", "Info", "POSTMASTER", "sales.Team", "a" * 64, "a" * 65, "Jo <jo", "webmaster"])
+)
+addresses = st.builds(
+    lambda local, parts, top, end: "@".join([local, ".".join([*parts, top])]) + end,
+    local_parts,
+    st.lists(labels, max_size=4),
+    top_labels | labels,
+    st.sampled_from(["", "", "", ".", " ", ">", "\n"]),
+) | st.text(max_size=20) | st.emails()
+
+
+@given(addresses)
+@example("Info@example.com")
+@example("john.smith+tag@mail.example.co.uk")
+@example("a@" + ".".join(["a" * 60] * 4) + ".com")
+@example("someone@example.test")
+@example("Ann <ann@example.com>")
+def test_addresses_are_accepted_and_refused_as_emailstr_does(address: str) -> None:
+    try:
+        expected: Any = email_str.validate_python(address)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"]
+
+    try:
+        actual: Any = email_address(address)
+    except PydanticCustomError as error:
+        actual = error.message()
+
+    assert actual == expected
+
+
+@pytest.mark.parametrize("customer_id", [1.0, 1.5, True, "1", None, 2**63, -(2**63) - 1])
+def test_id_is_not_coerced(customer_id: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Record.model_validate({**record(1, "hubspot").model_dump(), "customer_id": customer_id})
+
+    assert [error["loc"] for error in refused.value.errors()] == [("customer_id",)]
+
+
+@pytest.mark.parametrize("customer_id", [-(2**63), -1, 0, 2**63 - 1])
+def test_id_has_64_bits(customer_id: int) -> None:
+    assert record(customer_id, "hubspot").customer_id == customer_id
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "a\x00b", "a\tb", "a\nb", "a\x7fb", "a\x85b", None, 1, "\ud800"])
+def test_name_is_refused(name: object) -> None:
+    with pytest.raises(ValidationError):
+        Record.model_validate({**record(1, "hubspot").model_dump(), "name": name})
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "Zoë Ⅷ 名", "<img src=x onerror=alert(1)>", "‮right to left", "O'Brien \\ Søn"])
+def test_name_is_kept_as_it_came(name: str) -> None:
+    assert record(1, "hubspot", name=name).name == name
+
+
+def test_unknown_source_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="Input should be 'salesforce', 'hubspot' or 'internal'"):
+        record(1, "Salesforce")
+
+
+def test_digest_tells_contents_apart() -> None:
+    one = [record(1, "hubspot")]
+
+    assert digest("bulk", one) == digest("bulk", [record(1, "hubspot")])
+    assert len({digest("bulk", one), digest("one", one), digest("bulk", one * 2), digest("bulk", [])}) == 4
