@@ -104,7 +104,12 @@ def api_event(
     parameters: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What API Gateway sends for a request; a body that is no text is sent as JSON."""
-    sent = {"Host": "api.example.com", "X-Forwarded-Proto": "https", "Content-Type": "application/json", **(headers or {})}
+    sent = {
+        "Host": "api.example.com",
+        "X-Forwarded-Proto": "https",
+        "Content-Type": "application/json",
+        **(headers or {}),
+    }
     values = {name: value if isinstance(value, list) else [str(value)] for name, value in (query or {}).items()}
     return {
         "resource": path,

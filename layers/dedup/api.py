@@ -75,25 +75,43 @@ RESOLVER: dict[str, Any] = {"enable_validation": True, "json_body_deserializer":
 merge finds a resolver by that assignment."""
 
 
+_FAULTS = {
+    400: "The body is not JSON",
+    404: "No such thing",
+    413: "The body has more bytes than are allowed",
+    415: "The body is not application/json",
+    422: "Not valid: `detail` lists what is wrong and where",
+    500: "A failure of ours; the log has it",
+    503: "The database does not answer",
+}
+
+
 def operation(
-    summary: str, answer: Any, *, status: int = 200, errors: Sequence[int] = (), paged: bool = False
+    summary: str,
+    answer: Any,
+    *,
+    description: str = "",
+    status: int = 200,
+    media: str = "application/json",
+    errors: Sequence[int] = (),
+    unavailable: Any = Problem,
+    paged: bool = False,
 ) -> dict[str, Any]:
-    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors."""
-    success: dict[str, Any] = {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"model": answer}},
+    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `unavailable`
+    is what it answers while the database is down; None where it does not ask the database."""
+    fault = "application/problem+json"
+    responses: dict[int, dict[str, Any]] = {
+        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}}},
+        **{error: {"description": _FAULTS[error], "content": {fault: {"model": Problem}}} for error in (*errors, 500)},
     }
     if paged:
-        link = {"description": 'The next page: `<…>; rel="next"` (RFC 8288)', "schema": {"type": "string"}}
-        success["headers"] = {"Link": link}
-    faults = {
-        error: {
-            "description": HTTPStatus(error).phrase,
-            "content": {"application/problem+json": {"model": Problem}},
-        }
-        for error in (*errors, 500, 503)
-    }
-    return {"summary": summary, "responses": {status: success, **faults}, "security": []}
+        link = {"description": 'The next page, where there is one: `<…>; rel="next"`', "schema": {"type": "string"}}
+        responses[status]["headers"] = {"Link": link}
+    if unavailable:
+        content = {fault if unavailable is Problem else media: {"model": unavailable}}
+        wait = {"description": "Seconds to wait before the next try", "schema": {"type": "integer"}}
+        responses[503] = {"description": _FAULTS[503], "content": content, "headers": {"Retry-After": wait}}
+    return {"summary": summary, "description": description or None, "responses": responses}
 
 
 def paged(app: APIGatewayRestResolver, body: Any, positions: Mapping[str, int] | None, question: str) -> Response[Any]:

@@ -117,7 +117,9 @@ def test_commit_that_is_lost_is_not_repeated_without_a_key(store: Store, kill_al
     assert total(store) in (0, 1)
 
 
-def test_kills_all_the_time_lose_and_double_nothing(new_store: Callable[..., Store], kill_all: Callable[[], int]) -> None:
+def test_kills_all_the_time_lose_and_double_nothing(
+    new_store: Callable[..., Store], kill_all: Callable[[], int]
+) -> None:
     done = threading.Event()
     stores = [new_store() for _ in range(3)]
     answered: list[int] = []
@@ -193,7 +195,9 @@ def test_wrong_password_is_unavailable_and_not_shown(new_store: Callable[..., St
     assert "wrong-password" not in str(refused.value)
 
 
-def test_statement_over_its_time_is_unavailable_and_leaves_a_connection_that_works(new_store: Callable[..., Store]) -> None:
+def test_statement_over_its_time_is_unavailable_and_leaves_a_connection_that_works(
+    new_store: Callable[..., Store],
+) -> None:
     store = new_store(db_statement_timeout=0.2)
 
     with pytest.raises(Unavailable, match="57014"):

@@ -195,11 +195,15 @@ def test_database_that_is_down_is_503_with_retry_after(environment: pytest.Monke
     assert body(answers["status"])["status"] == "unhealthy"
 
 
-def test_failure_of_ours_is_500_without_a_word_of_sql_or_data(functions: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_of_ours_is_500_without_a_word_of_sql_or_data(
+    functions: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     from dedup.store import open_store
 
     functions("create_customer", api_event("POST", "/api/v1/customers", ONE))
-    open_store()._database.write(lambda c: c.run("ALTER TABLE record ADD CHECK (name <> 'Zaphod Beeblebrox')"), repeatable=True)
+    open_store()._database.write(
+        lambda c: c.run("ALTER TABLE record ADD CHECK (name <> 'Zaphod Beeblebrox')"), repeatable=True
+    )
 
     answer = functions("create_customer", api_event("POST", "/api/v1/customers", ONE | {"name": "Zaphod Beeblebrox"}))
 

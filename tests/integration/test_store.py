@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from dedup import sets
 from dedup.records import Record, digest
-from dedup.store import COMPACT_EVERY, KeyReused, Selection, Store
+from dedup.store import KeyReused, Selection, Store
+from dedup.store.base import COMPACT_EVERY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -36,7 +36,7 @@ def test_records_know_only_the_settings() -> None:
 
 def test_only_the_store_and_its_connection_know_pg8000() -> None:
     knowing = {path.name for path in LAYER.glob("*.py") if any(name.startswith("pg8000") for name in imported(path))}
-    assert knowing == {"store.py", "connection.py"}
+    assert knowing == {"connection.py"}
 
 
 def test_store_does_not_know_the_api() -> None:

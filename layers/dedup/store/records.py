@@ -1,36 +1,24 @@
-"""The one place with SQL. Records are the truth; membership and region counts are kept beside them in the same
-transaction, so that a set question is answered from a few dozen rows however many records there are."""
+"""Records are the truth; membership and region counts are kept beside them in the same transaction, so that a set
+question is answered from a few dozen rows however many records there are."""
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
-from pg8000.native import Connection, literal
+from pg8000.native import Connection
 
-from dedup.connection import Database
 from dedup.records import Record
 from dedup.sets import Region, Regions
-from dedup.settings import settings
+from dedup.store.base import COMPACT_EVERY, ISO_TIME, REMOVAL_LOCK, UPLOAD_LOCK, Base, bigints, copy_text, fold_in, text
 
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
 bytes and an escaped character up to three times its UTF-8."""
 
-COMPACT_EVERY = 128
-"""Uploads between two compactions of region_change: it keeps a few hundred rows at most, which sum in 0.1 ms."""
-
-# Uploads share it; what takes records away takes it alone: so that an upload may trust the membership it has read.
-_UPLOAD_LOCK = "pg_advisory_xact_lock_shared(7236836)"
-_REMOVAL_LOCK = "pg_advisory_xact_lock(7236836)"
-_MIGRATION_LOCK = "pg_advisory_xact_lock(7236837)"
-
-_ISO = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 _RECORD_JSON = f"""json_build_object('id', r.id, 'customer_id', r.customer_id, 'name', r.name, 'email', r.email,
-    'source', s.name, 'created_at', to_char(r.created_at AT TIME ZONE 'UTC', {_ISO}),
-    'updated_at', to_char(r.updated_at AT TIME ZONE 'UTC', {_ISO}))::text"""
+    'source', s.name, 'created_at', to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}),
+    'updated_at', to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}))::text"""
 
 
 class KeyReused(Exception):
@@ -80,24 +68,8 @@ class Verification:
         return not (self.wrong_customers or self.wrong_regions)
 
 
-class Store:
+class Records(Base):
     """Records, membership and counts in one database. Raises connection.Unavailable where that is not to be had."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._bits: dict[str, int] = {}
-
-    def ping(self) -> None:
-        """Returns when the database answers; raises Unavailable within three seconds."""
-        self._database.ping()
-
-    def close(self) -> None:
-        """Gives the connection back. The next call opens another."""
-        self._database.close()
-
-    def migrate(self) -> list[str]:
-        """Applies the migrations that this database has not had, in order; the names of those applied now."""
-        return self._database.write(_migrate, repeatable=True)
 
     # Writing
 
@@ -106,14 +78,11 @@ class Store:
 
         With a `key` it is stored once: a repeat gets the first upload's answer, at the same moment on another
         connection too. Raises KeyReused when the key came with another digest."""
-
         bits = self._bits_of({record.source for record in records})
 
         def work(connection: Connection) -> Upload:
             upload = _begin_upload(connection, key, digest, len(records))
-            if upload.repeated:
-                return upload
-            if not records:
+            if upload.repeated or not records:
                 return upload
             record_id = _store_records(connection, upload.id, records, bits)
             _fold_in(connection, records, bits)
@@ -128,16 +97,14 @@ class Store:
         """Deletes every record; how many there were. Uploads keep their keys: a repeat still writes nothing."""
 
         def work(connection: Connection) -> int:
-            connection.run(f"SELECT {_REMOVAL_LOCK}")
+            connection.run(f"SELECT {REMOVAL_LOCK}")
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
+            # Readers and verify() lock these in this order too, so none of them can deadlock with it.
             connection.run("TRUNCATE region_change, customer_membership, record")
+            connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
             return int(records)
 
         return self._database.write(work, repeatable=False)
-
-    def compact(self) -> None:
-        """Replaces the changes of each region by their sum. Rows that another compaction holds are left to it."""
-        self._database.write(_compact, repeatable=True)
 
     def verify(self) -> Verification:
         """Recomputes membership and counts from the records and mends what differs; what was found."""
@@ -182,7 +149,7 @@ class Store:
     def records_page(self, after: int | None, limit: int, source: str | None = None) -> tuple[str, int | None]:
         """A page of stored records in id order, above id `after`, as the text of a JSON array; and the id that the
         next page comes after, or None when this is the last. A page ends early at PAGE_BYTES."""
-        of_source = f"AND source = (SELECT bit FROM source WHERE name = {literal(source)})" if source else ""
+        of_source = f"AND source = (SELECT bit FROM source WHERE name = {text(source)})" if source else ""
         query = f"""
             WITH page AS (
                 SELECT r.id, {_RECORD_JSON} AS line FROM (
@@ -196,35 +163,24 @@ class Store:
             )
             SELECT '[' || coalesce(string_agg(line, ', ' ORDER BY id), '') || ']', max(id),
                    (SELECT count(*) FROM measured) > count(*) FROM fitting"""
-        [[text, last, more]] = self._database.read(lambda connection: connection.run(query))
-        return text, int(last) if more else None
-
-    def _bits_of(self, sources: set[str]) -> Mapping[str, int]:
-        # In a transaction of its own: a bit may only be remembered once it is committed.
-        if not sources <= self._bits.keys():
-            self._bits = self._database.write(lambda connection: _register(connection, sources), repeatable=True)
-        return self._bits
-
-
-@cache
-def open_store() -> Store:
-    """The store of this Lambda environment."""
-    return Store(Database(settings()))
+        [[page, last, more]] = self._database.read(lambda connection: connection.run(query))
+        return page, int(last) if more else None
 
 
 def _begin_upload(connection: Connection, key: str | None, digest: str, accepted: int) -> Upload:
-    created_at = f"to_char(created_at AT TIME ZONE 'UTC', {_ISO})"
+    created_at = f"to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME})"
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
-        f"""INSERT INTO upload (key, digest, accepted)
-            SELECT {_text(key)}, {_text(digest)}, {accepted} FROM {_UPLOAD_LOCK}
+        f"""INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
+            SELECT {text(key)}, {text(digest)}, {accepted}, {accepted}, 'api', 'done', now(), clock_timestamp()
+            FROM {UPLOAD_LOCK}
             ON CONFLICT (key) DO NOTHING RETURNING id, {created_at}"""
     )
     if rows:
         [[upload_id, at]] = rows
         return Upload(upload_id, accepted, None, at, repeated=False)
     [[upload_id, first_digest, first_accepted, record_id, at]] = connection.run(
-        f"SELECT id, digest, accepted, record_id, {created_at} FROM upload WHERE key = {_text(key)}"
+        f"SELECT id, digest, accepted, record_id, {created_at} FROM upload WHERE key = {text(key)}"
     )
     if first_digest != digest:
         raise KeyReused
@@ -239,15 +195,14 @@ def _store_records(
         [[record_id]] = connection.run(
             f"""WITH stored AS (
                 INSERT INTO record (customer_id, name, email, source, upload_id)
-                VALUES ({record.customer_id}, {_text(record.name)}, {_text(record.email)},
+                VALUES ({record.customer_id}, {text(record.name)}, {text(record.email)},
                         {bits[record.source]}, {upload_id}) RETURNING id
             ) UPDATE upload SET record_id = stored.id FROM stored WHERE upload.id = {upload_id} RETURNING record_id"""
         )
         return int(record_id)
     # COPY's text format. Tabs and line breaks were refused with the other control characters.
     rows = [
-        f"{r.customer_id}\t{_copy_text(r.name)}\t{_copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n"
-        for r in records
+        f"{r.customer_id}\t{copy_text(r.name)}\t{copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n" for r in records
     ]
     # One message: a generator of rows is four times slower, and one that raised would hang the connection.
     connection.run(
@@ -260,36 +215,13 @@ def _fold_in(connection: Connection, records: Sequence[Record], bits: Mapping[st
     sources_of: defaultdict[int, int] = defaultdict(int)
     for record in records:
         sources_of[record.customer_id] |= 1 << bits[record.source]
-    per_source = Counter(record.source for record in records)
     customers, sources = zip(*sorted(sources_of.items()), strict=True)
-    # In id order, so that concurrent uploads wait for one another in one direction and never deadlock.
+    per_source = Counter(record.source for record in records)
     connection.run(
-        f"""WITH changed AS (
-            INSERT INTO customer_membership AS m (customer_id, sources)
-            SELECT customer_id, sources
-            FROM unnest({_bigints(customers)}, {_bigints(sources)}) AS t (customer_id, sources)
-            ORDER BY customer_id
-            ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources
-            WHERE m.sources | excluded.sources <> m.sources
-            RETURNING sources, previous
+        fold_in(
+            f"SELECT * FROM unnest({bigints(customers)}, {bigints(sources)}) AS t (customer_id, sources)",
+            f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}",
         )
-        INSERT INTO region_change (sources, customers, records)
-        SELECT sources, sum(customers), sum(records) FROM (
-            SELECT sources, 1, 0 FROM changed
-            UNION ALL SELECT previous, -1, 0 FROM changed WHERE previous <> 0
-            UNION ALL VALUES {", ".join(f"({1 << bits[source]}, 0, {n})" for source, n in per_source.items())}
-        ) AS change (sources, customers, records) GROUP BY sources"""
-    )
-
-
-def _compact(connection: Connection) -> None:
-    connection.run(
-        """WITH taken AS (
-            DELETE FROM region_change WHERE ctid = ANY (ARRAY(SELECT ctid FROM region_change FOR UPDATE SKIP LOCKED))
-            RETURNING sources, customers, records
-        )
-        INSERT INTO region_change SELECT sources, sum(customers), sum(records) FROM taken
-        GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0"""
     )
 
 
@@ -347,7 +279,7 @@ def _compare_with_records(connection: Connection) -> Verification:
 
 
 def _mend(connection: Connection) -> Verification:
-    connection.run(f"SELECT {_REMOVAL_LOCK}")
+    connection.run(f"SELECT {REMOVAL_LOCK}")
     found = _compare_with_records(connection)
     connection.run(
         f"""DELETE FROM customer_membership m WHERE NOT EXISTS (
@@ -359,40 +291,3 @@ def _mend(connection: Connection) -> Verification:
             WITH true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}) INSERT INTO region_change {_TRUE_REGIONS}"""
     )
     return found
-
-
-def _register(connection: Connection, sources: Collection[str]) -> dict[str, int]:
-    connection.run(f"SELECT {_MIGRATION_LOCK}")
-    for name in sorted(sources):
-        connection.run(
-            f"""INSERT INTO source (bit, name) SELECT coalesce(max(bit) + 1, 0), {literal(name)} FROM source
-                HAVING NOT bool_or(name = {literal(name)}) OR count(*) = 0"""
-        )
-    return {name: int(bit) for name, bit in connection.run("SELECT name, bit FROM source")}
-
-
-def _migrate(connection: Connection) -> list[str]:
-    connection.run(f"SELECT {_MIGRATION_LOCK}")
-    connection.run(
-        """CREATE TABLE IF NOT EXISTS migration (
-            name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
-    )
-    done = {name for [name] in connection.run("SELECT name FROM migration")}
-    scripts = sorted((files("dedup") / "migrations").iterdir(), key=lambda script: script.name)
-    new = [script for script in scripts if script.name.endswith(".sql") and script.name not in done]
-    for script in new:
-        connection.run(script.read_text())
-        connection.run(f"INSERT INTO migration (name) VALUES ({literal(script.name)})")
-    return [script.name for script in new]
-
-
-def _bigints(values: Iterable[int]) -> str:
-    return f"'{{{','.join(map(str, values))}}}'::bigint[]"
-
-
-def _text(value: str | None) -> str:
-    return "NULL" if value is None else str(literal(value))
-
-
-def _copy_text(value: str) -> str:
-    return value.replace("\\", "\\\\")

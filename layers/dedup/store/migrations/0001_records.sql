@@ -4,16 +4,45 @@ CREATE TABLE source (
     name text NOT NULL UNIQUE
 );
 
--- One batch of records accepted whole. Its row is written in the transaction of its records, so a key that is here
--- has its records here, and the unique key is what makes a repeat write nothing.
+-- One batch of records accepted whole: an API body, or one version of an object in the bucket. `key` says which, is
+-- unique, and is written in the transaction of the records or before them: a repeat finds it and writes nothing.
 CREATE TABLE upload (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key text UNIQUE,
     digest text,
-    accepted bigint NOT NULL,
+    origin text NOT NULL CHECK (origin IN ('api', 's3')),
+    mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace')),
+    status text NOT NULL CHECK (status IN ('waiting', 'loading', 'done', 'failed', 'deleted')),
+    source text,
+    object_key text,
+    object_at timestamptz,
+    -- Who loads: a loader that lost its lease to another has the wrong attempt, and can finish nothing.
+    attempt int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    rows bigint NOT NULL DEFAULT 0,
+    accepted bigint NOT NULL DEFAULT 0,
+    rejected bigint NOT NULL DEFAULT 0,
+    came bigint,
+    went bigint,
+    stayed bigint,
+    reason text,
+    rejected_key text,
     record_id bigint,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    announced_at timestamptz
 );
+CREATE INDEX upload_waiting ON upload (object_key) WHERE status = 'waiting';
+
+-- When all records were deleted: uploads that were done before then have none left.
+CREATE TABLE clearing (
+    cleared_at timestamptz PRIMARY KEY,
+    records bigint NOT NULL
+);
+
+-- Rows of files that are being loaded wait here, in a table for each attempt.
+CREATE SCHEMA staging;
 
 -- The truth. No foreign keys: each would cost a lookup per row in COPY, and only store.py writes here.
 CREATE TABLE record (
@@ -28,6 +57,8 @@ CREATE TABLE record (
 );
 CREATE INDEX record_source ON record (source, id);
 CREATE INDEX record_customer ON record (customer_id, source);
+-- An upload's records lie together: a few bytes per hundred pages find them again.
+CREATE INDEX record_upload ON record USING brin (upload_id) WITH (pages_per_range = 16, autosummarize = on);
 
 -- Which sources have a customer, as bits, kept in step with record. `previous` is what `sources` was before the last
 -- change: INSERT … ON CONFLICT returns the new row only, and the count of the region that was left must fall.

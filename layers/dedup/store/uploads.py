@@ -1,0 +1,378 @@
+"""What happened to every upload, and how the rows of a file become records.
+
+A file's rows wait in a table of their own, batch after batch, and become records at the end in one transaction. Whoever
+loads holds a lease, which each batch renews; when it runs out, another attempt may start over. An attempt that was
+overtaken finds so in the same statement with which it would write: it can write nothing more.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pg8000.native import Connection
+
+from dedup.store.base import ISO_TIME, REMOVAL_LOCK, UPLOAD_LOCK, Base, copy_text, count_changes, fold_in, text
+
+Row = tuple[int, str, str, str]
+"""A record as a row: customer_id, name, email, source."""
+
+# Taken first: two snapshots, each waiting to be alone with a lock that it shares with the other, would deadlock.
+_SNAPSHOT_LOCK = "pg_advisory_xact_lock(7236838)"
+
+_ABANDONED = "1 day"
+"""How long after its lease the staging table of an upload is kept for an attempt that may yet come."""
+
+
+class Busy(Exception):
+    """Another attempt is loading this upload now."""
+
+
+class Superseded(Exception):
+    """This attempt may not go on: the upload was taken over, or deleted."""
+
+
+class Outdated(Exception):
+    """A newer snapshot of the source is in place. The text names its upload."""
+
+
+class Conflict(Exception):
+    """The upload's status does not allow what was asked."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One attempt to load one upload."""
+
+    upload_id: int
+    attempt: int
+    lease: float
+    """Seconds that an attempt may be silent before another may start over."""
+
+    @property
+    def table(self) -> str:
+        """Where its rows wait."""
+        return f"staging.upload_{self.upload_id}_{self.attempt}"
+
+    @property
+    def current(self) -> str:
+        """The condition in SQL that this attempt still is the one that loads."""
+        return f"id = {self.upload_id} AND attempt = {self.attempt} AND status = 'loading'"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is known of an upload. Times are ISO 8601 in UTC. came, went and stayed count customers of the source:
+    those that it has since this upload, has no more since this snapshot, and had before."""
+
+    id: int
+    status: str
+    origin: str
+    mode: str
+    source: str | None
+    object_key: str | None
+    rows: int
+    accepted: int
+    rejected: int
+    came: int | None
+    went: int | None
+    stayed: int | None
+    reason: str | None
+    rejected_key: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class Uploads(Base):
+    """The uploads of one database."""
+
+    def expect(self, object_key: str, source: str | None, mode: str) -> int:
+        """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes."""
+
+        def work(connection: Connection) -> int:
+            [[upload_id]] = connection.run(
+                f"""INSERT INTO upload (origin, status, source, mode)
+                    VALUES ('s3', 'waiting', {text(source)}, {text(mode)}) RETURNING id"""
+            )
+            key = object_key.format(upload_id)
+            connection.run(f"UPDATE upload SET object_key = {text(key)} WHERE id = {upload_id}")
+            return int(upload_id)
+
+        return self._database.write(work, repeatable=False)
+
+    def claim(
+        self, key: str, object_key: str, object_at: datetime, source: str | None, mode: str, lease: float
+    ) -> Load | None:
+        """Begins to load the object version that `key` names, and makes the table where its rows will wait; None when
+        it was loaded, refused or deleted before. Raises Busy while another attempt is at it."""
+
+        def work(connection: Connection) -> Load | None:
+            _sweep(connection)
+            upload_id, attempt = _find_or_insert(connection, key, object_key, source, mode)
+            rows = connection.run(
+                f"""UPDATE upload SET status = 'loading', attempt = attempt + 1, rows = 0, rejected = 0, reason = NULL,
+                        started_at = now(), lease_until = now() + interval '{lease} s', key = {text(key)},
+                        object_at = {text(object_at.isoformat())}::timestamptz
+                    WHERE id = {upload_id} AND attempt = {attempt}
+                        AND (status = 'waiting' OR status = 'loading' AND lease_until < now())
+                    RETURNING attempt"""
+            )
+            if not rows:
+                [[status]] = connection.run(f"SELECT status FROM upload WHERE id = {upload_id}")
+                if status in ("loading", "waiting"):
+                    raise Busy
+                return None
+            load = Load(upload_id, rows[0][0], lease)
+            _drop_staging(connection, upload_id)
+            connection.run(
+                f"""CREATE UNLOGGED TABLE {load.table} (
+                    customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL
+                ) WITH (autovacuum_enabled = off)"""
+            )
+            return load
+
+        return self._database.write(work, repeatable=True)
+
+    def stage(self, load: Load, rows: Iterable[Row], accepted: int, rejected: int) -> None:
+        """Adds rows to those that wait, notes how many were accepted and rejected so far in all, and renews the lease.
+        Raises Superseded."""
+        rows = list(rows)
+        bits = self._bits_of({source for *_, source in rows})
+        payload = "".join(
+            f"{customer_id}\t{copy_text(name)}\t{copy_text(email)}\t{bits[source]}\n"
+            for customer_id, name, email, source in rows
+        ).encode()
+
+        def work(connection: Connection) -> None:
+            _require(
+                connection.run(
+                    f"""UPDATE upload SET rows = {accepted + rejected}, rejected = {rejected},
+                            lease_until = now() + interval '{load.lease} s'
+                        WHERE {load.current} RETURNING id"""
+                )
+            )
+            if payload:
+                connection.run(f"COPY {load.table} FROM STDIN", stream=[payload])
+
+        # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
+        self._database.write(work, repeatable=False)
+
+    def finish(self, load: Load, rejected_key: str | None) -> None:
+        """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
+        Readers see all of it or nothing. Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
+        self._database.write(lambda connection: _finish(connection, load, rejected_key), repeatable=True)
+        self.compact()
+
+    def fail(self, load: Load, reason: str, rejected_key: str | None = None) -> None:
+        """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded."""
+        self._end(load, "failed", reason, rejected_key)
+
+    def interrupt(self, load: Load, reason: str) -> None:
+        """Gives the upload back, to be loaded again by the next delivery. Nothing when superseded."""
+        self._end(load, "waiting", reason, None)
+
+    def _end(self, load: Load, status: str, reason: str, rejected_key: str | None) -> None:
+        def work(connection: Connection) -> None:
+            connection.run(f"DROP TABLE IF EXISTS {load.table}")
+            connection.run(
+                f"""UPDATE upload SET status = {text(status)}, reason = {text(reason)}, lease_until = NULL,
+                        rejected_key = {text(rejected_key)},
+                        finished_at = CASE WHEN {text(status)} = 'failed' THEN clock_timestamp() END
+                    WHERE {load.current}"""
+            )
+
+        self._database.write(work, repeatable=True)
+
+    def account(self, upload_id: int) -> Account | None:
+        """What is known of one upload; None when there is none of that id."""
+        found = self._accounts(f"u.id = {upload_id}", 1)
+        return found[0] if found else None
+
+    def account_of(self, key: str) -> Account | None:
+        """What is known of the upload with that key."""
+        found = self._accounts(f"u.key = {text(key)}", 1)
+        return found[0] if found else None
+
+    def accounts(self, before: int | None, limit: int) -> list[Account]:
+        """What is known of the uploads, the newest first, from below id `before`; `limit` of them at most."""
+        return self._accounts("true" if before is None else f"u.id < {before}", limit)
+
+    def _accounts(self, condition: str, limit: int) -> list[Account]:
+        times = (
+            f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME})" for name in ("created_at", "started_at", "finished_at")
+        )
+        query = f"""
+            SELECT id, CASE
+                    WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
+                    WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
+                    ELSE status END,
+                origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
+                {", ".join(times)}
+            FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
+        return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
+
+    def announced(self, upload_id: int) -> None:
+        """Notes that others were told how the upload ended."""
+        self._database.write(
+            lambda connection: connection.run(f"UPDATE upload SET announced_at = now() WHERE id = {upload_id}"),
+            repeatable=True,
+        )
+
+    def unannounced(self, key: str) -> Account | None:
+        """The upload with that key, where it has ended and nobody was told."""
+        found = self._accounts(f"u.key = {text(key)} AND status IN ('done', 'failed') AND announced_at IS NULL", 1)
+        return found[0] if found else None
+
+    def delete_upload(self, upload_id: int) -> int | None:
+        """Takes the upload's records out again, from membership and counts too; how many there were, and None when
+        there is no such upload. Raises Conflict while it is being loaded."""
+
+        def work(connection: Connection) -> int | None:
+            connection.run(f"SELECT {REMOVAL_LOCK}")
+            rows = connection.run(
+                f"""SELECT status = 'loading' AND lease_until >= now() FROM upload WHERE id = {upload_id} FOR UPDATE"""
+            )
+            if not rows:
+                return None
+            if rows[0][0]:
+                raise Conflict("The upload is being loaded")
+            connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
+            return _take_out(connection, upload_id)
+
+        return self._database.write(work, repeatable=True)
+
+
+def _find_or_insert(
+    connection: Connection, key: str, object_key: str, source: str | None, mode: str
+) -> tuple[int, int]:
+    """The id and the attempts so far of the upload with that key: known already, announced by expect(), or new."""
+    find = f"SELECT id, attempt FROM upload WHERE key = {text(key)}"
+    rows = (
+        connection.run(find)
+        or connection.run(
+            f"""SELECT id, attempt FROM upload
+                WHERE object_key = {text(object_key)} AND status = 'waiting' AND key IS NULL
+                ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"""
+        )
+        or connection.run(
+            f"""INSERT INTO upload (key, origin, status, source, mode, object_key)
+                VALUES ({text(key)}, 's3', 'waiting', {text(source)}, {text(mode)}, {text(object_key)})
+                ON CONFLICT (key) DO NOTHING RETURNING id, attempt"""
+        )
+        or connection.run(find)
+    )
+    [[upload_id, attempt]] = rows
+    return upload_id, attempt
+
+
+def _finish(connection: Connection, load: Load, rejected_key: str | None) -> None:
+    [[source_bit, replaces]] = connection.run(
+        f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
+            FROM upload u WHERE id = {load.upload_id}"""
+    )
+    if replaces:
+        connection.run(f"SELECT {_SNAPSHOT_LOCK}")
+    connection.run(f"SELECT {UPLOAD_LOCK}")
+    _require(connection.run(f"SELECT id FROM upload WHERE {load.current} FOR UPDATE"))
+    if replaces:
+        _require_newest(connection, load)
+    connection.run(f"ANALYZE {load.table}")
+    # In id order, which fills the indexes from left to right.
+    connection.run(
+        f"""INSERT INTO record (customer_id, name, email, source, upload_id)
+            SELECT customer_id, name, email, source, {load.upload_id} FROM {load.table} ORDER BY customer_id"""
+    )
+    went = _remove_others(connection, load, source_bit) if replaces else 0
+    incoming = f"SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id"
+    [[came]] = connection.run(
+        fold_in(
+            # What membership says already need not be written: nothing can take records away before this commits.
+            f"""SELECT * FROM ({incoming}) AS i WHERE NOT EXISTS (
+                    SELECT FROM customer_membership m
+                    WHERE m.customer_id = i.customer_id AND m.sources & i.sources = i.sources)""",
+            f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source",
+        )
+    )
+    connection.run(
+        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
+                accepted = rows - rejected, rejected_key = {text(rejected_key)}, came = {came}, went = {went},
+                stayed = (SELECT count(DISTINCT customer_id) FROM {load.table}) - {came}
+            WHERE id = {load.upload_id}"""
+    )
+    connection.run(f"DROP TABLE {load.table}")
+
+
+def _require(rows: list[list[object]]) -> None:
+    if not rows:
+        raise Superseded
+
+
+def _require_newest(connection: Connection, load: Load) -> None:
+    newer = connection.run(
+        f"""SELECT n.id FROM upload n JOIN upload u ON n.source = u.source AND n.object_at > u.object_at
+            WHERE u.id = {load.upload_id} AND n.mode = 'replace' AND n.status = 'done' LIMIT 1"""
+    )
+    if newer:
+        raise Outdated(f"A newer snapshot of this source is in place: upload {newer[0][0]}")
+
+
+def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
+    """Takes out what other uploads brought of the source; how many customers the source has no more. Others may upload
+    until most of it is done, and wait for the rest."""
+    delete = f"DELETE FROM record WHERE source = {source_bit} AND upload_id <> {load.upload_id}"
+    connection.run(delete)
+    removed = connection.row_count
+    connection.run(f"SELECT {REMOVAL_LOCK}")
+    connection.run(delete)
+    removed += connection.row_count
+    [[went]] = connection.run(
+        f"""WITH changed AS (
+            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~(1::bigint << {source_bit})
+            WHERE m.sources = ANY (ARRAY(
+                SELECT sources FROM region_change WHERE sources & (1::bigint << {source_bit}) <> 0 GROUP BY sources))
+              AND NOT EXISTS (SELECT FROM {load.table} AS s WHERE s.customer_id = m.customer_id)
+            RETURNING sources, previous
+        ), {count_changes(f"VALUES (1::bigint << {source_bit}, 0, -{removed})")}"""
+    )
+    connection.run("DELETE FROM customer_membership WHERE sources = 0")
+    return int(went)
+
+
+def _take_out(connection: Connection, upload_id: int) -> int:
+    connection.run(
+        f"""WITH leaving AS MATERIALIZED (
+            SELECT customer_id, source, count(*) AS records FROM record WHERE upload_id = {upload_id} GROUP BY 1, 2
+        ), lost AS (
+            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (
+                SELECT FROM record r
+                WHERE r.customer_id = l.customer_id AND r.source = l.source AND r.upload_id <> {upload_id})
+            GROUP BY customer_id
+        ), changed AS (
+            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
+            FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
+        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}"""
+    )
+    connection.run(f"DELETE FROM record WHERE upload_id = {upload_id}")
+    removed = int(connection.row_count)
+    connection.run("DELETE FROM customer_membership WHERE sources = 0")
+    return removed
+
+
+def _sweep(connection: Connection) -> None:
+    """Drops the staging tables of attempts that nobody will go on with."""
+    tables = connection.run(
+        f"""SELECT relname FROM pg_class WHERE relnamespace = 'staging'::regnamespace AND relkind = 'r' AND NOT EXISTS (
+                SELECT FROM upload WHERE id = split_part(relname, '_', 2)::bigint AND status = 'loading'
+                    AND lease_until > now() - interval '{_ABANDONED}')"""
+    )
+    for [table] in tables:
+        connection.run(f"DROP TABLE IF EXISTS staging.{table}")
+
+
+def _drop_staging(connection: Connection, upload_id: int) -> None:
+    tables = connection.run(
+        f"""SELECT relname FROM pg_class WHERE relnamespace = 'staging'::regnamespace AND relkind = 'r'
+            AND split_part(relname, '_', 2) = '{upload_id}'"""
+    )
+    for [table] in tables:
+        connection.run(f"DROP TABLE IF EXISTS staging.{table}")
