@@ -24,8 +24,12 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    try:
+        server.start()
         yield server
+    finally:
+        server.remove()
 
 
 _numbers = itertools.count()

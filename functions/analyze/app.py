@@ -13,7 +13,14 @@ api.install(app)
 
 @app.get(
     "/api/v1/deduplication/analyze",
-    **api.operation("Count customers and duplicates", Analysis, errors=[422], paged=True),
+    **api.operation(
+        "Count customers and duplicates",
+        Analysis,
+        description="A duplicate is a record of a customer beyond the first, also in the same source. "
+        "The counts are of everything; the ids come in pages, ascending.",
+        errors=[422],
+        paged=True,
+    ),
 )
 def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Analysis]:
     after = pages.decode_cursor(cursor, QUESTION)

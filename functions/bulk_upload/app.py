@@ -15,7 +15,13 @@ api.install(app)
 
 @app.post(
     "/api/v1/customers/bulk",
-    **api.operation("Store many records, all or none", Uploaded, status=201, errors=api.BODY_ERRORS),
+    **api.operation(
+        "Store many records, all or none",
+        Uploaded,
+        description="Records that repeat one that is stored already are kept and counted as duplicates.",
+        status=201,
+        errors=api.BODY_ERRORS,
+    ),
 )
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[Uploaded]:
     key = api.upload_key(idempotency_key)

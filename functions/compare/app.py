@@ -14,7 +14,14 @@ api.install(app)
 
 @app.get(
     "/api/v1/deduplication/compare-sources",
-    **api.operation("Compare the sources", Comparison, errors=[422], paged=True),
+    **api.operation(
+        "Compare the sources",
+        Comparison,
+        description="Which customers every source has, and which only one has. The counts are of everything; each list "
+        "of ids is a page, ascending, and the link leads to the next page of all of them.",
+        errors=[422],
+        paged=True,
+    ),
 )
 def compare(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Comparison]:
     sources = settings().sources

@@ -10,7 +10,13 @@ api.install(app)
 
 
 @app.get(
-    "/api/v1/deduplication/regions", **api.operation("Count the customers of every Venn region", list[RegionCount])
+    "/api/v1/deduplication/regions",
+    **api.operation(
+        "Count the customers of every Venn region",
+        list[RegionCount],
+        description="A region is the customers that are in exactly these sources and in no other. Regions without a "
+        "customer are left out; the largest comes first.",
+    ),
 )
 def regions() -> list[RegionCount]:
     largest_first = sets.largest_first(open_store().regions())

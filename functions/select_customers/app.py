@@ -20,7 +20,14 @@ NotIn = Annotated[SourceList, Query(description="Sources that do not have the cu
 
 @app.get(
     "/api/v1/deduplication/customers",
-    **api.operation("Ask any set question", CustomerSelection, errors=[422], paged=True),
+    **api.operation(
+        "Ask any set question",
+        CustomerSelection,
+        description="The customers that every source of `in` has and no source of `not_in`: an intersection, less a "
+        "union. With neither, every customer.",
+        errors=[422],
+        paged=True,
+    ),
 )
 def select_customers(
     within: In = "", not_in: NotIn = "", limit: api.Limit = 1000, cursor: api.Cursor = None

@@ -12,12 +12,12 @@ app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
 
-@app.get("/", **api.operation("That the API runs", Service))
+@app.get("/", **api.operation("That the API runs", Service, unavailable=None))
 def service() -> Service:
     return Service(message="Customer Deduplication API", status="running", version=VERSION, docs="/docs")
 
 
-@app.get("/health", **api.operation("Whether the database answers", Health))
+@app.get("/health", **api.operation("Whether the database answers", Health, unavailable=Health))
 def health() -> Response[Health]:
     try:
         open_store().ping()

@@ -1,14 +1,17 @@
 """What the API answers, as models: they are validated against, and documented from, these."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dedup.records import CustomerId, Email, Name
+from dedup.records import CustomerId, Email, Name, Source, without_controls
 
 Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
 Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+Mode = Literal["add", "replace"]
+Filename = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\]+$"), AfterValidator(without_controls)]
 
 
 class Service(BaseModel):
@@ -97,6 +100,54 @@ class RegionCount(BaseModel):
 
     sources: list[str]
     count: Count
+
+
+class UploadRequest(BaseModel):
+    """A file that will be uploaded."""
+
+    filename: Filename
+    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
+    mode: Mode = Field(
+        default="add", description="replace: these are all of the source's records, in place of its others"
+    )
+    size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
+        default=None, description="In bytes; the URL then takes exactly so many"
+    )
+
+
+class ExpectedUpload(BaseModel):
+    """Where to PUT the file, until when, and where to see what became of it."""
+
+    id: int
+    status: str
+    url: str
+    method: str
+    expires_in: int
+
+
+class UploadAccount(BaseModel):
+    """What became of an upload. came, went and stayed count customers of its sources: new with this upload, gone with
+    this snapshot, there before."""
+
+    id: int
+    status: Literal["waiting", "loading", "done", "failed", "deleted"]
+    origin: Literal["api", "s3"]
+    mode: Mode
+    source: str | None
+    object_key: str | None
+    rows: Count = Field(description="So far, while it loads")
+    accepted: Count
+    rejected: Count
+    came: Count | None
+    went: Count | None
+    stayed: Count | None
+    reason: str | None
+    rejected_url: str | None = Field(
+        description="The rejected rows with line, field and reason, as CSV; for 15 minutes"
+    )
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
 
 
 class InvalidField(BaseModel):

@@ -16,7 +16,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestValidationError,
     ResponseValidationError,
 )
-from aws_lambda_powertools.event_handler.openapi.params import Header, Query
+from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic_core import from_json
@@ -25,7 +25,7 @@ from dedup.answers import Problem
 from dedup.connection import Unavailable, sqlstate
 from dedup.pages import BadCursor, encode_cursor, next_link
 from dedup.records import describe
-from dedup.store import KeyReused
+from dedup.store import Conflict, KeyReused
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -42,6 +42,7 @@ logger = Logger(service="dedup")
 metrics = Metrics(namespace="Dedup", service="dedup")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
+UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Cursor = Annotated[
     str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
 ]
@@ -55,6 +56,14 @@ IdempotencyKey = Annotated[
         description="The same key and body get the first answer again, and nothing is written",
     ),
 ]
+
+
+class Invalid(Exception):
+    """A request that is refused for a reason that no single field's type can say: where, and why."""
+
+    def __init__(self, loc: Sequence[str | int], msg: str) -> None:
+        super().__init__(msg)
+        self.loc = loc
 
 
 class NotJson(json.JSONDecodeError):
@@ -78,6 +87,7 @@ merge finds a resolver by that assignment."""
 _FAULTS = {
     400: "The body is not JSON",
     404: "No such thing",
+    409: "Not possible now: `detail` says why",
     413: "The body has more bytes than are allowed",
     415: "The body is not application/json",
     422: "Not valid: `detail` lists what is wrong and where",
@@ -177,6 +187,8 @@ _ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
     ServiceError: lambda error: problem(error.status_code, error.msg),
     Unavailable: _on_unavailable,
     BadCursor: lambda error: invalid(("query", "cursor"), "Not a cursor of this question"),
+    Invalid: lambda error: invalid(error.loc, str(error)),
+    Conflict: lambda error: problem(409, str(error)),
     KeyReused: lambda error: invalid(("header", "Idempotency-Key"), "This key came before with another body"),
     # Found by class before Powertools' own, so all of those are named above.
     Exception: _on_failure,

@@ -17,7 +17,8 @@ from dedup.settings import settings
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def _without_controls(value: str) -> str:
+def without_controls(value: str) -> str:
+    """The text unchanged. Raises PydanticCustomError when it has a control character."""
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return value
@@ -60,7 +61,7 @@ def known_source(value: str) -> str:
 
 
 CustomerId = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_without_controls)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(without_controls)]
 Email = Annotated[str, AfterValidator(email_address), WithJsonSchema({"type": "string", "format": "email"})]
 Source = Annotated[str, AfterValidator(known_source)]
 

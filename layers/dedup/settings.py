@@ -45,6 +45,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     sources: Sources = ("salesforce", "hubspot", "internal")
+    bucket: str = Field(default="", description="where files arrive and rejected rows go; none: no uploads of files")
+    event_bus: str = Field(
+        default="", description="the EventBridge bus that is told how uploads ended; none: nobody is"
+    )
     db_host: str = "127.0.0.1"
     db_port: int = 5432
     db_name: str = "dedup"

@@ -39,14 +39,16 @@ class Run:
         )
 
     def wait_until_started(self) -> None:
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
+        assert self.process.stderr
         for line in self.process.stdout:
             if STARTED in line:
                 return
         pytest.fail(f"did not start: {self.process.stderr.read()}")
 
     def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(
@@ -111,7 +113,8 @@ def test_answers_and_stops_without_leaving_a_process(run: Run, number: signal.Si
     assert len(processes) >= 3, "PostgreSQL, its watchdog, and an environment"
     os.killpg(run.process.pid, number)
     assert run.process.wait(timeout=30) == 0
-    assert run.process.stderr and run.process.stderr.read() == ""
+    assert run.process.stderr
+    assert run.process.stderr.read() == ""
     assert remaining(processes, 0) == []
 
 
@@ -167,7 +170,9 @@ def test_a_taken_port_is_one_sentence(folder: Path) -> None:
 
 def test_an_environment_that_is_killed_is_replaced(run: Run) -> None:
     run.request("GET", "/health")
-    for process in run.descendants():
-        if any("environment.py" in part for part in process.cmdline()):
-            process.kill()
+    environments = [one for one in run.descendants() if any("environment.py" in part for part in one.cmdline())]
+    assert environments
+    for environment in environments:
+        environment.kill()
+    assert remaining(environments) == []
     assert run.request("GET", "/health") == {"status": "healthy"}

@@ -81,6 +81,7 @@ class Account:
     created_at: str
     started_at: str | None
     finished_at: str | None
+    announced: bool
 
 
 class Uploads(Base):
@@ -207,7 +208,7 @@ class Uploads(Base):
                     WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
                     ELSE status END,
                 origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
-                {", ".join(times)}
+                {", ".join(times)}, announced_at IS NOT NULL
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
@@ -217,11 +218,6 @@ class Uploads(Base):
             lambda connection: connection.run(f"UPDATE upload SET announced_at = now() WHERE id = {upload_id}"),
             repeatable=True,
         )
-
-    def unannounced(self, key: str) -> Account | None:
-        """The upload with that key, where it has ended and nobody was told."""
-        found = self._accounts(f"u.key = {text(key)} AND status IN ('done', 'failed') AND announced_at IS NULL", 1)
-        return found[0] if found else None
 
     def delete_upload(self, upload_id: int) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when

@@ -1,0 +1,38 @@
+"""Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are."""
+
+import json
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from dedup.announce import announce
+from dedup.api import logger
+from dedup.ingest import ingest, objects_in
+from dedup.store import open_store
+
+# A message that failed is reported and comes again; the others of its batch do not.
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
+    store, uploads = open_store(), []
+    for version in objects_in(event):
+        account = ingest(version, store, lambda: context.get_remaining_time_in_millis() / 1000)
+        if account:
+            announce(account, store)
+            logger.info("Ingested", extra={"upload_id": account.id, "status": account.status, "rows": account.rows})
+            uploads.append(account.id)
+    return uploads
+
+
+def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
+    return load(json.loads(record.body), lambda_context)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    records = event.get("Records") or [{}]
+    if records[0].get("eventSource") == "aws:sqs":
+        return dict(process_partial_response(event, load_message, processor, context))
+    return {"uploads": load(event, context)}

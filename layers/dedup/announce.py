@@ -1,0 +1,49 @@
+"""Tells others how an upload ended: an event on the bus, and metrics."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from dedup.api import metrics
+from dedup.settings import settings
+from dedup.store import Account, Store
+
+if TYPE_CHECKING:
+    from mypy_boto3_events.client import EventBridgeClient
+
+DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed"}
+
+
+@cache
+def _client() -> "EventBridgeClient":
+    import boto3
+
+    return boto3.client("events")
+
+
+def announce(account: Account, store: Store) -> None:
+    """Tells, once, of an upload that is done or failed; of any other nothing. At least once when the function dies here:
+    the next delivery of its event tells again."""
+    if account.announced or account.status not in DETAIL_TYPES:
+        return
+    if settings().event_bus:
+        entry = {
+            "EventBusName": settings().event_bus,
+            "Source": "dedup",
+            "DetailType": DETAIL_TYPES[account.status],
+            "Detail": json.dumps({name: value for name, value in asdict(account).items() if name != "announced"}),
+        }
+        answer = _client().put_events(Entries=[entry])  # type: ignore[list-item]
+        if answer["FailedEntryCount"]:
+            raise RuntimeError("EventBridge did not take the event")
+    metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
+    metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
+    if account.started_at and account.finished_at:
+        took = datetime.fromisoformat(account.finished_at) - datetime.fromisoformat(account.started_at)
+        metrics.add_metric("UploadSeconds", MetricUnit.Seconds, took.total_seconds())
+    metrics.flush_metrics()
+    store.announced(account.id)

@@ -1,0 +1,180 @@
+"""The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any
+
+from dedup.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+INCOMING = "incoming/"
+REJECTED = "rejected/"
+SNAPSHOT = "snapshot"
+URL_SECONDS = 15 * 60
+
+_PART_BYTES = 8 * 1024 * 1024
+"""S3 takes parts of a multipart upload from 5 MB."""
+
+
+@dataclass(frozen=True)
+class ObjectVersion:
+    """One content of one object, as an event names it."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a key and the object's metadata say: whose records these are, and whether they replace those there are."""
+
+    source: str | None
+    mode: str
+
+
+class Misplaced(ValueError):
+    """A key or metadata that says nothing usable. The text says what was expected."""
+
+
+@dataclass(frozen=True)
+class OpenObject:
+    """An object that is being read."""
+
+    body: IO[bytes]
+    etag: str
+    size: int
+    modified: datetime
+    metadata: Mapping[str, str]
+
+
+def place_of(key: str, metadata: Mapping[str, str]) -> Place:
+    """What `incoming/<source>/[snapshot/]…` and the metadata `source` and `mode` say. Raises Misplaced."""
+    *folders, _ = key.removeprefix(INCOMING).split("/")
+    source = metadata.get("source") or (folders[0] if folders else None)
+    mode = metadata.get("mode") or ("replace" if folders[1:2] == [SNAPSHOT] else "add")
+    if source is not None and source not in settings().sources:
+        known = ", ".join(settings().sources)
+        raise Misplaced(f"{source!r} is not a source: expected {INCOMING}<source>/… with one of {known}")
+    if mode not in ("add", "replace"):
+        raise Misplaced(f"{mode!r} is not a mode: expected add or replace")
+    if mode == "replace" and source is None:
+        raise Misplaced(f"A snapshot needs a source: expected {INCOMING}<source>/{SNAPSHOT}/…")
+    return Place(source, mode)
+
+
+def key_for(filename: str, place: Place) -> str:
+    """The key under which an expected upload arrives, with `{}` where its id goes: it tells uploads of one name apart."""
+    folders = [place.source, SNAPSHOT if place.mode == "replace" else None]
+    name = filename.replace("{", "(").replace("}", ")")
+    return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
+
+
+def rejected_key_of(key: str) -> str:
+    """Where the rejected rows of an object go."""
+    return f"{REJECTED}{key.removeprefix(INCOMING)}.csv"
+
+
+@cache
+def client() -> "S3Client":
+    """The S3 client of this Lambda environment."""
+    import boto3
+    from botocore.config import Config
+
+    # Regional and signed with version 4, or a presigned URL would not hold in every region.
+    return boto3.client("s3", config=Config(signature_version="s3v4"))
+
+
+def upload_url(key: str, size: int | None) -> str:
+    """A URL to PUT the object at, valid for URL_SECONDS; for exactly `size` bytes where that is given."""
+    params: dict[str, Any] = {"Bucket": settings().bucket, "Key": key}
+    if size is not None:
+        params["ContentLength"] = size
+    return client().generate_presigned_url("put_object", Params=params, ExpiresIn=URL_SECONDS)
+
+
+def download_url(key: str) -> str:
+    """A URL to GET the object from as a file, valid for URL_SECONDS."""
+    params = {"Bucket": settings().bucket, "Key": key, "ResponseContentDisposition": "attachment"}
+    return client().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
+
+
+def open_object(version: ObjectVersion) -> OpenObject:
+    """The object as a stream that reads only this content of it: it raises botocore's ClientError where the object was
+    overwritten meanwhile (412) or is not there (404)."""
+    from aws_lambda_powertools.utilities.streaming import S3Object
+
+    named: dict[str, Any] = {"Bucket": version.bucket, "Key": version.key}
+    if version.version_id:
+        named["VersionId"] = version.version_id
+    head = client().head_object(**named)
+    body = S3Object(version.bucket, version.key, version.version_id, boto3_client=client(), IfMatch=head["ETag"])
+    return OpenObject(
+        io.BufferedReader(body, 1024 * 1024),  # type: ignore[type-var]
+        head["ETag"].strip('"'),
+        head["ContentLength"],
+        head["LastModified"],
+        head["Metadata"],
+    )
+
+
+def is_current(version: ObjectVersion, etag: str) -> bool:
+    """Whether the object still has that content. A version of a versioned object always has."""
+    if version.version_id:
+        return True
+    head = client().head_object(Bucket=version.bucket, Key=version.key)
+    return head["ETag"].strip('"') == etag
+
+
+class ObjectWriter:
+    """Writes an object of any length, in parts; it appears when it is closed, and never when it is aborted."""
+
+    def __init__(self, bucket: str, key: str, content_type: str) -> None:
+        self._named: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        self._content_type = content_type
+        self._upload_id: str | None = None
+        self._parts: list[Any] = []
+        self._buffer = bytearray()
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Appends the chunks."""
+        for chunk in chunks:
+            self._buffer += chunk
+            if len(self._buffer) >= _PART_BYTES:
+                self._send_part()
+
+    def close(self) -> str | None:
+        """Makes the object appear; its key, or None where nothing was written."""
+        if not self._parts and not self._buffer:
+            return None
+        if not self._parts:
+            client().put_object(**self._named, Body=bytes(self._buffer), ContentType=self._content_type)
+        else:
+            self._send_part()
+            client().complete_multipart_upload(
+                **self._named, UploadId=str(self._upload_id), MultipartUpload={"Parts": self._parts}
+            )
+        return str(self._named["Key"])
+
+    def abort(self) -> None:
+        """Forgets what was written."""
+        if self._upload_id:
+            client().abort_multipart_upload(**self._named, UploadId=self._upload_id)
+
+    def _send_part(self) -> None:
+        if not self._buffer:
+            return
+        if self._upload_id is None:
+            started = client().create_multipart_upload(**self._named, ContentType=self._content_type)
+            self._upload_id = started["UploadId"]
+        number = len(self._parts) + 1
+        sent = client().upload_part(
+            **self._named, UploadId=self._upload_id, PartNumber=number, Body=bytes(self._buffer)
+        )
+        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+        self._buffer.clear()

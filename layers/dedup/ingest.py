@@ -1,0 +1,142 @@
+"""From an object in the bucket to records: once, whole, and accounted for.
+
+Every delivery of an event may be the first, a repeat, or one of several at the same moment, and the function may die
+anywhere. What happened is in the upload's row; this only moves it on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+from dedup import bucket, files
+from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.store import Account, Load, Outdated, Store, Superseded
+
+LEASE = 60.0
+"""Seconds without a batch after which another attempt may start over."""
+
+FINISHING_ROWS_PER_SECOND = 20_000
+FINISHING_SECONDS = 30
+"""How much time is kept for making records of the waiting rows: a fifth of the rate that was measured."""
+
+_GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
+_OVERWRITTEN = {"412", "PreconditionFailed"}
+
+logger = Logger(service="dedup", child=True)
+
+
+class Refused(Exception):
+    """The file can't be loaded; the text tells its sender why."""
+
+
+def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
+    """The objects that an event of S3 or of EventBridge says were created, folder markers and S3's test event left out.
+
+    S3's own events quote keys, with + for a space; EventBridge's do not."""
+    from aws_lambda_powertools.utilities.data_classes import S3Event, S3EventBridgeNotificationEvent
+
+    if "detail" in event:
+        detail = S3EventBridgeNotificationEvent(dict(event)).detail
+        found = [(detail.bucket.name, detail.object.key, detail.object.version_id)]
+    elif "Records" in event:
+        found = [
+            (record.s3.bucket.name, record.s3.get_object.key, record.s3.get_object.version_id)
+            for record in S3Event(dict(event)).records
+        ]
+    else:
+        found = []
+    for name, key, version_id in found:
+        if key.startswith(bucket.INCOMING) and not key.endswith("/"):
+            yield ObjectVersion(name, key, version_id or None)
+
+
+def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+    """Loads one object, unless that was done before; its account, or None where the object is gone and unknown.
+
+    Raises store.Busy while another attempt is at it, and whatever keeps it from being loaded now: then it is to be
+    delivered again."""
+    while True:
+        try:
+            opened = bucket.open_object(version)
+        except ClientError as error:
+            if _code(error) in _GONE:
+                logger.warning("Object is gone", extra={"reason": _code(error)})
+                return None
+            raise
+        key = f"s3/{version.bucket}/{version.key}/{version.version_id or opened.etag}"
+        try:
+            _load(version, opened, key, store, remaining_seconds)
+        except _Overwritten:
+            logger.info("Object was overwritten while it was read: reading it again")
+            continue
+        return store.account_of(key)
+
+
+class _Overwritten(Exception):
+    """The object has other content than the one that was begun."""
+
+
+def _load(
+    version: ObjectVersion, opened: OpenObject, key: str, store: Store, remaining_seconds: Callable[[], float]
+) -> None:
+    try:
+        place, misplaced = bucket.place_of(version.key, opened.metadata), None
+    except Misplaced as error:
+        place, misplaced = bucket.Place(None, "add"), error
+    load = store.claim(key, version.key, opened.modified, place.source, place.mode, LEASE)
+    if load is None:
+        logger.info("Repeated delivery", extra={"object": key})
+        return
+    rejects = ObjectWriter(version.bucket, bucket.rejected_key_of(version.key), "text/csv; charset=utf-8")
+    try:
+        if misplaced:
+            raise Refused(str(misplaced))
+        _stage(opened, place.source, load, store, rejects, remaining_seconds)
+        if not bucket.is_current(version, opened.etag):
+            raise _Overwritten
+        store.finish(load, rejects.close())
+    except (Refused, files.Unreadable, Outdated) as refusal:
+        store.fail(load, str(refusal), rejects.close())
+    except Superseded:
+        rejects.abort()
+        logger.warning("Another attempt took over", extra={"object": key})
+    except Exception as error:
+        rejects.abort()
+        if isinstance(error, _Overwritten) or _code(error) in _OVERWRITTEN:
+            store.fail(load, "The object was overwritten while it was read; its new content is an upload of its own")
+            raise _Overwritten from error
+        store.interrupt(load, f"Interrupted ({type(error).__name__}); the next delivery starts over")
+        raise
+
+
+def _stage(
+    opened: OpenObject,
+    source: str | None,
+    load: Load,
+    store: Store,
+    rejects: ObjectWriter,
+    remaining_seconds: Callable[[], float],
+) -> None:
+    """Puts the file's rows where they wait. One batch is written while the next is read."""
+    accepted = rejected = 0
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1) as writer:
+        for batch in files.read(opened.body, source):
+            accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+            if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
+                raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
+            rejects.write(files.rejected_csv(batch.rejected))
+            if writing:
+                writing.result()
+            writing = writer.submit(store.stage, load, batch.rows, accepted, rejected)
+        if writing:
+            writing.result()
+    if not accepted:
+        raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""

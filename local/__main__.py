@@ -1,0 +1,113 @@
+"""`make run`: the whole stack on this machine, until Ctrl-C."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from local import ROOT, LocalError, lock
+
+DATABASE = "dedup"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM; return the exit code. What the person at the terminal can mend is one sentence."""
+    folder = Path(os.environ.get("DEDUP_LOCAL_DIR") or ROOT / ".local").absolute()
+    try:
+        run(folder, os.environ.get("PORT") or "3000")
+    except KeyboardInterrupt:
+        return 0
+    except LocalError as error:
+        print(error, file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"The package {error.name} is missing: install requirements-dev.txt.", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        print(f"{folder} can't be written to: {error.strerror}.", file=sys.stderr)
+    return 1
+
+
+def run(folder: Path, port: str) -> None:
+    """Serve on `port`, with data and logs in `folder`, until interrupted. Raises LocalError and KeyboardInterrupt."""
+    for number in STOP_SIGNALS:
+        # SIGINT too, which a shell has a background job ignore; but what nohup ignores stays ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    with ExitStack() as stack:
+        try:
+            start(folder, port, stack)
+            threading.Event().wait()
+        finally:
+            # Stopping is bounded in time, and a second Ctrl-C must not leave half of it running.
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+def start(folder: Path, port: str, stack: ExitStack) -> None:
+    """Start everything in order and say where it is; `stack` stops it in the opposite order. Raises LocalError."""
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise LocalError(f"PORT must be a number from 1 to 65535, not {port}.")
+    url = f"http://127.0.0.1:{port}"
+    logs = folder / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    claim(folder / "run.lock", url, stack)
+    logging.basicConfig(
+        filename=logs / "gateway.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    # Imported only now, because SAM CLI takes a second that the sentence about another run should not.
+    from local.gateway import Template, listen
+    from local.postgres import Postgres
+    from local.workers import Workers
+
+    listener = stack.enter_context(listen(int(port)))
+    postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log"))
+    database = postgres.create_database(DATABASE)
+    template = Template(ROOT / "template.yaml", own_environment() | database.environment())
+    workers = Workers(template.functions, logs / "functions.log")
+    stack.callback(workers.close)
+    if "Migrate" in template.functions:
+        answer = workers.invoke("Migrate", b"{}")
+        if answer.failed:
+            reason = json.loads(answer.payload)["errorMessage"]
+            raise LocalError(f"The migrations failed: {reason} (see {logs / 'functions.log'}).")
+    server = template.server(workers, listener)
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+    stack.callback(server.shutdown)
+    print(
+        f"API        {url}\n"
+        f"docs       {url}/docs\n"
+        f"database   {database.url}\n"
+        f"logs       {logs}\n"
+        f"try        curl {url}/health\n"
+        "           make sample\n"
+        "Ctrl-C stops all of it; the data stays.",
+        flush=True,
+    )
+
+
+def claim(path: Path, url: str, stack: ExitStack) -> None:
+    """Make this the one run of the clone until `stack` ends. Raises LocalError, saying where the other one is."""
+    file = lock(path)
+    if not file:
+        raise LocalError(f"It runs already: {path.read_text() or path}.")
+    stack.enter_context(file)
+    file.truncate(0)
+    file.write(f"{url}, process {os.getpid()}")
+    file.flush()
+
+
+def own_environment() -> dict[str, str]:
+    """What the caller's environment says about the functions' configuration, over what the template does."""
+    return {name: value for name, value in os.environ.items() if name == "SOURCES" or name.startswith("POWERTOOLS_")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""SAM CLI's own API gateway, serving template.yaml with the functions run by `local.workers` instead of containers.
+
+The one module that touches SAM CLI's internals, which are no public interface: its version is pinned.
+"""
+
+import errno
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Read when samcli is imported.
+os.environ["SAM_CLI_TELEMETRY"] = "0"
+
+from click import ClickException
+from samcli.lib.providers.api_provider import ApiProvider
+from samcli.lib.providers.sam_function_provider import SamFunctionProvider
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+from samcli.lib.utils.stream_writer import StreamWriter
+from samcli.local.apigw.local_apigw_service import LocalApigwService
+from samcli.local.events.api_event import RequestContext
+from samcli.local.lambdafn.env_vars import EnvironmentVariables
+from samcli.local.lambdafn.exceptions import FunctionNotFound
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from local import LocalError
+from local.workers import PAYLOAD_LIMIT, Function, Workers
+
+HOST = "127.0.0.1"
+# SAM makes one request id and gives it to every request; here each gets its own, as on AWS.
+SAM_REQUEST_ID = RequestContext().request_id
+TOO_LARGE = {
+    "statusCode": 413,
+    "headers": {"Content-Type": "application/problem+json"},
+    "body": json.dumps({"type": "about:blank", "title": "Content Too Large", "status": 413}),
+}
+
+log = logging.getLogger(__name__)
+
+
+class Template:
+    """template.yaml as SAM CLI understands it: `functions` by resource name, and the routes that lead to them.
+
+    `parameters` are values for the template's parameters; `environment` is laid over each function's own variables.
+    Raises LocalError when SAM CLI can't read the template.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str], parameters: Mapping[str, str] | None = None) -> None:
+        try:
+            self._stacks, _ = SamLocalStackProvider.get_stacks(str(path), parameter_overrides=dict(parameters or {}))
+        except ClickException as error:
+            raise LocalError(f"{path}: {error.message}") from error
+        self.functions = {
+            function.name: Function(
+                name=function.name,
+                folder=str(path.parent / function.codeuri),
+                handler=function.handler,
+                timeout=function.timeout or 3,
+                memory=function.memory or 128,
+                environment={**_variables(function), **environment},
+            )
+            for function in SamFunctionProvider(self._stacks, use_raw_codeuri=True).get_all()
+        }
+
+    def server(self, workers: Workers, listener: socket.socket) -> BaseWSGIServer:
+        """The gateway on a socket from `listen`: `serve_forever()` runs it, `shutdown()` in another thread ends it."""
+        port = listener.getsockname()[1]
+        service = LocalApigwService(
+            api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
+        )
+        service.create()
+        return make_server(HOST, port, service._app, threaded=True, request_handler=_Quiet, fd=listener.fileno())
+
+
+class _Runner:
+    """What the gateway asks to run a function, in place of SAM's own, which starts containers."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def is_debugging(self) -> bool:
+        return False
+
+    def invoke(self, name: str, event: str, *, stdout: StreamWriter, **_: Any) -> None:
+        payload = event.replace(SAM_REQUEST_ID, str(uuid.uuid4())).encode()
+        if len(payload) > PAYLOAD_LIMIT:
+            stdout.write_str(json.dumps(TOO_LARGE))
+            return
+        try:
+            answer = self._workers.invoke(name, payload)
+        except KeyError as error:
+            raise FunctionNotFound(f"{name} is not in the template") from error
+        if answer.failed:
+            log.error("%s failed: %s", name, answer.payload.decode())
+        stdout.write_str(answer.payload.decode())
+
+
+class _Quiet(WSGIRequestHandler):
+    """Logs each request to the log file, and sends small answers at once."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        log.info("%s %s", self.requestline, code)
+
+
+def listen(port: int) -> socket.socket:
+    """Claim `port` on the loopback interface. Raises LocalError when it can't be had."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise LocalError(f"Port {port} is taken by another program: try PORT={port + 1} make run.") from error
+        raise LocalError(f"Port {port} can't be opened: {error}.") from error
+    return listener
+
+
+def _variables(function: Any) -> dict[str, str]:
+    # SAM's own, so that what a function sees here is what it sees under `sam local`.
+    variables: dict[str, str] = EnvironmentVariables(
+        function.name,
+        function.memory or 128,
+        function.timeout or 3,
+        function.handler,
+        function.logging_config,
+        variables=(function.environment or {}).get("Variables", {}),
+    ).resolve()
+    return variables

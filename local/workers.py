@@ -1,0 +1,171 @@
+"""Lambda environments as processes: each serves one invocation at a time, is kept warm, and is replaced when it dies.
+
+Processes and not threads, because the handlers' resolvers keep the request that they are serving on their class, as
+they may on Lambda.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from local import ROOT, LocalError
+
+# What Lambda allows for the import of a function's module, on top of the function's own Timeout.
+INIT_SECONDS = 10.0
+# What Lambda takes as an event and gives as an answer, in bytes.
+PAYLOAD_LIMIT = 6 * 1024 * 1024
+ANSWER_LIMIT = PAYLOAD_LIMIT + 100
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of template.yaml: its handler ("module.attribute") is in `folder`; `timeout` is in seconds."""
+
+    name: str
+    folder: str
+    handler: str
+    timeout: int = 3
+    memory: int = 128
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Answer(NamedTuple):
+    """An invocation's outcome: JSON of what the handler returned, or, when it failed, of Lambda's error payload."""
+
+    payload: bytes
+    failed: bool
+
+
+class Workers:
+    """A pool of up to `size` environments, each able to run any of the functions; started when first needed.
+
+    What the functions print goes to the file `log`. Any number of threads may invoke at the same time: those that find
+    every environment busy wait for one.
+    """
+
+    def __init__(self, functions: Mapping[str, Function], log: Path, *, size: int = 8) -> None:
+        self._functions = functions
+        self._log = log
+        self._size = size
+        self._free = threading.Semaphore(size)
+        self._idle: list[_Environment] = []
+        self._running: set[_Environment] = set()
+        self._closed = False
+
+    def invoke(self, name: str, event: bytes) -> Answer:
+        """Run the function `name` on `event`, JSON. Raises KeyError when there is no such function."""
+        function = self._functions[name]
+        with self._free:
+            environment = self._take()
+            self._running.add(environment)
+            try:
+                answer = environment.invoke(function, event)
+            finally:
+                self._running.discard(environment)
+                if environment.alive and not self._closed:
+                    # Last in, first out: the warmest is used again, and no more are started than run at once.
+                    self._idle.append(environment)
+                else:
+                    environment.stop()
+        return answer
+
+    def close(self) -> None:
+        """Let the invocations that run finish, for a few seconds, and stop every environment."""
+        self._closed = True
+        for _ in range(self._size):
+            if not self._free.acquire(timeout=CLOSE_SECONDS):
+                break
+        for environment in (*self._idle, *self._running):
+            environment.stop()
+
+    def _take(self) -> "_Environment":
+        if self._closed:
+            raise LocalError("The functions are stopping.")
+        while True:
+            try:
+                environment = self._idle.pop()
+            except IndexError:
+                return _Environment(self._functions, self._log)
+            if environment.alive:
+                return environment
+            environment.stop()
+
+
+class _Environment:
+    def __init__(self, functions: Mapping[str, Function], log: Path) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, log.open("ab") as output:
+            self._process = subprocess.Popen(
+                # -P keeps the folder of the script off sys.path: a function sees the layer and nothing else of ours.
+                [sys.executable, "-P", str(Path(__file__).with_name("environment.py")), str(theirs.fileno())],
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "LANG": "C.UTF-8",
+                    "TZ": "UTC",
+                    "PYTHONPATH": str(ROOT / "layers"),
+                    "PYTHONUNBUFFERED": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                # A Ctrl-C in the terminal is for the parent, which stops this process when its invocation is done.
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        self._loaded: set[str] = set()
+        self._send(json.dumps({name: asdict(function) for name, function in functions.items()}).encode())
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def invoke(self, function: Function, event: bytes) -> Answer:
+        request_id = str(uuid.uuid4())
+        seconds = function.timeout + (0.0 if function.name in self._loaded else INIT_SECONDS)
+        try:
+            self._send(b"\0".join([function.name.encode(), request_id.encode(), event]))
+            if not self._connection.poll(seconds):
+                self.stop()
+                return _error(
+                    "Sandbox.Timedout",
+                    f"RequestId: {request_id} Error: Task timed out after {function.timeout:.2f} seconds",
+                )
+            answer = self._connection.recv_bytes()
+        except (EOFError, OSError):
+            self.stop()
+            return _error(
+                "Runtime.ExitError",
+                f"RequestId: {request_id} Error: Runtime exited with status {self._process.returncode}",
+            )
+        self._loaded.add(function.name)
+        if len(answer) - 1 > ANSWER_LIMIT:
+            return _error(
+                "Function.ResponseSizeTooLarge",
+                f"Response payload size exceeded maximum allowed payload size ({ANSWER_LIMIT} bytes).",
+            )
+        return Answer(answer[1:], answer[:1] == b"-")
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _send(self, message: bytes) -> None:
+        self._connection.send_bytes(message)
+
+
+def _error(kind: str, message: str) -> Answer:
+    return Answer(json.dumps({"errorType": kind, "errorMessage": message}).encode(), failed=True)

@@ -1,0 +1,66 @@
+"""The whole local stack in its own process, as `make run` starts it; or another one, where DEDUP_URL says."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import ROOT
+
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the API answers; no slash at the end."""
+    if os.environ.get("DEDUP_URL"):
+        yield os.environ["DEDUP_URL"].rstrip("/")
+        return
+    folder = tmp_path_factory.mktemp("stack")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stack = subprocess.Popen(
+        [sys.executable, "-m", "local"],
+        cwd=ROOT,
+        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield _wait(f"http://127.0.0.1:{port}", stack)
+    finally:
+        stack.terminate()
+        stack.wait(30)
+        _remove(folder)
+
+
+def _wait(url: str, stack: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and stack.poll() is None:
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return url
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    stack.kill()
+    assert stack.stdout is not None
+    raise AssertionError(f"the local stack did not start: {stack.stdout.read().decode()}")
+
+
+def _remove(folder: Path) -> None:
+    from local.postgres import Postgres
+
+    Postgres(folder).remove()
+
+
+@pytest.fixture
+def api(base_url: str) -> str:
+    """The API's base path, with no record in it."""
+    requests.delete(f"{base_url}/api/v1/customers", timeout=30).raise_for_status()
+    return f"{base_url}/api/v1"

@@ -1,0 +1,223 @@
+"""The contract, call by call, over HTTP through the gateway."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, SAMPLE
+
+SAMPLE_RECORDS = json.loads((ROOT / "samples" / "customers.json").read_text())["customers"]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+def get(url: str, **query: Any) -> Any:
+    answer = requests.get(url, params=query, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def post(url: str, body: Any, **headers: str) -> requests.Response:
+    return requests.post(url, json=body, headers=headers, timeout=30)
+
+
+@pytest.fixture
+def loaded(api: str) -> str:
+    """The API with the twelve sample records."""
+    assert post(f"{api}/customers/bulk", {"customers": SAMPLE_RECORDS}).status_code == 201
+    return api
+
+
+def test_samples_are_the_twelve_of_the_contract() -> None:
+    assert [(record["source"], record["customer_id"]) for record in SAMPLE_RECORDS] == SAMPLE
+    lines = (ROOT / "samples" / "customers.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == [str(record["customer_id"]) for record in SAMPLE_RECORDS]
+
+
+def test_root_says_that_it_runs(base_url: str) -> None:
+    assert get(base_url) == {
+        "message": "Customer Deduplication API",
+        "status": "running",
+        "version": "1.0.0",
+        "docs": "/docs",
+    }
+
+
+def test_health(base_url: str) -> None:
+    assert get(f"{base_url}/health") == {"status": "healthy"}
+
+
+def test_one_record_is_stored_as_it_came(api: str) -> None:
+    sent = {"customer_id": 7, "name": "Zoë O'Brien", "email": "zoe@example.com", "source": "hubspot"}
+
+    answer = post(f"{api}/customers", sent)
+
+    stored = answer.json()
+    assert answer.status_code == 201
+    assert list(stored) == ["id", "customer_id", "name", "email", "source", "created_at", "updated_at"]
+    assert stored.items() >= sent.items()
+    assert isinstance(stored["id"], int)
+    assert TIME.fullmatch(stored["created_at"])
+    assert stored["updated_at"] is None
+    assert get(f"{api}/customers") == [stored]
+
+
+def test_bulk_upload_counts_what_it_stored(api: str) -> None:
+    answer = post(f"{api}/customers/bulk", {"customers": SAMPLE_RECORDS[:9]})
+
+    assert answer.status_code == 201
+    assert answer.json()["message"] == "Successfully uploaded 9 customer records"
+    assert answer.json()["details"]["count"] == 9
+    assert isinstance(answer.json()["details"]["upload_id"], int)
+
+
+def test_records_are_listed_in_id_order(loaded: str) -> None:
+    records = get(f"{loaded}/customers")
+
+    assert [(record["source"], record["customer_id"]) for record in records] == SAMPLE
+    assert [record["id"] for record in records] == sorted(record["id"] for record in records)
+
+
+def test_records_of_one_source(loaded: str) -> None:
+    assert [record["customer_id"] for record in get(f"{loaded}/customers/source/hubspot")] == [103, 104, 105, 106]
+
+
+def test_analyze(loaded: str) -> None:
+    assert get(f"{loaded}/deduplication/analyze") == {
+        "total_records": 12,
+        "unique_customers": 8,
+        "duplicates_found": 4,
+        "unique_customer_ids": [101, 102, 103, 104, 105, 106, 107, 108],
+    }
+
+
+def test_compare_sources(loaded: str) -> None:
+    compared = get(f"{loaded}/deduplication/compare-sources")
+
+    old_contract = {
+        "in_all_sources": [],
+        "only_in_salesforce": [101],
+        "only_in_hubspot": [106],
+        "only_in_internal": [107, 108],
+        "salesforce_count": 4,
+        "hubspot_count": 4,
+        "internal_count": 4,
+    }
+    whole_counts = {
+        "in_all_sources_count": 0,
+        "only_in_salesforce_count": 1,
+        "only_in_hubspot_count": 1,
+        "only_in_internal_count": 2,
+    }
+    assert compared == old_contract | whole_counts
+
+
+def test_set_questions(loaded: str) -> None:
+    customers = f"{loaded}/deduplication/customers"
+
+    assert get(customers, **{"in": "salesforce,hubspot", "not_in": "internal"}) == {
+        "count": 2,
+        "customer_ids": [103, 104],
+    }
+    assert get(customers, **{"in": "internal"})["customer_ids"] == [102, 105, 107, 108]
+    assert get(customers, not_in="internal")["customer_ids"] == [101, 103, 104, 106]
+    assert get(customers)["count"] == 8
+    assert get(customers, **{"in": "internal", "not_in": "internal"}) == {"count": 0, "customer_ids": []}
+
+
+def test_regions_are_the_largest_first(loaded: str) -> None:
+    assert get(f"{loaded}/deduplication/regions") == [
+        {"sources": ["hubspot", "salesforce"], "count": 2},
+        {"sources": ["internal"], "count": 2},
+        {"sources": ["hubspot"], "count": 1},
+        {"sources": ["hubspot", "internal"], "count": 1},
+        {"sources": ["internal", "salesforce"], "count": 1},
+        {"sources": ["salesforce"], "count": 1},
+    ]
+
+
+def test_clear_says_how_many_it_deleted(loaded: str) -> None:
+    answer = requests.delete(f"{loaded}/customers", timeout=30)
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "message": "Successfully deleted all customer records",
+        "details": {"deleted_count": 12},
+    }
+    assert get(f"{loaded}/deduplication/analyze")["total_records"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "items"),
+    [
+        ("/customers", lambda body: [record["customer_id"] for record in body]),
+        ("/customers/source/internal", lambda body: [record["customer_id"] for record in body]),
+        ("/deduplication/analyze", lambda body: body["unique_customer_ids"]),
+        ("/deduplication/customers?in=salesforce", lambda body: body["customer_ids"]),
+        ("/deduplication/compare-sources", lambda body: body["only_in_internal"]),
+    ],
+)
+def test_walk_over_all_pages_is_the_whole(loaded: str, path: str, items: Any) -> None:
+    whole = items(get(loaded + path, limit=1000))
+    walked: list[int] = []
+    url: str | None = f"{loaded}{path}{'&' if '?' in path else '?'}limit=1"
+
+    while url:
+        answer = requests.get(url, timeout=30)
+        walked += items(answer.json())
+        url = answer.links.get("next", {}).get("url")
+
+    assert walked == whole
+
+
+def test_last_page_has_no_link(loaded: str) -> None:
+    assert "Link" not in requests.get(f"{loaded}/customers?limit=12", timeout=30).headers
+
+
+def test_same_key_and_body_get_the_first_answer_also_at_the_same_moment(api: str) -> None:
+    body = {"customers": SAMPLE_RECORDS}
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(
+            pool.map(lambda _: post(f"{api}/customers/bulk", body, **{"Idempotency-Key": "night-1"}), range(6))
+        )
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+    assert get(f"{api}/deduplication/analyze")["total_records"] == 12
+
+
+def test_same_key_with_another_body_is_422(api: str) -> None:
+    post(f"{api}/customers", SAMPLE_RECORDS[0], **{"Idempotency-Key": "one"})
+
+    answer = post(f"{api}/customers", SAMPLE_RECORDS[1], **{"Idempotency-Key": "one"})
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+
+
+def test_bad_record_is_422_as_fastapi_says_it(api: str) -> None:
+    answer = post(f"{api}/customers", {"customer_id": "1", "name": "", "email": "x", "source": "oracle"})
+
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert [(fault["loc"], fault["type"]) for fault in answer.json()["detail"]] == [
+        (["body", "customer_id"], "int_type"),
+        (["body", "name"], "string_too_short"),
+        (["body", "email"], "value_error"),
+        (["body", "source"], "enum"),
+    ]
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"x" * (6 * 1024 * 1024 + 1), 413), (b"[]", 422)])
+def test_body_that_is_none_is_refused(api: str, body: bytes, status: int) -> None:
+    answer = requests.post(f"{api}/customers/bulk", data=body, headers={"Content-Type": "application/json"}, timeout=30)
+
+    assert answer.status_code == status
+
+
+def test_unknown_path_is_what_the_gateway_says(base_url: str) -> None:
+    assert requests.get(f"{base_url}/nowhere", timeout=30).status_code in (403, 404)
