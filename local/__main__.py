@@ -7,18 +7,20 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from local import ROOT, LocalError, lock
 
 DATABASE = "dedup"
+ENVIRONMENT_FILE = "environment.json"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Run until SIGINT or SIGTERM; return the exit code. What the person at the terminal can mend is one sentence."""
-    folder = Path(os.environ.get("DEDUP_LOCAL_DIR") or ROOT / ".local").absolute()
+    folder = data_folder()
     try:
         run(folder, os.environ.get("PORT") or "3000")
     except KeyboardInterrupt:
@@ -55,14 +57,14 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise LocalError(f"PORT must be a number from 1 to 65535, not {port}.")
     url = f"http://127.0.0.1:{port}"
-    logs = folder / "log"
-    logs.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    logs = log_folder(folder)
     claim(folder / "run.lock", url, stack)
-    logging.basicConfig(
-        filename=logs / "gateway.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    # Imported only now, because SAM CLI takes a second that the sentence about another run should not.
+    # Imported only now, because it takes a second that the sentence about another run should not.
+    from local.s3 import BUCKET, S3
+
+    forget_aws()
+    # First, because it gets ready by itself meanwhile.
+    s3 = stack.enter_context(S3(int(port) + 1, logs / "s3.log"))
     from local.gateway import Template, listen
     from local.postgres import Postgres
     from local.workers import Workers
@@ -70,7 +72,8 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     listener = stack.enter_context(listen(int(port)))
     postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log"))
     database = postgres.create_database(DATABASE)
-    template = Template(ROOT / "template.yaml", own_environment() | database.environment())
+    environment = own_environment() | database.environment() | s3.environment()
+    template = Template(ROOT / "template.yaml", environment)
     workers = Workers(template.functions, logs / "functions.log")
     stack.callback(workers.close)
     if "Migrate" in template.functions:
@@ -78,19 +81,53 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         if answer.failed:
             reason = json.loads(answer.payload)["errorMessage"]
             raise LocalError(f"The migrations failed: {reason} (see {logs / 'functions.log'}).")
+    queue = s3.create()
+    if "Ingest" in template.functions:
+        queue.start(lambda event: workers.invoke("Ingest", event))
+        stack.callback(queue.stop)
     server = template.server(workers, listener)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     stack.callback(server.shutdown)
+    note_environment(folder, environment)
     print(
         f"API        {url}\n"
         f"docs       {url}/docs\n"
         f"database   {database.url}\n"
+        f"S3         {s3.url}, bucket {BUCKET}: objects are gone when it stops; the records stay\n"
         f"logs       {logs}\n"
         f"try        curl {url}/health\n"
         "           make sample\n"
+        "           make upload FILE=samples/customers.csv\n"
         "Ctrl-C stops all of it; the data stays.",
         flush=True,
     )
+
+
+def data_folder() -> Path:
+    """Where the data and the logs of this clone are."""
+    return Path(os.environ.get("DEDUP_LOCAL_DIR") or ROOT / ".local").absolute()
+
+
+def log_folder(folder: Path) -> Path:
+    """The folder of the logs in `folder`, made when it is not there; what is logged here goes to gateway.log."""
+    logs = folder / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    logging.basicConfig(
+        filename=logs / "gateway.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    return logs
+
+
+def forget_aws() -> None:
+    """Drop what the caller's environment says about AWS, so that nothing here reaches the real one."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+
+
+def note_environment(folder: Path, environment: Mapping[str, str]) -> None:
+    """Write down what the functions are told of this run, for `local.invoke`. Only its user may read the folder."""
+    (folder / ENVIRONMENT_FILE).write_text(json.dumps(dict(environment)), encoding="utf-8")
 
 
 def claim(path: Path, url: str, stack: ExitStack) -> None:

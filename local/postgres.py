@@ -123,6 +123,9 @@ class Postgres:
 
     def remove(self) -> None:
         """Stop the server and delete the cluster with all that is in it."""
+        if self._server:
+            # An orderly stop would first write to disk what is to be deleted.
+            self._server.send_signal(signal.SIGQUIT)
         self.stop()
         shutil.rmtree(self._data, ignore_errors=True)
         self._lock_file.unlink(missing_ok=True)

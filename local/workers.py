@@ -48,7 +48,8 @@ class Answer(NamedTuple):
 
 
 class Workers:
-    """A pool of up to `size` environments, each able to run any of the functions; started when first needed.
+    """A pool of up to `size` environments, started when first needed. One serves all functions that have the same
+    variables, which are read once.
 
     What the functions print goes to the file `log`. Any number of threads may invoke at the same time: those that find
     every environment busy wait for one.
@@ -59,6 +60,7 @@ class Workers:
         self._log = log
         self._size = size
         self._free = threading.Semaphore(size)
+        self._lock = threading.Lock()
         self._idle: list[_Environment] = []
         self._running: set[_Environment] = set()
         self._closed = False
@@ -67,7 +69,7 @@ class Workers:
         """Run the function `name` on `event`, JSON. Raises KeyError when there is no such function."""
         function = self._functions[name]
         with self._free:
-            environment = self._take()
+            environment = self._take(function)
             self._running.add(environment)
             try:
                 answer = environment.invoke(function, event)
@@ -89,21 +91,26 @@ class Workers:
         for environment in (*self._idle, *self._running):
             environment.stop()
 
-    def _take(self) -> "_Environment":
+    def _take(self, function: Function) -> "_Environment":
         if self._closed:
             raise LocalError("The functions are stopping.")
-        while True:
-            try:
-                environment = self._idle.pop()
-            except IndexError:
-                return _Environment(self._functions, self._log)
-            if environment.alive:
-                return environment
-            environment.stop()
+        variables = _own_variables(function)
+        with self._lock:
+            for dead in [environment for environment in self._idle if not environment.alive]:
+                self._idle.remove(dead)
+                dead.stop()
+            fitting = [environment for environment in self._idle if environment.variables == variables]
+            if fitting:
+                self._idle.remove(fitting[-1])
+                return fitting[-1]
+            if self._idle and len(self._idle) + len(self._running) >= self._size:
+                self._idle.pop(0).stop()
+        return _Environment(self._functions, variables, self._log)
 
 
 class _Environment:
-    def __init__(self, functions: Mapping[str, Function], log: Path) -> None:
+    def __init__(self, functions: Mapping[str, Function], variables: Mapping[str, str], log: Path) -> None:
+        self.variables = variables
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -165,6 +172,11 @@ class _Environment:
 
     def _send(self, message: bytes) -> None:
         self._connection.send_bytes(message)
+
+
+def _own_variables(function: Function) -> dict[str, str]:
+    # Lambda's own say the function's name and size.
+    return {name: value for name, value in function.environment.items() if not name.startswith("AWS_LAMBDA_")}
 
 
 def _error(kind: str, message: str) -> Answer:

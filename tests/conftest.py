@@ -95,7 +95,7 @@ def lambda_context(name: str) -> Any:
         memory_limit_in_mb=512,
         invoked_function_arn=f"arn:aws:lambda:eu-west-1:123456789012:function:{name}",
         aws_request_id=str(uuid.uuid4()),
-        get_remaining_time_in_millis=lambda: 28_000,
+        get_remaining_time_in_millis=lambda: 900_000,
     )
 
 

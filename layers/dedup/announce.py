@@ -14,6 +14,7 @@ from dedup.store import Account, Store
 
 if TYPE_CHECKING:
     from mypy_boto3_events.client import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed"}
 
@@ -26,18 +27,18 @@ def _client() -> "EventBridgeClient":
 
 
 def announce(account: Account, store: Store) -> None:
-    """Tells, once, of an upload that is done or failed; of any other nothing. At least once when the function dies here:
-    the next delivery of its event tells again."""
+    """Tells of an upload that is done or failed, and of any other nothing: once, or again by the next delivery of its
+    event when the function dies in here."""
     if account.announced or account.status not in DETAIL_TYPES:
         return
     if settings().event_bus:
-        entry = {
+        entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": settings().event_bus,
             "Source": "dedup",
             "DetailType": DETAIL_TYPES[account.status],
             "Detail": json.dumps({name: value for name, value in asdict(account).items() if name != "announced"}),
         }
-        answer = _client().put_events(Entries=[entry])  # type: ignore[list-item]
+        answer = _client().put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not take the event")
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)

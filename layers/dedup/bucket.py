@@ -1,6 +1,5 @@
 """The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,7 +68,7 @@ def place_of(key: str, metadata: Mapping[str, str]) -> Place:
 
 
 def key_for(filename: str, place: Place) -> str:
-    """The key under which an expected upload arrives, with `{}` where its id goes: it tells uploads of one name apart."""
+    """The key under which an expected upload arrives, with `{}` where its id goes."""
     folders = [place.source, SNAPSHOT if place.mode == "replace" else None]
     name = filename.replace("{", "(").replace("}", ")")
     return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
@@ -115,7 +114,7 @@ def open_object(version: ObjectVersion) -> OpenObject:
     head = client().head_object(**named)
     body = S3Object(version.bucket, version.key, version.version_id, boto3_client=client(), IfMatch=head["ETag"])
     return OpenObject(
-        io.BufferedReader(body, 1024 * 1024),  # type: ignore[type-var]
+        body,
         head["ETag"].strip('"'),
         head["ContentLength"],
         head["LastModified"],

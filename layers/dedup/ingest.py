@@ -4,9 +4,10 @@ Every delivery of an event may be the first, a repeat, or one of several at the 
 anywhere. What happened is in the upload's row; this only moves it on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
@@ -38,16 +39,15 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
     S3's own events quote keys, with + for a space; EventBridge's do not."""
     from aws_lambda_powertools.utilities.data_classes import S3Event, S3EventBridgeNotificationEvent
 
+    found: list[tuple[str, str, str | None]] = []
     if "detail" in event:
         detail = S3EventBridgeNotificationEvent(dict(event)).detail
-        found = [(detail.bucket.name, detail.object.key, detail.object.version_id)]
+        found = [(detail.bucket.name, detail.object["key"], detail.object.get("version-id"))]
     elif "Records" in event:
         found = [
-            (record.s3.bucket.name, record.s3.get_object.key, record.s3.get_object.version_id)
+            (record.s3.bucket.name, unquote_plus(record.s3.get_object.key), record.s3.get_object.version_id)
             for record in S3Event(dict(event)).records
         ]
-    else:
-        found = []
     for name, key, version_id in found:
         if key.startswith(bucket.INCOMING) and not key.endswith("/"):
             yield ObjectVersion(name, key, version_id or None)
@@ -75,6 +75,30 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
         return store.account_of(key)
 
 
+class RejectedRows:
+    """The object with the rejected rows of a file, as they come."""
+
+    def __init__(self, version: ObjectVersion) -> None:
+        key = bucket.rejected_key_of(version.key)
+        self._object = ObjectWriter(version.bucket, key, "text/csv; charset=utf-8")
+        self._begun = False
+
+    def write(self, rejected: Sequence[files.Rejected]) -> None:
+        """Appends the rows; before the first of them, the header."""
+        if rejected:
+            header, *lines = files.rejected_csv(rejected)
+            self._object.write(lines if self._begun else [header, *lines])
+            self._begun = True
+
+    def close(self) -> str | None:
+        """Makes the object appear; its key, or None where no row was rejected."""
+        return self._object.close()
+
+    def abort(self) -> None:
+        """Forgets the rows."""
+        self._object.abort()
+
+
 class _Overwritten(Exception):
     """The object has other content than the one that was begun."""
 
@@ -90,7 +114,7 @@ def _load(
     if load is None:
         logger.info("Repeated delivery", extra={"object": key})
         return
-    rejects = ObjectWriter(version.bucket, bucket.rejected_key_of(version.key), "text/csv; charset=utf-8")
+    rejects = RejectedRows(version)
     try:
         if misplaced:
             raise Refused(str(misplaced))
@@ -117,7 +141,7 @@ def _stage(
     source: str | None,
     load: Load,
     store: Store,
-    rejects: ObjectWriter,
+    rejects: RejectedRows,
     remaining_seconds: Callable[[], float],
 ) -> None:
     """Puts the file's rows where they wait. One batch is written while the next is read."""
@@ -128,7 +152,7 @@ def _stage(
             accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
             if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
                 raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
-            rejects.write(files.rejected_csv(batch.rejected))
+            rejects.write(batch.rejected)
             if writing:
                 writing.result()
             writing = writer.submit(store.stage, load, batch.rows, accepted, rejected)

@@ -39,8 +39,19 @@ def test_only_the_store_and_its_connection_know_pg8000() -> None:
     assert knowing == {"connection.py"}
 
 
-def test_store_does_not_know_the_api() -> None:
-    assert not ours(LAYER / "store.py") & {"api", "answers", "pages"}
+@pytest.mark.parametrize("path", sorted((LAYER / "store").glob("*.py")), ids=lambda path: path.stem)
+def test_store_knows_neither_the_api_nor_the_bucket(path: Path) -> None:
+    assert ours(path) <= {
+        "connection",
+        "records",
+        "sets",
+        "settings",
+        "store",
+        "Record",
+        "Region",
+        "Regions",
+        "Database",
+    }
 
 
 @pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.parent.name)

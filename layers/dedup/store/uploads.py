@@ -5,7 +5,7 @@ loads holds a lease, which each batch renews; when it runs out, another attempt 
 overtaken finds so in the same statement with which it would write: it can write nothing more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -134,10 +134,9 @@ class Uploads(Base):
 
         return self._database.write(work, repeatable=True)
 
-    def stage(self, load: Load, rows: Iterable[Row], accepted: int, rejected: int) -> None:
+    def stage(self, load: Load, rows: Sequence[Row], accepted: int, rejected: int) -> None:
         """Adds rows to those that wait, notes how many were accepted and rejected so far in all, and renews the lease.
         Raises Superseded."""
-        rows = list(rows)
         bits = self._bits_of({source for *_, source in rows})
         payload = "".join(
             f"{customer_id}\t{copy_text(name)}\t{copy_text(email)}\t{bits[source]}\n"

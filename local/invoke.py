@@ -1,0 +1,73 @@
+"""`make invoke FUNCTION=Verify`: runs a function on an event, as `make run` would, beside it or without it."""
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from local import ROOT, LocalError, lock
+from local.__main__ import DATABASE, ENVIRONMENT_FILE, data_folder, forget_aws, log_folder, own_environment
+
+
+def main() -> int:
+    """Invoke the function that FUNCTION names on the event in the file EVENT, or on none; the exit code is 1 when that
+    fails."""
+    name, event = os.environ.get("FUNCTION", ""), os.environ.get("EVENT", "")
+    try:
+        with ExitStack() as stack:
+            return invoke(data_folder(), name, Path(event).read_bytes() if event else b"{}", stack)
+    except LocalError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename} can't be read: {error.strerror}.", file=sys.stderr)
+    return 1
+
+
+def invoke(folder: Path, name: str, event: bytes, stack: ExitStack) -> int:
+    """Print what the function answers; its log goes to the terminal, too. Raises LocalError."""
+    log_folder(folder)
+    forget_aws()
+    from local.gateway import Template
+    from local.workers import Workers
+
+    template = Template(ROOT / "template.yaml", running(folder) or start(folder, stack))
+    if name not in template.functions:
+        raise LocalError(f"FUNCTION must be one of {', '.join(sorted(template.functions))}.")
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place, "function.log")
+        workers = Workers(template.functions, log, size=1)
+        stack.callback(workers.close)
+        answer = workers.invoke(name, event)
+        sys.stderr.write(log.read_text(encoding="utf-8"))
+    Console().print_json(answer.payload.decode())
+    return int(answer.failed)
+
+
+def running(folder: Path) -> dict[str, str]:
+    """What the functions are told by the `make run` that runs; nothing when none does."""
+    claimed = lock(folder / "run.lock")
+    if claimed:
+        claimed.close()
+        return {}
+    environment: dict[str, str] = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    return environment
+
+
+def start(folder: Path, stack: ExitStack) -> dict[str, str]:
+    """Start what functions need until `stack` ends; what they are told of it."""
+    from local.postgres import Postgres
+    from local.s3 import S3
+
+    s3 = stack.enter_context(S3(0, folder / "log" / "s3.log"))
+    postgres = stack.enter_context(Postgres(folder, log=folder / "log" / "postgres.log"))
+    database = postgres.create_database(DATABASE)
+    s3.create()
+    return own_environment() | database.environment() | s3.environment()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

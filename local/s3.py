@@ -1,0 +1,329 @@
+"""A local S3: moto's server with the upload bucket, and the queue that starts the ingest function.
+
+The server is a process of its own (this module as a program), so that a large object slows down nobody else. What it
+holds, objects and messages, is gone when it stops.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local import ROOT, LocalError
+from local.workers import Answer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+BUCKET = "dedup-uploads"
+QUEUE = "dedup-uploads"
+INCOMING = "incoming/"
+REGION = "us-east-1"
+CREDENTIAL = "local"
+HOST = "127.0.0.1"
+
+MAX_CONCURRENCY = 2
+"""Messages that are handled at the same time: the other environments are left to the API."""
+
+TRIES = 3
+RETRY_SECONDS = (5, 65)
+"""After the first try and after the second. The latter is longer than the lease of an attempt that died."""
+
+WAIT_SECONDS = 20
+STOP_SECONDS = 5.0
+
+Invoke = Callable[[bytes], Answer]
+"""Runs a function on an event."""
+
+log = logging.getLogger(__name__)
+
+
+class S3:
+    """moto's server on `port` of the loopback interface, or on any that is free; what it prints goes to the file `log`.
+
+    It stops when this process ends in whatever way."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self._preferred_port = port
+        self._log = log
+        self._port = 0
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """What S3's clients call the endpoint."""
+        return f"http://{HOST}:{self._port}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of whoever uses it: each service of AWS is at its address, and nothing leads to the real one."""
+        return {
+            "BUCKET": BUCKET,
+            "EVENT_BUS": "default",
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": CREDENTIAL,
+            "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def start(self) -> None:
+        """Return at once: who calls the server before it is ready waits for it."""
+        with _listen(self._preferred_port) as listener, self._log.open("ab") as output:
+            self._port = listener.getsockname()[1]
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "local.s3", str(listener.fileno())],
+                cwd=ROOT,
+                env={
+                    **{name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ},
+                    **self.environment(),
+                    "LANG": "C.UTF-8",
+                    "TZ": "UTC",
+                },
+                # The server stops at the end of its input, which comes with the end of this process.
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=[listener.fileno()],
+                # A Ctrl-C in the terminal is not for it: what is being loaded may still be read.
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Stop it. Never raises."""
+        if self._server:
+            self._server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._server.wait(STOP_SECONDS)
+            self._server.kill()
+            self._server.communicate()
+            self._server = None
+
+    def create(self) -> "Queue":
+        """Make the bucket, and the queue that hears of what arrives in it. Raises LocalError."""
+        try:
+            return self._create()
+        except (BotoCoreError, ClientError) as error:
+            raise LocalError(f"The local S3 did not start: {error} (see {self._log}).") from error
+
+    def _create(self) -> "Queue":
+        s3: S3Client = self._client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        sqs: SQSClient = self._client("sqs")
+        dead = _arn(sqs, sqs.create_queue(QueueName=f"{QUEUE}-dead")["QueueUrl"])
+        redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": TRIES})
+        # As long as the longest invocation may last: a message that is being handled does not come again.
+        attributes = {"RedrivePolicy": redrive, "VisibilityTimeout": str(6 * 900)}
+        queue = sqs.create_queue(QueueName=QUEUE, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+        arn = _arn(sqs, queue)
+        s3.put_bucket_notification_configuration(
+            Bucket=BUCKET,
+            NotificationConfiguration={
+                "QueueConfigurations": [
+                    {
+                        "QueueArn": arn,
+                        "Events": ["s3:ObjectCreated:*"],
+                        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": INCOMING}]}},
+                    }
+                ]
+            },
+        )
+        return Queue(sqs, queue, arn)
+
+    def _client(self, service: Any) -> Any:
+        # One attempt: the connection is to a process of ours, which is there or is not. No proxy of the environment's.
+        config = Config(retries={"total_max_attempts": 1}, proxies={})
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=CREDENTIAL,
+            aws_secret_access_key=CREDENTIAL,
+            config=config,
+        )
+
+
+class Queue:
+    """Hands the queue's messages to a function, one at a time, as Lambda's event source mapping does."""
+
+    def __init__(self, client: "SQSClient", url: str, arn: str) -> None:
+        self._client = client
+        self._url = url
+        self._arn = arn
+        self._free = threading.Semaphore(MAX_CONCURRENCY)
+        self._stopping = threading.Event()
+
+    def start(self, invoke: Invoke) -> None:
+        """Begin to hand messages to `invoke`."""
+        threading.Thread(target=self._run, args=(invoke,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more messages. Those that are being handled go on."""
+        self._stopping.set()
+
+    def _run(self, invoke: Invoke) -> None:
+        while True:
+            self._free.acquire()
+            # By one thread: moto gives the same message to two that ask at the same moment.
+            message = self._receive()
+            if self._stopping.is_set():
+                return
+            if message:
+                threading.Thread(target=self._handle, args=(message, invoke), daemon=True).start()
+            else:
+                self._free.release()
+
+    def _receive(self) -> "MessageTypeDef | None":
+        try:
+            answer = self._client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=1,
+                WaitTimeSeconds=WAIT_SECONDS,
+                AttributeNames=["All"],
+            )
+        except (BotoCoreError, ClientError) as error:
+            if not self._stopping.wait(1):
+                log.error("The queue can't be read: %s", error)
+            return None
+        return answer["Messages"][0] if answer.get("Messages") else None
+
+    def _handle(self, message: "MessageTypeDef", invoke: Invoke) -> None:
+        receipt = {"QueueUrl": self._url, "ReceiptHandle": message["ReceiptHandle"]}
+        try:
+            answer = invoke(json.dumps(self._event(message)).encode())
+            if not answer.failed and not _partial_failure(answer.payload):
+                self._client.delete_message(**receipt)
+                return
+            tries = int(message["Attributes"]["ApproximateReceiveCount"])
+            log.error("Try %s of %s failed of message %s: %s", tries, TRIES, message["Body"], answer.payload.decode())
+            # Soon: on AWS it would come again after its visibility timeout. After the last try the queue buries it.
+            seconds = RETRY_SECONDS[tries - 1] if tries <= len(RETRY_SECONDS) else 0
+            self._client.change_message_visibility(**receipt, VisibilityTimeout=seconds)
+        except (LocalError, BotoCoreError, ClientError) as error:
+            if not self._stopping.is_set():
+                log.error("Message %s could not be handled: %s", message["Body"], error)
+        finally:
+            self._free.release()
+
+    def _event(self, message: "MessageTypeDef") -> dict[str, Any]:
+        return {
+            "Records": [
+                {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "attributes": message["Attributes"],
+                    "messageAttributes": {},
+                    "md5OfBody": message["MD5OfBody"],
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": self._arn,
+                    "awsRegion": REGION,
+                }
+            ]
+        }
+
+
+def serve(listener: socket.socket) -> None:
+    """Be moto's server on a socket that listens, until the end of standard input."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    app = _as_s3_sends_events(DomainDispatcherApplication(create_backend_app))
+    host, port = listener.getsockname()
+    server = make_server(host, port, app, threaded=True, request_handler=MotoRequestHandler, fd=listener.fileno())
+    server.serve_forever()
+
+
+def _as_s3_sends_events(app: Any) -> Any:
+    """The application with events as S3 sends them. Uses what is not moto's public interface: its version is pinned.
+
+    moto's lack the version and the sequencer, quote slashes, and are sent before the object has its metadata; and the
+    end of an upload in parts sends one of a PUT as well.
+    """
+    from moto.s3 import notifications
+
+    send, describe = notifications.send_event, notifications._get_s3_event
+    request = threading.local()
+
+    def keep(account_id: str, event_name: Any, bucket: Any, key: Any) -> None:
+        # A request creates one object at most, and the last event says how.
+        if event_name.startswith("s3:ObjectCreated:"):
+            request.created = (account_id, event_name, bucket, key)
+
+    def described(event_name: str, bucket: Any, key: Any, notification_id: str) -> dict[str, Any]:
+        event = describe(event_name, bucket, key, notification_id)
+        for record in event["Records"]:
+            record |= {
+                "userIdentity": {"principalId": "local"},
+                "requestParameters": {"sourceIPAddress": HOST},
+                "responseElements": {"x-amz-request-id": "local", "x-amz-id-2": "local"},
+            }
+            found = record["s3"]["object"]
+            found |= {"key": found["key"].replace("%2F", "/"), "sequencer": f"{time.time_ns():018X}"}
+            if key.version_id != "null":
+                found["versionId"] = key.version_id
+        return event
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        request.created = None
+        answer: Iterable[bytes] = app(environ, start_response)
+        if request.created:
+            send(*request.created)
+        return answer
+
+    notifications.send_event, notifications._get_s3_event = keep, described
+    return application
+
+
+def _exit_at_end_of_input() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _partial_failure(answer: bytes) -> bool:
+    result = json.loads(answer)
+    return isinstance(result, dict) and bool(result.get("batchItemFailures"))
+
+
+def _arn(sqs: "SQSClient", url: str) -> str:
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def _listen(port: int) -> socket.socket:
+    for candidate in (port, 0):
+        with suppress(OSError, OverflowError):
+            return socket.create_server((HOST, candidate))
+    raise LocalError("No TCP port is free on 127.0.0.1.")
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

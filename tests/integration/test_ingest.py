@@ -1,0 +1,496 @@
+"""Files from the bucket to records, on a real PostgreSQL and a local S3."""
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from dedup import bucket, files, ingest, sets
+from dedup.bucket import ObjectVersion
+from dedup.store import Account, Busy, Outdated, Store, Superseded
+
+from tests.conftest import ROOT, api_event
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+BUCKET = "uploads"
+HEADER = "customer_id,name,email\n"
+
+
+def lines(ids: Any) -> str:
+    return "".join(f"{n},Customer {n},c{n}@example.com\n" for n in ids)
+
+
+def csv_of(ids: Any) -> bytes:
+    return (HEADER + lines(ids)).encode()
+
+
+def plenty() -> float:
+    return 900.0
+
+
+@pytest.fixture
+def put(s3: Any) -> Callable[..., ObjectVersion]:
+    def put(key: str, body: bytes, **metadata: str) -> ObjectVersion:
+        answer = s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=metadata)
+        return ObjectVersion(BUCKET, key, answer.get("VersionId"))
+
+    return put
+
+
+@pytest.fixture
+def load(store: Store) -> Callable[[ObjectVersion], Account]:
+    def load(version: ObjectVersion) -> Account:
+        account = ingest.ingest(version, store, plenty)
+        assert account is not None
+        return account
+
+    return load
+
+
+def members(store: Store, source: str) -> list[int]:
+    found = store.select(lambda regions: {"ids": sets.union(regions, {source})}, {}, 10_000)
+    return found.ids["ids"]
+
+
+def total(store: Store) -> int:
+    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+
+
+def rejected_rows(s3: Any, account: Account) -> list[dict[str, str]]:
+    body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(body)))
+
+
+def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: Any) -> None:
+    account = load(put("incoming/hubspot/night.csv", csv_of(range(25_000))))
+
+    assert (account.status, account.accepted, account.rejected, account.reason) == ("done", 25_000, 0, None)
+    assert (account.came, account.went, account.stayed) == (25_000, 0, 0)
+    assert store.regions() == {frozenset({"hubspot"}): 25_000}
+    assert store.verify().agreed
+
+
+def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: Any, load: Any) -> None:
+    body = csv_of([1, 2]) + b"x,=cmd(),c@example.com\n" + lines([3]).encode() + b"4,Four,nowhere\n"
+
+    account = load(put("incoming/hubspot/night.csv", body))
+
+    assert (account.status, account.accepted, account.rejected) == ("done", 3, 2)
+    assert account.rejected_key == "rejected/hubspot/night.csv.csv"
+    rows = rejected_rows(s3, account)
+    assert [(row["line"], row["field"]) for row in rows] == [("4", "customer_id"), ("6", "email")]
+    assert members(store, "hubspot") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "reason"),
+    [
+        ("incoming/hubspot/empty.csv", b"", "empty"),
+        ("incoming/hubspot/header.csv", HEADER.encode(), "no rows"),
+        ("incoming/hubspot/columns.csv", b"a,b\n1,2\n", "customer_id"),
+        ("incoming/hubspot/twice.csv", b"id,customer_id,name,email\n1,1,A,a@example.com\n", "customer_id"),
+        ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "could be accepted"),
+        ("incoming/hubspot/picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, ""),
+        ("incoming/hubspot/broken.csv.gz", gzip.compress(csv_of(range(50_000)))[:-2000], ""),
+        ("incoming/oracle/night.csv", csv_of([1]), "'oracle' is not a source"),
+        ("incoming/night.csv", csv_of([1]), "source"),
+    ],
+)
+def test_file_that_is_none_fails_whole_with_a_reason(
+    store: Store, put: Any, load: Any, key: str, body: bytes, reason: str
+) -> None:
+    account = load(put(key, body))
+
+    assert (account.status, account.accepted) == ("failed", 0)
+    assert account.reason
+    assert reason in account.reason
+    assert total(store) == 0
+    assert staging_tables(store) == []
+
+
+def test_bomb_is_stopped(store: Store, put: Any, load: Any) -> None:
+    member = gzip.compress((b"1,A,a@example.com" + b" " * 5000 + b"\n") * 5000, 9)
+    zeros = gzip.compress(HEADER.encode()) + member * 400
+
+    account = load(put("incoming/hubspot/bomb.csv.gz", zeros))
+
+    assert account.status == "failed"
+    assert total(store) == 0
+
+
+def test_repeated_event_changes_nothing_also_a_week_later(store: Store, put: Any, load: Any) -> None:
+    version = put("incoming/hubspot/night.csv", csv_of(range(10)))
+    first = load(version)
+
+    assert [load(version) for _ in range(3)] == [first] * 3
+    assert total(store) == 10
+
+
+def test_same_name_with_new_content_is_a_new_upload(store: Store, put: Any, load: Any) -> None:
+    first = load(put("incoming/hubspot/night.csv", csv_of([1])))
+    second = load(put("incoming/hubspot/night.csv", csv_of([2])))
+
+    assert first.id != second.id
+    assert members(store, "hubspot") == [1, 2]
+
+
+def test_deliveries_at_the_same_moment_load_once(new_store: Callable[..., Store], put: Any) -> None:
+    version = put("incoming/hubspot/night.csv", csv_of(range(30_000)))
+
+    def deliver(store: Store) -> str:
+        try:
+            account = ingest.ingest(version, store, plenty)
+        except Busy:
+            return "busy"
+        return account.status if account else "gone"
+
+    with ThreadPoolExecutor(5) as pool:
+        outcomes = list(pool.map(deliver, [new_store() for _ in range(5)]))
+
+    assert "done" in outcomes
+    assert set(outcomes) <= {"done", "busy", "loading"}
+    assert total(new_store()) == 30_000
+
+
+def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store, put: Any, load: Any) -> None:
+    load(put("incoming/hubspot/monday.csv", csv_of([1, 2, 3])))
+    load(put("incoming/internal/all.csv", csv_of([3, 4])))
+
+    account = load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2, 3, 4, 5, 5])))
+
+    assert (account.mode, account.came, account.went, account.stayed) == ("replace", 2, 1, 2)
+    assert members(store, "hubspot") == [2, 3, 4, 5]
+    assert total(store) == 7
+    assert store.verify().agreed
+
+
+@pytest.mark.parametrize("metadata", [{"mode": "replace"}, {"mode": "replace", "source": "hubspot"}])
+def test_metadata_makes_a_snapshot(store: Store, put: Any, load: Any, metadata: dict[str, str]) -> None:
+    load(put("incoming/hubspot/monday.csv", csv_of([1, 2])))
+
+    load(put("incoming/hubspot/tuesday.csv", csv_of([2]), **metadata))
+
+    assert members(store, "hubspot") == [2]
+
+
+def test_older_snapshot_that_comes_late_is_refused(store: Store) -> None:
+    monday, tuesday = (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6))
+    late = store.claim("monday", "a", monday, "hubspot", "replace", 60)
+    early = store.claim("tuesday", "b", tuesday, "hubspot", "replace", 60)
+    assert late
+    assert early
+    store.stage(early, [(2, "B", "b@example.com", "hubspot")], 1, 0)
+    store.finish(early, None)
+    store.stage(late, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+
+    with pytest.raises(Outdated):
+        store.finish(late, None)
+
+    assert members(store, "hubspot") == [2]
+
+
+def test_readers_see_the_old_night_or_the_new_one(new_store: Callable[..., Store], put: Any) -> None:
+    loading, reading = new_store(), new_store()
+    ingest.ingest(put("incoming/hubspot/snapshot/0.csv", csv_of(range(1000))), loading, plenty)
+    seen = set()
+
+    with ThreadPoolExecutor(1) as pool:
+        for night in range(1, 6):
+            version = put(f"incoming/hubspot/snapshot/{night}.csv", csv_of(range(night * 1000, (night + 1) * 1000)))
+            done = pool.submit(ingest.ingest, version, loading, plenty)
+            while not done.done():
+                seen.add((total(reading), tuple(members(reading, "hubspot"))))
+
+    nights = {(1000, tuple(range(night * 1000, (night + 1) * 1000))) for night in range(6)}
+    assert seen <= nights
+    assert loading.verify().agreed
+
+
+def test_snapshots_beside_uploads_count_exactly(new_store: Callable[..., Store], put: Any) -> None:
+    from tests.conftest import record
+
+    def upload(store: Store) -> None:
+        for batch in range(30):
+            store.add([record(n, ("hubspot", "internal")[n % 2]) for n in range(batch * 10, batch * 10 + 50)])
+
+    def snapshots(store: Store, source: str) -> None:
+        for night in range(5):
+            key = f"incoming/{source}/snapshot/{night}.csv"
+            ingest.ingest(put(key, csv_of(range(night * 20, night * 20 + 300))), store, plenty)
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(upload, new_store()) for _ in range(2)]
+        jobs += [pool.submit(snapshots, new_store(), source) for source in ("hubspot", "internal")]
+        for job in jobs:
+            job.result()
+
+    assert new_store().verify().agreed
+
+
+def test_file_that_is_overwritten_while_it_is_read_is_read_again(
+    environment: pytest.MonkeyPatch, store: Store, s3: Any
+) -> None:
+    s3.create_bucket(Bucket="unversioned", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    key = "incoming/hubspot/night.csv"
+    s3.put_object(Bucket="unversioned", Key=key, Body=csv_of(range(1000)))
+    contents = iter([csv_of([7, 8])])
+    read = files.read
+
+    def overwrite_meanwhile(*args: Any) -> Any:
+        yield from read(*args)
+        for content in contents:
+            s3.put_object(Bucket="unversioned", Key=key, Body=content)
+
+    environment.setattr(files, "read", overwrite_meanwhile)
+
+    account = ingest.ingest(ObjectVersion("unversioned", key), store, plenty)
+
+    assert account
+    assert (account.status, account.accepted) == ("done", 2)
+    assert members(store, "hubspot") == [7, 8]
+    assert [a.status for a in store.accounts(None, 10)] == ["done", "failed"]
+
+
+def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store: Store, put: Any) -> None:
+    version = put("incoming/hubspot/night.csv", csv_of(range(100)))
+
+    account = ingest.ingest(version, store, lambda: 20.0)
+
+    assert account
+    assert account.status == "failed"
+    assert "split" in str(account.reason)
+    assert staging_tables(store) == []
+
+
+def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None:
+    slow = store.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=0)
+    assert slow
+    store.stage(slow, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    fast = store.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=60)
+    assert fast
+    store.stage(fast, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+
+    for late in (
+        lambda: store.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0),
+        lambda: store.finish(slow, None),
+    ):
+        with pytest.raises(Superseded):
+            late()
+    store.fail(slow, "late")
+    store.finish(fast, None)
+
+    assert members(store, "hubspot") == [1]
+
+
+def test_interrupted_upload_is_loaded_by_the_next_delivery(
+    environment: pytest.MonkeyPatch, store: Store, put: Any, load: Any
+) -> None:
+    version = put("incoming/hubspot/night.csv", csv_of(range(10)))
+    with environment.context() as broken:
+        broken.setattr(files, "read", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        with pytest.raises(ConnectionError):
+            ingest.ingest(version, store, plenty)
+    [account] = store.accounts(None, 10)
+    assert (account.status, account.reason) == (
+        "waiting",
+        "Interrupted (ConnectionError); the next delivery starts over",
+    )
+
+    assert load(version).status == "done"
+    assert total(store) == 10
+
+
+def test_deleting_an_upload_takes_its_records_out(store: Store, put: Any, load: Any) -> None:
+    first = load(put("incoming/hubspot/a.csv", csv_of([1, 2, 3])))
+    load(put("incoming/hubspot/b.csv", csv_of([3, 4])))
+    load(put("incoming/internal/c.csv", csv_of([2, 3])))
+
+    assert store.delete_upload(first.id) == 3
+
+    assert members(store, "hubspot") == [3, 4]
+    assert store.regions() == {
+        frozenset({"hubspot"}): 1,
+        frozenset({"hubspot", "internal"}): 1,
+        frozenset({"internal"}): 1,
+    }
+    assert store.verify().agreed
+    assert store.delete_upload(first.id) == 0
+    assert store.delete_upload(10**9) is None
+
+
+def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:
+    account = load(put("incoming/hubspot/a.csv", csv_of([1])))
+    store.clear()
+
+    cleared = store.account(account.id)
+
+    assert cleared
+    assert cleared.status == "deleted"
+    assert load(put("incoming/hubspot/b.csv", csv_of([1]))).status == "done"
+
+
+def test_expected_upload_is_the_one_that_arrives(functions: Call, store: Store, s3: Any, put: Any, load: Any) -> None:
+    body = {"filename": "nightly export.csv", "source": "hubspot", "mode": "replace"}
+    answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
+    expected = json.loads(answer["body"])
+    assert answer["statusCode"] == 201
+    [waiting] = store.accounts(None, 10)
+    assert (waiting.id, waiting.status, waiting.mode) == (expected["id"], "waiting", "replace")
+    assert waiting.object_key
+
+    account = load(put(waiting.object_key, csv_of([1])))
+
+    assert (account.id, account.status) == (expected["id"], "done")
+    assert waiting.object_key == f"incoming/hubspot/snapshot/{expected['id']}-nightly export.csv"
+
+
+def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -> None:
+    account = load(put("incoming/hubspot/a.csv", csv_of([1]) + b"x,y,z\n"))
+
+    shown = json.loads(
+        functions(
+            "show_upload", api_event("GET", f"/api/v1/uploads/{account.id}", parameters={"upload_id": str(account.id)})
+        )["body"]
+    )
+    missing = functions("show_upload", api_event("GET", "/api/v1/uploads/99", parameters={"upload_id": "99"}))
+
+    assert (shown["status"], shown["accepted"], shown["rejected"]) == ("done", 1, 1)
+    assert "rejected/hubspot/a.csv.csv" in shown["rejected_url"]
+    assert missing["statusCode"] == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"filename": ""},
+        {"filename": "../x.csv"},
+        {"filename": "a\x00b"},
+        {"filename": "a.csv", "source": "oracle"},
+        {"filename": "a.csv", "mode": "append"},
+        {"filename": "a.csv", "mode": "replace"},
+        {"filename": "a.csv", "size": 0},
+    ],
+)
+def test_bad_upload_request_is_422(functions: Call, s3: Any, body: dict[str, Any]) -> None:
+    assert functions("create_upload", api_event("POST", "/api/v1/uploads", body))["statusCode"] == 422
+
+
+def test_every_form_of_event_names_the_object(s3: Any) -> None:
+    record = {"s3": {"bucket": {"name": "b"}, "object": {"key": "incoming/a+b%C3%A9.csv", "versionId": "v"}}}
+    event_bridge = {
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": "b"}, "object": {"key": "incoming/a+b.csv"}},
+    }
+
+    assert list(ingest.objects_in({"Records": [record]})) == [ObjectVersion("b", "incoming/a bé.csv", "v")]
+    assert list(ingest.objects_in(event_bridge)) == [ObjectVersion("b", "incoming/a+b.csv")]
+    assert list(ingest.objects_in({"Event": "s3:TestEvent", "Bucket": "b"})) == []
+
+
+@pytest.mark.parametrize("key", ["incoming/hubspot/", "rejected/a.csv", "other.csv"])
+def test_other_objects_are_left_alone(key: str) -> None:
+    assert list(ingest.objects_in({"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": key}}}]})) == []
+
+
+def test_queue_message_that_failed_is_reported_and_the_others_are_not(functions: Call, store: Store, put: Any) -> None:
+    good = put("incoming/hubspot/good.csv", csv_of([1]))
+
+    def message(number: int, body: Any) -> dict[str, Any]:
+        return {
+            "messageId": str(number),
+            "receiptHandle": "r",
+            "body": body if isinstance(body, str) else json.dumps(body),
+            "attributes": {"ApproximateReceiveCount": "1"},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:queue",
+            "awsRegion": "eu-west-1",
+        }
+
+    def created(version: ObjectVersion) -> dict[str, Any]:
+        named = {"key": version.key, "versionId": version.version_id}
+        return {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": version.bucket}, "object": named}}]}
+
+    event = {"Records": [message(1, "not json"), message(2, created(good)), message(3, {"Event": "s3:TestEvent"})]}
+
+    assert functions("ingest", event) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    assert members(store, "hubspot") == [1]
+
+
+def test_others_are_told_how_it_ended_once(environment: pytest.MonkeyPatch, functions: Call, put: Any, s3: Any) -> None:
+    version = put("incoming/hubspot/night.csv", csv_of([1]))
+    named = {"key": version.key, "versionId": version.version_id}
+    event = {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": BUCKET}, "object": named}}]}
+    environment.setenv("EVENT_BUS", "default")
+    queue = watch_event_bus()
+
+    functions("ingest", event)
+    functions("ingest", event)
+
+    told = [json.loads(message["Body"]) for message in queue()]
+    assert [(one["detail-type"], one["detail"]["accepted"]) for one in told] == [("UploadCompleted", 1)]
+
+
+def watch_event_bus() -> Callable[[], list[Any]]:
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    url = sqs.create_queue(QueueName="watch")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="all", EventPattern=json.dumps({"source": ["dedup"]}))
+    events.put_targets(Rule="all", Targets=[{"Id": "1", "Arn": arn}])
+    return lambda: sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+
+
+KILLED = """
+import sys, os
+from dedup import ingest, store
+ingest.LEASE = 0.05
+ingest.ingest(ingest.ObjectVersion(*sys.argv[1:4]), store.open_store(), lambda: 900.0)
+"""
+
+
+def test_killed_at_random_points_and_delivered_again_counts_exactly(store: Store, put: Any) -> None:
+    """kill -9 of the process that loads, fifty times, then a delivery that is left alone."""
+    chance = random.Random(11)
+    environment = {**__import__("os").environ, "PYTHONPATH": str(ROOT / "layers")}
+    killed, number = 0, 0
+    while killed < 50:
+        number += 1
+        version = put(f"incoming/hubspot/{number}.csv", csv_of(range(number * 100, number * 100 + 20_000)))
+        for _ in range(5):
+            process = subprocess.Popen(
+                [sys.executable, "-c", KILLED, version.bucket, version.key, str(version.version_id)], env=environment
+            )
+            try:
+                process.wait(chance.uniform(0.5, 1.3))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                killed += 1
+        time.sleep(0.1)
+        ingest.ingest(version, store, plenty)
+
+    assert total(store) == number * 20_000
+    assert len(members_count(store)) == 1
+    assert store.verify().agreed
+    assert staging_tables(store) == []
+
+
+def members_count(store: Store) -> list[int]:
+    return list(store.regions().values())
+
+
+def staging_tables(store: Store) -> list[str]:
+    query = "SELECT relname FROM pg_class WHERE relnamespace = 'staging'::regnamespace"
+    return [name for [name] in store._database.read(lambda connection: connection.run(query))]
