@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,7 +46,9 @@ def run(folder: Path, port: str) -> None:
     with ExitStack() as stack:
         try:
             start(folder, port, stack)
-            threading.Event().wait()
+            while True:
+                # In pieces: a signal that comes just as a wait begins is only seen when it ends.
+                time.sleep(0.5)
         finally:
             # Stopping is bounded in time, and a second Ctrl-C must not leave half of it running.
             for number in STOP_SIGNALS:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from importlib.resources import files
+from typing import TypeVar
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
+from dedup.credentials import Credentials, credentials
 from dedup.settings import Settings
 
 T = TypeVar("T")
@@ -31,6 +33,8 @@ environment, shorter than a freeze that matters."""
 
 CHECK_TIMEOUT = 0.7
 """Seconds that the check waits. With one connection attempt it leaves /health under three seconds."""
+
+_SIGN_IN_REFUSED = "28P01"
 
 _CONFLICT = ("40001", "40P01")
 """Serialization failure, deadlock: nothing was written and the same transaction may succeed."""
@@ -51,8 +55,15 @@ def sqlstate(error: Exception) -> str:
     return str(details.get("C", "")) if isinstance(details, dict) else ""
 
 
+def _is_rds_proxy(host: str) -> bool:
+    return ".proxy-" in host
+
+
 @cache
-def _verified_tls() -> ssl.SSLContext:
+def _verified_tls(host: str) -> ssl.SSLContext:
+    # RDS signs its databases' certificates itself. Its proxies, and others' databases, have one that systems know.
+    if ".rds." in host and not _is_rds_proxy(host):
+        return ssl.create_default_context(cadata=(files("dedup") / "rds-roots.pem").read_text("ascii"))
     return ssl.create_default_context()
 
 
@@ -165,21 +176,32 @@ class Database:
 
     def _connect(self) -> Connection:
         settings = self._settings
+        try:
+            return self._sign_in(credentials(settings))
+        except DatabaseError as error:
+            if sqlstate(error) != _SIGN_IN_REFUSED or not settings.db_secret_arn:
+                raise
+            # The password was rotated since the secret was fetched.
+            return self._sign_in(credentials(settings, changed=True))
+
+    def _sign_in(self, who: Credentials) -> Connection:
+        settings = self._settings
         # pg8000's own socket lacks TCP_NODELAY: every COPY would wait 40 ms for a delayed acknowledgement.
         sock = socket.create_connection((settings.db_host, settings.db_port), settings.db_connect_timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            options: dict[str, Any] = {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
+            # RDS Proxy refuses this option: behind it the role has the timeout, set by migrate.
+            timeout = {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
             connection = Connection(
-                settings.db_user,
+                who.user,
                 host=settings.db_host,
                 database=settings.db_name,
-                password=settings.db_password,
+                password=who.password,
                 sock=sock,
-                ssl_context=False if _is_local(settings.db_host) else _verified_tls(),
+                ssl_context=False if _is_local(settings.db_host) else _verified_tls(settings.db_host),
                 application_name="dedup",
-                startup_params=options,
+                startup_params={} if _is_rds_proxy(settings.db_host) else timeout,
             )
             connection._usock.settimeout(self._socket_timeout)
         except BaseException:

@@ -53,7 +53,13 @@ class Settings(BaseModel):
     db_port: int = 5432
     db_name: str = "dedup"
     db_user: str = "dedup"
-    db_password: str | None = Field(default=None, repr=False)
+    db_password: str | None = Field(default=None, repr=False, description="on a laptop; on AWS one of the next two")
+    db_iam_auth: bool = Field(default=False, description="db_user signs in with a token that IAM makes")
+    db_secret_arn: str = Field(
+        default="", repr=False, description="the secret with the password, and the user if it has one"
+    )
+    db_app_user: str = Field(default="", description="the role that migrate, as the owner, lets use the tables")
+    db_app_iam_auth: bool = Field(default=False, description="that role signs in with a token that IAM makes")
     db_connect_timeout: float = Field(default=2.0, gt=0, description="seconds")
     db_statement_timeout: float = Field(default=20.0, gt=0, description="seconds; less than the function's")
 

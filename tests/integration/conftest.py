@@ -38,6 +38,8 @@ def s3(environment: pytest.MonkeyPatch, aws_url: str) -> Iterator["S3Client"]:
         "BUCKET": BUCKET,
     }.items():
         environment.setenv(name, value)
+    # boto3's session remembers the region that it was made with.
+    environment.setattr(boto3, "DEFAULT_SESSION", None)
     settings.cache_clear()
     bucket.client.cache_clear()
     client = boto3.client("s3")

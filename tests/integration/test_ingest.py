@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -297,9 +298,12 @@ def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None
 def test_interrupted_upload_is_loaded_by_the_next_delivery(
     environment: pytest.MonkeyPatch, store: Store, put: Any, load: Any
 ) -> None:
+    def lose_connection(*_: Any) -> Any:
+        raise ConnectionError
+
     version = put("incoming/hubspot/night.csv", csv_of(range(10)))
     with environment.context() as broken:
-        broken.setattr(files, "read", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        broken.setattr(files, "read", lose_connection)
         with pytest.raises(ConnectionError):
             ingest.ingest(version, store, plenty)
     [account] = store.accounts(None, 10)
@@ -463,7 +467,7 @@ ingest.ingest(ingest.ObjectVersion(*sys.argv[1:4]), store.open_store(), lambda: 
 def test_killed_at_random_points_and_delivered_again_counts_exactly(store: Store, put: Any) -> None:
     """kill -9 of the process that loads, fifty times, then a delivery that is left alone."""
     chance = random.Random(11)
-    environment = {**__import__("os").environ, "PYTHONPATH": str(ROOT / "layers")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "layers")}
     killed, number = 0, 0
     while killed < 50:
         number += 1

@@ -6,17 +6,8 @@ from pydantic import ValidationError
 @pytest.mark.parametrize(
     "sources",
     [
-        "",
-        "A",
-        "a,a",
-        "a b",
-        "1a",
-        "../x",
-        "'; DROP TABLE record; --",
-        "ѕalesforce",
-        "only_in_x",
-        "in_all_sources",
-        "x_count",
+        *("", "A", "a,a", "a b", "1a", "../x", "'; DROP TABLE record; --", "ѕalesforce"),
+        *("only_in_x", "in_all_sources", "x_count"),
         ",".join(f"s{n}" for n in range(64)),
     ],
 )

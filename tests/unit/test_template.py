@@ -1,0 +1,604 @@
+"""What template.yaml becomes on AWS: who may do what, what is encrypted, watched and kept, and how it changes."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from dedup.settings import Settings
+from samcli.yamlhelper import yaml_parse
+from samtranslator.translator.transform import transform
+
+from tests.conftest import ROOT, load_function
+
+logging.getLogger("samtranslator").setLevel(logging.CRITICAL)
+
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+PSEUDO = {
+    "AWS::Region": REGION,
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Partition": "aws",
+    "AWS::StackName": "dedup",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+NOTHING = object()
+
+OWN_DATABASE = {"CreateDatabase": "true"}
+BY_IAM = {"DatabaseHost": "db.example.com", "DatabaseResourceId": "cluster-ABC"}
+BY_SECRET = {
+    "DatabaseHost": "db.example.com",
+    "DatabaseSecretArn": "arn:aws:secretsmanager:app",
+    "SubnetIds": "subnet-1",
+}
+WITH_OWNER = BY_SECRET | {"DatabaseOwnerSecretArn": "arn:aws:secretsmanager:owner"}
+COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": "https://a.example.com,https://b.example.com"}
+DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO]
+
+OPEN = {("/", "get"), ("/health", "get")}
+JOBS = {"Ingest", "Verify", "Migrate"}
+WITHOUT_DATABASE = {"Docs", "Scopes"}
+
+
+@pytest.fixture(autouse=True)
+def region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+
+
+class NoManagedPolicies:
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def source() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+    for name, resource in parsed["Resources"].items():
+        for place in ("CodeUri", "ContentUri"):
+            if place in resource.get("Properties", {}):
+                resource["Properties"][place] = f"s3://bucket/{name}"
+    return parsed
+
+
+def transformed(parsed: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = transform(parsed, dict(given), NoManagedPolicies())
+    return json.loads(json.dumps(result))  # type: ignore[no-any-return]
+
+
+class Stack:
+    """The transformed template with its parameters and conditions filled in, as CloudFormation would."""
+
+    def __init__(self, template: dict[str, Any], given: Mapping[str, str]) -> None:
+        self._conditions = template.get("Conditions", {})
+        self._values: dict[str, Any] = dict(PSEUDO)
+        for name, parameter in template["Parameters"].items():
+            value = given.get(name, parameter.get("Default", f"<{name}>"))
+            is_list = parameter["Type"].startswith(("CommaDelimitedList", "List<"))
+            self._values[name] = str(value).split(",") if is_list else str(value)
+        self.resources: dict[str, dict[str, Any]] = {
+            name: self._resolve(resource)
+            for name, resource in template["Resources"].items()
+            if "Condition" not in resource or self._holds(resource["Condition"])
+        }
+
+    def of(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Properties by name of the resources of a type."""
+        return {name: r.get("Properties", {}) for name, r in self.resources.items() if r["Type"] == kind}
+
+    def _holds(self, name: str) -> bool:
+        return bool(self._resolve(self._conditions[name]))
+
+    def _resolve(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [found for item in value if (found := self._resolve(item)) is not NOTHING]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            [(function, argument)] = value.items()
+            if function == "Fn::If":
+                return self._resolve(argument[1 if self._holds(argument[0]) else 2])
+            if function == "Condition" and isinstance(argument, str):
+                return self._holds(argument)
+            if function == "Ref":
+                return NOTHING if argument == "AWS::NoValue" else self._values.get(argument, value)
+            if function == "Fn::GetAtt":
+                return {"Fn::GetAtt": ".".join(argument)} if isinstance(argument, list) else value
+            arguments = self._resolve(argument)
+            if function == "Fn::Equals":
+                return arguments[0] == arguments[1]
+            if function == "Fn::Not":
+                return not arguments[0]
+            if function == "Fn::And":
+                return all(arguments)
+            if function == "Fn::Or":
+                return any(arguments)
+            if function == "Fn::Join" and all(isinstance(part, str) for part in arguments[1]):
+                return arguments[0].join(arguments[1])
+            if function == "Fn::Select" and isinstance(arguments[1], list):
+                return arguments[1][int(arguments[0])]
+            if function == "Fn::Sub":
+                return self._substitute(*(arguments if isinstance(arguments, list) else (arguments, {})))
+            return {function: arguments}
+        return {key: found for key, item in value.items() if (found := self._resolve(item)) is not NOTHING}
+
+    def _substitute(self, text: str, named: dict[str, Any]) -> str:
+        for name, value in {**self._values, **named}.items():
+            text = text.replace(f"${{{name}}}", value if isinstance(value, str) else json.dumps(value))
+        return text
+
+
+@cache
+def _stack(given: tuple[tuple[str, str], ...]) -> Stack:
+    return Stack(transformed(source(), dict(given)), dict(given))
+
+
+def stack(given: Mapping[str, str] = OWN_DATABASE) -> Stack:
+    return _stack(tuple(given.items()))
+
+
+def nested(name: str, given: Mapping[str, str] | None = None) -> Stack:
+    template = yaml_parse((ROOT / "infrastructure" / f"{name}.yaml").read_text())
+    return Stack(json.loads(json.dumps(template)), given or {})
+
+
+def operations(of: Stack) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in of.of("AWS::ApiGateway::RestApi")["Api"]["Body"]["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def statements(of: Stack, function: str) -> list[dict[str, Any]]:
+    """What the function's role allows and denies, in one list."""
+    role_name = of.resources[function]["Properties"]["Role"]["Fn::GetAtt"].removesuffix(".Arn")
+    role = of.resources[role_name]["Properties"]
+    documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
+    for managed in role["ManagedPolicyArns"]:
+        documents.append(of.resources[managed["Ref"]]["Properties"]["PolicyDocument"])
+    return [statement for document in documents for statement in document["Statement"]]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def allowed(of: Stack, function: str) -> dict[str, set[str]]:
+    """Resources by action that the function's role allows."""
+    found: dict[str, set[str]] = {}
+    for statement in statements(of, function):
+        if statement["Effect"] == "Allow":
+            for action in as_list(statement["Action"]):
+                resources = (r if isinstance(r, str) else json.dumps(r) for r in as_list(statement["Resource"]))
+                found.setdefault(action, set()).update(resources)
+    return found
+
+
+def functions(of: Stack) -> dict[str, dict[str, Any]]:
+    return of.of("AWS::Lambda::Function")
+
+
+# Who may call
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_every_route_but_two_asks_who_calls(given: dict[str, str]) -> None:
+    for path, method, operation in operations(stack(given)):
+        is_open = (path, method) in OPEN or method == "options"
+        assert [list(entry) for entry in operation["security"]] == ([] if is_open else [["Caller"]]), (path, method)
+
+
+@pytest.mark.parametrize("given", [OWN_DATABASE, BY_IAM, BY_SECRET])
+def test_requests_are_signed_and_the_caller_needs_no_right_to_functions(given: dict[str, str]) -> None:
+    body = stack(given).of("AWS::ApiGateway::RestApi")["Api"]["Body"]
+    assert body["securityDefinitions"]["Caller"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+    for _, _, operation in operations(stack(given)):
+        assert "credentials" not in operation["x-amazon-apigateway-integration"]
+        assert all(scopes == [] for entry in operation["security"] for scopes in entry.values())
+
+
+def test_people_need_the_scope_of_the_method() -> None:
+    scope = {"get": "dedup/read", "post": "dedup/write", "delete": "dedup/admin"}
+    caller = stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["securityDefinitions"]["Caller"]
+    assert caller["x-amazon-apigateway-authorizer"]["type"] == "cognito_user_pools"
+    for path, method, operation in operations(stack(COGNITO)):
+        if (path, method) not in OPEN and method != "options":
+            assert operation["security"] == [{"Caller": [scope[method]]}]
+
+
+def test_every_route_leads_to_a_function() -> None:
+    for path, method, operation in operations(stack()):
+        kind = operation["x-amazon-apigateway-integration"]["type"]
+        assert kind == ("mock" if method == "options" else "aws_proxy"), (path, method)
+
+
+def test_policies_follow_the_methods() -> None:
+    methods = {"Reader": {"GET"}, "Writer": {"GET", "POST"}, "Admin": {"GET", "POST", "DELETE"}}
+    for name, expected in methods.items():
+        [first, *_] = stack().of("AWS::IAM::ManagedPolicy")[name]["PolicyDocument"]["Statement"]
+        assert first["Action"] == "execute-api:Invoke"
+        assert {resource.rsplit("/", 2)[1] for resource in as_list(first["Resource"])} == expected
+        assert all(
+            resource.startswith(f"arn:aws:execute-api:{REGION}:{ACCOUNT}:${{Api}}/live/")
+            for resource in as_list(first["Resource"])
+        )
+
+
+@pytest.mark.parametrize(
+    ("groups", "suppressed"),
+    [
+        (["readers"], ["dedup/write", "dedup/admin"]),
+        (["writers"], ["dedup/admin"]),
+        (["readers", "admins"], []),
+        (["others"], ["dedup/read", "dedup/write", "dedup/admin"]),
+        (None, ["dedup/read", "dedup/write", "dedup/admin"]),
+    ],
+)
+def test_token_has_the_scopes_of_the_groups_alone(groups: list[str] | None, suppressed: list[str]) -> None:
+    event = {"request": {"groupConfiguration": {"groupsToOverride": groups}}, "response": {}}
+    answer = load_function("scopes").handler(event, None)["response"]["claimsAndScopeOverrideDetails"]
+    assert answer == {"accessTokenGeneration": {"scopesToSuppress": suppressed}}
+
+
+def test_no_origin_may_call_unless_it_is_named() -> None:
+    assert "CorsConfiguration" not in stack().of("AWS::S3::Bucket")["Bucket"]
+    assert "Access-Control-Allow-Origin" not in json.dumps(
+        stack().of("AWS::ApiGateway::RestApi")["Api"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    )
+    [rule] = stack(COGNITO).of("AWS::S3::Bucket")["Bucket"]["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedOrigins"] == ["https://a.example.com", "https://b.example.com"]
+    assert "*" not in json.dumps(stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["paths"])
+
+
+def test_preflight_is_answered_wherever_a_browser_asks() -> None:
+    methods: dict[str, set[str]] = {}
+    for path, method, _ in operations(stack(COGNITO)):
+        methods.setdefault(path, set()).add(method)
+    assert all("options" in found for path, found in methods.items() if path.startswith("/api/"))
+    template = json.dumps(
+        stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["paths"]["/api/v1/customers"]["options"]
+    )
+    assert ",https://a.example.com,https://b.example.com," in template
+
+
+def test_gateway_answers_in_the_shape_of_the_functions() -> None:
+    responses = stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE"} <= set(responses)
+    assert responses["MISSING_AUTHENTICATION_TOKEN"]["statusCode"] == "404"
+    for response in responses.values():
+        headers = response["responseParameters"]
+        assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
+        assert headers["gatewayresponse.header.Access-Control-Allow-Origin"] == "'https://a.example.com'"
+
+
+def test_calls_are_throttled_and_logged_without_the_caller() -> None:
+    stage = stack().of("AWS::ApiGateway::Stage")["ApiliveStage"]
+    [settings] = stage["MethodSettings"]
+    assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
+    assert settings["ThrottlingRateLimit"] == "100"
+    assert settings["DataTraceEnabled"] is False
+    fields = set(json.loads(stage["AccessLogSetting"]["Format"]).values())
+    assert fields
+    assert not any(
+        word in field for field in fields for word in ("identity", "authorizer", "context.path", "requestOverride")
+    )
+
+
+# What functions may do
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_functions_do_nothing_everywhere_that_they_can_do_somewhere(given: dict[str, str]) -> None:
+    everywhere = {
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "ec2:CreateNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:DeleteNetworkInterface",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:UnassignPrivateIpAddresses",
+    }
+    for function in functions(stack(given)):
+        for action, resources in allowed(stack(given), function).items():
+            assert "*" not in action
+            if action not in everywhere:
+                for resource in resources:
+                    # Objects below one prefix, and nothing wider.
+                    assert resource.count("*") == resource.endswith(("/incoming/*", "/rejected/*")), (
+                        function,
+                        resource,
+                    )
+
+
+@pytest.mark.parametrize("given", [OWN_DATABASE, BY_SECRET, WITH_OWNER, COGNITO])
+def test_function_itself_makes_no_network_interface(given: dict[str, str]) -> None:
+    for function in functions(stack(given)):
+        denied = [s for s in statements(stack(given), function) if s["Effect"] == "Deny"]
+        assert [statement["Action"] for statement in denied] == ["ec2:*"]
+        assert "lambda:SourceFunctionArn" in denied[0]["Condition"]["ArnLike"]
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
+    shared = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+    sign_in = "secretsmanager:GetSecretValue" if "DatabaseSecretArn" in given else "rds-db:connect"
+    own = {
+        "CreateUpload": {"s3:PutObject"},
+        "ShowUpload": {"s3:GetObject"},
+        "ListUploads": {"s3:GetObject"},
+        "Ingest": {
+            "s3:GetObject",
+            "s3:GetObjectVersion",
+            "s3:ListBucket",
+            "s3:PutObject",
+            "s3:AbortMultipartUpload",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "events:PutEvents",
+        },
+    }
+    for function in functions(stack(given)):
+        actions = {action for action in allowed(stack(given), function) if not action.startswith("ec2:")}
+        expected = shared | own.get(function, set())
+        if function not in WITHOUT_DATABASE:
+            owner = function == "Migrate" and ("CreateDatabase" in given or "DatabaseOwnerSecretArn" in given)
+            expected |= {"secretsmanager:GetSecretValue" if owner else sign_in}
+        assert actions == expected, function
+
+
+def test_roles_are_one_for_each_function_and_have_no_policy_of_others() -> None:
+    roles = [properties["Role"]["Fn::GetAtt"] for properties in functions(stack(COGNITO)).values()]
+    assert len(set(roles)) == len(roles)
+    for role in roles:
+        arns = stack(COGNITO).resources[role.removesuffix(".Arn")]["Properties"]["ManagedPolicyArns"]
+        assert all("Ref" in arn for arn in arns)
+
+
+@pytest.mark.parametrize("given", [OWN_DATABASE, COGNITO])
+def test_only_migrate_is_the_owner_of_the_tables(given: dict[str, str]) -> None:
+    for function, properties in functions(stack(given)).items():
+        variables = properties["Environment"]["Variables"]
+        is_owner = function == "Migrate"
+        assert ("OwnerSecretArn" in json.dumps(variables)) == is_owner
+        assert ("OwnerSecretArn" in json.dumps(statements(stack(given), function))) == is_owner
+        assert variables["DB_IAM_AUTH"] == ("false" if is_owner else "true")
+        assert ("DB_APP_USER" in variables) == is_owner
+    assert "arn:aws:secretsmanager:owner" in json.dumps(statements(stack(WITH_OWNER), "Migrate"))
+    assert "arn:aws:secretsmanager:owner" not in json.dumps(statements(stack(WITH_OWNER), "Verify"))
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_no_function_is_told_a_password(given: dict[str, str]) -> None:
+    known = {name.upper() for name in Settings.model_fields} | {"ALLOWED_ORIGINS", "POWERTOOLS_LOG_LEVEL"}
+    for properties in functions(stack(given)).values():
+        variables = properties["Environment"]["Variables"]
+        assert set(variables) <= known
+        assert "DB_PASSWORD" not in variables
+
+
+# What is kept, and how
+
+
+def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
+    bucket = stack().of("AWS::S3::Bucket")["Bucket"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert stack().resources["Bucket"]["DeletionPolicy"] == "Retain"
+    rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    assert {rules[name]["Prefix"] for name in ("incoming", "rejected")} == {"incoming/", "rejected/"}
+    assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
+    assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
+
+
+def test_bucket_and_queues_are_reached_by_tls_alone() -> None:
+    policies = [*stack().of("AWS::S3::BucketPolicy").values(), *stack().of("AWS::SQS::QueuePolicy").values()]
+    assert len(policies) == 3
+    for policy in policies:
+        [tls] = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert tls["Principal"] == "*"
+
+
+def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
+    [allow] = [
+        s
+        for s in stack().of("AWS::SQS::QueuePolicy")["FilesPolicy"]["PolicyDocument"]["Statement"]
+        if s["Effect"] == "Allow"
+    ]
+    name = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"]
+    assert name == f"dedup-uploads-{ACCOUNT}-{REGION}-dev"
+    assert allow["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+    }
+    for function in ("Ingest", "CreateUpload", "ShowUpload", "ListUploads"):
+        assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
+        assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
+
+
+def test_file_is_tried_three_times_and_then_kept() -> None:
+    queues = stack().of("AWS::SQS::Queue")
+    assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
+    assert queues["Files"]["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": "DeadFiles.Arn"},
+        "maxReceiveCount": 3,
+    }
+    assert queues["Files"]["VisibilityTimeout"] == 6 * functions(stack())["Ingest"]["Timeout"]
+    assert queues["DeadFiles"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    [mapping] = stack().of("AWS::Lambda::EventSourceMapping").values()
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": "5"}
+    assert mapping["BatchSize"] == 1
+
+
+def test_database_is_private_encrypted_and_not_lost() -> None:
+    database = nested("database", {"MinCapacity": "0", "Proxy": "true", "SubnetIds": "a,b"})
+    cluster = database.resources["Cluster"]
+    assert cluster["DeletionPolicy"] == cluster["UpdateReplacePolicy"] == "Snapshot"
+    properties = cluster["Properties"]
+    for name in (
+        "StorageEncrypted",
+        "DeletionProtection",
+        "ManageMasterUserPassword",
+        "EnableIAMDatabaseAuthentication",
+    ):
+        assert properties[name] is True
+    assert properties["ServerlessV2ScalingConfiguration"]["SecondsUntilAutoPause"] == 600
+    assert database.of("AWS::RDS::DBInstance")["Instance"]["PubliclyAccessible"] is False
+    assert (
+        database.of("AWS::RDS::DBProxy")["DatabaseProxy"].items()
+        >= {"RequireTLS": True, "DefaultAuthScheme": "IAM_AUTH"}.items()
+    )
+    parameters = database.of("AWS::RDS::DBClusterParameterGroup")["Parameters"]["Parameters"]
+    assert parameters["rds.force_ssl"] == "1"
+    assert parameters["log_error_verbosity"] == "terse"
+
+
+def test_database_without_a_proxy_has_none() -> None:
+    database = nested("database", {"MinCapacity": "0", "Proxy": "false", "SubnetIds": "a,b"})
+    assert not {"AWS::RDS::DBProxy", "AWS::RDS::DBProxyTargetGroup"} & {r["Type"] for r in database.resources.values()}
+
+
+def test_network_has_no_way_out_but_the_endpoints_that_the_code_calls() -> None:
+    network = nested("network")
+    kinds = {resource["Type"] for resource in network.resources.values()}
+    assert not kinds & {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route"}
+    endpoints = network.of("AWS::EC2::VPCEndpoint").values()
+    assert {endpoint["ServiceName"].rsplit(".", 1)[1] for endpoint in endpoints} == {"s3", "secretsmanager", "events"}
+    assert all(endpoint["PolicyDocument"] for endpoint in endpoints)
+    for group in network.of("AWS::EC2::SecurityGroup").values():
+        assert "CidrIp" not in json.dumps(group.get("SecurityGroupIngress", []))
+
+
+def test_bundled_roots_are_of_rds_and_in_date() -> None:
+    from cryptography import x509
+
+    roots = x509.load_pem_x509_certificates((ROOT / "layers" / "dedup" / "rds-roots.pem").read_bytes())
+    assert len(roots) >= 81
+    for root in roots:
+        assert "Amazon RDS" in root.subject.rfc4514_string()
+        assert root.not_valid_after_utc.year > 2060
+        root.verify_directly_issued_by(root)
+
+
+# What is seen
+
+
+def test_every_function_logs_to_a_group_that_forgets() -> None:
+    groups = stack().of("AWS::Logs::LogGroup")
+    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {"Logs": "30", "AccessLogs": "30"}
+    assert groups["Logs"]["LogGroupName"] == "/aws/lambda/dedup"
+    for function, properties in functions(stack(COGNITO)).items():
+        assert properties["LoggingConfig"] == {"LogGroup": {"Ref": "Logs"}, "LogFormat": "JSON"}
+        assert allowed(stack(COGNITO), function)["logs:PutLogEvents"] == {'{"Fn::GetAtt": "Logs.Arn"}'}
+
+
+def test_every_function_is_traced_without_the_sdk() -> None:
+    assert all(properties["TracingConfig"] == {"Mode": "Active"} for properties in functions(stack()).values())
+    assert stack().of("AWS::ApiGateway::Stage")["ApiliveStage"]["TracingEnabled"] is True
+    assert "xray" not in (ROOT / "layers" / "requirements.txt").read_text()
+
+
+def test_somebody_is_told_of_what_goes_wrong() -> None:
+    observability = nested("observability", {"AlarmEmail": "ops@example.com", "Cluster": "c"})
+    alarms = observability.of("AWS::CloudWatch::Alarm")
+    assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in alarms.values())
+    watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms.values() if "MetricName" in alarm}
+    assert watched == {
+        ("AWS/ApiGateway", "5XXError"),
+        ("AWS/ApiGateway", "Latency"),
+        ("AWS/Lambda", "Throttles"),
+        ("AWS/RDS", "ACUUtilization"),
+        ("AWS/RDS", "DatabaseConnections"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("Dedup", "ThrottledRequests-<Environment>"),
+    }
+    jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
+    assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {"<Ingest>", "<Migrate>", "<Verify>"}
+    assert alarms["SlowAnswers"]["ExtendedStatistic"] == "p99"
+    assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
+
+
+def test_dashboard_shows_what_the_functions_measure() -> None:
+    [dashboard] = nested("observability", {"AlarmEmail": "", "Cluster": ""}).of("AWS::CloudWatch::Dashboard").values()
+    shown = {
+        cell
+        for w in json.loads(dashboard["DashboardBody"])["widgets"]
+        for m in w["properties"]["metrics"]
+        for cell in m
+        if isinstance(cell, str)
+    }
+    assert {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates"} <= shown
+
+
+# How it changes
+
+
+def test_caller_hears_the_reason_from_whoever_knows_it_best() -> None:
+    for function, properties in functions(stack(COGNITO)).items():
+        if function == "Scopes":
+            continue
+        default = Settings.model_fields["db_statement_timeout"].default
+        statement = float(properties["Environment"]["Variables"].get("DB_STATEMENT_TIMEOUT", default))
+        sock = statement + 2
+        assert statement < sock < properties["Timeout"] < (29 if function not in JOBS else 901), function
+
+
+def test_jobs_go_past_the_proxy() -> None:
+    for function, properties in functions(stack()).items():
+        host = json.dumps(properties["Environment"]["Variables"]["DB_HOST"])
+        resource = json.dumps([*allowed(stack(), function).get("rds-db:connect", [])])
+        assert ("DirectHost" in host) == (function in JOBS), function
+        assert ("DirectResourceId" in resource) == (function in JOBS - {"Migrate"}), function
+
+
+def test_tables_are_new_before_the_functions_are() -> None:
+    migration = stack().resources["Migration"]["Properties"]
+    [layer] = stack().of("AWS::Lambda::LayerVersion")
+    assert migration["ServiceToken"] == {"Fn::GetAtt": "Migrate.Arn"}
+    # Another layer is another value, and that is what makes CloudFormation ask again.
+    assert migration["Layer"] == {"Ref": layer}
+    for function in functions(stack(COGNITO)):
+        waits = stack(COGNITO).resources[function].get("DependsOn") == "Migration"
+        assert waits == (function not in WITHOUT_DATABASE | {"Migrate"}), function
+
+
+def test_traffic_moves_back_on_an_alarm() -> None:
+    groups = stack().of("AWS::CodeDeploy::DeploymentGroup")
+    assert len(groups) == len(functions(stack())) - len({"Migrate", "Verify"})
+    for group in groups.values():
+        assert group["AutoRollbackConfiguration"]["Enabled"]
+        assert len(group["AlarmConfiguration"]["Alarms"]) == 2
+    for name, alias in stack().resources.items():
+        if alias["Type"] == "AWS::Lambda::Alias" and not name.startswith(("Migrate", "Verify")):
+            assert "CodeDeployLambdaAliasUpdate" in alias["UpdatePolicy"], name
+
+
+def versions(parsed: dict[str, Any], **given: str) -> set[str]:
+    return set(Stack(transformed(parsed, OWN_DATABASE | given), OWN_DATABASE).of("AWS::Lambda::Version"))
+
+
+def test_change_of_the_layer_publishes_every_function() -> None:
+    changed = source()
+    changed["Resources"]["Layer"]["Properties"]["ContentUri"] = "s3://bucket/other"
+    assert not versions(changed) & versions(source())
+
+
+def test_new_revision_publishes_every_function() -> None:
+    assert not versions(source(), Revision="1700000000abc") & versions(source(), Revision="1700000001abc")
+    assert versions(source(), Revision="1700000000abc") == versions(source(), Revision="1700000000abc")
+
+
+def test_every_environment_gives_parameters_that_the_template_has() -> None:
+    import tomllib
+
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    parameters = source()["Parameters"]
+    for environment in ("dev", "prod"):
+        deploy = config[environment]["deploy"]["parameters"]
+        given = dict(entry.split("=", 1) for entry in deploy["parameter_overrides"] if not entry.startswith("file://"))
+        assert given["Environment"] == environment
+        for name, value in given.items():
+            assert value in [str(v) for v in parameters[name].get("AllowedValues", [value])]
