@@ -65,7 +65,8 @@ class Postgres:
     """One cluster: made at the first start, kept between starts, stopped when this process ends in whatever way.
 
     Its files are in `folder`; as root they are in a folder of /var/lib/dedup that is named after it (`place`).
-    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers.
+    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers. One that is
+    not `durable` survives every kill but not the machine's crash: for tests, which throw it away.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Postgres:
         log: Path | None = None,
         listen_addresses: str = "127.0.0.1",
         access: Sequence[str] = (),
+        durable: bool = True,
     ) -> None:
         folder = folder.absolute()
         self._owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -84,6 +86,7 @@ class Postgres:
         self._lock_file = self.place.with_name(f"{self.place.name}.lock")
         self._listen_addresses = listen_addresses
         self._access = access
+        self._durable = durable
         self._port = 0
         self._lock: TextIO | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -169,6 +172,7 @@ class Postgres:
             "max_connections": 50,
             "shared_buffers": "128MB",
             "max_wal_size": "2GB",
+            "fsync": "on" if self._durable else "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

@@ -1,7 +1,6 @@
 """A real PostgreSQL for every test that asks for one: one server for the run, a new database for each test."""
 
 import importlib.util
-import itertools
 import json
 import os
 import uuid
@@ -15,8 +14,10 @@ from dedup.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings, settings
 from dedup.store import Store, open_store
+from pg8000.native import Connection
 
 from local.postgres import Postgres
+from local.postgres import Settings as DatabaseSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -24,7 +25,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server = Postgres(tmp_path_factory.mktemp("postgres"), durable=False)
     try:
         server.start()
         yield server
@@ -32,13 +33,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         server.remove()
 
 
-_numbers = itertools.count()
-
-
 @pytest.fixture
 def environment(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a function with a new, migrated database. Set SOURCES and the like before the first use."""
-    for name, value in postgres.create_database(f"test_{next(_numbers)}").environment().items():
+    """The environment of a function with an empty database. Set SOURCES and the like before the first use."""
+    database = postgres.create_database("test")
+    _empty(database)
+    for name, value in database.environment().items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     open_store.cache_clear()
@@ -46,6 +46,24 @@ def environment(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator
     open_store().close()
     settings.cache_clear()
     open_store.cache_clear()
+
+
+def _empty(database: DatabaseSettings) -> None:
+    """Drops all that a test left behind, its connections too: a tenth of the time of a new database."""
+    with Connection(
+        database.user,
+        host=database.host,
+        port=database.port,
+        database=database.name,
+        password=database.password,
+        ssl_context=False,
+    ) as admin:
+        admin.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        admin.run("DROP SCHEMA IF EXISTS public, staging CASCADE")
+        admin.run("CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.parameters import base
 from dedup.connection import Database, Unavailable
 from dedup.credentials import credentials
 from dedup.records import digest
@@ -57,9 +58,9 @@ def vault(new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch) -> I
             s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
         ) as admin,
     ):
-        parameters.clear_caches()
+        parameters.clear_caches()  # type: ignore[no-untyped-call]
         provider = parameters.SecretsProvider()
-        monkeypatch.setitem(parameters.base.DEFAULT_PROVIDERS, "secrets", provider)
+        monkeypatch.setitem(base.DEFAULT_PROVIDERS, "secrets", provider)  # type: ignore[attr-defined]
         admin.run(
             f"""CREATE ROLE {USER} LOGIN PASSWORD 'first';
                 GRANT ALL ON ALL TABLES IN SCHEMA public TO {USER}"""
@@ -67,7 +68,7 @@ def vault(new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch) -> I
         made = Vault(admin, provider.client)
         made.change_secret("first")
         yield made
-        parameters.clear_caches()
+        parameters.clear_caches()  # type: ignore[no-untyped-call]
         made._admin.run(
             f"""SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{USER}';
                 DROP OWNED BY {USER}; DROP ROLE {USER}"""
