@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dedup.settings import Settings
 from samcli.yamlhelper import yaml_parse
-from samtranslator.translator.transform import transform
+from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
 from tests.conftest import ROOT, load_function
 
