@@ -1,14 +1,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
+ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: run sample upload verify invoke test lint openapi lock
+.PHONY: run sample upload verify invoke test lint openapi redoc lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
 
 sample: .venv/installed
 	@$(BIN)/python -m local.sample
+
+upload: .venv/installed # FILE=path SOURCE=hubspot, MODE=replace for a snapshot
+	@FILE="$(FILE)" SOURCE="$(SOURCE)" MODE="$(MODE)" $(BIN)/python -m local.upload
+
+verify: .venv/installed
+	@FUNCTION=Verify $(BIN)/python -m local.invoke
 
 test: .venv/installed
 	$(BIN)/pytest
@@ -18,9 +25,32 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	AWS_DEFAULT_REGION=eu-west-1 $(BIN)/sam validate --lint
+	$(BIN)/cfn-lint
 
 openapi: .venv/installed # after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi
+
+redoc: # ReDoc itself, without the logo that it would fetch from its makers' host
+	npm pack --silent --pack-destination /tmp redoc@2.5.4
+	tar -xzOf /tmp/redoc-2.5.4.tgz package/bundles/redoc.standalone.js | sed -e 's#https://cdn.redoc.ly/redoc/logo-mini.svg#data:,#' -e '/^\/\/# sourceMappingURL=/d' > functions/docs/assets/redoc.js
+
+rds-roots: # RDS's certificate authorities, as AWS publishes them
+	curl -fsS https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem -o layers/dedup/rds-roots.pem
+
+deploy: .venv/installed # ENV=dev or prod; needs python3.13 and AWS credentials
+	$(BIN)/sam build
+	@printf "Revision: '%s%s'\n" "$$(date +%s)" "$$(git rev-parse --short HEAD)" > .aws-sam/revision.yaml
+	$(BIN)/sam deploy --config-env $(ENV) $(DEPLOY)
+
+sam-local: .venv/installed # the stack in containers; needs Docker and python3.13
+	docker compose up --detach --wait
+	$(BIN)/python -m local.sam_local
+
+invoke: .venv/installed # after make sam-local: one function on its sample event; FUNCTION=Analyze
+	@$(BIN)/python -m local.sam_local $(FUNCTION)
+
+test-sam-local: .venv/installed # the end-to-end tests through containers
+	SAM_LOCAL=1 $(BIN)/pytest tests/e2e/test_sam_local.py
 
 lock: # after a change to a requirements.in
 	$(LOCK) requirements-dev.in -o requirements-dev.txt

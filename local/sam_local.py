@@ -1,4 +1,5 @@
-"""`make sam-local`: the functions in SAM CLI's containers, as near to Lambda as a laptop comes.
+"""`make sam-local`: the functions in SAM CLI's containers, as near to Lambda as a laptop comes. `make invoke
+FUNCTION=Analyze`, after it, runs one of them on its sample event.
 
 docker-compose.yml's PostgreSQL is up by then. `make test-sam-local` uses the same commands, on embedded PostgreSQL.
 """
@@ -6,6 +7,7 @@ docker-compose.yml's PostgreSQL is up by then. `make test-sam-local` uses the sa
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -79,11 +81,13 @@ def _sam(*arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Build, migrate, and serve until interrupted; the exit code."""
+    """Build, migrate, and serve until interrupted, or run the function that is named; the exit code."""
     if not engine():
         print("No container engine answers: start Docker first.", file=sys.stderr)
         return 1
     sam = Sam(ROOT / ".aws-sam", COMPOSED)
+    if sys.argv[1:]:
+        return invoke(sam, sys.argv[1])
     try:
         sam.build()
         migrated = sam.invoke("Migrate", ROOT / "events" / "migrate.json")
@@ -95,6 +99,18 @@ def main() -> int:
         return error.returncode
     except KeyboardInterrupt:
         return 0
+
+
+def invoke(sam: Sam, function: str) -> int:
+    """Run one function on its sample event and print its answer; the exit code."""
+    event = ROOT / "events" / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', function).lower()}.json"
+    if not event.exists():
+        print(f"There is no function {function}: events/ has one event for each.", file=sys.stderr)
+        return 1
+    done = sam.invoke(function, event)
+    print(done.stderr, file=sys.stderr)
+    print(done.stdout)
+    return done.returncode
 
 
 if __name__ == "__main__":

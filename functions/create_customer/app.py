@@ -18,6 +18,7 @@ def create_customer(
     record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[StoredRecord]:
     upload = open_store().add([record], key=api.upload_key(idempotency_key), digest=digest("one", [record]))
+    api.count_accepted(0 if upload.repeated else upload.accepted)
     stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.model_dump())
     return Response(201, "application/json", stored)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 
+from dedup import sets
 from dedup.api import metrics
 from dedup.settings import settings
 from dedup.store import Account, Store
@@ -46,5 +47,9 @@ def announce(account: Account, store: Store) -> None:
     if account.started_at and account.finished_at:
         took = datetime.fromisoformat(account.finished_at) - datetime.fromisoformat(account.started_at)
         metrics.add_metric("UploadSeconds", MetricUnit.Seconds, took.total_seconds())
+    found = store.select(lambda regions: {"ids": set(regions)}, {}, 1)
+    customers = sets.count(found.regions)
+    metrics.add_metric("Customers", MetricUnit.Count, customers)
+    metrics.add_metric("Duplicates", MetricUnit.Count, found.records - customers)
     metrics.flush_metrics()
     store.announced(account.id)

@@ -3,13 +3,14 @@
 import base64
 import binascii
 import json
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
 from aws_lambda_powertools.event_handler.exceptions import ServiceError
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestUnsupportedContentType,
@@ -17,6 +18,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
     ResponseValidationError,
 )
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic_core import from_json
@@ -79,7 +81,13 @@ def parse_json(text: str) -> Any:
         raise NotJson(str(error), "", 0) from error
 
 
-RESOLVER: dict[str, Any] = {"enable_validation": True, "json_body_deserializer": parse_json}
+def _cors() -> CORSConfig | None:
+    origins = [origin for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",") if origin]
+    return CORSConfig(origins[0], origins[1:], expose_headers=["Link"]) if origins else None
+
+
+CORS = _cors()
+RESOLVER: dict[str, Any] = {"enable_validation": True, "json_body_deserializer": parse_json, "cors": CORS}
 """The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
 merge finds a resolver by that assignment."""
 
@@ -143,6 +151,11 @@ def problem(
         body |= {"detail": list(detail[:MAX_FAULTS]), "total": len(detail)}
     # Powertools serialises only application/json by itself.
     return Response(status, "application/problem+json", json.dumps(body), dict(headers or {}))
+
+
+def count_accepted(records: int) -> None:
+    """Counts records that were stored for the first time, in the metrics."""
+    metrics.add_metric("RecordsAccepted", MetricUnit.Count, records)
 
 
 def upload_key(idempotency_key: str | None) -> str | None:
@@ -210,7 +223,7 @@ def handler(app: APIGatewayRestResolver) -> Handler:
             if refusal:
                 return {
                     "statusCode": refusal.status_code,
-                    "headers": refusal.headers,
+                    "headers": refusal.headers | (CORS.to_dict(_header(event, "origin")) if CORS else {}),
                     "body": refusal.body,
                     "isBase64Encoded": False,
                 }
@@ -222,6 +235,11 @@ def handler(app: APIGatewayRestResolver) -> Handler:
     return logger.inject_lambda_context(
         handle, correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True
     )
+
+
+def _header(event: dict[str, Any], name: str) -> str | None:
+    headers = event.get("headers") or {}
+    return next((value for key, value in headers.items() if key.lower() == name), None)
 
 
 def _refusal(event: dict[str, Any]) -> Response[str] | None:

@@ -46,7 +46,7 @@ def _wait(url: str, stack: subprocess.Popen[bytes]) -> str:
         try:
             if requests.get(f"{url}/health", timeout=5).ok:
                 return url
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.1)
     stack.kill()
     assert stack.stdout is not None

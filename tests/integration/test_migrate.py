@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -137,6 +138,18 @@ def test_application_does_all_its_work(app_store: Store) -> None:
     assert app_store.verify().agreed
     app_store.compact()
     assert app_store.clear() == 12
+
+
+@pytest.mark.parametrize("mode", ["add", "replace"])
+def test_application_loads_files(app_store: Store, mode: str) -> None:
+    load = app_store.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", mode, 60)
+    assert load is not None
+    app_store.stage(load, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    app_store.finish(load, None)
+    account = app_store.account_of("a file")
+    assert account is not None
+    assert (account.status, account.accepted) == ("done", 1)
+    assert app_store.delete_upload(account.id) == 1
 
 
 @pytest.mark.parametrize(

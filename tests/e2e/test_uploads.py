@@ -1,0 +1,364 @@
+"""Files, from a PUT to S3 until their records are counted, over HTTP and as S3's own clients do it."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote_plus, urljoin, urlsplit
+
+import boto3
+import pytest
+import requests
+
+from tests.conftest import ROOT
+
+WAIT_SECONDS = 60
+_numbers = itertools.count()
+
+
+def rows(ids: Iterable[int], name: str = "Customer") -> bytes:
+    lines = (f"{number},{name},c{number}@example.com" for number in ids)
+    return "\n".join(["customer_id,name,email", *lines, ""]).encode()
+
+
+def get(url: str, **query: Any) -> Any:
+    answer = requests.get(url, params=query, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def expect(api: str, **wish: Any) -> Any:
+    answer = requests.post(f"{api}/uploads", json={"filename": "export.csv"} | wish, timeout=30)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def ended(api: str, upload_id: int) -> Any:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        account = get(f"{api}/uploads/{upload_id}")
+        if account["status"] not in ("waiting", "loading"):
+            return account
+        time.sleep(0.05)
+    raise AssertionError(f"the upload did not end: {account}")
+
+
+def ended_object(api: str, key: str) -> Any:
+    """The account of what was put at `key` of the bucket, past the API."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        for account in get(f"{api}/uploads"):
+            if account["object_key"] == key:
+                return ended(api, account["id"])
+        time.sleep(0.05)
+    raise AssertionError(f"nothing was heard of {key}")
+
+
+def send(api: str, body: bytes, **wish: Any) -> Any:
+    expected = expect(api, **wish)
+    requests.put(expected["url"], data=body, timeout=30).raise_for_status()
+    return ended(api, expected["id"])
+
+
+def unique_key(folder: str) -> str:
+    return f"incoming/{folder}/{os.getpid()}-{next(_numbers)}.csv"
+
+
+def customers(api: str, source: str) -> list[int]:
+    return [record["customer_id"] for record in get(f"{api}/customers/source/{source}")]
+
+
+class Aws:
+    """The local S3 and its queue, as their clients see them; found by a presigned URL."""
+
+    def __init__(self, api: str) -> None:
+        at = urlsplit(expect(api)["url"])
+        if at.hostname != "127.0.0.1":
+            pytest.skip("the bucket is on AWS")
+        self.bucket = at.path.split("/")[1]
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        endpoint = f"{at.scheme}://{at.netloc}"
+        self.s3 = boto3.client("s3", endpoint_url=endpoint, **keys)
+        self.sqs = boto3.client("sqs", endpoint_url=endpoint, **keys)
+
+    def put(self, key: str, body: bytes, **metadata: str) -> None:
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata)
+
+
+@pytest.fixture
+def aws(api: str) -> Aws:
+    return Aws(api)
+
+
+def test_a_file_put_at_the_presigned_url_is_loaded(api: str) -> None:
+    expected = expect(api, source="hubspot", size=len(rows(range(1, 6))))
+    assert (expected["status"], expected["method"]) == ("waiting", "PUT")
+    assert get(f"{api}/uploads/{expected['id']}")["status"] == "waiting"
+
+    requests.put(expected["url"], data=rows(range(1, 6)), timeout=30).raise_for_status()
+
+    account = ended(api, expected["id"])
+    assert (account["status"], account["origin"], account["mode"], account["source"]) == (
+        "done",
+        "s3",
+        "add",
+        "hubspot",
+    )
+    assert (account["rows"], account["accepted"], account["rejected"]) == (5, 5, 0)
+    assert (account["came"], account["went"], account["stayed"]) == (5, 0, 0)
+    assert (account["reason"], account["rejected_url"]) == (None, None)
+    assert customers(api, "hubspot") == [1, 2, 3, 4, 5]
+    assert get(f"{api}/deduplication/analyze")["total_records"] == 5
+
+
+def test_an_object_put_by_any_client_is_loaded(api: str, aws: Aws) -> None:
+    key = unique_key("hubspot")
+
+    aws.put(key, rows([1, 2]))
+
+    account = ended_object(api, key)
+    assert (account["status"], account["accepted"], account["source"]) == ("done", 2, "hubspot")
+    assert customers(api, "hubspot") == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["a file.csv", "a+b=c&d.csv", "Zoë 客户.csv", "(1)~*'!.csv", "100%25.csv"])
+def test_names_with_anything_in_them(api: str, aws: Aws, name: str) -> None:
+    key = f"{unique_key('hubspot')}/{name}"
+    aws.put(key, rows([1]))
+    assert ended_object(api, key)["status"] == "done"
+    assert send(api, rows([2]), filename=name, source="hubspot")["status"] == "done"
+    assert customers(api, "hubspot") == [1, 2]
+
+
+def test_an_object_sent_in_parts_is_one_upload(api: str, aws: Aws) -> None:
+    key = unique_key("hubspot")
+    named = {"Bucket": aws.bucket, "Key": key}
+    upload = aws.s3.create_multipart_upload(**named, Metadata={"mode": "replace"})["UploadId"]
+    # S3 takes parts from 5 MiB, except the last.
+    bodies = [rows(range(1, 25_001), "long" * 60), b"25001,Ann,ann@example.com\n"]
+    parts = [
+        {
+            "PartNumber": number,
+            "ETag": aws.s3.upload_part(**named, UploadId=upload, PartNumber=number, Body=body)["ETag"],
+        }
+        for number, body in enumerate(bodies, 1)
+    ]
+
+    aws.s3.complete_multipart_upload(**named, UploadId=upload, MultipartUpload={"Parts": parts})
+
+    account = ended_object(api, key)
+    assert (account["status"], account["mode"], account["accepted"]) == ("done", "replace", 25_001)
+    assert [one["object_key"] for one in get(f"{api}/uploads")].count(key) == 1
+
+
+def test_rejected_rows_can_be_downloaded(api: str) -> None:
+    body = rows([1, 2]) + b"three,Customer 3,c3@example.com\n4,=1+1,not an address\n"
+
+    account = send(api, body, source="hubspot")
+
+    assert (account["status"], account["accepted"], account["rejected"]) == ("done", 2, 2)
+    answer = requests.get(account["rejected_url"], timeout=30)
+    assert answer.headers["Content-Disposition"] == "attachment"
+    rejected = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["line"] for row in rejected] == ["4", "5"]
+    assert rejected[0]["field"] == "customer_id"
+    assert "three" in rejected[0]["row"]
+    assert customers(api, "hubspot") == [1, 2]
+
+
+def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
+    assert send(api, rows([1, 2, 3]), source="hubspot")["came"] == 3
+    assert send(api, rows([1]), source="salesforce")["came"] == 1
+
+    account = send(api, rows([2, 3, 4]), source="hubspot", mode="replace")
+
+    assert (account["status"], account["mode"]) == ("done", "replace")
+    assert (account["came"], account["went"], account["stayed"]) == (1, 1, 2)
+    assert sorted(customers(api, "hubspot")) == [2, 3, 4]
+    assert customers(api, "salesforce") == [1]
+    assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4
+
+
+@pytest.mark.parametrize("metadata", [{}, {"source": "hubspot", "mode": "replace"}], ids=["by key", "by metadata"])
+def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws, metadata: dict[str, str]) -> None:
+    assert send(api, rows([1]), source="hubspot")["status"] == "done"
+    key = unique_key("any" if metadata else "hubspot/snapshot")
+
+    aws.put(key, rows([2]), **metadata)
+
+    account = ended_object(api, key)
+    assert (account["status"], account["mode"], account["went"]) == ("done", "replace", 1)
+    assert customers(api, "hubspot") == [2]
+
+
+@pytest.mark.parametrize("body", [b"1,Ann,ann@example.com\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", rows([])])
+def test_a_file_that_can_not_be_loaded_fails_with_a_reason(api: str, body: bytes) -> None:
+    account = send(api, body, source="hubspot")
+
+    assert account["status"] == "failed"
+    assert account["reason"]
+    assert customers(api, "hubspot") == []
+
+
+def test_an_event_that_comes_again_changes_nothing(api: str, aws: Aws) -> None:
+    key = unique_key("hubspot")
+    aws.put(key, rows([1, 2]))
+    first = ended_object(api, key)
+    stored = get(f"{api}/customers")
+    version = aws.s3.head_object(Bucket=aws.bucket, Key=key)["VersionId"]
+    event = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": aws.bucket}, "object": {"key": quote_plus(key, safe="/"), "versionId": version}},
+    }
+    queue = aws.sqs.get_queue_url(QueueName=aws.bucket)["QueueUrl"]
+    for _ in range(3):
+        aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": [event]}))
+
+    # One that was sent after these has come when they have: two are handled at a time.
+    for number in range(3):
+        assert send(api, rows([number]), source="salesforce")["status"] == "done"
+    assert get(f"{api}/uploads/{first['id']}") == first
+    assert [one["object_key"] for one in get(f"{api}/uploads")].count(key) == 1
+    assert get(f"{api}/customers/source/hubspot") == stored
+
+
+def test_the_same_name_with_other_content_is_another_upload(api: str, aws: Aws) -> None:
+    key = unique_key("hubspot")
+    aws.put(key, rows([1]))
+    first = ended_object(api, key)
+
+    aws.put(key, rows([2]))
+
+    while (second := ended_object(api, key))["id"] == first["id"]:
+        time.sleep(0.05)
+    assert (second["status"], second["accepted"]) == ("done", 1)
+    assert customers(api, "hubspot") == [1, 2]
+
+
+def test_an_upload_can_be_taken_out_again(api: str) -> None:
+    first = send(api, rows([1, 2]), source="hubspot")
+    second = send(api, rows([2, 3]), source="hubspot")
+
+    answer = requests.delete(f"{api}/uploads/{second['id']}", timeout=30)
+
+    assert (answer.status_code, answer.json()["details"]["deleted_count"]) == (200, 2)
+    assert get(f"{api}/uploads/{second['id']}")["status"] == "deleted"
+    assert get(f"{api}/uploads/{first['id']}")["status"] == "done"
+    assert customers(api, "hubspot") == [1, 2]
+    analysis = get(f"{api}/deduplication/analyze")
+    assert (analysis["total_records"], analysis["unique_customer_ids"]) == (2, [1, 2])
+
+
+def test_uploads_are_listed_newest_first_in_pages(api: str) -> None:
+    record = {"customer_id": 1, "name": "Ann", "email": "ann@example.com", "source": "internal"}
+    by_api = requests.post(f"{api}/customers/bulk", json={"customers": [record]}, timeout=30)
+    mine = [by_api.json()["details"]["upload_id"], *(send(api, rows([n]), source="hubspot")["id"] for n in range(4))]
+
+    listed: list[Any] = []
+    url = f"{api}/uploads?limit=2"
+    while len(listed) < len(mine):
+        answer = requests.get(url, timeout=30)
+        assert len(answer.json()) == 2 or "next" not in answer.links
+        listed += answer.json()
+        url = urljoin(url, answer.links.get("next", {"url": url})["url"])
+
+    assert [one["id"] for one in listed[:5]] == mine[::-1]
+    assert [one["origin"] for one in listed[:5]] == ["s3"] * 4 + ["api"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"source": "zoho"}, "source"),
+        ({"mode": "replace"}, "source"),
+        ({"size": 0}, "size"),
+        ({"filename": "a/b"}, "filename"),
+    ],
+)
+def test_a_wish_that_can_not_be_is_refused(api: str, wish: dict[str, Any], field: str) -> None:
+    answer = requests.post(f"{api}/uploads", json={"filename": "export.csv"} | wish, timeout=30)
+
+    assert answer.status_code == 422
+    assert [fault["loc"][-1] for fault in answer.json()["detail"]] == [field]
+
+
+def test_the_url_for_a_size_is_signed_for_that_size(api: str) -> None:
+    # That S3 refuses another one can't be seen here: moto checks no signature.
+    signed = parse_qs(urlsplit(expect(api, size=10)["url"]).query)["X-Amz-SignedHeaders"]
+    assert "content-length" in signed[0].split(";")
+
+
+def test_the_api_answers_while_files_are_loaded(api: str, aws: Aws) -> None:
+    keys = [unique_key("hubspot") for _ in range(4)]
+    for key in keys:
+        aws.put(key, rows(range(1, 20_001)))
+
+    assert requests.get(f"{api}/deduplication/analyze", params={"limit": 1}, timeout=30).status_code == 200
+
+    assert [ended_object(api, key)["accepted"] for key in keys] == [20_000] * 4
+    assert get(f"{api}/deduplication/analyze", limit=1)["unique_customers"] == 20_000
+
+
+class TestMakeUpload:
+    """`make upload`, as its user sees it."""
+
+    def upload(self, base_url: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        at = urlsplit(base_url)
+        if at.hostname != "127.0.0.1":
+            pytest.skip("make upload is for the API on this machine")
+        return subprocess.run(
+            [sys.executable, "-m", "local.upload"],
+            cwd=ROOT,
+            env=os.environ | {"PORT": str(at.port), "FILE": "", "SOURCE": "", "MODE": ""} | variables,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+        )
+
+    def test_sends_and_prints_the_account(self, api: str, base_url: str, tmp_path: Path) -> None:
+        file = tmp_path / "a $name; with 'quotes'.csv"
+        file.write_bytes(rows([1, 2]) + b"x,y,z\n")
+
+        done = self.upload(base_url, FILE=str(file), SOURCE="hubspot", MODE="replace")
+
+        assert done.returncode == 0, done.stderr
+        answers = [line.split("│")[1:3] for line in done.stdout.splitlines() if "│" in line]
+        account = {field.strip(): answer.strip() for field, answer in answers}
+        assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "came": "2"}.items()
+        assert "rejected rows: http" in done.stdout
+        assert customers(api, "hubspot") == [1, 2]
+
+    def test_a_file_that_fails_is_an_exit_code(self, api: str, base_url: str, tmp_path: Path) -> None:
+        file = tmp_path / "headless.csv"
+        file.write_bytes(b"1,2,3\n")
+
+        done = self.upload(base_url, FILE=str(file), SOURCE="hubspot")
+
+        assert done.returncode == 1
+        assert "reason" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("variables", "words"),
+        [
+            ({}, "FILE is missing"),
+            ({"FILE": "no/such.csv"}, "no/such.csv"),
+            ({"FILE": "samples/customers.csv", "SOURCE": "zoho"}, "source: Input should be"),
+            ({"FILE": "samples/customers.csv", "PORT": "1"}, "is `make run` running?"),
+        ],
+    )
+    def test_what_is_wrong_is_one_sentence(
+        self, api: str, base_url: str, variables: dict[str, str], words: str
+    ) -> None:
+        done = self.upload(base_url, **variables)
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
