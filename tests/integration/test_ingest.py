@@ -12,16 +12,16 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
-from dedup import bucket, files, ingest, sets
+from dedup import files, ingest, sets
 from dedup.bucket import ObjectVersion
 from dedup.store import Account, Busy, Outdated, Store, Superseded
 
+from tests import exports
 from tests.conftest import ROOT, api_event
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -81,6 +81,29 @@ def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: An
     assert (account.came, account.went, account.stayed) == (25_000, 0, 0)
     assert store.regions() == {frozenset({"hubspot"}): 25_000}
     assert store.verify().agreed
+
+
+@pytest.mark.parametrize(
+    ("form", "fmt", "delimiter", "compression"),
+    [
+        *itertools.product(["plain"], ["csv"], exports.DELIMITERS, exports.COMPRESSIONS),
+        *itertools.product(["plain"], ["json", "array", "ndjson"], [","], exports.COMPRESSIONS),
+        *itertools.product(exports.FORMS, exports.FORMATS, [";"], ["gzip"]),
+    ],
+)
+def test_every_form_format_and_compression_is_loaded(
+    store: Store, put: Any, load: Any, form: str, fmt: str, delimiter: str, compression: str | None
+) -> None:
+    people = exports.people(50, "hubspot")
+
+    # The name says nothing: the content does.
+    account = load(put("incoming/hubspot/export", exports.write(people, form, fmt, delimiter, compression=compression)))
+
+    assert (account.status, account.accepted, account.rejected) == ("done", 50, 0)
+    records = json.loads(store.records_page(None, 100)[0])
+    assert sorted((r["customer_id"], r["name"], r["email"], r["source"]) for r in records) == sorted(
+        person.row for person in people
+    )
 
 
 def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: Any, load: Any) -> None:
@@ -283,12 +306,10 @@ def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None
     assert fast
     store.stage(fast, [(1, "A", "a@example.com", "hubspot")], 1, 0)
 
-    for late in (
-        lambda: store.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0),
-        lambda: store.finish(slow, None),
-    ):
-        with pytest.raises(Superseded):
-            late()
+    with pytest.raises(Superseded):
+        store.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0)
+    with pytest.raises(Superseded):
+        store.finish(slow, None)
     store.fail(slow, "late")
     store.finish(fast, None)
 

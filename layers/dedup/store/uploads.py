@@ -279,6 +279,8 @@ def _finish(connection: Connection, load: Load, rejected_key: str | None) -> Non
     )
     went = _remove_others(connection, load, source_bit) if replaces else 0
     incoming = f"SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id"
+    [[customers]] = connection.run(f"SELECT count(DISTINCT customer_id) FROM {load.table}")
+    # Last, since it holds the rows of these customers until the commit: another upload of the same ones waits for it.
     [[came]] = connection.run(
         fold_in(
             # What membership says already need not be written: nothing can take records away before this commits.
@@ -291,7 +293,7 @@ def _finish(connection: Connection, load: Load, rejected_key: str | None) -> Non
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
                 accepted = rows - rejected, rejected_key = {text(rejected_key)}, came = {came}, went = {went},
-                stayed = (SELECT count(DISTINCT customer_id) FROM {load.table}) - {came}
+                stayed = {customers - came}
             WHERE id = {load.upload_id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
