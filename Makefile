@@ -12,7 +12,7 @@ sample: .venv/installed
 	@$(BIN)/python -m local.sample
 
 upload: .venv/installed # FILE=path SOURCE=hubspot, MODE=replace for a snapshot
-	@FILE="$(FILE)" SOURCE="$(SOURCE)" MODE="$(MODE)" $(BIN)/python -m local.upload
+	@$(BIN)/python -m local.upload
 
 verify: .venv/installed
 	@FUNCTION=Verify $(BIN)/python -m local.invoke

@@ -1,4 +1,4 @@
-"""`make invoke FUNCTION=Verify`: runs a function on an event, as `make run` would, beside it or without it."""
+"""`make verify`: runs the function that FUNCTION names, as `make run` would, beside it or without it."""
 
 import json
 import os

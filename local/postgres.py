@@ -65,8 +65,8 @@ class Postgres:
     """One cluster: made at the first start, kept between starts, stopped when this process ends in whatever way.
 
     Its files are in `folder`; as root they are in a folder of /var/lib/dedup that is named after it (`place`).
-    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers. One that is
-    not `durable` survives every kill but not the machine's crash: for tests, which throw it away.
+    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers. One that
+    is not `durable` survives every kill but not the machine's crash: for tests, which throw it away.
     """
 
     def __init__(

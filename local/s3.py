@@ -45,6 +45,8 @@ TRIES = 3
 RETRY_SECONDS = (5, 65)
 """After the first try and after the second. The latter is longer than the lease of an attempt that died."""
 
+FORM = "application/x-www-form-urlencoded"
+
 WAIT_SECONDS = 20
 STOP_SECONDS = 5.0
 
@@ -80,7 +82,7 @@ class S3:
         return f"http://{HOST}:{self._port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment of whoever uses it: each service of AWS is at its address, and nothing leads to the real one."""
+        """The environment of whoever uses it: all of AWS is at its address, and nothing leads to the real one."""
         return {
             "BUCKET": BUCKET,
             "EVENT_BUS": "default",
@@ -257,17 +259,18 @@ def serve(listener: socket.socket) -> None:
     from werkzeug.serving import make_server
 
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
-    app = _as_s3_sends_events(DomainDispatcherApplication(create_backend_app))
+    app = _as_s3_does(DomainDispatcherApplication(create_backend_app))
     host, port = listener.getsockname()
     server = make_server(host, port, app, threaded=True, request_handler=MotoRequestHandler, fd=listener.fileno())
     server.serve_forever()
 
 
-def _as_s3_sends_events(app: Any) -> Any:
-    """The application with events as S3 sends them. Uses what is not moto's public interface: its version is pinned.
+def _as_s3_does(app: Any) -> Any:
+    """The application with objects and events as S3 has them.
 
-    moto's lack the version and the sequencer, quote slashes, and are sent before the object has its metadata; and the
-    end of an upload in parts sends one of a PUT as well.
+    moto's events lack the version and the sequencer, quote slashes, and are sent before the object has its metadata;
+    and the end of an upload in parts sends one of a PUT as well. What is replaced here is not moto's public interface:
+    its version is pinned.
     """
     from moto.s3 import notifications
 
@@ -295,6 +298,9 @@ def _as_s3_sends_events(app: Any) -> Any:
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         request.created = None
+        if environ["REQUEST_METHOD"] == "PUT" and environ.get("CONTENT_TYPE") == FORM:
+            # moto would take the object for a form and leave it empty. `curl --data-binary` calls any body that.
+            environ["CONTENT_TYPE"] = "binary/octet-stream"
         answer: Iterable[bytes] = app(environ, start_response)
         if request.created:
             send(*request.created)

@@ -9,5 +9,7 @@ from dedup.store import Account
 
 def shown(account: Account) -> UploadAccount:
     """The account with a URL for the rejected rows in the place of their key."""
-    url = bucket.download_url(account.rejected_key) if account.rejected_key else None
+    url: str | None = None
+    if account.rejected_key:
+        url = bucket.download_url(account.rejected_key, account.rejected_version)
     return UploadAccount.model_validate({**asdict(account), "rejected_url": url})

@@ -97,9 +97,11 @@ def upload_url(key: str, size: int | None) -> str:
     return client().generate_presigned_url("put_object", Params=params, ExpiresIn=URL_SECONDS)
 
 
-def download_url(key: str) -> str:
-    """A URL to GET the object from as a file, valid for URL_SECONDS."""
+def download_url(key: str, version_id: str | None) -> str:
+    """A URL to GET the object from as a file, valid for URL_SECONDS; that version of it, where it has versions."""
     params = {"Bucket": settings().bucket, "Key": key, "ResponseContentDisposition": "attachment"}
+    if version_id:
+        params["VersionId"] = version_id
     return client().generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS)
 
 
@@ -147,18 +149,19 @@ class ObjectWriter:
             if len(self._buffer) >= _PART_BYTES:
                 self._send_part()
 
-    def close(self) -> str | None:
-        """Makes the object appear; its key, or None where nothing was written."""
+    def close(self) -> ObjectVersion | None:
+        """Makes the object appear, and says as which version; None where nothing was written."""
         if not self._parts and not self._buffer:
             return None
+        made: Mapping[str, Any]
         if not self._parts:
-            client().put_object(**self._named, Body=bytes(self._buffer), ContentType=self._content_type)
+            made = client().put_object(**self._named, Body=bytes(self._buffer), ContentType=self._content_type)
         else:
             self._send_part()
-            client().complete_multipart_upload(
+            made = client().complete_multipart_upload(
                 **self._named, UploadId=str(self._upload_id), MultipartUpload={"Parts": self._parts}
             )
-        return str(self._named["Key"])
+        return ObjectVersion(self._named["Bucket"], self._named["Key"], made.get("VersionId"))
 
     def abort(self) -> None:
         """Forgets what was written."""

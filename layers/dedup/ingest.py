@@ -90,9 +90,10 @@ class RejectedRows:
             self._object.write(lines if self._begun else [header, *lines])
             self._begun = True
 
-    def close(self) -> str | None:
-        """Makes the object appear; its key, or None where no row was rejected."""
-        return self._object.close()
+    def close(self) -> tuple[str, str | None] | None:
+        """Makes the object appear; its key and version, or None where no row was rejected."""
+        made = self._object.close()
+        return (made.key, made.version_id) if made else None
 
     def abort(self) -> None:
         """Forgets the rows."""

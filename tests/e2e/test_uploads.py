@@ -83,7 +83,7 @@ class Aws:
         if at.hostname != "127.0.0.1":
             pytest.skip("the bucket is on AWS")
         self.bucket = at.path.split("/")[1]
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        keys: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         endpoint = f"{at.scheme}://{at.netloc}"
         self.s3 = boto3.client("s3", endpoint_url=endpoint, **keys)
         self.sqs = boto3.client("sqs", endpoint_url=endpoint, **keys)
@@ -118,6 +118,14 @@ def test_a_file_put_at_the_presigned_url_is_loaded(api: str) -> None:
     assert get(f"{api}/deduplication/analyze")["total_records"] == 5
 
 
+def test_what_a_client_says_of_the_type_does_not_matter(api: str) -> None:
+    for content_type in ("application/x-www-form-urlencoded", "text/csv", "application/gzip"):
+        expected = expect(api, source="hubspot")
+        headers = {"Content-Type": content_type}
+        requests.put(expected["url"], data=rows([1]), headers=headers, timeout=30).raise_for_status()
+        assert ended(api, expected["id"])["accepted"] == 1
+
+
 def test_an_object_put_by_any_client_is_loaded(api: str, aws: Aws) -> None:
     key = unique_key("hubspot")
 
@@ -139,11 +147,11 @@ def test_names_with_anything_in_them(api: str, aws: Aws, name: str) -> None:
 
 def test_an_object_sent_in_parts_is_one_upload(api: str, aws: Aws) -> None:
     key = unique_key("hubspot")
-    named = {"Bucket": aws.bucket, "Key": key}
+    named: Any = {"Bucket": aws.bucket, "Key": key}
     upload = aws.s3.create_multipart_upload(**named, Metadata={"mode": "replace"})["UploadId"]
     # S3 takes parts from 5 MiB, except the last.
     bodies = [rows(range(1, 25_001), "long" * 60), b"25001,Ann,ann@example.com\n"]
-    parts = [
+    parts: list[Any] = [
         {
             "PartNumber": number,
             "ETag": aws.s3.upload_part(**named, UploadId=upload, PartNumber=number, Body=body)["ETag"],

@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
 from dedup import files, ingest, sets
 from dedup.bucket import ObjectVersion
 from dedup.store import Account, Busy, Outdated, Store, Superseded
@@ -118,6 +119,21 @@ def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: 
     assert members(store, "hubspot") == [1, 2, 3]
 
 
+def test_rejected_rows_of_each_upload_of_one_name_are_kept(functions: Call, store: Store, put: Any, load: Any) -> None:
+    accounts = [
+        load(put("incoming/hubspot/night.csv", csv_of([1]) + row)) for row in (b"x,A,a@b.com\n", b"y,B,b@b.com\n")
+    ]
+
+    urls = [json.loads(functions("show_upload", shown(account.id))["body"])["rejected_url"] for account in accounts]
+
+    rejected = [requests.get(url, timeout=30).content.decode() for url in urls]
+    assert ["x,A" in rejected[0], "y,B" in rejected[1]] == [True, True]
+
+
+def shown(upload_id: int) -> dict[str, Any]:
+    return api_event("GET", f"/api/v1/uploads/{upload_id}", parameters={"upload_id": str(upload_id)})
+
+
 @pytest.mark.parametrize(
     ("key", "body", "reason"),
     [
@@ -216,11 +232,11 @@ def test_older_snapshot_that_comes_late_is_refused(store: Store) -> None:
     assert late
     assert early
     store.stage(early, [(2, "B", "b@example.com", "hubspot")], 1, 0)
-    store.finish(early, None)
+    store.finish(early)
     store.stage(late, [(1, "A", "a@example.com", "hubspot")], 1, 0)
 
     with pytest.raises(Outdated):
-        store.finish(late, None)
+        store.finish(late)
 
     assert members(store, "hubspot") == [2]
 
@@ -309,9 +325,9 @@ def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None
     with pytest.raises(Superseded):
         store.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0)
     with pytest.raises(Superseded):
-        store.finish(slow, None)
+        store.finish(slow)
     store.fail(slow, "late")
-    store.finish(fast, None)
+    store.finish(fast)
 
     assert members(store, "hubspot") == [1]
 

@@ -16,6 +16,9 @@ from dedup.store.base import ISO_TIME, REMOVAL_LOCK, UPLOAD_LOCK, Base, copy_tex
 Row = tuple[int, str, str, str]
 """A record as a row: customer_id, name, email, source."""
 
+Rejects = tuple[str, str | None] | None
+"""Where the rejected rows are: the object's key and version."""
+
 # Taken first: two snapshots, each waiting to be alone with a lock that it shares with the other, would deadlock.
 _SNAPSHOT_LOCK = "pg_advisory_xact_lock(7236838)"
 
@@ -78,6 +81,7 @@ class Account:
     stayed: int | None
     reason: str | None
     rejected_key: str | None
+    rejected_version: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -157,26 +161,26 @@ class Uploads(Base):
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
 
-    def finish(self, load: Load, rejected_key: str | None) -> None:
+    def finish(self, load: Load, rejected: Rejects = None) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
         Readers see all of it or nothing. Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
-        self._database.write(lambda connection: _finish(connection, load, rejected_key), repeatable=True)
+        self._database.write(lambda connection: _finish(connection, load, rejected), repeatable=True)
         self.compact()
 
-    def fail(self, load: Load, reason: str, rejected_key: str | None = None) -> None:
+    def fail(self, load: Load, reason: str, rejected: Rejects = None) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded."""
-        self._end(load, "failed", reason, rejected_key)
+        self._end(load, "failed", reason, rejected)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Nothing when superseded."""
         self._end(load, "waiting", reason, None)
 
-    def _end(self, load: Load, status: str, reason: str, rejected_key: str | None) -> None:
+    def _end(self, load: Load, status: str, reason: str, rejected: Rejects) -> None:
         def work(connection: Connection) -> None:
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
             connection.run(
                 f"""UPDATE upload SET status = {text(status)}, reason = {text(reason)}, lease_until = NULL,
-                        rejected_key = {text(rejected_key)},
+                        {_set_rejected(rejected)},
                         finished_at = CASE WHEN {text(status)} = 'failed' THEN clock_timestamp() END
                     WHERE {load.current}"""
             )
@@ -207,7 +211,7 @@ class Uploads(Base):
                     WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
                     ELSE status END,
                 origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
-                {", ".join(times)}, announced_at IS NOT NULL
+                rejected_version, {", ".join(times)}, announced_at IS NOT NULL
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
@@ -260,7 +264,12 @@ def _find_or_insert(
     return upload_id, attempt
 
 
-def _finish(connection: Connection, load: Load, rejected_key: str | None) -> None:
+def _set_rejected(rejected: Rejects) -> str:
+    key, version = rejected or (None, None)
+    return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
+
+
+def _finish(connection: Connection, load: Load, rejected: Rejects) -> None:
     [[source_bit, replaces]] = connection.run(
         f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
             FROM upload u WHERE id = {load.upload_id}"""
@@ -292,7 +301,7 @@ def _finish(connection: Connection, load: Load, rejected_key: str | None) -> Non
     )
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
-                accepted = rows - rejected, rejected_key = {text(rejected_key)}, came = {came}, went = {went},
+                accepted = rows - rejected, {_set_rejected(rejected)}, came = {came}, went = {went},
                 stayed = {customers - came}
             WHERE id = {load.upload_id}"""
     )

@@ -27,6 +27,7 @@ CREATE TABLE upload (
     stayed bigint,
     reason text,
     rejected_key text,
+    rejected_version text,
     record_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
