@@ -62,5 +62,5 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.exit("Python 3.11 to 3.14 is needed, and $(PYTHON) is %d.%d: say which with make PYTHON=python3.13 $(MAKECMDGOALS)" % sys.version_info[:2])'
 	@echo "Installing requirements-dev.txt into .venv: once, about a minute."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
