@@ -33,12 +33,12 @@ def _plain_address() -> re.Pattern[str]:
     from email_validator import SPECIAL_USE_DOMAIN_NAMES
     from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
-    reserved_domain = "|".join(map(re.escape, SPECIAL_USE_DOMAIN_NAMES))
+    not_reserved = "".join(rf"(?<![.@]{re.escape(domain)})" for domain in SPECIAL_USE_DOMAIN_NAMES)
     mailbox = "|".join(map(re.escape, CASE_INSENSITIVE_MAILBOX_NAMES))
     return re.compile(
-        rf"(?=.{{1,254}}\Z)(?=[^@]{{1,64}}@)(?!(?=[^@]*[A-Z])(?i:{mailbox})@)(?!.*[.@](?:{reserved_domain})\Z)"
+        rf"(?=.{{1,254}}\Z)(?=[^@]{{1,64}}@)(?!(?=(?i:{mailbox})@)[^@]*[A-Z])"
         r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
-        r"@(?:(?![a-z0-9]{2}--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
+        rf"@(?:(?![a-z0-9]{{2}}--)[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z]{{2,63}}{not_reserved}",
     )
 
 
