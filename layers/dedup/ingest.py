@@ -21,7 +21,8 @@ LEASE = 60.0
 
 FINISHING_ROWS_PER_SECOND = 20_000
 FINISHING_SECONDS = 30
-"""How much time is kept for making records of the waiting rows: a fifth of the rate that was measured."""
+"""How much time is kept for making records of the waiting rows: 30,000 to 70,000 a second were measured on two busy
+cores."""
 
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
 _OVERWRITTEN = {"412", "PreconditionFailed"}

@@ -116,7 +116,8 @@ abigail abby abbie gail
 albert al bert bertie alberto
 alexander alex alexandra alec sandy sasha alejandro alexandria lexi
 alfred alf alfie fred freddie freddy frederick frederic
-alice ali alison allison ally allie alicia
+alice ali ally allie alicia
+alison allison
 amanda mandy
 andrew andy drew andreas andre andrea
 angela angie angelina
@@ -158,7 +159,8 @@ gregory greg gregg
 harold harry hal henry hank harriet
 helen helena nellie
 isabel isabella bella belle isabelle izzy
-jacob jake jack john johnny jon jonathan johnnie jackson
+john jack johnny jon jonathan johnnie
+jacob jake
 james jim jimmy jamie jem
 jane jean jeanne janet jenny jennifer jen jenna joan joanna jo joanne johanna
 jessica jess jessie
@@ -176,14 +178,13 @@ louis lou louise lewis luis louisa
 lucy lucille lucia lucinda
 margaret maggie meg peggy marge margie madge greta marjorie margarita
 marcus mark marc marco marcos
-maria mary marie molly polly mia miriam mae may maureen
+maria mary marie molly polly mia mae may
 martin marty martina martha
 matthew matt matty matthias
 maxwell max maximilian maxine
 megan meghan
 melissa missy mel melanie
 michael mike mick mickey mikey micky michelle shelly miguel mikhail michel
-nancy
 natalie nat natasha nathan nathaniel nate natalia
 nicholas nick nicky nicola nicole nikki nico nicolas nikolai
 oliver ollie olivia liv
@@ -263,7 +264,7 @@ def name(text: str | None) -> PersonName:
     name, and with a comma after it a family name."""
     before, comma, after = (text or "").partition(",")
     first, last = _name_words(before), _name_words(after)
-    if comma and not (last and _SUFFIXES.issuperset(last) and len(first) > 1):
+    if comma and not (last and _SUFFIXES.issuperset(last)):
         given, family = last[:1], first
     else:
         place = next((n for n, word in enumerate(first) if n and word in _PARTICLES and n < len(first) - 1), None)
