@@ -3,7 +3,7 @@ BIN := .venv/bin
 ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: run sample upload verify invoke test lint openapi redoc lock deploy rds-roots sam-local test-sam-local
+.PHONY: run sample upload verify invoke test lint bench bench-check openapi redoc lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -26,6 +26,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 	AWS_DEFAULT_REGION=eu-west-1 $(BIN)/sam validate --lint
 	$(BIN)/cfn-lint
+
+bench: .venv/installed # beside the stack that this replaces; SIZE=1M or 10M
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks
+
+bench-check: .venv/installed # after make bench: exits 1 where a ratio fell behind the kept table
+	@$(BIN)/python -m benchmarks check
 
 openapi: .venv/installed # after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi
@@ -55,6 +62,7 @@ test-sam-local: .venv/installed # the end-to-end tests through containers
 lock: # after a change to a requirements.in
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
+	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 

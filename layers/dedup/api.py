@@ -21,7 +21,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Que
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from dedup.answers import Problem
 from dedup.connection import Unavailable, sqlstate
@@ -87,7 +87,12 @@ def _cors() -> CORSConfig | None:
 
 
 CORS = _cors()
-RESOLVER: dict[str, Any] = {"enable_validation": True, "json_body_deserializer": parse_json, "cors": CORS}
+RESOLVER: dict[str, Any] = {
+    "enable_validation": True,
+    "json_body_deserializer": parse_json,
+    "serializer": lambda body: to_json(body).decode(),
+    "cors": CORS,
+}
 """The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
 merge finds a resolver by that assignment."""
 

@@ -16,9 +16,9 @@ PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
 bytes and an escaped character up to three times its UTF-8."""
 
-_RECORD_JSON = f"""json_build_object('id', r.id, 'customer_id', r.customer_id, 'name', r.name, 'email', r.email,
-    'source', s.name, 'created_at', to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}),
-    'updated_at', to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}))::text"""
+_RECORD_COLUMNS = f"""r.id, r.customer_id, r.name, r.email, s.name AS source,
+    to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
+    to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}) AS updated_at"""
 
 
 class KeyReused(Exception):
@@ -150,18 +150,21 @@ class Records(Base):
         """A page of stored records in id order, above id `after`, as the text of a JSON array; and the id that the
         next page comes after, or None when this is the last. A page ends early at PAGE_BYTES."""
         of_source = f"AND source = (SELECT bit FROM source WHERE name = {text(source)})" if source else ""
+        # Materialized, or the text of each record would be made once for its length and once for itself.
         query = f"""
-            WITH page AS (
-                SELECT r.id, {_RECORD_JSON} AS line FROM (
-                    SELECT * FROM record WHERE id > {after or 0} {of_source} ORDER BY id LIMIT {limit + 1}
-                ) AS r JOIN source s ON s.bit = r.source
+            WITH page AS MATERIALIZED (
+                SELECT line.id, row_to_json(line)::text AS line FROM (
+                    SELECT {_RECORD_COLUMNS} FROM (
+                        SELECT * FROM record WHERE id > {after or 0} {of_source} ORDER BY id LIMIT {limit + 1}
+                    ) AS r JOIN source s ON s.bit = r.source
+                ) AS line
             ), measured AS (
-                SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 2) OVER w AS bytes
+                SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 1) OVER w AS bytes
                 FROM page WINDOW w AS (ORDER BY id)
             ), fitting AS (
                 SELECT * FROM measured WHERE place <= {limit} AND (bytes <= {PAGE_BYTES} OR place = 1)
             )
-            SELECT '[' || coalesce(string_agg(line, ', ' ORDER BY id), '') || ']', max(id),
+            SELECT '[' || coalesce(string_agg(line, ',' ORDER BY id), '') || ']', max(id),
                    (SELECT count(*) FROM measured) > count(*) FROM fitting"""
         [[page, last, more]] = self._database.read(lambda connection: connection.run(query))
         return page, int(last) if more else None
@@ -243,11 +246,15 @@ def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, in
 def _ids_query(selected: Collection[int], everything: bool, after: int | None, limit: int) -> str:
     """A scalar subquery: the first `limit` customer ids above `after` in the selected regions, joined by commas."""
     above = "" if after is None else f"AND customer_id > {after}"
-    # One ordered index scan per region, merged: a page costs the same at any depth and of any region.
+    # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
+    # its order and limit: without them PostgreSQL reads them whole and sorts.
     conditions = ["true"] if everything else [f"sources = {sources}" for sources in selected]
     if not conditions:
         return "NULL"
-    scans = " UNION ALL ".join(f"SELECT customer_id FROM customer_membership WHERE {c} {above}" for c in conditions)
+    scans = " UNION ALL ".join(
+        f"(SELECT customer_id FROM customer_membership WHERE {c} {above} ORDER BY customer_id LIMIT {limit})"
+        for c in conditions
+    )
     return f"""(SELECT string_agg(customer_id::text, ',' ORDER BY customer_id)
                 FROM (SELECT customer_id FROM ({scans}) AS scans ORDER BY customer_id LIMIT {limit}) AS page)"""
 
