@@ -1,6 +1,9 @@
 """Every function through its handler, on its sample event and on what clients get wrong."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,3 +237,33 @@ def test_personal_data_is_in_no_log_line(
     logged = "".join(capsys.readouterr())
 
     assert not any(word in logged for word in ("Zaphod", "c101@example.com", "x@y"))
+
+
+FROM_A_PAGE = """
+import json, sys
+from tests.conftest import api_event, lambda_context, load_function
+headers = {"Origin": sys.argv[1], "Content-Type": sys.argv[2]}
+event = api_event("POST", "/api/v1/customers", "{", headers=headers)
+print(json.dumps(load_function("create_customer").handler(event, lambda_context("create_customer"))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [("https://app.example.com", True), ("https://evil.example.com", False)]
+)
+@pytest.mark.parametrize(("content_type", "status"), [("application/json", 400), ("text/plain", 415)])
+def test_only_configured_origins_may_read_answers(origin: str, allowed: bool, content_type: str, status: int) -> None:
+    environment = {**os.environ, "ALLOWED_ORIGINS": "https://app.example.com", "PYTHONPATH": f"{ROOT / 'layers'}"}
+
+    run = subprocess.run(
+        [sys.executable, "-c", FROM_A_PAGE, origin, content_type],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+
+    answer = json.loads(run.stdout.splitlines()[-1])
+    headers = {name.lower() for name in {**answer.get("headers", {}), **answer.get("multiValueHeaders", {})}}
+    assert answer["statusCode"] == status
+    assert ("access-control-allow-origin" in headers) == allowed
