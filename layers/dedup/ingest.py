@@ -5,7 +5,6 @@ anywhere. What happened is in the upload's row; this only moves it on.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -146,20 +145,15 @@ def _stage(
     rejects: RejectedRows,
     remaining_seconds: Callable[[], float],
 ) -> None:
-    """Puts the file's rows where they wait. One batch is written while the next is read."""
+    """Puts the file's rows where they wait, batch by batch. To write one while the next is read was tried: reading takes
+    most of the time and the interpreter's lock, and nothing was gained."""
     accepted = rejected = 0
-    writing: Future[None] | None = None
-    with ThreadPoolExecutor(1) as writer:
-        for batch in files.read(opened.body, source):
-            accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
-            if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
-                raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
-            rejects.write(batch.rejected)
-            if writing:
-                writing.result()
-            writing = writer.submit(store.stage, load, batch.rows, accepted, rejected)
-        if writing:
-            writing.result()
+    for batch in files.read(opened.body, source):
+        accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+        if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
+            raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
+        rejects.write(batch.rejected)
+        store.stage(load, batch.rows, accepted, rejected)
     if not accepted:
         raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")
 
