@@ -145,8 +145,8 @@ def _stage(
     rejects: RejectedRows,
     remaining_seconds: Callable[[], float],
 ) -> None:
-    """Puts the file's rows where they wait, batch by batch. To write one while the next is read was tried: reading takes
-    most of the time and the interpreter's lock, and nothing was gained."""
+    """Puts the file's rows where they wait, batch by batch. Writing one while the next is read was tried: reading takes
+    most of the time, and the interpreter's lock, and nothing was gained."""
     accepted = rejected = 0
     for batch in files.read(opened.body, source):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
