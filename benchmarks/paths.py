@@ -1,0 +1,8 @@
+"""Where both services have what is measured."""
+
+BULK = "/api/v1/customers/bulk"
+RECORDS = "/api/v1/customers"
+ANALYZE = "/api/v1/deduplication/analyze"
+COMPARE = "/api/v1/deduplication/compare-sources"
+REGIONS = "/api/v1/deduplication/regions"
+SELECT = "/api/v1/deduplication/customers"

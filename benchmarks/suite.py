@@ -1,0 +1,85 @@
+"""Everything that is measured at one size, in order: reads before writes, so that each size is what it says."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks import ROOT, reads, stacks, writes
+from benchmarks.data import STYLES, Data
+from benchmarks.handlers import measure_handler
+from benchmarks.ingest import ingest
+from benchmarks.load import BATCH, connect, load_ours, load_reference, settle
+from benchmarks.measure import Figure, Figures, Key
+from benchmarks.stacks import Service
+from local.postgres import Postgres, Settings
+
+LOAD = f"uploads of {BATCH:,}, no API, while it grows"
+COLD_STARTS = 3
+LOG = "services.log"
+
+
+def measure(size: int, postgres: Postgres, folder: Path, say: Callable[[Key, Figure], None], whole: bool) -> Figures:
+    """Measures with `size` records everything, or, unless `whole`, what tells how cost grows.
+
+    `folder` is for files that may be deleted afterwards. `say` is called with each figure as soon as it is known."""
+    figures: Figures = {}
+    for key, figure in _all(size, postgres, folder, whole):
+        figures[key] = figure
+        say(key, figure)
+    return figures
+
+
+def _all(size: int, postgres: Postgres, folder: Path, whole: bool) -> Iterator[tuple[Key, Figure]]:
+    log = folder / LOG
+    for style in STYLES:
+        data = Data(size, style)
+        database = postgres.create_database(f"ours_{size}_{style}")
+        yield Key(LOAD, style, "process", "ours"), Figure.of(load_ours(database, data), None, BATCH)
+        with stacks.ours(database, log) as ours:
+            if style == "dense":
+                theirs = postgres.create_database(f"reference_{size}")
+                yield from _beside_the_reference(data, ours, database, theirs, log, whole)
+            else:
+                yield from reads.reads_of_ours(data, ours)
+                yield from writes.uploads(data, {"ours": ours}, [BATCH])
+    if whole:
+        yield from ingest(Data(size, "dense"), postgres, folder, 3 if size <= reads.ORM_RECORDS else 1)
+        yield from _cold_starts(postgres.create_database("cold"))
+
+
+def _beside_the_reference(
+    data: Data, ours: Service, database: Settings, theirs: Settings, log: Path, whole: bool
+) -> Iterator[tuple[Key, Figure]]:
+    with stacks.reference(theirs, log) as reference:
+        load_reference(theirs, data)
+        reads.agree(data, ours, reference)
+        yield from reads.reads_of_reference(data, reference)
+        yield from reads.reads_of_ours(data, ours)
+        yield from reads.handlers(data, database, theirs)
+        yield from writes.uploads(data, {"reference": reference, "ours": ours}, [1, 1000, BATCH])
+        yield from writes.upload_handler(data, database)
+    if not whole:
+        return
+    # As it is run in production: a process for each core.
+    with stacks.reference(theirs, log, workers=os.cpu_count() or 1) as reference:
+        yield from writes.uploaders(data, {"reference": reference, "ours": ours})
+    yield from writes.readers(data, ours)
+    with stacks.reference(theirs, log) as reference:
+        for each in (database, theirs):
+            with closing(connect(each)) as connection:
+                settle(connection)
+        yield from writes.clear(data, {"reference": reference, "ours": ours})
+
+
+def _cold_starts(database: Settings) -> Iterator[tuple[Key, Figure]]:
+    """The import of each function's module in a new interpreter, as Lambda's init does it, and the memory after it."""
+    yield Key("cold start", "", "process", "reference"), _start("reference:", stacks.reference_environment(database))
+    for path in sorted((ROOT / "functions").glob("*/app.py")):
+        figure = _start(path.parent.name, stacks.our_environment(database))
+        yield Key(f"cold start of {path.parent.name}", "", "process", "ours"), figure
+
+
+def _start(name: str, environment: Mapping[str, str]) -> Figure:
+    found = [measure_handler(name, environment) for _ in range(COLD_STARTS)]
+    return Figure.of([start.import_ms for start in found], max(start.peak_mb for start in found))
