@@ -1,0 +1,180 @@
+"""Where one false edge would make two people one: the guards, and the clusters that they leave. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
+
+Pair = tuple[int, int]
+"""Two record ids, the smaller first."""
+
+
+class Edge(NamedTuple):
+    """Why two records may be one. The stronger holds where both can't."""
+
+    pair: Pair
+    strength: float
+    binding: bool = False
+    """A person said so: no guard but another person's word stands against it."""
+
+
+class Refused(NamedTuple):
+    """An edge that a guard did not let join its records."""
+
+    pair: Pair
+    guard: str
+
+
+class Facts(NamedTuple):
+    """What is known of a record that can say it is another person's."""
+
+    date_of_birth: str | None = None
+    given: str | None = None
+    family: str | None = None
+    root: str | None = None
+
+
+def dates_contradict(one: str | None, other: str | None) -> bool:
+    """Whether two dates (YYYY-MM-DD) can't be one date with a slip: more than two digits differ, in more than one of
+    year, month and day, and not because day and month changed places."""
+    if not one or not other or one == other:
+        return False
+    first, second = one.split("-"), other.split("-")
+    parts = sum(a != b for a, b in zip(first, second, strict=False))
+    digits = sum(a != b for a, b in zip(one, other, strict=False))
+    swapped = first[0] == second[0] and first[1:] == second[:0:-1]
+    return parts > 1 and digits > 2 and not swapped
+
+
+def givens_contradict(one: Facts, other: Facts) -> bool:
+    """Whether two given names can't be one person's: not alike, no nickname or initial of one another, and not the
+    other's family name, as where the parts changed places."""
+    if not one.given or not other.given or one.root == other.root:
+        return False
+    if 1 in (len(one.given), len(other.given)) and one.given[0] == other.given[0]:
+        return False
+    alike = [jaro_winkler(one.given, other.given)]
+    alike += [jaro_winkler(a, b) for a, b in ((one.given, other.family), (one.family, other.given)) if a and b]
+    return max(alike) < _ALIKE
+
+
+_ALIKE = 0.75
+
+
+def jaro_winkler(one: str, other: str) -> float:
+    """How alike two words are, from 0 to 1, a common beginning counting more. Winkler (1990), with his 0.1 for each of
+    the first four letters and, as DuckDB and Spark have it, only from 0.7 on."""
+    if one == other:
+        return 1.0
+    reach = max(max(len(one), len(other)) // 2 - 1, 0)
+    taken = [False] * len(other)
+    matched: list[str] = []
+    for place, letter in enumerate(one):
+        for near in range(max(0, place - reach), min(len(other), place + reach + 1)):
+            if not taken[near] and other[near] == letter:
+                taken[near] = True
+                matched.append(letter)
+                break
+    if not matched:
+        return 0.0
+    also = [letter for letter, used in zip(other, taken, strict=True) if used]
+    moved = sum(a != b for a, b in zip(matched, also, strict=True)) / 2
+    count = len(matched)
+    jaro = (count / len(one) + count / len(other) + (count - moved) / count) / 3
+    if jaro <= 0.7:
+        return jaro
+    common = next(
+        (n for n, (a, b) in enumerate(zip(one[:4], other[:4], strict=False)) if a != b), min(len(one), len(other), 4)
+    )
+    return jaro + common * 0.1 * (1 - jaro)
+
+
+CONTRADICTIONS: Mapping[str, Callable[[Facts, Facts], bool]] = {
+    "date_of_birth": lambda one, other: dates_contradict(one.date_of_birth, other.date_of_birth),
+    # The same birth date outweighs it: people have a second given name, and are called by either.
+    "given": lambda one, other: (
+        (one.date_of_birth is None or one.date_of_birth != other.date_of_birth) and givens_contradict(one, other)
+    ),
+}
+"""The guards by what contradicts."""
+
+
+def resolve(
+    facts: Mapping[int, Facts],
+    edges: Iterable[Edge],
+    apart: Set[Pair],
+    *,
+    max_entity: int,
+    contradictions: Sequence[str] = tuple(CONTRADICTIONS),
+) -> tuple[list[frozenset[int]], list[Refused]]:
+    """The clusters of some records, joined by the strongest edges first, and the edges that a guard refused.
+
+    `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such a
+    pair, or more than `max_entity` records, or where between the two clusters that it joins as many pairs contradict
+    each other as edges join; a pair that an edge of its own joins contradicts nothing: the edge has weighed it. Binding
+    edges are refused by the first alone. The answer depends on the edges and not on their order."""
+    known = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
+    own = {edge.pair for edge in known}
+    clusters = {record: frozenset({record}) for record in facts}
+    enemies: dict[int, set[int]] = {}
+    for left, right in apart:
+        enemies.setdefault(left, set()).add(right)
+        enemies.setdefault(right, set()).add(left)
+
+    def conflict(a: int, b: int) -> str | None:
+        if _pair(a, b) in own:
+            return None
+        return next((name for name in contradictions if CONTRADICTIONS[name](facts[a], facts[b])), None)
+
+    def guard(one: frozenset[int], other: frozenset[int], binding: bool) -> str | None:
+        if any(not enemies[record].isdisjoint(other) for record in one if record in enemies):
+            return "decision"
+        if binding:
+            return None
+        if len(one) + len(other) > max_entity:
+            return "size"
+        conflicts = list(filter(None, (conflict(a, b) for a in one for b in other)))
+        joining = conflicts and sum(_pair(a, b) in own for a in one for b in other)
+        return min(conflicts) if conflicts and len(conflicts) >= joining else None
+
+    refused: list[Refused] = []
+    for edge in known:
+        one, other = (clusters[record] for record in edge.pair)
+        if one is other:
+            continue
+        if reason := guard(one, other, edge.binding):
+            refused.append(Refused(edge.pair, reason))
+        else:
+            whole = one | other
+            clusters |= dict.fromkeys(whole, whole)
+    # A pair that was refused once and joined later by another way needs nobody.
+    still = [item for item in refused if clusters[item.pair[0]] != clusters[item.pair[1]]]
+    return sorted(set(clusters.values()), key=min), still
+
+
+def _pair(a: int, b: int) -> Pair:
+    return (a, b) if a < b else (b, a)
+
+
+def keep_ids(clusters: Sequence[frozenset[int]], previous: Mapping[int, int], first_free: int) -> dict[int, int]:
+    """An entity id for every record. A cluster keeps the id of an entity of `previous` (record → entity) where more
+    than half of that entity's remaining records are in it: of several such, the one it has most records of. Others get
+    new ids from `first_free` on, in the order of their smallest record.
+
+    The SQL of jobs.match says the same for tables of any size; this one is what it is tested against."""
+    sizes: dict[int, int] = {}
+    for records in clusters:
+        for record in records:
+            if record in previous:
+                sizes[previous[record]] = sizes.get(previous[record], 0) + 1
+    ids: dict[int, int] = {}
+    for records in sorted(clusters, key=min):
+        shared: dict[int, int] = {}
+        for record in records:
+            if record in previous:
+                shared[previous[record]] = shared.get(previous[record], 0) + 1
+        kept = [(-count, entity) for entity, count in shared.items() if 2 * count > sizes[entity]]
+        if kept:
+            entity = min(kept)[1]
+        else:
+            entity, first_free = first_free, first_free + 1
+        ids |= dict.fromkeys(records, entity)
+    return ids

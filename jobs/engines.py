@@ -1,0 +1,287 @@
+"""The two engines behind one face: tables made by SQL that both understand, and Splink's door to each."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+from dedup import normalise
+
+from jobs import ROOT
+
+BATCH = 25_000
+"""Records that are normalised together."""
+
+ALONE = 100_000
+"""Records that one process normalises sooner than others are started."""
+
+KEPT = {"id": pa.int64(), "source": pa.string(), "customer_id": pa.string()}
+SCHEMA = pa.schema([*KEPT.items(), *((column, pa.string()) for column in normalise.COLUMNS)])
+"""The columns of `records`: what identifies a record, and its comparable form."""
+
+
+class BadInput(Exception):
+    """An input that can't be matched; the message says what was expected, what came, and what to do."""
+
+
+class Engine(Protocol):
+    """What jobs.match asks of an engine. SQL is what DuckDB and Spark read alike; tables live until the engine ends."""
+
+    name: str
+    splink: Any
+    jaro_winkler: str
+    """What the engine calls that function."""
+
+    def read(self, path: str) -> None:
+        """Makes the table `raw` of a Parquet, CSV or JSON file or folder."""
+
+    def normalise(self, conventions: normalise.Conventions) -> None:
+        """Makes the table `records` (SCHEMA) of `raw`."""
+
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns."""
+
+    def create(self, table: str, query: str) -> None:
+        """Makes a table of a query's answer, computed once."""
+
+    def fill(self, table: str, rows: pa.Table) -> None:
+        """Makes a table of rows that are here."""
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """A query's answer."""
+
+    def arrow(self, query: str) -> pa.Table:
+        """A query's answer as columns."""
+
+    def save(self, query: str, path: Path | str) -> None:
+        """Writes a query's answer as Parquet."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def normalise_batch(conventions: normalise.Conventions, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The comparable form of some rows of `raw`."""
+    fields = [name for name in normalise.FIELDS if name in batch.schema.names]
+    values = [batch.column(name).to_pylist() for name in fields]
+    rows = zip(*values, strict=True) if values else iter([()] * len(batch))
+    made = [normalise.record(dict(zip(fields, row, strict=True)), conventions) for row in rows]
+    columns = [batch.column(name).cast(kind) for name, kind in KEPT.items()]
+    columns += [pa.array([row[name] for row in made], pa.string()) for name in normalise.COLUMNS]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _raw_columns(found: Sequence[str], id_of_row: str) -> str:
+    """The select list that makes `raw` of whatever came: all text but the id, which is made up where there is none."""
+    names = {name.lower(): name for name in found}
+    if "customer_id" not in names and "id" not in names:
+        raise BadInput(f"expected a column id or customer_id; came: {', '.join(found)}")
+    identifier = f"CAST(`{names['id']}` AS bigint)" if "id" in names else id_of_row
+    columns = [f"{identifier} AS id"]
+    for name in ("source", "customer_id", *normalise.FIELDS):
+        value = f"CAST(`{names[name]}` AS string)" if name in names else "CAST(NULL AS string)"
+        columns.append(f"{value} AS {name}")
+    return ", ".join(columns)
+
+
+class DuckDB:
+    """DuckDB in this process, spilling to a file where memory is short."""
+
+    name = "duckdb"
+    jaro_winkler = "jaro_winkler_similarity"
+
+    def __init__(self, *, memory: str = "4GB", threads: int | None = None, workers: int | None = None) -> None:
+        import duckdb
+        from splink import DuckDBAPI
+
+        self._scratch = tempfile.TemporaryDirectory(prefix="match-")
+        self._workers = workers or os.cpu_count() or 1
+        self.connection = duckdb.connect(str(Path(self._scratch.name) / "match.duckdb"))
+        self.connection.execute(f"SET memory_limit = '{memory}'")
+        self.connection.execute(f"SET temp_directory = '{self._scratch.name}/spilled'")
+        # The order of rows means nothing here, and keeping it costs memory.
+        self.connection.execute("SET preserve_insertion_order = false")
+        if threads:
+            self.connection.execute(f"SET threads = {threads}")
+        self.splink = DuckDBAPI(self.connection)
+
+    def read(self, path: str) -> None:
+        suffix = "".join(Path(path).suffixes).removesuffix(".gz")
+        if Path(path).is_dir():
+            suffix, path = ".parquet", f"{path}/**/*.parquet"
+        readers = {
+            ".csv": "read_csv(?, all_varchar = true)",
+            ".json": "read_json(?, maximum_object_size = 1073741824)",
+            ".ndjson": "read_json(?)",
+            ".jsonl": "read_json(?)",
+            ".parquet": "read_parquet(?)",
+        }
+        if suffix not in readers:
+            raise BadInput(f"{path}: expected {', '.join(readers)} or a folder of Parquet files")
+        self.connection.execute(f"CREATE OR REPLACE TABLE came AS SELECT * FROM {readers[suffix]}", [path])
+        if self.columns("came") == ["customers"]:
+            self.connection.execute(
+                "CREATE OR REPLACE TABLE came AS SELECT unnest(c) FROM (SELECT unnest(customers) AS c FROM came)"
+            )
+        self.take("came")
+
+    def take(self, table: str) -> None:
+        """Makes `raw` of a table or view that this connection has."""
+        select = _raw_columns(self.columns(table), "row_number() OVER ()").replace("`", '"')
+        self.connection.execute(f"CREATE OR REPLACE TABLE raw AS SELECT {select} FROM {table}")
+
+    def normalise(self, conventions: normalise.Conventions) -> None:
+        reader = self.connection.sql("SELECT * FROM raw").to_arrow_reader(BATCH)
+        work = partial(normalise_batch, conventions)
+        [(records,)] = self.connection.cursor().execute("SELECT count(*) FROM raw").fetchall()
+        if self._workers == 1 or records < ALONE:
+            batches = list(map(work, reader))
+        else:
+            with ProcessPoolExecutor(self._workers) as pool:
+                batches = list(pool.map(work, reader))
+        self.fill("records", pa.Table.from_batches(batches, SCHEMA))
+
+    def columns(self, table: str) -> list[str]:
+        return [column for column, *_ in self.connection.execute(f"DESCRIBE {table}").fetchall()]
+
+    def create(self, table: str, query: str) -> None:
+        self.connection.execute(f"CREATE OR REPLACE TABLE {table} AS {query}")
+
+    def fill(self, table: str, rows: pa.Table) -> None:
+        self.connection.register("filling", rows)
+        self.create(table, "SELECT * FROM filling")
+        self.connection.unregister("filling")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.connection.execute(query).fetchall()
+
+    def arrow(self, query: str) -> pa.Table:
+        return self.connection.sql(query).to_arrow_table()
+
+    def save(self, query: str, path: Path | str) -> None:
+        self.connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+        self._scratch.cleanup()
+
+
+class Spark:
+    """Spark: in this process's session, or `local[*]` where there is none."""
+
+    name = "spark"
+    jaro_winkler = "jaro_winkler"
+
+    def __init__(self, *, memory: str = "4g", master: str | None = None, scratch: str | None = None) -> None:
+        from splink import SparkAPI
+        from splink.backends.spark import similarity_jar_location
+
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # Its Python workers find the layer and the jobs here; on a cluster they come with --py-files.
+        paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        from pyspark.sql import SparkSession
+
+        self._own = SparkSession.getActiveSession() is None
+        self._temporary = None if scratch else tempfile.TemporaryDirectory(prefix="match-")
+        self._scratch = scratch or str(self._temporary and self._temporary.name)
+        builder = (
+            SparkSession.builder.appName("match")
+            .config("spark.jars", similarity_jar_location())
+            .config("spark.sql.adaptive.enabled", "true")
+            .config("spark.sql.parquet.compression.codec", "zstd")
+        )
+        if self._own:
+            builder = (
+                builder.master(master or "local[*]")
+                .config("spark.driver.memory", memory)
+                .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))
+                .config("spark.default.parallelism", str(2 * (os.cpu_count() or 1)))
+                .config("spark.ui.enabled", "false")
+                .config("spark.sql.warehouse.dir", f"{self._scratch}/warehouse")
+                .config("spark.driver.extraJavaOptions", f"-Dderby.system.home={self._scratch}")
+            )
+        self.session = builder.getOrCreate()
+        self.session.sparkContext.setLogLevel("ERROR")
+        self.session.sparkContext.setCheckpointDir(f"{self._scratch}/checkpoints")
+        self.splink = SparkAPI(
+            spark_session=self.session, break_lineage_method="parquet", num_partitions_on_repartition=8
+        )
+        self._tables = 0
+
+    def read(self, path: str) -> None:
+        suffix = "".join(Path(path).suffixes).removesuffix(".gz")
+        reader = self.session.read
+        if suffix == ".csv":
+            came = reader.csv(path, header=True)
+        elif suffix in (".ndjson", ".jsonl", ".json"):
+            came = reader.json(path, multiLine=suffix == ".json")
+        else:
+            came = reader.parquet(path)
+        if came.columns == ["customers"]:
+            came = came.selectExpr("inline(customers)")
+        came.createOrReplaceTempView("came")
+        select = _raw_columns(came.columns, "row_number() OVER (ORDER BY monotonically_increasing_id())")
+        self.create("raw", f"SELECT {select} FROM came")
+
+    def normalise(self, conventions: normalise.Conventions) -> None:
+        def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return map(partial(normalise_batch, conventions), batches)
+
+        columns = ", ".join(f"{field.name} {'bigint' if field.name == 'id' else 'string'}" for field in SCHEMA)
+        partitions = self.session.sparkContext.defaultParallelism
+        self._keep("records", self.session.table("raw").repartition(partitions).mapInArrow(work, columns))
+
+    def columns(self, table: str) -> list[str]:
+        return self.session.table(table).columns
+
+    def create(self, table: str, query: str) -> None:
+        self._keep(table, self.session.sql(query))
+
+    def _keep(self, table: str, frame: Any) -> None:
+        # Written and read again: a plan that grows with every step is computed again at every step.
+        self._tables += 1
+        path = f"{self._scratch}/{table}-{self._tables}"
+        frame.write.mode("overwrite").parquet(path)
+        self.session.read.parquet(path).createOrReplaceTempView(table)
+
+    def fill(self, table: str, rows: pa.Table) -> None:
+        self._keep(table, self.session.createDataFrame(rows))
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self.session.sql(query).collect()]
+
+    def arrow(self, query: str) -> pa.Table:
+        return self.session.sql(query).toArrow()
+
+    def save(self, query: str, path: Path | str) -> None:
+        self.session.sql(query).write.mode("overwrite").parquet(str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own:
+            self.session.stop()
+        if self._temporary:
+            self._temporary.cleanup()
+
+
+ENGINES: dict[str, type[DuckDB] | type[Spark]] = {"duckdb": DuckDB, "spark": Spark}

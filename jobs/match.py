@@ -1,0 +1,413 @@
+"""python -m jobs.match INPUT OUTPUT: which records are one person, and why.
+
+Rules first, then probability (Splink), then clusters with guards. The same code on DuckDB and on Spark. Reads Parquet,
+CSV or JSON; writes a folder:
+
+    entities.parquet    record_id, entity_id
+    edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability, waterfall
+    review.parquet      the pairs that a person should look at, the most uncertain first: as edges, and guard, uncertainty
+    histogram.parquet   match_weight (from), pairs
+    model.json          what was learnt; give it to a later run with --model
+    settings.json       what the run was told
+    run.json            counts, seconds of each step, versions
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from splink import Linker
+from splink.clustering import cluster_pairwise_predictions_at_threshold
+
+from jobs import scoring
+from jobs.clusters import Edge, Facts, Pair, resolve
+from jobs.engines import ENGINES, BadInput, Engine
+from jobs.settings import DEFAULT, DEFAULT_MODEL, Model, Settings
+
+logger = logging.getLogger("jobs")
+
+_STRONGEST = 1e6
+"""What a rule's edge weighs where two edges can't both hold: more than any match weight. Earlier rules weigh more."""
+
+
+@dataclass
+class Run:
+    """What a run did: `counts` of things, and `seconds` of each step."""
+
+    engine: str
+    settings: Settings
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    model_version: str = ""
+    trained: bool = False
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Takes the time of a step."""
+        begun = time.perf_counter()
+        logger.info("%s …", name)
+        yield
+        self.seconds[name] = round(time.perf_counter() - begun, 2)
+
+    def summary(self) -> dict[str, Any]:
+        """As run.json has it."""
+        return {
+            "engine": self.engine,
+            "tiers": self.settings.tiers,
+            "model": {"version": self.model_version, "trained_here": self.trained},
+            "counts": self.counts,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What people said of pairs of records, the smaller id first."""
+
+    same: frozenset[Pair] = frozenset()
+    different: frozenset[Pair] = frozenset()
+
+    @classmethod
+    def of(cls, rows: list[Mapping[str, Any]]) -> "Decisions":
+        """From rows of {"records": [id, …], "decision": "same" | "different"}. A later one overrules an earlier one."""
+        said: dict[Pair, str] = {}
+        for row in rows:
+            ids = sorted(int(record) for record in row["records"])
+            for n, one in enumerate(ids):
+                said |= dict.fromkeys(((one, other) for other in ids[n + 1 :]), row["decision"])
+        return cls(
+            frozenset(pair for pair, decision in said.items() if decision == "same"),
+            frozenset(pair for pair, decision in said.items() if decision == "different"),
+        )
+
+
+def match(
+    engine: Engine,
+    source: str,
+    output: Path,
+    settings: Settings,
+    *,
+    decisions: Decisions | None = None,
+    previous: str | None = None,
+    model: Model | None = None,
+    first_id: int = 1,
+) -> Run:
+    """Matches the records of `source` and writes what was found to `output`; what the run did.
+
+    `source`: a path, or "" where the engine has the table `raw` already. `previous`: an earlier run's entities.parquet,
+    whose ids are kept where most of an entity's records stayed. `model`: used as it is; without one it is learnt here,
+    or the default one is taken where the records are too few to learn from. `first_id`: new entities get ids from here,
+    and above those of `previous`. Raises BadInput."""
+    run = Run(engine.name, settings)
+    with run.step("read"):
+        if source:
+            engine.read(source)
+        engine.normalise(settings.normalising.conventions())
+        [(records, ids)] = engine.rows("SELECT count(*), count(DISTINCT id) FROM records")
+        if records != ids:
+            raise BadInput(f"{source}: expected each id once; {records} records have {ids} ids")
+        run.counts["records"] = records
+        _keys(engine, settings)
+    with run.step("rules"):
+        _said(engine, decisions or Decisions())
+        _rule_edges(engine, settings)
+        [(run.counts["rule_pairs"],)] = engine.rows("SELECT count(*) FROM (SELECT DISTINCT id_l, id_r FROM rule_edge)")
+    if "model" in settings.tiers:
+        used, linker = _score(engine, settings, run, model)
+    else:
+        used, linker = model or Model(prior=0, comparisons={}, records=0), None
+        engine.create("model_edge", _NO_MODEL_EDGES)
+    run.model_version = used.version
+    with run.step("cluster"):
+        refused = _cluster(engine, settings, run, linker)
+        _keep_ids(engine, previous, first_id)
+    with run.step("write"):
+        output.mkdir(parents=True, exist_ok=True)
+        _write(engine, settings, output, refused)
+        [(run.counts["entities"],)] = engine.rows("SELECT count(DISTINCT entity_id) FROM entity")
+        (output / "model.json").write_text(used.text())
+        (output / "settings.json").write_text(settings.model_dump_json(indent=2) + "\n")
+    # Last: a folder with this file is a run that was finished.
+    (output / "run.json").write_text(json.dumps(run.summary(), indent=2) + "\n")
+    return run
+
+
+_NO_MODEL_EDGES = """SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS double) AS match_weight,
+    CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto, CAST('' AS string) AS doubt, CAST('' AS string) AS waterfall WHERE 1 = 0"""
+
+
+def _keys(engine: Engine, settings: Settings) -> None:
+    """Adds to `records` what pairs must share for a rule (rule_0, …) or to be scored (block_0, …): null where a part is
+    missing, and where more records than a guard allows have the same."""
+    limits = [(f"rule_{n}", rule.equal, settings.guards.max_rule_block) for n, rule in enumerate(settings.rules)]
+    limits += [(f"block_{n}", block.equal, block.at_most) for n, block in enumerate(settings.blocking)]
+    joined = ", ".join(
+        f"{' || chr(31) || '.join(scoring.key_sql(part) for part in parts)} AS {name}" for name, parts, _ in limits
+    )
+    engine.create("keyed", f"SELECT *, {joined} FROM records")
+    for name, _, limit in limits:
+        engine.create(
+            f"shared_{name}",
+            f"SELECT {name} FROM keyed WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) BETWEEN 2 AND {limit}",
+        )
+    usable = ", ".join(f"shared_{name}.{name} AS {name}" for name, *_ in limits)
+    joins = " ".join(f"LEFT JOIN shared_{name} ON keyed.{name} = shared_{name}.{name}" for name, *_ in limits)
+    kept = ", ".join(f"keyed.{column}" for column in engine.columns("records"))
+    engine.create("records", f"SELECT {kept}, {usable} FROM keyed {joins}")
+
+
+def _said(engine: Engine, decisions: Decisions) -> None:
+    rows = [(*pair, "same") for pair in decisions.same] + [(*pair, "different") for pair in decisions.different]
+    columns = list(zip(*sorted(rows), strict=True)) or [(), (), ()]
+    kinds = (pa.int64(), pa.int64(), pa.string())
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
+    engine.fill("decision", pa.table(arrays, names=["id_l", "id_r", "decision"]))
+
+
+def _rule_edges(engine: Engine, settings: Settings) -> None:
+    rules = settings.rules
+    queries = ["SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS int) AS place WHERE 1 = 0"]
+    for place, rule in enumerate(rules):
+        conflicts = "".join(f" AND coalesce(l.{c} = r.{c}, true)" for c in rule.unless_different)
+        queries.append(
+            f"""SELECT l.id, r.id, {place} FROM records l JOIN records r ON l.rule_{place} = r.rule_{place}
+                WHERE l.id < r.id{conflicts}"""
+        )
+    engine.create("rule_edge", " UNION ALL ".join(queries))
+
+
+def _score(engine: Engine, settings: Settings, run: Run, given: Model | None) -> tuple[Model, Linker]:
+    records = run.counts["records"]
+    default = Model.load() if DEFAULT_MODEL.exists() else None
+    with run.step("train"):
+        prior = scoring.first_prior(settings, records, run.counts["rule_pairs"])
+        start = (given or default or Model(prior=prior, comparisons={}, records=0)).model_copy(update={"prior": prior})
+        made = scoring.linker(engine, settings, start, records)
+        run.trained = given is None and (records >= settings.training.from_records or default is None)
+        if run.trained:
+            used = scoring.train(made, engine, settings, records).leaning_on(default, settings)
+            made = scoring.linker(engine, settings, used, records)
+        else:
+            used = start
+    with run.step("score"):
+        scoring.score(made, engine, settings, "model_edge")
+        prior = scoring.settle_prior(engine, "model_edge", used.prior, records)
+        used = used.model_copy(update={"prior": prior})
+        # Pairs that are scored later get the same prior.
+        made = scoring.linker(engine, settings, used, records)
+        [(run.counts["scored_pairs"],)] = engine.rows("SELECT count(*) FROM model_edge")
+    return used, made
+
+
+def _accepted(settings: Settings) -> str:
+    """The edges that join records, each with its strength, binding ones marked."""
+    return f"""
+        SELECT e.id_l, e.id_r, max(e.strength) AS strength, max(e.binding) AS binding FROM (
+            SELECT id_l, id_r, CAST({_STRONGEST} - place AS double) AS strength, 0 AS binding FROM rule_edge
+            UNION ALL SELECT id_l, id_r, match_weight, 0 FROM model_edge
+                      WHERE match_weight >= {settings.thresholds.match} AND veto IS NULL
+            UNION ALL SELECT d.id_l, d.id_r, CAST({_STRONGEST} AS double), 1 FROM decision d
+                      JOIN records l ON l.id = d.id_l JOIN records r ON r.id = d.id_r WHERE d.decision = 'same'
+        ) AS e LEFT JOIN decision d ON d.id_l = e.id_l AND d.id_r = e.id_r AND d.decision = 'different'
+        WHERE d.id_l IS NULL GROUP BY e.id_l, e.id_r"""
+
+
+def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None) -> pa.Table:
+    """Makes `cluster` (id, cluster): connected components of the accepted edges, those that a guard looks into taken
+    apart where they must be. The edges that guards refused."""
+    engine.create("accepted", _accepted(settings))
+    engine.create("linked", "SELECT id_l AS id FROM accepted UNION SELECT id_r FROM accepted")
+    components = cluster_pairwise_predictions_at_threshold(
+        engine.splink.register("linked"), engine.splink.register("accepted"), engine.splink, node_id_column_name="id"
+    )
+    engine.create("component", f"SELECT id, cluster_id AS cluster FROM {components.physical_name}")
+    guards = settings.guards
+    engine.create(
+        "suspect",
+        f"""SELECT c.cluster FROM component c JOIN records r ON r.id = c.id GROUP BY c.cluster
+            HAVING count(*) > {guards.max_entity} OR count(DISTINCT r.date_of_birth) > 1 OR count(DISTINCT r.root) > 1
+            UNION SELECT l.cluster FROM decision d JOIN component l ON l.id = d.id_l
+            JOIN component r ON r.id = d.id_r AND r.cluster = l.cluster WHERE d.decision = 'different'""",
+    )
+    if linker:
+        _score_rest(engine, settings, linker)
+    facts: dict[int, dict[int, Facts]] = defaultdict(dict)
+    for cluster, record, *known in engine.rows(
+        """SELECT c.cluster, c.id, r.date_of_birth, r.given, r.family, r.root
+           FROM suspect s JOIN component c ON c.cluster = s.cluster JOIN records r ON r.id = c.id"""
+    ):
+        facts[cluster][record] = Facts(*known)
+    edges: dict[int, list[Edge]] = defaultdict(list)
+    for cluster, left, right, strength, binding in engine.rows(
+        """SELECT c.cluster, a.id_l, a.id_r, a.strength, a.binding FROM suspect s
+           JOIN component c ON c.cluster = s.cluster JOIN accepted a ON a.id_l = c.id"""
+    ):
+        edges[cluster].append(Edge((left, right), strength, bool(binding)))
+    apart = {(a, b) for a, b in engine.rows("SELECT id_l, id_r FROM decision WHERE decision = 'different'")}
+    new: list[tuple[int, int]] = []
+    refused: list[tuple[int, int, str]] = []
+    for cluster, members in facts.items():
+        found, not_joined = resolve(
+            members,
+            edges[cluster],
+            {(a, b) for a, b in apart if a in members and b in members} if apart else set(),
+            max_entity=guards.max_entity,
+            contradictions=guards.contradictions,
+        )
+        new += [(record, min(group)) for group in found for record in group]
+        refused += [(*item.pair, item.guard) for item in not_joined]
+    run.counts |= {"guarded_clusters": len(facts), "refused_edges": len(refused)}
+    engine.fill("resolved", _table(new, {"id": pa.int64(), "cluster": pa.int64()}))
+    # Everyone else is alone.
+    engine.create(
+        "cluster",
+        """SELECT r.id, coalesce(g.cluster, c.cluster, r.id) AS cluster FROM records r
+           LEFT JOIN component c ON c.id = r.id LEFT JOIN resolved g ON g.id = r.id""",
+    )
+    return _table(refused, {"id_l": pa.int64(), "id_r": pa.int64(), "guard": pa.string()})
+
+
+def _score_rest(engine: Engine, settings: Settings, linker: Linker) -> None:
+    """Scores the pairs of suspect clusters that no block brought together, and accepts the matches among them: a
+    contradiction that the model has weighed is none."""
+    engine.create(
+        "rest",
+        f"""WITH member AS (
+            SELECT c.id, c.cluster FROM suspect s JOIN component c ON c.cluster = s.cluster
+            WHERE s.cluster IN (SELECT cluster FROM component GROUP BY cluster HAVING count(*) <= {settings.guards.max_entity})
+        ) SELECT l.id AS id_l, r.id AS id_r FROM member l JOIN member r ON l.cluster = r.cluster AND l.id < r.id
+        LEFT JOIN model_edge m ON m.id_l = l.id AND m.id_r = r.id WHERE m.id_l IS NULL""",
+    )
+    [(found,)] = engine.rows("SELECT count(*) FROM rest")
+    if not found:
+        return
+    scoring.score(linker, engine, settings, "rest_edge", pairs="rest")
+    engine.create("all_edge", "SELECT * FROM model_edge UNION ALL SELECT * FROM rest_edge")
+    engine.create("model_edge", "SELECT * FROM all_edge")
+    engine.create("accepted", _accepted(settings))
+
+
+def _table(rows: list[Any], schema: dict[str, pa.DataType]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(c, kind) for c, kind in zip(columns, schema.values(), strict=True)], names=[*schema])
+
+
+def _keep_ids(engine: Engine, previous: str | None, first_id: int) -> None:
+    """Makes `entity` (record_id, entity_id) of `cluster`. Says in SQL what jobs.clusters.keep_ids says in Python."""
+    engine.create("former", _former(engine, previous))
+    engine.create(
+        "kept",
+        """WITH shared AS (
+            SELECT c.cluster, f.entity_id, count(*) AS records, sum(count(*)) OVER (PARTITION BY f.entity_id) AS remaining
+            FROM cluster c JOIN former f ON f.record_id = c.id GROUP BY c.cluster, f.entity_id
+        ), ranked AS (
+            SELECT cluster, entity_id, row_number() OVER (PARTITION BY cluster ORDER BY records DESC, entity_id) AS place
+            FROM shared WHERE 2 * records > remaining
+        ) SELECT cluster, entity_id FROM ranked WHERE place = 1""",
+    )
+    engine.create(
+        "named",
+        f"""SELECT cluster, entity_id FROM kept UNION ALL
+            SELECT n.cluster, n.place + greatest({first_id} - 1, (SELECT coalesce(max(entity_id), 0) FROM former)) FROM (
+                SELECT c.cluster, row_number() OVER (ORDER BY min(c.id)) AS place FROM cluster c
+                LEFT JOIN kept k ON k.cluster = c.cluster WHERE k.cluster IS NULL GROUP BY c.cluster) AS n""",
+    )
+    engine.create(
+        "entity", "SELECT c.id AS record_id, n.entity_id FROM cluster c JOIN named n ON n.cluster = c.cluster"
+    )
+
+
+def _former(engine: Engine, previous: str | None) -> str:
+    if not previous:
+        return "SELECT CAST(0 AS bigint) AS record_id, CAST(0 AS bigint) AS entity_id WHERE 1 = 0"
+    table = f"read_parquet('{previous}')" if engine.name == "duckdb" else f"parquet.`{previous}`"
+    return f"SELECT record_id, entity_id FROM {table}"
+
+
+def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) -> None:
+    thresholds = settings.thresholds
+    rules = " ".join(f"WHEN {place} THEN '{rule.name}'" for place, rule in enumerate(settings.rules))
+    engine.fill("refused", refused)
+    engine.create(
+        "edge",
+        f"""SELECT id_l AS record_l, id_r AS record_r, 'rule' AS reason, CASE place {rules} END AS rule,
+                CAST(NULL AS double) AS match_weight, CAST(NULL AS double) AS match_probability,
+                CAST(NULL AS string) AS waterfall FROM rule_edge
+            UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL FROM decision
+            UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall FROM model_edge
+            WHERE match_weight >= {thresholds.review}""",
+    )
+    engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", output / "entities.parquet")
+    engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", output / "edges.parquet")
+    engine.save(
+        """SELECT CAST(floor(match_weight) AS int) AS match_weight, count(*) AS pairs FROM model_edge
+           GROUP BY 1 ORDER BY 1""",
+        output / "histogram.parquet",
+    )
+    # A person has spoken of some pairs, and a rule of others: neither is asked about, unless a guard stood against it.
+    # Where the evidence contradicts itself nothing is certain, whatever the weight.
+    engine.save(
+        f"""SELECT * FROM (
+            SELECT m.id_l AS record_l, m.id_r AS record_r, m.match_weight, m.match_probability, m.waterfall,
+                   coalesce(f.guard, m.veto, m.doubt) AS guard,
+                   CASE WHEN coalesce(f.guard, m.veto, m.doubt) IS NULL THEN 1 - abs(2 * m.match_probability - 1)
+                        ELSE 1 END AS uncertainty
+            FROM model_edge m LEFT JOIN refused f ON f.id_l = m.id_l AND f.id_r = m.id_r
+            LEFT JOIN decision d ON d.id_l = m.id_l AND d.id_r = m.id_r
+            LEFT JOIN (SELECT DISTINCT id_l, id_r FROM rule_edge) e ON e.id_l = m.id_l AND e.id_r = m.id_r
+            WHERE d.id_l IS NULL AND (f.id_l IS NOT NULL OR (e.id_l IS NULL AND m.match_weight >= {thresholds.review}
+                  AND (m.veto IS NOT NULL OR m.doubt IS NOT NULL OR m.match_weight <= {thresholds.confident})))
+            UNION ALL
+            SELECT f.id_l, f.id_r, NULL, NULL, NULL, f.guard, CAST(1 AS double) FROM refused f
+            LEFT JOIN model_edge m ON f.id_l = m.id_l AND f.id_r = m.id_r
+            LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
+            WHERE m.id_l IS NULL AND d.id_l IS NULL
+        ) AS pairs ORDER BY uncertainty DESC, record_l, record_r""",
+        output / "review.parquet",
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. 0 when the run was finished, 2 for an input that can't be matched."""
+    parser = argparse.ArgumentParser("jobs.match", description="Finds which records are one person, and says why.")
+    parser.add_argument("input", help="records: a Parquet, CSV or JSON file, or a folder of Parquet files")
+    parser.add_argument("output", type=Path, help="the folder to write to")
+    parser.add_argument("--engine", choices=ENGINES, default="duckdb")
+    parser.add_argument("--settings", type=Path, default=DEFAULT)
+    parser.add_argument("--model", type=Path, help="a model.json to use as it is, instead of learning one")
+    parser.add_argument("--previous", help="entities.parquet of an earlier run, to keep its entity ids")
+    parser.add_argument("--decisions", type=Path, help='JSON lines: {"records": [1, 2], "decision": "same"}')
+    parser.add_argument("--memory", default="4GB", help="what the engine may take")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
+    lines = asked.decisions.read_text().splitlines() if asked.decisions else []
+    try:
+        with ENGINES[asked.engine](memory=asked.memory) as engine:
+            run = match(
+                engine,
+                asked.input,
+                asked.output,
+                Settings.load(asked.settings),
+                decisions=Decisions.of([json.loads(line) for line in lines if line.strip()]),
+                previous=asked.previous,
+                model=Model.load(asked.model) if asked.model else None,
+            )
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(run.summary(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

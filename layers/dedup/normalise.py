@@ -1,0 +1,538 @@
+"""What is compared in place of what was sent: the same name, address or number in one spelling.
+
+Pure: text in, text or None out, and what a caller has is never changed. None means that nothing is left to compare.
+Every function may be given its own answer and returns it unchanged. Only `phone` needs more than the standard library:
+phonenumbers, imported when the first number comes.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+_CACHED = 1 << 17
+"""Distinct values that are remembered per function: names, cities and companies come again and again."""
+
+# Letters that are letters of their own in Unicode, without a decomposition, and are commonly written in ASCII so.
+_LETTERS = str.maketrans({
+    "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t", "ŋ": "n",
+})  # fmt: skip
+_APOSTROPHES = re.compile(r"['’‘`´ʼʻ]")
+_NO_WORD = re.compile(r"[\W_]+")
+_NO_ALPHANUMERIC = re.compile(r"[^0-9A-Z]+")
+
+
+@lru_cache(_CACHED)
+def fold(text: str) -> str:
+    """The text without case, accents, compatibility forms and runs of white space: `Ｚoë  MÜLLER` → `zoe muller`."""
+    folded = _fold_once(text)
+    # One pass is not enough for a few characters whose case folding has a decomposition of its own.
+    while (again := _fold_once(folded)) != folded:
+        folded = again
+    return folded
+
+
+def _fold_once(text: str) -> str:
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text.casefold())
+        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_LETTERS)
+    return " ".join(text.casefold().split())
+
+
+def _words(text: str) -> list[str]:
+    return _NO_WORD.sub(" ", _APOSTROPHES.sub("", fold(text))).split()
+
+
+# Names
+
+_TITLES = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "mx",
+        "dr",
+        "prof",
+        "sir",
+        "dame",
+        "lord",
+        "lady",
+        "rev",
+        "hon",
+        "herr",
+        "frau",
+        "monsieur",
+        "madame",
+        "mme",
+        "mlle",
+        "senor",
+        "senora",
+        "sig",
+        "ing",
+    ]
+)
+_SUFFIXES = frozenset(
+    ["jr", "sr", "ii", "iii", "iv", "phd", "md", "esq", "mba", "obe", "cbe", "mbe", "dds", "cpa", "dphil", "msc", "bsc"]
+)
+_PARTICLES = frozenset(
+    [
+        "van",
+        "von",
+        "de",
+        "der",
+        "den",
+        "del",
+        "della",
+        "di",
+        "da",
+        "dos",
+        "das",
+        "du",
+        "la",
+        "le",
+        "el",
+        "bin",
+        "ibn",
+        "ter",
+        "ten",
+        "zu",
+        "zum",
+        "zur",
+        "af",
+        "av",
+        "st",
+    ]
+)
+
+# One line for each class of given names that one person may go by; the first stands for it. Everyday English short
+# forms, and spellings of one name. Where a short form serves several names (chris, pat, sam) they share a class: it
+# says that two names may be one person's, and how often that is so is learnt from the data.
+_NICKNAMES = """
+abigail abby abbie gail
+albert al bert bertie alberto
+alexander alex alexandra alec sandy sasha alejandro alexandria lexi
+alfred alf alfie fred freddie freddy frederick frederic
+alice ali ally allie alicia
+alison allison
+amanda mandy
+andrew andy drew andreas andre andrea
+angela angie angelina
+ann anna anne annie nan hannah anita annette
+anthony tony antonio anton antoinette antonia
+arthur art artie
+barbara barb barbie babs
+benjamin ben benny bennie benji benedict
+bernard bernie
+bradley brad bradford
+brian bryan
+caroline carol carolyn carrie
+catherine kathryn katherine kate katie kathy cathy cath kat kathleen cathleen kay kitty katharine katarina
+charles charlie chuck chas carlos charlotte lottie
+christopher chris christine christina christian kristen kristin kristina tina chrissy christy kris
+cynthia cindy
+daniel dan danny danielle dani
+david dave davey
+deborah debbie deb debra
+dennis denny denis
+diana diane di
+donald don donny
+dorothy dot dottie dolly
+douglas doug
+edward ed eddie ted teddy ned edwin eduardo edmund
+eleanor ellie nell nelly ella ellen
+elizabeth liz lizzie beth betty betsy eliza lisa elisabeth libby bess bessie elsie elise
+emily em emma millie
+eric erik erica erika
+eugene gene
+evelyn eve evie
+florence flo flora
+frances fran francis frank frankie francesca franklin
+gabriel gabe gabrielle gabby
+geoffrey geoff jeff jeffrey jeffery
+george georgie georgia georgina
+gerald gerry jerry gerard
+gregory greg gregg
+harold harry hal henry hank harriet
+helen helena nellie
+isabel isabella bella belle isabelle izzy
+john jack johnny jon jonathan johnnie
+jacob jake
+james jim jimmy jamie jem
+jane jean jeanne janet jenny jennifer jen jenna joan joanna jo joanne johanna
+jessica jess jessie
+joseph joe joey josephine josie jose
+joshua josh
+judith judy jude
+julia julie julian jules juliet
+kenneth ken kenny
+kimberly kim kimberley
+laura laurie lauren lawrence larry laurence loren lorenzo
+leonard leo len lenny leon leonardo
+lillian lily lilian lilly
+linda lindy lynn lynne lin
+louis lou louise lewis luis louisa
+lucy lucille lucia lucinda
+margaret maggie meg peggy marge margie madge greta marjorie margarita
+marcus mark marc marco marcos
+maria mary marie molly polly mia mae may
+martin marty martina martha
+matthew matt matty matthias
+maxwell max maximilian maxine
+megan meghan
+melissa missy mel melanie
+michael mike mick mickey mikey micky michelle shelly miguel mikhail michel
+natalie nat natasha nathan nathaniel nate natalia
+nicholas nick nicky nicola nicole nikki nico nicolas nikolai
+oliver ollie olivia liv
+pamela pam
+patrick pat paddy patricia patty trish tricia patsy
+paul paula pauline pablo
+peter pete pedro
+philip phil phillip philippa pip
+rachel rachael rae
+raymond ray
+rebecca becky becca bec
+richard rick ricky dick rich richie ricardo
+robert bob bobby rob robbie bert robin roberto roberta
+ronald ron ronnie ronny
+rosemary rose rosie rosa rosalind
+russell russ
+samuel sam sammy samantha
+sarah sara sally sadie
+sharon shaz
+sophia sophie sofia
+stephen steve steven stevie stefan stephanie steph esteban stephan
+stuart stewart stu
+susan sue susie suzanne susanna suzy suzie
+sylvia sylvie
+teresa theresa terry tess tessa terence terrence
+theodore theo
+thomas tom tommy tomas
+timothy tim timmy
+tobias toby
+valerie val
+vanessa nessa
+veronica ronni
+victor vic victoria vicky tori vicki
+vincent vince vinnie vincenzo
+virginia ginny ginger
+walter walt wally
+wilfred wilf
+william bill billy will willie liam willy wilhelm
+zachary zach zack zac
+"""
+
+
+@cache
+def _roots() -> Mapping[str, str]:
+    roots: dict[str, str] = {}
+    for line in _NICKNAMES.strip().splitlines():
+        names = line.split()
+        for name in names:
+            roots.setdefault(name, names[0])
+    return MappingProxyType(roots)
+
+
+def root(given: str) -> str:
+    """What stands for all the names that someone called `given` may go by: `bill` and `william` → `william`."""
+    return _roots().get(given, given)
+
+
+class PersonName(NamedTuple):
+    """A name in parts, each one word without spaces, hyphens or accents; None where the part was not given."""
+
+    given: str | None
+    family: str | None
+    root: str | None
+    """See `root`."""
+
+    @property
+    def initials(self) -> str | None:
+        """The first letters of both parts in alphabetical order: the same where the parts changed places."""
+        return "".join(sorted(part[0] for part in (self.root, self.family) if part)) or None
+
+
+@lru_cache(_CACHED)
+def name(text: str | None) -> PersonName:
+    """The parts of a full name, as `Given Middle Family` or `Family, Given Middle`; titles and suffixes left out.
+
+    `Dr. José Ángel van den Berg Jr.` and `Van den Berg, José` → given jose, family vandenberg. A single word is a given
+    name, and with a comma after it a family name."""
+    before, comma, after = (text or "").partition(",")
+    first, last = _name_words(before), _name_words(after)
+    if comma and not (last and _SUFFIXES.issuperset(last)):
+        given, family = last[:1], first
+    else:
+        place = next((n for n, word in enumerate(first) if n and word in _PARTICLES and n < len(first) - 1), None)
+        given = first[:1]
+        family = first[place:] if place else first[1:][-1:]
+    called, surname = "".join(given) or None, "".join(family) or None
+    return PersonName(called, surname, root(called) if called else None)
+
+
+def _name_words(text: str) -> list[str]:
+    words = [w for part in fold(text).replace(".", " ").split() if (w := "".join(_words(part)))]
+    named = [word for word in words if word not in _TITLES and word not in _SUFFIXES]
+    return named or words
+
+
+# Contacts
+
+
+@dataclass(frozen=True)
+class MailProvider:
+    """How one provider of mailboxes reads the part before the @: what it ignores there."""
+
+    domain: str | None = None
+    """The domain that all of the provider's are written as; None leaves it as it came."""
+    dots: bool = True
+    """False where j.doe and jdoe are one mailbox."""
+    tag: str | None = None
+    """What begins a tag that is not part of the mailbox: the `+` of jdoe+news."""
+
+
+MAIL_PROVIDERS: Mapping[str, MailProvider] = MappingProxyType({
+    "gmail.com": MailProvider(dots=False, tag="+"),
+    "googlemail.com": MailProvider("gmail.com", dots=False, tag="+"),
+    "yahoo.com": MailProvider(tag="-"),
+    "*": MailProvider(tag="+"),
+})  # fmt: skip
+"""The default rules by domain; `*` is for all others. A tag is left out everywhere: its mailbox has one owner."""
+
+
+def email(text: str | None, providers: Mapping[str, MailProvider] = MAIL_PROVIDERS) -> str | None:
+    """The mailbox that an address leads to: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None without an @.
+
+    `providers` must give a provider's own domain the same rule as its others."""
+    local, at, domain = unicodedata.normalize("NFKC", text or "").casefold().strip().rpartition("@")
+    local, domain = "".join(local.split()), "".join(domain.split()).strip(".")
+    if not (at and local and domain):
+        return None
+    provider = providers.get(domain) or providers.get("*") or MailProvider()
+    if provider.tag:
+        local = local.partition(provider.tag)[0] or local
+    if not provider.dots:
+        local = local.replace(".", "") or local
+    return f"{local}@{provider.domain or domain}"
+
+
+def mailbox(address: str | None, who: PersonName) -> str | None:
+    """The part before the @ of an address as `email` returns it, where it says more than the name does: of `jd.miles82`
+    all of it, of `jane.doe` or `jdoe` nothing, if Jane Doe has it. Two Jane Does have such addresses too."""
+    local = (address or "").rpartition("@")[0]
+    rest = "".join(letter for letter in local if letter.isalnum())
+    for part in sorted(filter(None, (who.family, who.given, who.root)), key=len, reverse=True):
+        rest = rest.replace(part, "", 1)
+    return local if len(rest) > 2 or any(letter.isdigit() for letter in rest) else None
+
+
+_DIGITS = re.compile(r"[ ().-]+")
+_NANP = re.compile(r"(?:\+?1)?([2-9]\d{9})")
+
+
+def phone(text: str | None, region: str = "US") -> str | None:
+    """The number in E.164 (`+12025550123`), its extension left out; None where it could be nobody's number.
+
+    `region`: ISO 3166's two letters of the country that a number without a country code is read in."""
+    if not text:
+        return None
+    digits = _DIGITS.sub("", text)
+    # Most numbers of North America, which phonenumbers would read the same, fifty times slower.
+    if (region in ("US", "CA") or digits.startswith("+1")) and digits.isascii() and (usual := _NANP.fullmatch(digits)):
+        return f"+1{usual[1]}"
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+# Places
+
+_COUNTRIES = MappingProxyType({
+    "usa": "US", "united states": "US", "united states of america": "US", "america": "US",
+    "uk": "GB", "united kingdom": "GB", "great britain": "GB", "england": "GB", "scotland": "GB", "wales": "GB",
+    "germany": "DE", "deutschland": "DE", "france": "FR", "spain": "ES", "espana": "ES", "italy": "IT", "italia": "IT",
+    "netherlands": "NL", "the netherlands": "NL", "nederland": "NL", "belgium": "BE", "austria": "AT",
+    "osterreich": "AT", "switzerland": "CH", "schweiz": "CH", "suisse": "CH", "sweden": "SE", "sverige": "SE",
+    "norway": "NO", "norge": "NO", "denmark": "DK", "danmark": "DK", "finland": "FI", "poland": "PL", "polska": "PL",
+    "portugal": "PT", "ireland": "IE", "canada": "CA", "mexico": "MX", "brazil": "BR", "brasil": "BR",
+    "australia": "AU", "new zealand": "NZ", "japan": "JP", "china": "CN", "india": "IN", "south africa": "ZA",
+})  # fmt: skip
+"""Names under which CRMs export a country, beside ISO 3166's two letters."""
+
+_ADDRESS_WORDS = MappingProxyType({
+    "street": "st", "str": "st", "strasse": "st", "avenue": "ave", "av": "ave", "road": "rd", "drive": "dr",
+    "lane": "ln", "court": "ct", "crt": "ct", "place": "pl", "boulevard": "blvd", "square": "sq", "terrace": "ter",
+    "tce": "ter", "crescent": "cres", "circuit": "cct", "close": "cl", "parade": "pde", "highway": "hwy",
+    "parkway": "pkwy", "apartment": "apt", "unit": "apt", "flat": "apt", "suite": "ste", "floor": "fl",
+    "north": "n", "south": "s", "east": "e", "west": "w", "saint": "st", "mount": "mt",
+    "postfach": "po box", "pob": "po box",
+})  # fmt: skip
+"""Words of an address in the short form of USPS Publication 28, and a few of other countries."""
+
+
+@lru_cache(_CACHED)
+def country(text: str | None) -> str | None:
+    """ISO 3166's two letters where the text is them or a known name; otherwise the text folded."""
+    folded = " ".join(_words(text or ""))
+    if known := _COUNTRIES.get(folded):
+        return known
+    return folded.upper() if len(folded) == 2 and folded.isascii() and folded.isalpha() else folded or None
+
+
+def postcode(text: str | None, country_code: str | None = None) -> str | None:
+    """Letters and digits alone, in capitals; of a ZIP+4 the first five digits.
+
+    In the United States a short number gets back the zeros that a spreadsheet took from it."""
+    raw = fold(text or "").upper()
+    if re.fullmatch(r"\d{5}-\d{4}", raw):
+        raw = raw[:5]
+    code = _NO_ALPHANUMERIC.sub("", raw)
+    if country_code == "US" and code.isdigit():
+        code = code.zfill(5)[:5]
+    return code or None
+
+
+@lru_cache(_CACHED)
+def address(text: str | None) -> str | None:
+    """A street address folded, its common words in their short form: `12 Saint John's Street` → `12 st johns st`."""
+    return " ".join(_ADDRESS_WORDS.get(word, word) for word in _words(text or "")) or None
+
+
+@lru_cache(_CACHED)
+def city(text: str | None) -> str | None:
+    """A place's name folded, `saint` and `mount` in their short form."""
+    return " ".join({"saint": "st", "mount": "mt"}.get(word, word) for word in _words(text or "")) or None
+
+
+# Companies and dates
+
+_LEGAL_FORMS = frozenset(
+    [
+        "inc",
+        "incorporated",
+        "corp",
+        "corporation",
+        "co",
+        "company",
+        "ltd",
+        "limited",
+        "llc",
+        "llp",
+        "lp",
+        "plc",
+        "pty",
+        "gmbh",
+        "ag",
+        "kg",
+        "ug",
+        "ohg",
+        "mbh",
+        "sa",
+        "sas",
+        "sarl",
+        "sarlu",
+        "srl",
+        "spa",
+        "bv",
+        "nv",
+        "ab",
+        "as",
+        "asa",
+        "oy",
+        "oyj",
+        "aps",
+        "kk",
+        "sl",
+        "holding",
+        "holdings",
+        "group",
+    ]
+)
+
+
+@lru_cache(_CACHED)
+def company(text: str | None) -> str | None:
+    """A company's name folded, without its legal form and a leading `the`: `The Müller & Co. KG` → `muller`."""
+    words = [word for word in _words((text or "").replace("&", " and ")) if word]
+    if words[:1] == ["the"]:
+        words = words[1:] or words
+    while len(words) > 1 and words[-1] in _LEGAL_FORMS | {"and"}:
+        words.pop()
+    return " ".join(words) or None
+
+
+_DATES = (
+    re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?:[T ].*)?"),
+    re.compile(r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})"),
+    re.compile(r"(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4})"),
+)
+PLACEHOLDER_DATES = frozenset({"1900-01-01", "1970-01-01", "1111-11-11", "0001-01-01"})
+"""What systems store when they know no date: two records that have one agree on nothing."""
+
+
+def date(text: str | None, placeholders: frozenset[str] = PLACEHOLDER_DATES) -> str | None:
+    """A date as `YYYY-MM-DD`, from that, `YYYYMMDD`, or `DD.MM.YYYY`; None for other forms: 03/04 is two dates.
+
+    A day that no calendar has is kept: it is a slip of the right one, and near it."""
+    raw = (text or "").strip()
+    found = next((match for form in _DATES if raw.isascii() and (match := form.fullmatch(raw))), None)
+    if not found:
+        return None
+    iso = f"{found['y']}-{int(found['m']):02}-{int(found['d']):02}"
+    return None if iso in placeholders else iso
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What normalising has to be told: it can't be seen from a value."""
+
+    region: str = "US"
+    """The country of records that name none: it reads their phone numbers and postcodes."""
+    providers: Mapping[str, MailProvider] = field(default_factory=lambda: MAIL_PROVIDERS)
+    placeholder_dates: frozenset[str] = PLACEHOLDER_DATES
+
+
+FIELDS = ("name", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
+"""The fields of a record that `record` reads. Each is text or None, and may be missing."""
+
+COLUMNS = (
+    "given", "family", "root", "initials", "email", "mailbox", "phone", "company", "address", "city", "postcode",
+    "country", "date_of_birth", "address_words",
+)  # fmt: skip
+"""The keys of what `record` returns. `mailbox`: see that function. `address_words`: the address in alphabetical order,
+the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`."""
+
+
+def record(fields: Mapping[str, Any], conventions: Conventions) -> dict[str, str | None]:
+    """The comparable form of one record: a value or None for each of COLUMNS."""
+    who = name(fields.get("name"))
+    nation = country(fields.get("country"))
+    region = nation if nation and len(nation) == 2 else conventions.region
+    street = address(fields.get("address"))
+    address_of_mail = email(fields.get("email"), conventions.providers)
+    return {
+        "given": who.given,
+        "family": who.family,
+        "root": who.root,
+        "initials": who.initials,
+        "email": address_of_mail,
+        "mailbox": mailbox(address_of_mail, who),
+        "phone": phone(fields.get("phone"), region),
+        "company": company(fields.get("company")),
+        "address": street,
+        "city": city(fields.get("city")),
+        "postcode": postcode(fields.get("postcode"), region),
+        "country": nation,
+        "date_of_birth": date(fields.get("date_of_birth"), conventions.placeholder_dates),
+        "address_words": street and " ".join(sorted(street.split())),
+    }

@@ -1,0 +1,406 @@
+"""Matching on real engines: DuckDB, and Spark where Java and PySpark are there."""
+
+import csv
+import importlib.util
+import json
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dedup import normalise
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from jobs import match as job
+from jobs.clusters import jaro_winkler, keep_ids
+from jobs.engines import ENGINES, BadInput, DuckDB
+from jobs.match import Decisions, Run
+from jobs.settings import Model, Settings
+from tests.conftest import ROOT
+
+PEOPLE = ROOT / "samples" / "people.json"
+without_spark = pytest.mark.skipif(
+    not (shutil.which("java") and importlib.util.find_spec("pyspark")), reason="Spark needs Java 17 and pyspark"
+)
+
+Pair = tuple[int, int]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def people() -> list[dict[str, Any]]:
+    return [{"id": place, **row} for place, row in enumerate(json.loads(PEOPLE.read_text())["customers"], 1)]
+
+
+def entities(output: Path) -> dict[int, int]:
+    return {row["record_id"]: row["entity_id"] for row in rows_of(output / "entities.parquet")}
+
+
+def together(output: Path) -> set[Pair]:
+    members = defaultdict(list)
+    for record, entity in entities(output).items():
+        members[entity].append(record)
+    return {pair for group in members.values() for pair in combinations(sorted(group), 2)}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Writes records as Parquet; the path."""
+
+    def write(rows: Iterable[dict[str, Any]], name: str = "records") -> str:
+        pq.write_table(pa.Table.from_pylist(list(rows)), tmp_path / f"{name}.parquet")
+        return str(tmp_path / f"{name}.parquet")
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """Matches a file; the output folder. Each call has one of its own."""
+    runs = iter(range(100))
+
+    def run(source: str | Path, engine: str = "duckdb", settings: Settings | None = None, **options: Any) -> Path:
+        output = tmp_path / f"run{next(runs)}"
+        with ENGINES[engine](memory="2g" if engine == "spark" else "1GB") as opened:
+            done = job.match(opened, str(source), output, settings or Settings.load(), **options)
+        assert isinstance(done, Run)
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("sample") / "run"
+    assert job.main([str(PEOPLE), str(output)]) == 0
+    return output
+
+
+def ids(*names: str) -> list[int]:
+    """The records of people by what their name begins with."""
+    return [row["id"] for row in people() if row["name"].startswith(names)]
+
+
+def test_sample_is_put_together_as_a_person_would(sample: Path) -> None:
+    found = together(sample)
+
+    one = [
+        ids("Katherine Moreau", "Kate Moreau", "Moreau"),
+        ids("Hannah Petrov", "Lindgren, Hannah"),
+        ids("Ingrid", "Sorensen"),
+        ids("Yuki", "Tanaka"),
+        ids("Teresa", "Castellan, Teresa"),
+        ids("Priya", "P. Raman", "Raman"),
+    ]
+    apart = [ids("Robert Castellan", "Castellan, Teresa", "Castellan, Marco"), ids("Samuel", "Omar", "Elena")[:2]]
+    assert all(set(combinations(group, 2)) <= found for group in one)
+    assert not any(set(combinations(group, 2)) & found for group in apart)
+    assert not {tuple(sorted(p)) for p in combinations(ids("Garcia, Maria", "Maria Garcia"), 2)} <= found
+
+
+def test_every_record_has_one_entity_and_every_entity_a_reason(sample: Path) -> None:
+    found = entities(sample)
+    joined = {(row["record_l"], row["record_r"]) for row in rows_of(sample / "edges.parquet")}
+
+    assert sorted(found) == [row["id"] for row in people()]
+    for entity in set(found.values()):
+        members = {record for record, other in found.items() if other == entity}
+        reached = {min(members)}
+        while more := {b for a, b in joined | {(b, a) for a, b in joined} if a in reached and b in members} - reached:
+            reached |= more
+        assert reached == members
+
+
+def test_edges_say_why(sample: Path) -> None:
+    edges = rows_of(sample / "edges.parquet")
+    model = Model.load(sample / "model.json")
+    settings = Settings.load()
+
+    assert {"same_email_and_name", "same_phone_and_name"} <= {e["rule"] for e in edges if e["reason"] == "rule"}
+    for edge in (edge for edge in edges if edge["reason"] == "model"):
+        waterfall = json.loads(edge["waterfall"])
+        assert list(waterfall) == [comparison.name for comparison in settings.comparisons]
+        # The prior and the steps of the waterfall are the match weight.
+        assert edge["match_weight"] - sum(weight for _, weight in waterfall.values()) == pytest.approx(
+            prior_weight(model), abs=0.01
+        )
+        for comparison in settings.comparisons:
+            level, weight = waterfall[comparison.name]
+            assert 0 <= level <= len(comparison.levels) + 1
+            assert weight == 0 or level > 0
+
+
+def prior_weight(model: Model) -> float:
+    from math import log2
+
+    return log2(model.prior / (1 - model.prior))
+
+
+def test_review_has_the_doubtful_first(sample: Path) -> None:
+    review = rows_of(sample / "review.parquet")
+
+    assert [row["uncertainty"] for row in review] == sorted((row["uncertainty"] for row in review), reverse=True)
+    father_and_son = tuple(ids("Henry Ashworth"))
+    assert (*father_and_son, "other_birth_date") in {(r["record_l"], r["record_r"], r["guard"]) for r in review}
+
+
+def test_csv_and_json_are_the_same_records(run: Callable[..., Path], sample: Path) -> None:
+    output = run(ROOT / "samples" / "people.csv")
+
+    assert together(output) == together(sample)
+    with (ROOT / "samples" / "people.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 60
+
+
+def test_order_of_the_records_does_not_matter(
+    run: Callable[..., Path], write: Callable[..., str], sample: Path
+) -> None:
+    shuffled = people()
+    random.Random(3).shuffle(shuffled)
+
+    assert together(run(write(shuffled))) == together(sample)
+
+
+def test_decisions_bind(run: Callable[..., Path], write: Callable[..., str]) -> None:
+    father, son = ids("Henry Ashworth")
+    robert, teresa = ids("Robert Castellan")[0], ids("Castellan, Teresa")[0]
+    decisions = Decisions.of([
+        {"records": [son, father], "decision": "different"},
+        {"records": [robert, teresa], "decision": "different"},
+        {"records": [teresa, robert], "decision": "same"},
+    ])  # fmt: skip
+
+    output = run(write(people()), decisions=decisions)
+
+    assert (father, son) not in together(output)
+    assert (robert, teresa) in together(output)
+    reasons = {(e["record_l"], e["record_r"], e["reason"], e["rule"]) for e in rows_of(output / "edges.parquet")}
+    assert (father, son, "decision", "different") in reasons
+    assert (father, son) not in {(r["record_l"], r["record_r"]) for r in rows_of(output / "review.parquet")}
+
+
+def test_decisions_about_records_that_are_gone_change_nothing(
+    run: Callable[..., Path], write: Callable[..., str], sample: Path
+) -> None:
+    decisions = Decisions.of([{"records": [1, 10_000], "decision": "same"}])
+
+    assert together(run(write(people()), decisions=decisions)) == together(sample)
+
+
+def test_entity_ids_stay_between_runs(run: Callable[..., Path], write: Callable[..., str], sample: Path) -> None:
+    newcomer = {**people()[-1], "id": 61, "name": "Nobody Known", "email": "nobody.known@example.com"}
+    rest = [row for row in people() if row["id"] != 1]
+
+    output = run(write([*rest, newcomer]), previous=str(sample / "entities.parquet"))
+
+    before, after = entities(sample), entities(output)
+    assert {record: after[record] for record in after if record != 61} == {r: e for r, e in before.items() if r != 1}
+    assert after[61] == max(before.values()) + 1
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=12, max_size=12),
+    st.dictionaries(st.integers(1, 14), st.integers(1, 6), max_size=14),
+    st.integers(1, 30),
+)
+@hypothesis_settings(max_examples=25, deadline=None)
+def test_ids_are_kept_in_sql_as_in_python(labels: list[int], previous: dict[int, int], first_id: int) -> None:
+    members = defaultdict(set)
+    for record, label in enumerate(labels, 1):
+        members[label].add(record)
+    clusters = [frozenset(group) for group in members.values()]
+    rows = [(record, min(group)) for group in clusters for record in group]
+    with _SHARED as engine:
+        engine.fill("cluster", job._table(rows, {"id": pa.int64(), "cluster": pa.int64()}))
+        former = job._table(list(previous.items()), {"record_id": pa.int64(), "entity_id": pa.int64()})
+        path = Path(engine._scratch.name) / "former.parquet"
+        pq.write_table(former, path)
+        job._keep_ids(engine, str(path), first_id)
+        found = dict(engine.rows("SELECT record_id, entity_id FROM entity"))
+
+    assert found == keep_ids(clusters, previous, max(first_id, max(previous.values(), default=0) + 1))
+
+
+class _Shared:
+    """One engine for the examples of a property: opening one costs more than an example."""
+
+    def __init__(self) -> None:
+        self._engine: DuckDB | None = None
+
+    def __enter__(self) -> DuckDB:
+        self._engine = self._engine or DuckDB(memory="500MB")
+        return self._engine
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+_SHARED = _Shared()
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abcdef", min_size=1, max_size=9), st.text("abcdef", min_size=1, max_size=9)), min_size=20
+    )
+)
+@hypothesis_settings(max_examples=20, deadline=None)
+def test_likeness_in_python_is_duckdbs(pairs: list[Pair]) -> None:
+    with _SHARED as engine:
+        engine.fill("pair", pa.table({"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}))
+        found = engine.rows("SELECT a, b, jaro_winkler_similarity(a, b) FROM pair")
+
+    for a, b, expected in found:
+        assert jaro_winkler(a, b) == pytest.approx(expected, abs=1e-9), (a, b)
+
+
+def test_one_shared_mailbox_does_not_make_a_crowd_one(run: Callable[..., Path], write: Callable[..., str]) -> None:
+    crowd = [
+        {"id": n, "source": "hubspot", "customer_id": n, "name": f"{given_name} {family}", "email": "info@example.com"}
+        for n, (given_name, family) in enumerate(
+            (
+                (g, f)
+                for g in ("Anna", "Robert", "Chiara", "Omar")
+                for f in ("Weiss", "Okafor", "Sato", "Novak", "Ortiz")
+            ),
+            1,
+        )
+    ]
+
+    assert together(run(write(crowd))) == set()
+
+
+def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Path], write: Callable[..., str]) -> None:
+    settings = Settings.load()
+    small = settings.model_copy(update={"guards": settings.guards.model_copy(update={"max_entity": 3})})
+    same = [
+        {"id": n, "source": "hubspot", "customer_id": n, "name": "Ada Lindqvist", "email": "ada@example.com"}
+        for n in range(1, 8)
+    ]
+
+    output = run(write(same), settings=small)
+
+    sizes = [list(entities(output).values()).count(entity) for entity in set(entities(output).values())]
+    assert max(sizes) == 3
+    assert {row["guard"] for row in rows_of(output / "review.parquet")} >= {"size"}
+
+
+def test_rules_alone_need_no_model(run: Callable[..., Path]) -> None:
+    output = run(PEOPLE, settings=Settings.load().model_copy(update={"tiers": ("rules",)}))
+
+    assert {edge["reason"] for edge in rows_of(output / "edges.parquet")} == {"rule"}
+    assert together(output) >= set(combinations(ids("William", "Bill", "Okafor"), 2))
+
+
+def test_same_settings_and_model_give_the_same_answer(run: Callable[..., Path]) -> None:
+    model = Model.load()
+
+    first, second = run(PEOPLE, model=model), run(PEOPLE, model=model)
+
+    for name in ("entities", "edges", "review", "histogram"):
+        assert rows_of(first / f"{name}.parquet") == rows_of(second / f"{name}.parquet")
+    assert (first / "model.json").read_text() == (second / "model.json").read_text()
+
+
+def test_model_is_learnt_where_there_is_enough_to_learn_from(
+    run: Callable[..., Path], write: Callable[..., str]
+) -> None:
+    from benchmarks.matching.people import people as made_up
+    from benchmarks.matching.quality import quality
+
+    table = made_up(3000, 5)
+
+    output = run(write(table.to_pylist()))
+
+    summary = json.loads((output / "run.json").read_text())
+    assert summary["model"]["trained_here"]
+    assert Model.load(output / "model.json").version == summary["model"]["version"] != Model.load().version
+    found = entities(output)
+    truth = {row["id"]: row["entity"] for row in table.to_pylist()}
+    result = quality([truth[record] for record in sorted(found)], [found[record] for record in sorted(found)])
+    assert result.precision > 0.93
+    assert result.f1 > 0.93
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([{"id": 1, "name": "A"}, {"id": 1, "name": "B"}], "each id once"),
+        ([{"name": "A", "shoe": "42"}], "expected a column id or customer_id"),
+    ],
+)
+def test_input_that_cannot_be_matched_is_refused_with_what_to_do(
+    run: Callable[..., Path], write: Callable[..., str], rows: list[dict[str, Any]], fault: str
+) -> None:
+    with pytest.raises(BadInput, match=fault):
+        run(write(rows))
+
+
+def test_unknown_kind_of_file_ends_the_command_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.main(["records.xlsx", str(tmp_path / "out")]) == 2
+    assert ".parquet" in capsys.readouterr().err
+
+
+def test_run_that_is_broken_off_leaves_no_finished_folder(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "_write", broken)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(PEOPLE)
+    assert not list(tmp_path.glob("run*/run.json"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_records_or_none(run: Callable[..., Path], tmp_path: Path, count: int) -> None:
+    path = tmp_path / "few.csv"
+    path.write_text("\n".join(["customer_id,name,email,source", *(["7,Ada,ada@example.com,hubspot"] * count)]) + "\n")
+
+    assert len(set(entities(run(path)).values())) == min(count, 1)
+
+
+def test_records_keep_their_comparable_columns(tmp_path: Path) -> None:
+    with DuckDB(memory="500MB") as engine:
+        engine.read(str(PEOPLE))
+        engine.normalise(Settings.load().normalising.conventions())
+        rows = engine.arrow("SELECT * FROM records ORDER BY id").to_pylist()
+
+    conventions = Settings.load().normalising.conventions()
+    assert rows == [
+        {"id": row["id"], "source": row["source"], "customer_id": str(row["customer_id"])}
+        | normalise.record(row, conventions)
+        for row in people()
+    ]
+
+
+@without_spark
+def test_spark_gives_duckdbs_clusters(run: Callable[..., Path], write: Callable[..., str]) -> None:
+    from benchmarks.matching.people import people as made_up
+
+    source = write(made_up(1500, 5).to_pylist())
+    decisions = Decisions.of([{"records": [1, 2], "decision": "same"}])
+
+    duckdb = run(source, decisions=decisions)
+    spark = run(source, "spark", decisions=decisions, previous=str(duckdb / "entities.parquet"))
+
+    ours, theirs = together(duckdb), together(spark)
+    assert len(ours & theirs) >= 0.999 * len(ours | theirs)
+    kept = sum(entities(duckdb)[record] == entity for record, entity in entities(spark).items())
+    assert kept >= 0.99 * len(entities(duckdb))
+    assert rows_of(spark / "review.parquet")

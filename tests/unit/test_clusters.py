@@ -1,0 +1,175 @@
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.clusters import Edge, Facts, Pair, dates_contradict, givens_contradict, jaro_winkler, keep_ids, resolve
+
+RECORDS = range(8)
+PAIRS = list(combinations(RECORDS, 2))
+
+facts = st.fixed_dictionaries(
+    {
+        record: st.builds(
+            lambda date, given: Facts(date, given, "smith", given),
+            st.sampled_from([None, "1980-01-02", "1980-01-03", "1955-12-30"]),
+            st.sampled_from([None, "anna", "robert", "r"]),
+        )
+        for record in RECORDS
+    }
+)
+edges = st.lists(
+    st.builds(Edge, st.sampled_from(PAIRS), st.integers(0, 30).map(float), st.booleans()),
+    max_size=20,
+    unique_by=lambda edge: edge.pair,
+)
+some_pairs = st.frozensets(st.sampled_from(PAIRS), max_size=4)
+
+
+def inside(clusters: list[frozenset[int]]) -> set[Pair]:
+    return {pair for cluster in clusters for pair in combinations(sorted(cluster), 2)}
+
+
+@given(facts, edges, some_pairs, st.integers(2, 8))
+def test_clusters_partition_the_records_and_no_guard_is_broken(
+    known: dict[int, Facts], found: list[Edge], apart: frozenset[Pair], max_entity: int
+) -> None:
+    clusters, _ = resolve(known, found, apart, max_entity=max_entity)
+
+    assert sorted(record for cluster in clusters for record in cluster) == list(RECORDS)
+    assert not inside(clusters) & apart
+    if not any(edge.binding for edge in found):
+        assert max(map(len, clusters)) <= max_entity
+
+
+@given(st.data(), facts, edges, some_pairs)
+def test_order_of_the_edges_does_not_matter(
+    data: st.DataObject, known: dict[int, Facts], found: list[Edge], apart: frozenset[Pair]
+) -> None:
+    shuffled = data.draw(st.permutations(found))
+
+    assert resolve(known, shuffled, apart, max_entity=5) == resolve(known, found, apart, max_entity=5)
+
+
+@given(facts, edges, some_pairs)
+def test_every_edge_joins_its_records_or_was_refused(
+    known: dict[int, Facts], found: list[Edge], apart: frozenset[Pair]
+) -> None:
+    clusters, refused = resolve(known, found, apart, max_entity=5)
+
+    assert {edge.pair for edge in found} - inside(clusters) == {item.pair for item in refused}
+
+
+@given(facts, edges)
+def test_without_guards_clusters_are_connected_components(known: dict[int, Facts], found: list[Edge]) -> None:
+    clusters, refused = resolve(known, found, frozenset(), max_entity=100, contradictions=())
+
+    assert not refused
+    expected = {record: {record} for record in RECORDS}
+    for edge in found:
+        whole = expected[edge.pair[0]] | expected[edge.pair[1]]
+        expected |= dict.fromkeys(whole, whole)
+    assert set(clusters) == {frozenset(group) for group in expected.values()}
+
+
+def test_shared_record_does_not_make_husband_and_wife_one() -> None:
+    known = {1: Facts(given="john", root="john"), 2: Facts(given="j", root="j"), 3: Facts(given="margaret", root="m")}
+
+    clusters, refused = resolve(known, [Edge((1, 2), 9), Edge((2, 3), 8)], frozenset(), max_entity=50)
+
+    assert clusters == [{1, 2}, {3}]
+    assert [(item.pair, item.guard) for item in refused] == [((2, 3), "given")]
+
+
+def test_a_pairs_own_edge_has_weighed_its_dates() -> None:
+    known = {1: Facts("1950-01-01"), 2: Facts("1980-12-24"), 3: Facts("1950-01-01")}
+
+    joined, _ = resolve(known, [Edge((1, 2), 9), Edge((2, 3), 8), Edge((1, 3), 9)], frozenset(), max_entity=50)
+    apart, refused = resolve(known, [Edge((1, 3), 9), Edge((2, 3), 8)], frozenset(), max_entity=50)
+
+    assert joined == [{1, 2, 3}]
+    assert (apart, refused[0].guard) == ([{1, 3}, {2}], "date_of_birth")
+
+
+def test_people_overrule_guards_and_the_rules() -> None:
+    known = {1: Facts("1950-01-01"), 2: Facts("1980-12-24")}
+
+    same, _ = resolve(known, [Edge((1, 2), 1, binding=True)], frozenset(), max_entity=2)
+    different, refused = resolve(known, [Edge((1, 2), 1e6)], {(1, 2)}, max_entity=2)
+
+    assert (same, different, refused[0].guard) == ([{1, 2}], [{1}, {2}], "decision")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("1980-02-03", "1980-02-03", False),
+        ("1980-02-03", "1980-02-08", False),
+        ("1980-02-03", "1980-03-02", False),
+        ("1980-02-03", "1981-02-04", False),
+        ("1980-02-03", "1962-11-20", True),
+        (None, "1962-11-20", False),
+    ],
+)
+def test_dates_contradict(one: str | None, other: str | None, expected: bool) -> None:
+    assert dates_contradict(one, other) is dates_contradict(other, one) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("bill", "smith", "william"), ("william", "smith", "william"), False),
+        (("w", "smith", "w"), ("william", "smith", "william"), False),
+        (("wiliam", "smith", "wiliam"), ("william", "smith", "william"), False),
+        (("smith", "william", "smith"), ("william", "smith", "william"), False),
+        (("teresa", "smith", "teresa"), ("robert", "smith", "robert"), True),
+        ((None, "smith", None), ("robert", "smith", "robert"), False),
+    ],
+)
+def test_given_names_contradict(one: tuple[str, str, str], other: tuple[str, str, str], expected: bool) -> None:
+    assert givens_contradict(Facts(None, *one), Facts(None, *other)) is expected
+
+
+@given(st.text("abcd", max_size=8), st.text("abcd", max_size=8))
+def test_likeness_is_between_none_and_equal(one: str, other: str) -> None:
+    assert 0 <= jaro_winkler(one, other) <= 1
+    assert (jaro_winkler(one, other) == 1) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [("martha", "marhta", 0.9611), ("dixon", "dicksonx", 0.8133), ("jones", "johnson", 0.8324)],
+)
+def test_likeness_is_winklers(one: str, other: str, expected: float) -> None:
+    assert jaro_winkler(one, other) == pytest.approx(expected, abs=1e-4)
+
+
+partitions = st.lists(st.integers(0, 4), min_size=8, max_size=8).map(
+    lambda labels: [frozenset(record for record in RECORDS if labels[record] == label) for label in sorted(set(labels))]
+)
+
+
+@given(partitions)
+def test_the_same_clusters_keep_their_ids(clusters: list[frozenset[int]]) -> None:
+    first = keep_ids(clusters, {}, 1)
+
+    assert keep_ids(clusters, first, 100) == first
+    assert sorted(set(first.values())) == list(range(1, len(clusters) + 1))
+
+
+@given(partitions, partitions)
+def test_an_entity_keeps_its_id_where_most_of_its_records_stayed(
+    before: list[frozenset[int]], after: list[frozenset[int]]
+) -> None:
+    previous = keep_ids(before, {}, 1)
+
+    ids = keep_ids(after, previous, 100)
+
+    assert len({ids[min(cluster)] for cluster in after}) == len(after)
+    for cluster in after:
+        entity = ids[min(cluster)]
+        assert {ids[record] for record in cluster} == {entity}
+        if entity < 100:
+            former = next(group for group in before if previous[min(group)] == entity)
+            assert 2 * len(former & cluster) > len(former)

@@ -1,0 +1,101 @@
+from typing import Any
+
+import pytest
+from dedup.golden import FIELDS, Survivorship, golden
+from hypothesis import given
+from hypothesis import strategies as st
+
+SOURCES = ("salesforce", "hubspot", "internal")
+
+
+def record(record_id: int, source: str = "hubspot", **fields: Any) -> dict[str, Any]:
+    return {"id": record_id, "source": source, **fields}
+
+
+records = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.integers(1, 1000), "source": st.sampled_from(SOURCES)},
+        optional={
+            **{name: st.sampled_from([None, "", "Ann", "ann", "Ann Lee", "x1"]) for name in FIELDS},
+            "created_at": st.sampled_from(["2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"]),
+            "updated_at": st.none() | st.just("2026-01-01T00:00:00Z"),
+        },
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda item: item["id"],
+)
+rules = st.builds(
+    Survivorship,
+    trusted=st.permutations(SOURCES).map(tuple),
+    default=st.lists(
+        st.sampled_from(["most_recent", "most_complete", "most_trusted", "most_common"]), max_size=4, unique=True
+    ).map(tuple),
+    fields=st.just({}),
+)
+
+
+@given(records, rules)
+def test_every_value_is_that_of_the_record_it_is_said_to_come_from(
+    entity: list[dict[str, Any]], survivorship: Survivorship
+) -> None:
+    by_id = {item["id"]: item for item in entity}
+
+    for name, origin in golden(entity, survivorship).items():
+        assert origin.value == by_id[origin.record_id][name]
+        assert origin.source == by_id[origin.record_id]["source"]
+
+
+@given(records, rules)
+def test_a_field_survives_where_a_record_has_it_and_the_address_as_a_whole(
+    entity: list[dict[str, Any]], survivorship: Survivorship
+) -> None:
+    found = golden(entity, survivorship)
+
+    place = {"address", "city", "postcode", "country"}
+    for name in set(FIELDS) - place:
+        assert (name in found) == any(item.get(name) for item in entity)
+    assert len({found[name].record_id for name in place & found.keys()}) <= 1
+
+
+@given(st.data(), records, rules)
+def test_order_of_the_records_does_not_matter(
+    data: st.DataObject, entity: list[dict[str, Any]], survivorship: Survivorship
+) -> None:
+    assert golden(data.draw(st.permutations(entity)), survivorship) == golden(entity, survivorship)
+
+
+@given(records, rules)
+def test_golden_record_of_one_record_is_that_record(entity: list[dict[str, Any]], survivorship: Survivorship) -> None:
+    only = entity[0]
+
+    assert {name: origin.value for name, origin in golden([only], survivorship).items()} == {
+        name: only[name] for name in FIELDS if only.get(name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "winner"), [("most_recent", 3), ("most_complete", 2), ("most_trusted", 1), ("most_common", 4)]
+)
+def test_rule_decides(rule: Any, winner: int) -> None:
+    entity = [
+        record(1, "internal", company="Acme", created_at="2020"),
+        record(2, "hubspot", company="Acme Logistics", created_at="2021"),
+        record(3, "hubspot", company="Ajax", created_at="2022"),
+        record(4, "salesforce", company="Apex", created_at="2019"),
+        record(5, "salesforce", company="apex.", created_at="2018"),
+    ]
+    survivorship = Survivorship(trusted=("internal",), default=(rule, "most_recent"), fields={})
+
+    assert golden(entity, survivorship)["company"].record_id == winner
+
+
+def test_latest_phone_survives_and_says_why() -> None:
+    entity = [record(1, phone="1", created_at="2020"), record(2, phone="2", created_at="2024")]
+
+    assert golden(entity)["phone"] == ("2", 2, "hubspot", "most_recent")
+
+
+def test_entity_without_records_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one record"):
+        golden([])
