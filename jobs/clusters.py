@@ -76,7 +76,7 @@ def jaro_winkler(one: str, other: str) -> float:
     if not matched:
         return 0.0
     also = [letter for letter, used in zip(other, taken, strict=True) if used]
-    moved = sum(a != b for a, b in zip(matched, also, strict=True)) / 2
+    moved = sum(a != b for a, b in zip(matched, also, strict=True)) // 2
     count = len(matched)
     jaro = (count / len(one) + count / len(other) + (count - moved) / count) / 3
     if jaro <= 0.7:

@@ -120,7 +120,7 @@ class DuckDB:
             suffix, path = ".parquet", f"{path}/**/*.parquet"
         readers = {
             ".csv": "read_csv(?, all_varchar = true)",
-            ".json": "read_json(?, maximum_object_size = 1073741824)",
+            ".json": "read_json(?, maximum_object_size = 67108864)",
             ".ndjson": "read_json(?)",
             ".jsonl": "read_json(?)",
             ".parquet": "read_parquet(?)",

@@ -116,6 +116,7 @@ def match(
         if records != ids:
             raise BadInput(f"{source}: expected each id once; {records} records have {ids} ids")
         run.counts["records"] = records
+        _forget_shared(engine, settings)
         _keys(engine, settings)
     with run.step("rules"):
         _said(engine, decisions or Decisions())
@@ -143,6 +144,28 @@ def match(
 
 _NO_MODEL_EDGES = """SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS double) AS match_weight,
     CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto, CAST('' AS string) AS doubt, CAST('' AS string) AS waterfall WHERE 1 = 0"""
+
+
+def _forget_shared(engine: Engine, settings: Settings) -> None:
+    """Takes from `records` the values of personal columns that people of too many names have."""
+    guards = settings.guards
+    if not guards.personal:
+        return
+    for column in guards.personal:
+        engine.create(
+            f"common_{column}",
+            f"""SELECT {column} FROM records WHERE {column} IS NOT NULL GROUP BY {column}
+                HAVING count(DISTINCT root) > {guards.max_names}""",
+        )
+    kept = ", ".join(
+        f"CASE WHEN common_{column}.{column} IS NULL THEN records.{column} END AS {column}"
+        if column in guards.personal
+        else f"records.{column}"
+        for column in engine.columns("records")
+    )
+    joins = " ".join(f"LEFT JOIN common_{c} ON records.{c} = common_{c}.{c}" for c in guards.personal)
+    engine.create("personal", f"SELECT {kept} FROM records {joins}")
+    engine.create("records", "SELECT * FROM personal")
 
 
 def _keys(engine: Engine, settings: Settings) -> None:

@@ -190,7 +190,7 @@ def _first_sql(settings: Settings, vetoes: Sequence[Veto]) -> str:
         c.name: {level.label: len(c.levels) - n for n, level in enumerate(c.levels)} for c in settings.comparisons
     }
     cases = [
-        f"WHEN gamma_{veto.comparison} = 0"
+        f"WHEN {' AND '.join(f'gamma_{name} = 0' for name in veto.differ)}"
         + "".join(
             f" AND gamma_{name} NOT IN ({', '.join(str(heights[name][label]) for label in labels)})"
             for name, labels in veto.unless.items()

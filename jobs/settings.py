@@ -111,11 +111,11 @@ class Block(_Model):
 
 
 class Veto(_Model):
-    """A scored pair is no match, whatever its weight, where one comparison is at its `else` and none of `unless` is at
-    one of the levels named there. It goes to review instead."""
+    """A scored pair is no match, whatever its weight, where all comparisons of `differ` are at their `else` and none of
+    `unless` is at one of the levels named there. It goes to review instead."""
 
     name: Name
-    comparison: Name
+    differ: Annotated[tuple[Name, ...], Field(min_length=1)]
     unless: dict[Name, tuple[str, ...]]
 
 
@@ -161,6 +161,10 @@ class Guards(_Model):
     """Records of one entity at most."""
     max_rule_block: Annotated[int, Field(ge=2)]
     """A value that more records share than this is nobody's own: no rule uses it."""
+    personal: tuple[Column, ...] = ()
+    """Columns whose values are one person's own, or a household's."""
+    max_names: Annotated[int, Field(ge=1)] = 4
+    """A value of a personal column that people of more given names have is a company's: it is not compared at all."""
     contradictions: tuple[Literal["date_of_birth", "given"], ...]
     """What keeps two records apart that only others join: see jobs.clusters.Facts."""
     vetoes: tuple[Veto, ...] = ()
@@ -188,7 +192,7 @@ class Settings(_Model):
             _unique(f"level of {comparison.name}", (level.label for level in comparison.levels))
         levels = {c.name: {level.label for level in c.levels} for c in self.comparisons}
         for veto in (*self.guards.vetoes, *self.guards.doubts):
-            wrong = {veto.comparison, *veto.unless} - levels.keys()
+            wrong = {*veto.differ, *veto.unless} - levels.keys()
             wrong |= {label for name, labels in veto.unless.items() for label in set(labels) - levels.get(name, set())}
             if wrong:
                 raise ValueError(f"veto {veto.name!r}: no comparison or level named {', '.join(sorted(wrong))}")

@@ -47,7 +47,7 @@ def test_settings_that_mean_nothing_are_refused_with_the_reason(change: dict[str
 
 def test_veto_of_an_unknown_level_is_refused() -> None:
     changed = default()
-    changed["guards"]["vetoes"] = [{"name": "x", "comparison": "given", "unless": {"email": ["nearly"]}}]
+    changed["guards"]["vetoes"] = [{"name": "x", "differ": ["given"], "unless": {"email": ["nearly"]}}]
 
     with pytest.raises(ValidationError, match="nearly"):
         Settings.model_validate(changed)
