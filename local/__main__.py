@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from local import ROOT, LocalError, lock
@@ -84,10 +85,9 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         if answer.failed:
             reason = json.loads(answer.payload)["errorMessage"]
             raise LocalError(f"The migrations failed: {reason} (see {logs / 'functions.log'}).")
-    queue = s3.create()
-    if "Ingest" in template.functions:
-        queue.start(lambda event: workers.invoke("Ingest", event))
-        stack.callback(queue.stop)
+    for poller in s3.create(template.queues):
+        poller.start(partial(workers.invoke, poller.queue.function))
+        stack.callback(poller.stop)
     server = template.server(workers, listener)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     stack.callback(server.shutdown)

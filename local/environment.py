@@ -43,6 +43,8 @@ class LambdaContext:
 
 def load(function: dict[str, Any]) -> Handler:
     """Import the function's module under a name of its own and return its handler. Raises whatever the import does."""
+    if function["image"] and function["folder"] not in sys.path:
+        sys.path.append(function["folder"])
     module_name, attribute = function["handler"].rsplit(".", 1)
     path = Path(function["folder"], *module_name.split(".")).with_suffix(".py")
     spec = importlib.util.spec_from_file_location(f"function_{function['name']}", path)

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from click import ClickException
 from samcli.lib.providers.api_provider import ApiProvider
 from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+from samcli.lib.utils.packagetype import IMAGE
 from samcli.lib.utils.stream_writer import StreamWriter
 from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.events.api_event import RequestContext
@@ -28,6 +29,7 @@ from samcli.local.lambdafn.exceptions import FunctionNotFound
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from local import LocalError
+from local.s3 import MAX_CONCURRENCY, Queue
 from local.workers import PAYLOAD_LIMIT, Function, Workers
 
 HOST = "127.0.0.1"
@@ -43,10 +45,13 @@ log = logging.getLogger(__name__)
 
 
 class Template:
-    """template.yaml as SAM CLI understands it: `functions` by resource name, and the routes that lead to them.
+    """template.yaml as SAM CLI understands it: `functions` by resource name, the `queues` that start some of them, and
+    the routes that lead to others.
 
-    `parameters` are values for the template's parameters; `environment` is laid over each function's own variables.
-    Raises LocalError when SAM CLI can't read the template.
+    `parameters` are values for the template's parameters; `environment` is laid over each function's own variables. A
+    variable that the template gives a queue's address has it at `environment`'s AWS_ENDPOINT_URL. A function in a
+    container image runs from its Command, a module of this repository. Raises LocalError when SAM CLI can't read the
+    template.
     """
 
     def __init__(self, path: Path, environment: Mapping[str, str], parameters: Mapping[str, str] | None = None) -> None:
@@ -54,16 +59,23 @@ class Template:
             self._stacks, _ = SamLocalStackProvider.get_stacks(str(path), parameter_overrides=dict(parameters or {}))
         except ClickException as error:
             raise LocalError(f"{path}: {error.message}") from error
+        found = list(SamFunctionProvider(self._stacks, use_raw_codeuri=True).get_all())
+        self.queues = list(_queues(self._stacks[0].resources, found))
+        addresses = {queue.name: f"{environment.get('AWS_ENDPOINT_URL', '')}{queue.path}" for queue in self.queues}
         self.functions = {
             function.name: Function(
                 name=function.name,
-                folder=str(path.parent / function.codeuri),
-                handler=function.handler,
+                folder=str(path.parent / (function.codeuri or "")),
+                handler=function.handler or function.imageconfig["Command"][0],
                 timeout=function.timeout or 3,
                 memory=function.memory or 128,
-                environment={**_variables(function), **environment},
+                image=function.packagetype == IMAGE,
+                environment={
+                    **{name: addresses.get(value, value) for name, value in _variables(function).items()},
+                    **environment,
+                },
             )
-            for function in SamFunctionProvider(self._stacks, use_raw_codeuri=True).get_all()
+            for function in found
         }
 
     def server(self, workers: Workers, listener: socket.socket) -> BaseWSGIServer:
@@ -122,6 +134,36 @@ def listen(port: int) -> socket.socket:
             raise LocalError(f"Port {port} is taken by another program: try PORT={port + 1} make run.") from error
         raise LocalError(f"Port {port} can't be opened: {error}.") from error
     return listener
+
+
+def _queues(resources: Mapping[str, Any], functions: Iterable[Any]) -> Iterator[Queue]:
+    """The queues that the template maps to functions. SAM makes both !Ref and !GetAtt of a queue end in its name."""
+    buckets = [resource["Properties"] for resource in resources.values() if resource["Type"] == "AWS::S3::Bucket"]
+    notified = {
+        _name(told["Queue"]): told["Filter"]["S3Key"]["Rules"][0]["Value"]
+        for bucket in buckets
+        for told in bucket.get("NotificationConfiguration", {}).get("QueueConfigurations", ())
+    }
+    for function in functions:
+        for event in (function.events or {}).values():
+            if event["Type"] == "SQS":
+                name = _name(event["Properties"]["Queue"])
+                queue = resources[name]["Properties"]
+                yield Queue(
+                    name=name,
+                    function=function.name,
+                    visibility=queue["VisibilityTimeout"],
+                    tries=queue["RedrivePolicy"]["maxReceiveCount"],
+                    at_once=min(
+                        MAX_CONCURRENCY,
+                        event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency", MAX_CONCURRENCY),
+                    ),
+                    prefix=notified.get(name),
+                )
+
+
+def _name(resolved: str) -> str:
+    return resolved.rpartition(":")[2]
 
 
 def _variables(function: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A local S3: moto's server with the upload bucket, and the queue that starts the ingest function.
+"""A local S3 and SQS: moto's server with the upload bucket, and with the queues that start functions.
 
 The server is a process of its own (this module as a program), so that a large object slows down nobody else. What it
 holds, objects and messages, is gone when it stops.
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,18 +33,16 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 BUCKET = "dedup-uploads"
-QUEUE = "dedup-uploads"
-INCOMING = "incoming/"
+ACCOUNT = "123456789012"
 REGION = "us-east-1"
 CREDENTIAL = "local"
 HOST = "127.0.0.1"
 
 MAX_CONCURRENCY = 2
-"""Messages that are handled at the same time: the other environments are left to the API."""
+"""Messages of one queue that are handled at the same time: the other environments are left to the API."""
 
-TRIES = 3
 RETRY_SECONDS = (5, 65)
-"""After the first try and after the second. The latter is longer than the lease of an attempt that died."""
+"""After the first try and after later ones. The latter is longer than the lease of an attempt that died."""
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -54,6 +53,27 @@ Invoke = Callable[[bytes], Answer]
 """Runs a function on an event."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One queue, and the function that its messages start."""
+
+    name: str
+    function: str
+    visibility: int
+    """Seconds for which a message that is being handled does not come again."""
+    tries: int
+    """After so many failures a message is put into the queue of the dead."""
+    at_once: int = MAX_CONCURRENCY
+    """Messages that are handled at the same time."""
+    prefix: str | None = None
+    """It is told of objects whose keys begin so; of none where this is None."""
+
+    @property
+    def path(self) -> str:
+        """Of its address, after the host."""
+        return f"/{ACCOUNT}/{self.name}"
 
 
 class S3:
@@ -128,37 +148,41 @@ class S3:
             self._server.communicate()
             self._server = None
 
-    def create(self) -> "Queue":
-        """Make the bucket, and the queue that hears of what arrives in it. Raises LocalError."""
+    def create(self, queues: Iterable[Queue] = ()) -> list["Poller"]:
+        """Make the bucket and the queues, those told of the bucket's objects that want to be. Raises LocalError."""
         try:
-            return self._create()
+            return self._create(queues)
         except (BotoCoreError, ClientError) as error:
             raise LocalError(f"The local S3 did not start: {error} (see {self._log}).") from error
 
-    def _create(self) -> "Queue":
+    def _create(self, queues: Iterable[Queue]) -> list["Poller"]:
         s3: S3Client = self._client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        sqs: SQSClient = self._client("sqs")
-        dead = _arn(sqs, sqs.create_queue(QueueName=f"{QUEUE}-dead")["QueueUrl"])
-        redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": TRIES})
-        # As long as the longest invocation may last: a message that is being handled does not come again.
-        attributes = {"RedrivePolicy": redrive, "VisibilityTimeout": str(6 * 900)}
-        queue = sqs.create_queue(QueueName=QUEUE, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
-        arn = _arn(sqs, queue)
+        pollers = [self._create_queue(queue) for queue in queues]
         s3.put_bucket_notification_configuration(
             Bucket=BUCKET,
             NotificationConfiguration={
                 "QueueConfigurations": [
                     {
-                        "QueueArn": arn,
+                        "QueueArn": poller.arn,
                         "Events": ["s3:ObjectCreated:*"],
-                        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": INCOMING}]}},
+                        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": poller.queue.prefix}]}},
                     }
+                    for poller in pollers
+                    if poller.queue.prefix is not None
                 ]
             },
         )
-        return Queue(sqs, queue, arn)
+        return pollers
+
+    def _create_queue(self, queue: Queue) -> "Poller":
+        sqs: SQSClient = self._client("sqs")
+        dead = _arn(sqs, sqs.create_queue(QueueName=f"{queue.name}-dead")["QueueUrl"])
+        redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": queue.tries})
+        attributes = {"RedrivePolicy": redrive, "VisibilityTimeout": str(queue.visibility)}
+        url = sqs.create_queue(QueueName=queue.name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+        return Poller(sqs, queue, url, _arn(sqs, url))
 
     def _client(self, service: Any) -> Any:
         # One attempt: the connection is to a process of ours, which is there or is not. No proxy of the environment's.
@@ -173,14 +197,15 @@ class S3:
         )
 
 
-class Queue:
-    """Hands the queue's messages to a function, one at a time, as Lambda's event source mapping does."""
+class Poller:
+    """Hands a queue's messages to a function, one at a time, as Lambda's event source mapping does."""
 
-    def __init__(self, client: "SQSClient", url: str, arn: str) -> None:
+    def __init__(self, client: "SQSClient", queue: Queue, url: str, arn: str) -> None:
+        self.queue = queue
+        self.arn = arn
         self._client = client
         self._url = url
-        self._arn = arn
-        self._free = threading.Semaphore(MAX_CONCURRENCY)
+        self._free = threading.Semaphore(queue.at_once)
         self._stopping = threading.Event()
 
     def start(self, invoke: Invoke) -> None:
@@ -213,7 +238,7 @@ class Queue:
             )
         except (BotoCoreError, ClientError) as error:
             if not self._stopping.wait(1):
-                log.error("The queue can't be read: %s", error)
+                log.error("The queue %s can't be read: %s", self.queue.name, error)
             return None
         return answer["Messages"][0] if answer.get("Messages") else None
 
@@ -225,9 +250,10 @@ class Queue:
                 self._client.delete_message(**receipt)
                 return
             tries = int(message["Attributes"]["ApproximateReceiveCount"])
-            log.error("Try %s of %s failed of message %s: %s", tries, TRIES, message["Body"], answer.payload.decode())
+            most = self.queue.tries
+            log.error("Try %s of %s failed of message %s: %s", tries, most, message["Body"], answer.payload.decode())
             # Soon: on AWS it would come again after its visibility timeout. After the last try the queue buries it.
-            seconds = RETRY_SECONDS[tries - 1] if tries <= len(RETRY_SECONDS) else 0
+            seconds = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1] if tries < most else 0
             self._client.change_message_visibility(**receipt, VisibilityTimeout=seconds)
         except (LocalError, BotoCoreError, ClientError) as error:
             if not self._stopping.is_set():
@@ -246,7 +272,7 @@ class Queue:
                     "messageAttributes": {},
                     "md5OfBody": message["MD5OfBody"],
                     "eventSource": "aws:sqs",
-                    "eventSourceARN": self._arn,
+                    "eventSourceARN": self.arn,
                     "awsRegion": REGION,
                 }
             ]

@@ -30,13 +30,15 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Function:
-    """One function of template.yaml: its handler ("module.attribute") is in `folder`; `timeout` is in seconds."""
+    """One function of template.yaml: its handler ("module.attribute") is in `folder`; `timeout` is in seconds. `image`:
+    it is in a container image, and may import what is in `folder`."""
 
     name: str
     folder: str
     handler: str
     timeout: int = 3
     memory: int = 128
+    image: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
