@@ -1,17 +1,28 @@
 """DELETE /api/v1/customers: deletes every record."""
 
+from typing import Annotated
+
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.openapi.params import Query
 from dedup import api
 from dedup.answers import Cleared, DeletionDetails
+from dedup.settings import settings
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
 
-@app.delete("/api/v1/customers", **api.operation("Delete all records", Cleared))
-def clear() -> Cleared:
-    deleted = open_store().clear()
+Confirm = Annotated[
+    str | None, Query(max_length=100, description="`everything`, where the deployment asks for confirmation")
+]
+
+
+@app.delete("/api/v1/customers", **api.operation("Delete all records", Cleared, errors=[422]))
+def clear(confirm: Confirm = None) -> Cleared:
+    if settings().clear_confirm and confirm != "everything":
+        raise api.Invalid(("query", "confirm"), "This deletes every record: confirm=everything says that it is meant")
+    deleted = open_store().clear(api.caller(app))
     return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
 
 

@@ -17,7 +17,9 @@ api.install(app)
 def create_customer(
     record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[StoredRecord]:
-    upload = open_store().add([record], key=api.upload_key(idempotency_key), digest=digest("one", [record]))
+    upload = open_store().add(
+        [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), by=api.caller(app)
+    )
     api.count_accepted(0 if upload.repeated else upload.accepted)
     stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.model_dump())
     return Response(201, "application/json", stored)

@@ -17,7 +17,7 @@ def create_upload(request: Annotated[UploadRequest, Body()]) -> Response[Expecte
     if request.mode == "replace" and request.source is None:
         raise api.Invalid(("body", "source"), "A snapshot needs a source")
     key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
-    upload_id = open_store().expect(key, request.source, request.mode)
+    upload_id = open_store().expect(key, request.source, request.mode, api.caller(app))
     url = bucket.upload_url(key.format(upload_id), request.size)
     expected = ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)
     return Response(201, "application/json", expected)

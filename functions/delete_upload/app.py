@@ -14,7 +14,7 @@ api.install(app)
     "/api/v1/uploads/<upload_id>", **api.operation("Take an upload's records out", Cleared, errors=[404, 409, 422])
 )
 def delete_upload(upload_id: api.UploadId) -> Cleared:
-    deleted = open_store().delete_upload(upload_id)
+    deleted = open_store().delete_upload(upload_id, api.caller(app))
     if deleted is None:
         raise NotFoundError("There is no such upload")
     return Cleared(

@@ -41,6 +41,32 @@ class StoredRecord(BaseModel):
     updated_at: Time | None
 
 
+class Customer(BaseModel):
+    """One customer: the sources that have them, and a page of their records in id order."""
+
+    customer_id: CustomerId
+    sources: list[str]
+    records: list[StoredRecord]
+
+
+class Erasure(BaseModel):
+    """What was erased of a customer. `files` are the keys of the exports that brought them: these stay in the bucket
+    until they expire, at most 1,000 are named."""
+
+    customer_id: CustomerId
+    records: Count
+    sources: list[str]
+    rejected_rows: Count = Field(description="Rows cut out of the files of rejected rows")
+    files: list[str]
+
+
+class Erased(BaseModel):
+    """That a customer was erased."""
+
+    message: str
+    details: Erasure
+
+
 class UploadDetails(BaseModel):
     """What an upload stored."""
 

@@ -27,7 +27,7 @@ from dedup.answers import Problem
 from dedup.connection import Unavailable, sqlstate
 from dedup.pages import BadCursor, encode_cursor, next_link
 from dedup.records import describe
-from dedup.store import Conflict, KeyReused
+from dedup.store import UNKNOWN, Conflict, KeyReused
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -44,6 +44,7 @@ logger = Logger(service="dedup")
 metrics = Metrics(namespace="Dedup", service="dedup")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
+CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Cursor = Annotated[
     str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
@@ -166,6 +167,13 @@ def count_accepted(records: int) -> None:
 def upload_key(idempotency_key: str | None) -> str | None:
     """The upload's key for a client's Idempotency-Key: apart from those of files."""
     return idempotency_key and f"api/{idempotency_key}"
+
+
+def caller(app: APIGatewayRestResolver) -> str:
+    """Who asks: the subject of their token, or the ARN that signed; store.UNKNOWN where nobody has to sign in."""
+    context = app.current_event.request_context
+    claims = context.authorizer.claims or {}
+    return str(claims.get("sub") or claims.get("client_id") or context.identity.user_arn or UNKNOWN)
 
 
 def invalid(loc: Sequence[str | int], msg: str, kind: str = "value_error") -> Response[str]:

@@ -1,7 +1,7 @@
 """The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ class ObjectVersion:
     bucket: str
     key: str
     version_id: str | None = None
+    sender: str | None = field(default=None, compare=False)
+    """Who put it there, as the event says."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ def is_current(version: ObjectVersion, etag: str) -> bool:
         return True
     head = client().head_object(Bucket=version.bucket, Key=version.key)
     return head["ETag"].strip('"') == etag
+
+
+def delete_version(version: ObjectVersion) -> None:
+    """Deletes that content of the object for good; the others stay."""
+    client().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.version_id or "null")
 
 
 class ObjectWriter:

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
-from dedup.store import Account, Load, Outdated, Store, Superseded
+from dedup.store import UNKNOWN, Account, Load, Outdated, Store, Superseded
 
 LEASE = 60.0
 """Seconds without a batch after which another attempt may start over."""
@@ -39,18 +39,23 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
     S3's own events quote keys, with + for a space; EventBridge's do not."""
     from aws_lambda_powertools.utilities.data_classes import S3Event, S3EventBridgeNotificationEvent
 
-    found: list[tuple[str, str, str | None]] = []
+    found: list[tuple[str, str, str | None, str | None]] = []
     if "detail" in event:
         detail = S3EventBridgeNotificationEvent(dict(event)).detail
-        found = [(detail.bucket.name, detail.object["key"], detail.object.get("version-id"))]
+        found = [(detail.bucket.name, detail.object["key"], detail.object.get("version-id"), detail.get("requester"))]
     elif "Records" in event:
         found = [
-            (record.s3.bucket.name, unquote_plus(record.s3.get_object.key), record.s3.get_object.version_id)
+            (
+                record.s3.bucket.name,
+                unquote_plus(record.s3.get_object.key),
+                record.s3.get_object.version_id,
+                (record.get("userIdentity") or {}).get("principalId"),
+            )
             for record in S3Event(dict(event)).records
         ]
-    for name, key, version_id in found:
+    for name, key, version_id, sender in found:
         if key.startswith(bucket.INCOMING) and not key.endswith("/"):
-            yield ObjectVersion(name, key, version_id or None)
+            yield ObjectVersion(name, key, version_id or None, sender)
 
 
 def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
@@ -122,7 +127,7 @@ def _load(
         _stage(opened, place.source, load, store, rejects, remaining_seconds)
         if not bucket.is_current(version, opened.etag):
             raise _Overwritten
-        store.finish(load, rejects.close())
+        store.finish(load, rejects.close(), version.sender or UNKNOWN)
     except (Refused, files.Unreadable, Outdated) as refusal:
         store.fail(load, str(refusal), rejects.close())
     except Superseded:

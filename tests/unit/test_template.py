@@ -325,6 +325,14 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "CreateUpload": {"s3:PutObject"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
+        "EraseCustomer": {
+            "s3:GetObject",
+            "s3:GetObjectVersion",
+            "s3:ListBucket",
+            "s3:PutObject",
+            "s3:AbortMultipartUpload",
+            "s3:DeleteObjectVersion",
+        },
         "Ingest": {
             "s3:GetObject",
             "s3:GetObjectVersion",
@@ -412,7 +420,7 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
-    for function in ("Ingest", "CreateUpload", "ShowUpload", "ListUploads"):
+    for function in ("Ingest", "CreateUpload", "ShowUpload", "ListUploads", "EraseCustomer"):
         assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 

@@ -1,28 +1,34 @@
-"""The one place with SQL: `records` for records and set questions, `uploads` for what happened to every file."""
+"""The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
+happened to every file."""
 
 from functools import cache
 
 from dedup.connection import Database
 from dedup.settings import settings
+from dedup.store.base import UNKNOWN
+from dedup.store.customers import Customer, Customers, Traces
 from dedup.store.records import KeyReused, Records, Selection, Verification
 from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
 
 __all__ = [
+    "UNKNOWN",
     "Account",
     "Busy",
     "Conflict",
+    "Customer",
     "KeyReused",
     "Load",
     "Outdated",
     "Selection",
     "Store",
     "Superseded",
+    "Traces",
     "Verification",
     "open_store",
 ]
 
 
-class Store(Records, Uploads):
+class Store(Records, Customers, Uploads):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

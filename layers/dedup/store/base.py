@@ -15,6 +15,9 @@ SCHEMA_LOCK = "pg_advisory_xact_lock(7236837)"
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it keeps a few hundred rows at most, which sum in 0.1 ms."""
 
+UNKNOWN = "unknown"
+"""The principal where the caller did not sign in, as on a laptop."""
+
 ISO_TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 """The format of to_char() for a time in UTC, as ISO 8601 and RFC 3339 write it."""
 
@@ -111,6 +114,46 @@ def count_changes(records: str) -> str:
                 UNION ALL {records}
             ) AS change (sources, customers, records) GROUP BY sources
         ) SELECT count(*) FROM changed"""
+
+
+def take_out(connection: Connection, leaving: str) -> int:
+    """Deletes the records for which `leaving` holds, a condition in SQL on the columns of record, from membership and
+    counts too; how many there were. The caller holds REMOVAL_LOCK."""
+    connection.run(
+        f"""WITH leaving AS MATERIALIZED (
+            SELECT customer_id, source, count(*) AS records FROM record WHERE {leaving} GROUP BY 1, 2
+        ), lost AS (
+            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (
+                SELECT FROM record r
+                WHERE r.customer_id = l.customer_id AND r.source = l.source AND NOT ({leaving}))
+            GROUP BY customer_id
+        ), changed AS (
+            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
+            FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
+        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}"""
+    )
+    connection.run(f"DELETE FROM record WHERE {leaving}")
+    removed = int(connection.row_count)
+    connection.run("DELETE FROM customer_membership WHERE sources = 0")
+    return removed
+
+
+def note(
+    connection: Connection,
+    action: str,
+    by: str,
+    *,
+    upload_id: int | None = None,
+    customer_id: int | None = None,
+    records: int | None = None,
+) -> None:
+    """Notes in the audit what `by` did, to which upload or customer and to how many records."""
+    columns = {"upload_id": upload_id, "customer_id": customer_id, "records": records}
+    known = {name: value for name, value in columns.items() if value is not None}
+    connection.run(
+        f"""INSERT INTO audit ({", ".join(["action", "principal", *known])})
+            VALUES ({", ".join([text(action), text(by), *map(str, known.values())])})"""
+    )
 
 
 def bigints(values: Iterable[int]) -> str:

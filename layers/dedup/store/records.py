@@ -10,7 +10,19 @@ from pg8000.native import Connection
 
 from dedup.records import Record
 from dedup.sets import Region, Regions
-from dedup.store.base import COMPACT_EVERY, ISO_TIME, REMOVAL_LOCK, UPLOAD_LOCK, Base, bigints, copy_text, fold_in, text
+from dedup.store.base import (
+    COMPACT_EVERY,
+    ISO_TIME,
+    REMOVAL_LOCK,
+    UNKNOWN,
+    UPLOAD_LOCK,
+    Base,
+    bigints,
+    copy_text,
+    fold_in,
+    note,
+    text,
+)
 
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
@@ -73,15 +85,15 @@ class Records(Base):
 
     # Writing
 
-    def add(self, records: Sequence[Record], *, key: str | None = None, digest: str = "") -> Upload:
-        """Stores the records as one upload, all or none; what it became.
+    def add(self, records: Sequence[Record], *, key: str | None = None, digest: str = "", by: str = UNKNOWN) -> Upload:
+        """Stores the records as one upload of `by`, all or none; what it became.
 
         With a `key` it is stored once: a repeat gets the first upload's answer, at the same moment on another
         connection too. Raises KeyReused when the key came with another digest."""
         bits = self._bits_of({record.source for record in records})
 
         def work(connection: Connection) -> Upload:
-            upload = _begin_upload(connection, key, digest, len(records))
+            upload = _begin_upload(connection, key, digest, len(records), by)
             if upload.repeated or not records:
                 return upload
             record_id = _store_records(connection, upload.id, records, bits)
@@ -93,8 +105,10 @@ class Records(Base):
             self.compact()
         return upload
 
-    def clear(self) -> int:
-        """Deletes every record; how many there were. Uploads keep their keys: a repeat still writes nothing."""
+    def clear(self, by: str = UNKNOWN) -> int:
+        """Deletes every record, as `by` asked; how many there were.
+
+        Uploads keep their keys: a repeat still writes nothing."""
 
         def work(connection: Connection) -> int:
             connection.run(f"SELECT {REMOVAL_LOCK}")
@@ -102,6 +116,7 @@ class Records(Base):
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
             connection.run("TRUNCATE region_change, customer_membership, record")
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
+            note(connection, "clear", by, records=records)
             return int(records)
 
         return self._database.write(work, repeatable=False)
@@ -150,34 +165,45 @@ class Records(Base):
         """A page of stored records in id order, above id `after`, as the text of a JSON array; and the id that the
         next page comes after, or None when this is the last. A page ends early at PAGE_BYTES."""
         of_source = f"AND source = (SELECT bit FROM source WHERE name = {text(source)})" if source else ""
-        # Materialized, or the text of each record would be made once for its length and once for itself.
-        query = f"""
-            WITH page AS MATERIALIZED (
-                SELECT line.id, row_to_json(line)::text AS line FROM (
-                    SELECT {_RECORD_COLUMNS} FROM (
-                        SELECT * FROM record WHERE id > {after or 0} {of_source} ORDER BY id LIMIT {limit + 1}
-                    ) AS r JOIN source s ON s.bit = r.source
-                ) AS line
-            ), measured AS (
-                SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 1) OVER w AS bytes
-                FROM page WINDOW w AS (ORDER BY id)
-            ), fitting AS (
-                SELECT * FROM measured WHERE place <= {limit} AND (bytes <= {PAGE_BYTES} OR place = 1)
-            )
-            SELECT '[' || coalesce(string_agg(line, ',' ORDER BY id), '') || ']', max(id),
-                   (SELECT count(*) FROM measured) > count(*) FROM fitting"""
+        query = records_query(f"id > {after or 0} {of_source} ORDER BY id", limit)
         [[page, last, more]] = self._database.read(lambda connection: connection.run(query))
         return page, int(last) if more else None
 
 
-def _begin_upload(connection: Connection, key: str | None, digest: str, accepted: int) -> Upload:
+def records_query(chosen: str, limit: int) -> str:
+    """A query for the records that `chosen` names, conditions and order in SQL: the text of a JSON array of at most
+    `limit` of them and at most PAGE_BYTES, the last one's id, and whether more follow."""
+    # Materialized, or the text of each record would be made once for its length and once for itself.
+    return f"""
+        WITH page AS MATERIALIZED (
+            SELECT line.id, row_to_json(line)::text AS line FROM (
+                SELECT {_RECORD_COLUMNS} FROM (
+                    SELECT * FROM record WHERE {chosen} LIMIT {limit + 1}
+                ) AS r JOIN source s ON s.bit = r.source
+            ) AS line
+        ), measured AS (
+            SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 1) OVER w AS bytes
+            FROM page WINDOW w AS (ORDER BY id)
+        ), fitting AS (
+            SELECT * FROM measured WHERE place <= {limit} AND (bytes <= {PAGE_BYTES} OR place = 1)
+        )
+        SELECT '[' || coalesce(string_agg(line, ',' ORDER BY id), '') || ']', max(id),
+               (SELECT count(*) FROM measured) > count(*) FROM fitting"""
+
+
+def _begin_upload(connection: Connection, key: str | None, digest: str, accepted: int, by: str) -> Upload:
     created_at = f"to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME})"
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
-        f"""INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
+        f"""WITH begun AS (
+            INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
             SELECT {text(key)}, {text(digest)}, {accepted}, {accepted}, 'api', 'done', now(), clock_timestamp()
             FROM {UPLOAD_LOCK}
-            ON CONFLICT (key) DO NOTHING RETURNING id, {created_at}"""
+            ON CONFLICT (key) DO NOTHING RETURNING id, {created_at} AS at
+        ), noted AS (
+            INSERT INTO audit (action, principal, upload_id, records)
+            SELECT 'upload', {text(by)}, id, {accepted} FROM begun
+        ) SELECT id, at FROM begun"""
     )
     if rows:
         [[upload_id, at]] = rows

@@ -11,7 +11,19 @@ from datetime import datetime
 
 from pg8000.native import Connection
 
-from dedup.store.base import ISO_TIME, REMOVAL_LOCK, UPLOAD_LOCK, Base, copy_text, count_changes, fold_in, text
+from dedup.store.base import (
+    ISO_TIME,
+    REMOVAL_LOCK,
+    UNKNOWN,
+    UPLOAD_LOCK,
+    Base,
+    copy_text,
+    count_changes,
+    fold_in,
+    note,
+    take_out,
+    text,
+)
 
 Row = tuple[int, str, str, str]
 """A record as a row: customer_id, name, email, source."""
@@ -91,8 +103,9 @@ class Account:
 class Uploads(Base):
     """The uploads of one database."""
 
-    def expect(self, object_key: str, source: str | None, mode: str) -> int:
-        """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes."""
+    def expect(self, object_key: str, source: str | None, mode: str, by: str = UNKNOWN) -> int:
+        """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes; `by` is
+        who asked for it."""
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
@@ -101,6 +114,7 @@ class Uploads(Base):
             )
             key = object_key.format(upload_id)
             connection.run(f"UPDATE upload SET object_key = {text(key)} WHERE id = {upload_id}")
+            note(connection, "expect upload", by, upload_id=upload_id)
             return int(upload_id)
 
         return self._database.write(work, repeatable=False)
@@ -161,10 +175,17 @@ class Uploads(Base):
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
 
-    def finish(self, load: Load, rejected: Rejects = None) -> None:
+    def finish(self, load: Load, rejected: Rejects = None, by: str = UNKNOWN) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
-        Readers see all of it or nothing. Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
-        self._database.write(lambda connection: _finish(connection, load, rejected), repeatable=True)
+        Readers see all of it or nothing. `by` is who put the object there.
+
+        Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
+
+        def work(connection: Connection) -> None:
+            accepted = _finish(connection, load, rejected)
+            note(connection, "upload", by, upload_id=load.upload_id, records=accepted)
+
+        self._database.write(work, repeatable=True)
         self.compact()
 
     def fail(self, load: Load, reason: str, rejected: Rejects = None) -> None:
@@ -201,7 +222,7 @@ class Uploads(Base):
         """What is known of the uploads, the newest first, from below id `before`; `limit` of them at most."""
         return self._accounts("true" if before is None else f"u.id < {before}", limit)
 
-    def _accounts(self, condition: str, limit: int) -> list[Account]:
+    def _accounts(self, condition: str, limit: int | None) -> list[Account]:
         times = (
             f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME})" for name in ("created_at", "started_at", "finished_at")
         )
@@ -212,7 +233,7 @@ class Uploads(Base):
                     ELSE status END,
                 origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
                 rejected_version, {", ".join(times)}, announced_at IS NOT NULL
-            FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
+            FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit or "ALL"}"""
         return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
     def announced(self, upload_id: int) -> None:
@@ -222,9 +243,22 @@ class Uploads(Base):
             repeatable=True,
         )
 
-    def delete_upload(self, upload_id: int) -> int | None:
+    def with_rejected(self) -> list[Account]:
+        """The uploads whose rejected rows were kept, the newest first."""
+        return self._accounts("rejected_key IS NOT NULL", None)
+
+    def replace_rejected(self, upload_id: int, version: str | None) -> None:
+        """Notes that the upload's rejected rows are in another version of their object now."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"UPDATE upload SET rejected_version = {text(version)} WHERE id = {upload_id}"
+            ),
+            repeatable=True,
+        )
+
+    def delete_upload(self, upload_id: int, by: str = UNKNOWN) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when
-        there is no such upload. Raises Conflict while it is being loaded."""
+        there is no such upload. `by` is who asked for it. Raises Conflict while it is being loaded."""
 
         def work(connection: Connection) -> int | None:
             connection.run(f"SELECT {REMOVAL_LOCK}")
@@ -236,7 +270,9 @@ class Uploads(Base):
             if rows[0][0]:
                 raise Conflict("The upload is being loaded")
             connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
-            return _take_out(connection, upload_id)
+            removed = take_out(connection, f"upload_id = {upload_id}")
+            note(connection, "delete upload", by, upload_id=upload_id, records=removed)
+            return removed
 
         return self._database.write(work, repeatable=True)
 
@@ -269,7 +305,8 @@ def _set_rejected(rejected: Rejects) -> str:
     return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
 
 
-def _finish(connection: Connection, load: Load, rejected: Rejects) -> None:
+def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
+    """How many records were made."""
     [[source_bit, replaces]] = connection.run(
         f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
             FROM upload u WHERE id = {load.upload_id}"""
@@ -299,13 +336,14 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> None:
             f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source",
         )
     )
-    connection.run(
+    [[accepted]] = connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
                 accepted = rows - rejected, {_set_rejected(rejected)}, came = {came}, went = {went},
                 stayed = {customers - came}
-            WHERE id = {load.upload_id}"""
+            WHERE id = {load.upload_id} RETURNING accepted"""
     )
     connection.run(f"DROP TABLE {load.table}")
+    return int(accepted)
 
 
 def _require(rows: list[list[object]]) -> None:
@@ -342,26 +380,6 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
     )
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
     return int(went)
-
-
-def _take_out(connection: Connection, upload_id: int) -> int:
-    connection.run(
-        f"""WITH leaving AS MATERIALIZED (
-            SELECT customer_id, source, count(*) AS records FROM record WHERE upload_id = {upload_id} GROUP BY 1, 2
-        ), lost AS (
-            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (
-                SELECT FROM record r
-                WHERE r.customer_id = l.customer_id AND r.source = l.source AND r.upload_id <> {upload_id})
-            GROUP BY customer_id
-        ), changed AS (
-            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
-            FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
-        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}"""
-    )
-    connection.run(f"DELETE FROM record WHERE upload_id = {upload_id}")
-    removed = int(connection.row_count)
-    connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    return removed
 
 
 def _sweep(connection: Connection) -> None:

@@ -1,0 +1,85 @@
+"""One customer: all of their records, in every source, and their erasure."""
+
+from dataclasses import dataclass
+
+from pg8000.native import Connection
+
+from dedup.store.base import REMOVAL_LOCK, UNKNOWN, Base, note, take_out
+from dedup.store.records import records_query
+
+MAX_FILES = 1_000
+"""Files that an erasure names at most."""
+
+
+@dataclass(frozen=True)
+class Customer:
+    """Who has a customer: the sources by name, and a page of the records in id order, as the text of a JSON array.
+    `last` is the id that the next page comes after; None when this is the last."""
+
+    sources: list[str]
+    records: str
+    last: int | None
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Where a customer is known from: the sources by name, every address that was ever sent for them, and the keys of
+    the files that brought them."""
+
+    sources: list[str]
+    addresses: list[str]
+    files: list[str]
+
+
+class Customers(Base):
+    """The customers of one database, one by one."""
+
+    def customer(self, customer_id: int, after: int | None, limit: int) -> Customer | None:
+        """What is known of a customer, with at most `limit` records above id `after`; None where there is no record."""
+
+        def work(connection: Connection) -> Customer | None:
+            sources = _sources_of(connection, customer_id)
+            if not sources:
+                return None
+            # By the index on customers: one has few records, and their order is made of these alone.
+            chosen = f"customer_id = {customer_id} AND id > {after or 0} ORDER BY id + 0"
+            [[records, last, more]] = connection.run(records_query(chosen, limit))
+            return Customer(sources, records, int(last) if more else None)
+
+        return self._database.read(work)
+
+    def traces(self, customer_id: int) -> Traces:
+        """Where a customer is known from; empty lists where there is no record."""
+
+        def work(connection: Connection) -> Traces:
+            addresses = connection.run(f"SELECT DISTINCT email FROM record WHERE customer_id = {customer_id}")
+            keys = connection.run(
+                f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
+                        SELECT upload_id FROM record WHERE customer_id = {customer_id})
+                    ORDER BY id LIMIT {MAX_FILES}"""
+            )
+            return Traces(
+                _sources_of(connection, customer_id), [email for [email] in addresses], [key for [key] in keys]
+            )
+
+        return self._database.read(work)
+
+    def erase(self, customer_id: int, by: str = UNKNOWN) -> int:
+        """Deletes a customer's records, from membership and counts too, as `by` asked; how many there were."""
+
+        def work(connection: Connection) -> int:
+            connection.run(f"SELECT {REMOVAL_LOCK}")
+            removed = take_out(connection, f"customer_id = {customer_id}")
+            note(connection, "erase customer", by, customer_id=customer_id, records=removed)
+            return removed
+
+        return self._database.write(work, repeatable=False)
+
+
+def _sources_of(connection: Connection, customer_id: int) -> list[str]:
+    rows = connection.run(
+        f"""SELECT name FROM source s
+            WHERE EXISTS (SELECT FROM record r WHERE r.customer_id = {customer_id} AND r.source = s.bit)
+            ORDER BY name"""
+    )
+    return [name for [name] in rows]
