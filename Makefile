@@ -26,6 +26,12 @@ lint: .venv/installed
 	$(BIN)/mypy
 	AWS_DEFAULT_REGION=eu-west-1 $(BIN)/sam validate --lint
 	$(BIN)/cfn-lint
+	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B608 layers functions jobs
+	@git ls-files -z ':!functions/docs' ':!*requirements*.txt' ':!benchmarks/results' ':!*.pem' | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(GUESSES:%=--disable-plugin %)
+	$(BIN)/pip-audit --progress-spinner off --disable-pip -r layers/requirements.txt
+
+# What finds a credential by its looks takes every id for one; ruff and bandit look for passwords in the code.
+GUESSES := KeywordDetector HexHighEntropyString Base64HighEntropyString
 
 bench: .venv/installed # beside the stack that this replaces; SIZE=1M or 10M
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/requirements.txt

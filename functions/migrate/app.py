@@ -43,5 +43,5 @@ def respond(event: dict[str, Any], status: str, reason: str) -> None:
     answer |= {"Status": status, "Reason": reason, "PhysicalResourceId": "migration"}
     # The address is signed for a request without a content type.
     request = Request(event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")  # noqa: S310
-    with urlopen(request, timeout=30):  # noqa: S310
+    with urlopen(request, timeout=30):  # noqa: S310 # nosec B310
         pass
