@@ -3,7 +3,7 @@ BIN := .venv/bin
 ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: run sample upload verify invoke test lint bench bench-check openapi redoc lock deploy rds-roots sam-local test-sam-local
+.PHONY: run sample upload verify invoke test lint fuzz bench bench-check openapi redoc lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -32,6 +32,12 @@ lint: .venv/installed
 
 # What finds a credential by its looks takes every id for one; ruff and bandit look for passwords in the code.
 GUESSES := KeywordDetector HexHighEntropyString Base64HighEntropyString
+
+fuzz: .venv/installed # schemathesis against a running `make run`: FUZZ cases for each operation and phase
+	$(BIN)/python -m schemathesis.cli --config-file tests/contract/schemathesis.toml run $(FUZZ_URL)/openapi.json --url $(FUZZ_URL) --max-examples $(FUZZ)
+
+FUZZ ?= 500
+FUZZ_URL ?= http://127.0.0.1:3000
 
 bench: .venv/installed # beside the stack that this replaces; SIZE=1M or 10M
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/requirements.txt

@@ -10,8 +10,9 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read when samcli is imported.
 os.environ["SAM_CLI_TELEMETRY"] = "0"
@@ -31,6 +32,9 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from local import LocalError
 from local.s3 import MAX_CONCURRENCY, Queue
 from local.workers import PAYLOAD_LIMIT, Function, Workers
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
 # SAM makes one request id and gives it to every request; here each gets its own, as on AWS.
@@ -85,7 +89,9 @@ class Template:
             api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
         )
         service.create()
-        return make_server(HOST, port, service._app, threaded=True, request_handler=_Quiet, fd=listener.fileno())
+        return make_server(
+            HOST, port, _as_text(service._app), threaded=True, request_handler=_Quiet, fd=listener.fileno()
+        )
 
 
 class _Runner:
@@ -109,6 +115,21 @@ class _Runner:
         if answer.failed:
             log.error("%s failed: %s", name, answer.payload.decode())
         stdout.write_str(answer.payload.decode())
+
+
+def _as_text(app: "WSGIApplication") -> "WSGIApplication":
+    """The gateway, which takes a body for UTF-8 as API Gateway does: what is none becomes U+FFFD. SAM's answers 502."""
+
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            body = body.decode("utf-8", "replace").encode()
+            environ["CONTENT_LENGTH"] = str(len(body))
+        return app(environ | {"wsgi.input": BytesIO(body)}, start_response)
+
+    return serve
 
 
 class _Quiet(WSGIRequestHandler):

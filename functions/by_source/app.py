@@ -15,7 +15,7 @@ api.install(app)
 
 @app.get(
     "/api/v1/customers/source/<source>",
-    **api.operation("List the records of one source", list[StoredRecord], errors=[422], paged=True),
+    **api.operation("List the records of one source", list[StoredRecord], errors=[404, 422], paged=True),
 )
 def by_source(source: Annotated[Source, Path()], limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[str]:
     question = f"records of {source}"

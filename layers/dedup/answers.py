@@ -11,7 +11,16 @@ Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 Mode = Literal["add", "replace"]
-Filename = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\]+$"), AfterValidator(without_controls)]
+Filename = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^/\\]+$",
+        json_schema_extra={"pattern": r"^[^/\\\u0000-\u001f\u007f-\u009f]+$"},
+    ),
+    AfterValidator(without_controls),
+]
 
 
 class Service(BaseModel):

@@ -61,7 +61,10 @@ def known_source(value: str) -> str:
 
 
 CustomerId = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(without_controls)]
+PLAIN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+"""What without_controls accepts, as JSON Schema says it."""
+
+Name = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=PLAIN), AfterValidator(without_controls)]
 Email = Annotated[str, AfterValidator(email_address), WithJsonSchema({"type": "string", "format": "email"})]
 Source = Annotated[str, AfterValidator(known_source)]
 

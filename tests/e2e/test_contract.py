@@ -1,0 +1,25 @@
+"""schemathesis holds the API to its own document, over HTTP: with few cases here, with many by `make fuzz`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+SECONDS = 40
+
+
+def test_api_answers_as_its_document_says(api: str) -> None:
+    base = api.removesuffix("/api/v1")
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", "tests/contract/schemathesis.toml"]
+    run = subprocess.run(
+        [*command, "run", f"{base}/openapi.json", "--url", base, "--max-examples", "5", "--max-time", str(SECONDS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    if run.returncode:
+        pytest.fail(run.stdout[-20_000:] + run.stderr[-2_000:])
