@@ -16,13 +16,14 @@ api.install(app)
 @app.post("/api/v1/customers", **api.operation("Store one record", StoredRecord, status=201, errors=api.BODY_ERRORS))
 def create_customer(
     record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None
-) -> Response[StoredRecord]:
+) -> Response[str]:
     upload = open_store().add(
         [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), by=api.caller(app)
     )
     api.count_accepted(0 if upload.repeated else upload.accepted)
-    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.model_dump())
-    return Response(201, "application/json", stored)
+    known = record.model_dump(exclude_none=True)
+    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **known)
+    return Response(201, "application/json", stored.model_dump_json(exclude_unset=True))
 
 
 handler = api.handler(app)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dedup.records import CustomerId, Email, Name, Source, without_controls
+from dedup.records import CustomerId, Email, KnownFields, Name, Source, without_controls
 
 Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
 Count = Annotated[int, Field(ge=0)]
@@ -38,8 +38,8 @@ class Health(BaseModel):
     status: str
 
 
-class StoredRecord(BaseModel):
-    """A record as it is stored."""
+class StoredRecord(KnownFields):
+    """A record as it is stored. Of the fields from phone to date_of_birth it has those that are known."""
 
     id: int
     customer_id: CustomerId

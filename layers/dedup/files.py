@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from dedup.records import CustomerId, Email, Name, Source, email_address, known_source, one_of
+from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address, known_source, one_of
 from dedup.settings import settings
 
 if sys.version_info >= (3, 14):
@@ -74,17 +74,18 @@ class Rejected(NamedTuple):
     row: str
 
 
-Row = tuple[int, str, str, str]
-"""What Record says of a row: customer_id, name, email, source."""
+Row = tuple[Any, ...]
+"""What Record says of a row: customer_id, name, email, source, and the fields that its batch names."""
 
 
 class Batch(NamedTuple):
     """What one CHUNK of the file held: the accepted rows, in the file's order, and the rejected ones. `bytes_read`: of
-    the stream so far, which may be compressed."""
+    the stream so far, which may be compressed. `known`: the fields of records.KNOWN that the rows have at their end."""
 
     rows: list[Row]
     rejected: list[Rejected]
     bytes_read: int
+    known: tuple[str, ...] = ()
 
 
 def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
@@ -101,10 +102,10 @@ def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
     counted = _Counted(stream)
     empty = True
     for table in _tables(_texts(_decompressed(counted))):
-        rows, rejected = _validated(table, source)
+        rows, rejected, known = _validated(table, source)
         if rows or rejected:
             empty = False
-            yield Batch(rows, rejected, counted.taken)
+            yield Batch(rows, rejected, counted.taken, known)
     if empty:
         raise Unreadable("there are no rows in it")
 
@@ -288,8 +289,26 @@ _COLUMNS: Mapping[str, Sequence[str]] = {
     "last_name": ("last name",),
     "email": ("email", "email address"),
     "source": ("source",),
+    "phone": ("phone", "phone number", "business phone", "mobile phone", "mobile phone number", "mobile"),
+    "company": ("company", "company name", "account name", "associated company", "organization", "organisation"),
+    "address": ("address", "street", "street address", "mailing street", "billing street"),
+    "city": ("city", "mailing city", "billing city", "town"),
+    "postcode": (
+        "postcode",
+        "postal code",
+        "zip",
+        "zip code",
+        "mailing zip/postal code",
+        "mailing postal code",
+        "billing zip/postal code",
+        "billing postal code",
+        "zip/postal code",
+    ),
+    "country": ("country", "country/region", "mailing country", "billing country", "mailing country code"),
+    "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
-"""What each field is called by Salesforce, HubSpot and others. Case, spaces, hyphens and underscores don't count."""
+"""What each field is called by Salesforce, HubSpot and others. Case, spaces, hyphens and underscores don't count. Of a
+field in KNOWN a file may have several: the first of these names counts."""
 
 
 def _plain(name: str) -> str:
@@ -297,18 +316,22 @@ def _plain(name: str) -> str:
 
 
 _FIELD_OF = {_plain(alias): field for field, aliases in _COLUMNS.items() for alias in aliases}
+_RANK = {_plain(alias): rank for aliases in _COLUMNS.values() for rank, alias in enumerate(aliases)}
 
 
 def _fields(names: Sequence[str]) -> dict[str, int]:
-    """The place in `names` of each field that they have. Raises Unreadable when two name one field."""
+    """The place in `names` of each field that they have. Raises Unreadable when two name one that every record has."""
     found: dict[str, int] = {}
     for place, name in enumerate(names):
         known = _FIELD_OF.get(_plain(name))
         if known is None:
             continue
-        if known in found:
+        if known not in found:
+            found[known] = place
+        elif known not in KNOWN:
             raise Unreadable(f"{_quoted(names[found[known]])} and {_quoted(name)} are both the {known}")
-        found[known] = place
+        elif _RANK[_plain(name)] < _RANK[_plain(names[found[known]])]:
+            found[known] = place
     return found
 
 
@@ -829,13 +852,28 @@ _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
     "name": TypeAdapter(list[Name]),
     "email": TypeAdapter(list[Email]),
     "source": TypeAdapter(list[Source]),
+    **dict.fromkeys(KNOWN, TypeAdapter(list[Known])),
 }
 _MISSING = PydanticKnownError("missing").message()
+_ONE_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
-def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Rejected]]:
+def _known(name: str, values: Sequence[Any], problems: _Problems) -> list[Any]:
+    """The values of a field of KNOWN, each on one line; a number in JSON is as good as its digits."""
+    told = [str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values]
+    try:
+        if "".join(filter(None, told)).isprintable():
+            return _checked(name, told, problems)
+    except TypeError:
+        pass
+    return _checked(name, [_ONE_LINE.sub(" ", v).strip() if isinstance(v, str) else v for v in told], problems)
+
+
+def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Rejected], tuple[str, ...]]:
     count = len(table.lines)
-    columns = {name: _trimmed(values) for name, values in table.columns.items()}
+    columns = {
+        name: _trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)
+    }
     if given is None and "source" not in columns:
         raise Unreadable("no column for source, and the upload names none")
     problems: _Problems = defaultdict(list)
@@ -847,6 +885,8 @@ def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Reject
         sources = _checked("source", _sources(columns["source"], given, problems), problems)
     else:
         sources = [given] * count
+    known = tuple(name for name in KNOWN if name in columns)
+    more = [_known(name, columns[name], problems) for name in known]
 
     rejected = list(table.rejected)
     for place, found in problems.items():
@@ -854,8 +894,9 @@ def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Reject
         reason = "; ".join(reason for _, reason in found)
         rejected.append(_reject(table.lines[place], fields, reason, table.rows[place]))
     rejected.sort(key=lambda row: row.line)
-    rows: Iterator[Row] = zip(ids, names, emails, sources, strict=True)
-    return list(compress(rows, [place not in problems for place in range(count)]) if problems else rows), rejected
+    rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
+    kept = list(compress(rows, [place not in problems for place in range(count)]) if problems else rows)
+    return kept, rejected, known
 
 
 # At a domain that is accepted unchanged every address of this form is, which the tests prove. Role names (Info@) have

@@ -158,7 +158,7 @@ def _stage(
         if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
             raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
         rejects.write(batch.rejected)
-        store.stage(load, batch.rows, accepted, rejected)
+        store.stage(load, batch.rows, accepted, rejected, batch.known)
     if not accepted:
         raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")
 

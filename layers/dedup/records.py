@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -79,7 +79,32 @@ SourceList = Annotated[str, AfterValidator(_known_sources)]
 """Names of configured sources, separated by commas."""
 
 
-class Record(BaseModel):
+def _nothing_as_none(value: str | None) -> str | None:
+    return value or None
+
+
+Known = Annotated[
+    Annotated[str, Field(max_length=255), AfterValidator(without_controls)] | None, AfterValidator(_nothing_as_none)
+]
+"""Something more that may be known of a customer, as it was written. Empty is not known."""
+
+KNOWN = ("phone", "company", "address", "city", "postcode", "country", "date_of_birth")
+"""The fields that a record may have beside those that it must have."""
+
+
+class KnownFields(BaseModel):
+    """What may be known of a customer beside name and email."""
+
+    phone: Known = Field(default=None, repr=False)
+    company: Known = Field(default=None, repr=False)
+    address: Known = Field(default=None, repr=False, description="Street and number")
+    city: Known = Field(default=None, repr=False)
+    postcode: Known = Field(default=None, repr=False)
+    country: Known = Field(default=None, repr=False, description="Its name, or ISO 3166's two letters")
+    date_of_birth: Known = Field(default=None, repr=False, description="YYYY-MM-DD; others are kept as they are")
+
+
+class Record(KnownFields):
     """One customer as one source system sent it."""
 
     customer_id: CustomerId
@@ -95,9 +120,20 @@ class Batch(BaseModel):
     customers: list[Record] = Field(repr=False)
 
 
+def known_fields(records: Iterable[Record]) -> tuple[str, ...]:
+    """Those of KNOWN that any of the records has, in that order."""
+    named: set[str] = set().union(*(record.model_fields_set for record in records))
+    return tuple(field for field in KNOWN if field in named)
+
+
 def digest(operation: str, records: Sequence[Record]) -> str:
     """Tells one content from another: 64 hexadecimal digits of SHA-256 over the records' values, in their order."""
-    values = [(r.customer_id, r.name, r.email, r.source) for r in records]
+    known = known_fields(records)
+    values: list[tuple[Any, ...]] = [
+        (r.customer_id, r.name, r.email, r.source, *(getattr(r, field) for field in known)) for r in records
+    ]
+    if known:
+        values.append(known)
     return hashlib.sha256(json.dumps([operation, values]).encode()).hexdigest()
 
 

@@ -166,6 +166,6 @@ def text(value: str | None) -> str:
     return "NULL" if value is None else str(literal(value))
 
 
-def copy_text(value: str) -> str:
+def copy_text(value: str | None) -> str:
     """The string as a field of COPY's text format. Tabs and line breaks were refused with the other controls."""
-    return value.replace("\\", "\\\\")
+    return "\\N" if value is None else value.replace("\\", "\\\\")

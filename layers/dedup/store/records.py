@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.records import Record
+from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store.base import (
     COMPACT_EVERY,
@@ -31,6 +31,23 @@ bytes and an escaped character up to three times its UTF-8."""
 _RECORD_COLUMNS = f"""r.id, r.customer_id, r.name, r.email, s.name AS source,
     to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
     to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}) AS updated_at"""
+
+_KNOWN_COLUMNS = ", ".join(f"r.{field}" for field in KNOWN)
+
+
+def record_text(rows: str) -> str:
+    """A query for the id of each record of `rows` (a query for rows of the table record) and its JSON text, `line`:
+    what every record has, and what is known."""
+    return f"""SELECT core.id, CASE WHEN known IS NULL THEN core.line
+            ELSE left(core.line, -1) || ',' || substr(known, 2) END AS line
+        FROM ({rows}) AS r JOIN source s ON s.bit = r.source
+        CROSS JOIN LATERAL (
+            SELECT r.id, row_to_json(c)::text AS line FROM (SELECT {_RECORD_COLUMNS}) AS c
+        ) AS core
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN num_nonnulls({_KNOWN_COLUMNS}) > 0 THEN (
+                SELECT json_strip_nulls(row_to_json(k))::text FROM (SELECT {_KNOWN_COLUMNS}) AS k) END AS known
+        ) AS extra"""
 
 
 class KeyReused(Exception):
@@ -176,11 +193,7 @@ def records_query(chosen: str, limit: int) -> str:
     # Materialized, or the text of each record would be made once for its length and once for itself.
     return f"""
         WITH page AS MATERIALIZED (
-            SELECT line.id, row_to_json(line)::text AS line FROM (
-                SELECT {_RECORD_COLUMNS} FROM (
-                    SELECT * FROM record WHERE {chosen} LIMIT {limit + 1}
-                ) AS r JOIN source s ON s.bit = r.source
-            ) AS line
+            {record_text(f"SELECT * FROM record WHERE {chosen} LIMIT {limit + 1}")}
         ), measured AS (
             SELECT id, line, row_number() OVER w AS place, sum(octet_length(line) + 1) OVER w AS bytes
             FROM page WINDOW w AS (ORDER BY id)
@@ -219,24 +232,28 @@ def _begin_upload(connection: Connection, key: str | None, digest: str, accepted
 def _store_records(
     connection: Connection, upload_id: int, records: Sequence[Record], bits: Mapping[str, int]
 ) -> int | None:
+    known = known_fields(records)
+    columns = ", ".join(("customer_id", "name", "email", "source", "upload_id", *known))
     if len(records) == 1:
         [record] = records
+        values = "".join(f", {text(getattr(record, field))}" for field in known)
         [[record_id]] = connection.run(
             f"""WITH stored AS (
-                INSERT INTO record (customer_id, name, email, source, upload_id)
+                INSERT INTO record ({columns})
                 VALUES ({record.customer_id}, {text(record.name)}, {text(record.email)},
-                        {bits[record.source]}, {upload_id}) RETURNING id
+                        {bits[record.source]}, {upload_id}{values}) RETURNING id
             ) UPDATE upload SET record_id = stored.id FROM stored WHERE upload.id = {upload_id} RETURNING record_id"""
         )
         return int(record_id)
     # COPY's text format. Tabs and line breaks were refused with the other control characters.
     rows = [
-        f"{r.customer_id}\t{copy_text(r.name)}\t{copy_text(r.email)}\t{bits[r.source]}\t{upload_id}\n" for r in records
+        f"{r.customer_id}\t{copy_text(r.name)}\t{copy_text(r.email)}\t{bits[r.source]}\t{upload_id}" for r in records
     ]
+    for field in known:
+        rows = [f"{row}\t{copy_text(getattr(r, field))}" for row, r in zip(rows, records, strict=True)]
+    rows.append("")
     # One message: a generator of rows is four times slower, and one that raised would hang the connection.
-    connection.run(
-        "COPY record (customer_id, name, email, source, upload_id) FROM STDIN", stream=["".join(rows).encode()]
-    )
+    connection.run(f"COPY record ({columns}) FROM STDIN", stream=["\n".join(rows).encode()])
     return None
 
 

@@ -8,9 +8,11 @@ overtaken finds so in the same statement with which it would write: it can write
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pg8000.native import Connection
 
+from dedup.records import KNOWN
 from dedup.store.base import (
     ISO_TIME,
     REMOVAL_LOCK,
@@ -25,8 +27,8 @@ from dedup.store.base import (
     text,
 )
 
-Row = tuple[int, str, str, str]
-"""A record as a row: customer_id, name, email, source."""
+Row = tuple[Any, ...]
+"""A record as a row: customer_id, name, email, source, and what is known of it beside these."""
 
 Rejects = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
@@ -145,21 +147,32 @@ class Uploads(Base):
             _drop_staging(connection, upload_id)
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
-                    customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL
+                    customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL,
+                    {", ".join(f"{field} text" for field in KNOWN)}
                 ) WITH (autovacuum_enabled = off)"""
             )
             return load
 
         return self._database.write(work, repeatable=True)
 
-    def stage(self, load: Load, rows: Sequence[Row], accepted: int, rejected: int) -> None:
+    def stage(
+        self, load: Load, rows: Sequence[Row], accepted: int, rejected: int, known: Sequence[str] = ()
+    ) -> None:
         """Adds rows to those that wait, notes how many were accepted and rejected so far in all, and renews the lease.
-        Raises Superseded."""
-        bits = self._bits_of({source for *_, source in rows})
-        payload = "".join(
-            f"{customer_id}\t{copy_text(name)}\t{copy_text(email)}\t{bits[source]}\n"
-            for customer_id, name, email, source in rows
-        ).encode()
+        `known`: the fields of records.KNOWN that the rows end with. Raises Superseded."""
+        bits = self._bits_of({row[3] for row in rows})
+        columns = ", ".join(("customer_id", "name", "email", "source", *known))
+        if known:
+            lines = [
+                "\t".join([str(row[0]), copy_text(row[1]), copy_text(row[2]), str(bits[row[3]]), *map(copy_text, row[4:])])
+                for row in rows
+            ]
+            payload = "\n".join([*lines, ""]).encode()
+        else:
+            payload = "".join(
+                f"{customer_id}\t{copy_text(name)}\t{copy_text(email)}\t{bits[source]}\n"
+                for customer_id, name, email, source in rows
+            ).encode()
 
         def work(connection: Connection) -> None:
             _require(
@@ -170,7 +183,7 @@ class Uploads(Base):
                 )
             )
             if payload:
-                connection.run(f"COPY {load.table} FROM STDIN", stream=[payload])
+                connection.run(f"COPY {load.table} ({columns}) FROM STDIN", stream=[payload])
 
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
@@ -320,8 +333,9 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(
-        f"""INSERT INTO record (customer_id, name, email, source, upload_id)
-            SELECT customer_id, name, email, source, {load.upload_id} FROM {load.table} ORDER BY customer_id"""
+        f"""INSERT INTO record (customer_id, name, email, source, {", ".join(KNOWN)}, upload_id)
+            SELECT customer_id, name, email, source, {", ".join(KNOWN)}, {load.upload_id} FROM {load.table}
+            ORDER BY customer_id"""
     )
     went = _remove_others(connection, load, source_bit) if replaces else 0
     incoming = f"SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id"
