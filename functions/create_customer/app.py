@@ -14,9 +14,7 @@ api.install(app)
 
 
 @app.post("/api/v1/customers", **api.operation("Store one record", StoredRecord, status=201, errors=api.BODY_ERRORS))
-def create_customer(
-    record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None
-) -> Response[str]:
+def create_customer(record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[str]:
     upload = open_store().add(
         [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), by=api.caller(app)
     )

@@ -38,8 +38,8 @@ class Health(BaseModel):
     status: str
 
 
-class StoredRecord(KnownFields):
-    """A record as it is stored. Of the fields from phone to date_of_birth it has those that are known."""
+class StoredFields(BaseModel):
+    """What every stored record has."""
 
     id: int
     customer_id: CustomerId
@@ -48,6 +48,10 @@ class StoredRecord(KnownFields):
     source: str
     created_at: Time
     updated_at: Time | None
+
+
+class StoredRecord(KnownFields, StoredFields):
+    """A record as it is stored. Of the fields from phone to date_of_birth it has those that are known."""
 
 
 class Customer(BaseModel):

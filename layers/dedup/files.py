@@ -871,9 +871,7 @@ def _known(name: str, values: Sequence[Any], problems: _Problems) -> list[Any]:
 
 def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Rejected], tuple[str, ...]]:
     count = len(table.lines)
-    columns = {
-        name: _trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)
-    }
+    columns = {name: _trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
         raise Unreadable("no column for source, and the upload names none")
     problems: _Problems = defaultdict(list)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -104,13 +104,17 @@ class KnownFields(BaseModel):
     date_of_birth: Known = Field(default=None, repr=False, description="YYYY-MM-DD; others are kept as they are")
 
 
-class Record(KnownFields):
-    """One customer as one source system sent it."""
+class NamedFields(BaseModel):
+    """What every record has."""
 
     customer_id: CustomerId
     name: Name = Field(repr=False)
     email: Email = Field(repr=False)
     source: Source
+
+
+class Record(KnownFields, NamedFields):
+    """One customer as one source system sent it."""
 
 
 class Batch(BaseModel):
@@ -120,10 +124,10 @@ class Batch(BaseModel):
     customers: list[Record] = Field(repr=False)
 
 
-def known_fields(records: Iterable[Record]) -> tuple[str, ...]:
+def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
     """Those of KNOWN that any of the records has, in that order."""
     named: set[str] = set().union(*(record.model_fields_set for record in records))
-    return tuple(field for field in KNOWN if field in named)
+    return tuple(f for f in KNOWN if f in named and any(getattr(record, f) is not None for record in records))
 
 
 def digest(operation: str, records: Sequence[Record]) -> str:

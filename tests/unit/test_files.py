@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from dedup import files
 from dedup.files import Rejected, Unreadable, read, rejected_csv
-from dedup.records import Record
+from dedup.records import KNOWN, NamedFields, Record
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -55,9 +55,15 @@ class Pieces:
 
 
 def load(data: bytes | str, source: str | None = "hubspot") -> tuple[list[Row], list[Rejected]]:
-    """Everything that is read of the file."""
+    """Everything that is read of the file: of each row what every record has."""
     batches = list(read(io.BytesIO(data.encode() if isinstance(data, str) else data), source))
-    return [row for batch in batches for row in batch.rows], [row for batch in batches for row in batch.rejected]
+    return [row[:4] for batch in batches for row in batch.rows], [row for batch in batches for row in batch.rejected]
+
+
+def known(data: str) -> list[dict[str, str | None]]:
+    """What is read of each row beside what every record has."""
+    batches = list(read(io.BytesIO(data.encode()), "hubspot"))
+    return [dict(zip(batch.known, row[4:], strict=True)) for batch in batches for row in batch.rows]
 
 
 def reason_of(data: bytes | str, source: str | None = "hubspot") -> str:
@@ -115,7 +121,7 @@ def test_file_may_be_cut_into_pieces_anywhere(fmt: str, encoding: str) -> None:
 
     batches = list(read(stream, "hubspot"))
 
-    assert [row for batch in batches for row in batch.rows] == [person.row for person in persons]
+    assert [row[:4] for batch in batches for row in batch.rows] == [person.row for person in persons]
     assert batches[0].bytes_read <= batches[-1].bytes_read <= stream.given == len(data)
 
 
@@ -158,7 +164,7 @@ def exports(draw: st.DrawFn) -> tuple[list[Person], dict[str, Any]]:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_round_trip_through_every_format(made: tuple[list[Person], dict[str, Any]], chunk: int) -> None:
     persons, how = made
-    expected = [Record.model_validate(dict(zip(Record.model_fields, p.row, strict=True))) for p in persons]
+    expected = [Record.model_validate(dict(zip(NamedFields.model_fields, p.row, strict=True))) for p in persons]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "CHUNK", chunk)
@@ -199,7 +205,7 @@ def test_rows_are_accepted_and_refused_as_record_does(values: list[tuple[int, An
         given_fields = {"customer_id": customer_id, "name": name, "email": email, "source": "hubspot"}
         trimmed = {key: v.strip() if isinstance(v, str) else v for key, v in given_fields.items() if v is not None}
         try:
-            expected.append(tuple(Record.model_validate(trimmed).model_dump().values()))
+            expected.append(tuple(NamedFields.model_validate(trimmed).model_dump().values()))
         except ValidationError as error:
             expected.append([(problem["loc"][0], problem["msg"][:900]) for problem in error.errors()])
 
@@ -694,7 +700,7 @@ def _survives(data: bytes, source: str | None) -> None:
         reason = str(error)
     assert 0 < len(reason.encode()) < 5000
     for row in rows:
-        Record.model_validate(dict(zip(Record.model_fields, row, strict=True)))
+        Record.model_validate(dict(zip(NamedFields.model_fields, row, strict=True)))
     for bad in rejected:
         assert bad.reason
         assert bad.line >= 1
@@ -795,3 +801,50 @@ def test_no_cell_begins_a_formula_wherever_it_is_split(row: str) -> None:
 
     for cell in re.split(r"[,;|\t\r\n]", text):
         assert cell.strip('" \t')[:1] not in {*"=+-@＝"} - {""}
+
+
+# What is known beside name and email
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("Phone", "phone"),
+        ("Phone Number", "phone"),
+        ("Account Name", "company"),
+        ("Company name", "company"),
+        ("MailingStreet", "address"),
+        ("Mailing Street", "address"),
+        ("Street Address", "address"),
+        ("MailingCity", "city"),
+        ("Mailing Zip/Postal Code", "postcode"),
+        ("Postal Code", "postcode"),
+        ("Country/Region", "country"),
+        ("Birthdate", "date_of_birth"),
+        ("Date of birth", "date_of_birth"),
+        *((name, name) for name in KNOWN),
+    ],
+)
+def test_what_crms_call_what_is_known(column: str, field: str) -> None:
+    assert known(f"Id,Name,Email,{column}\n1,Ann Lee,ann@example.com,something\n") == [{field: "something"}]
+
+
+def test_of_two_columns_for_one_known_field_the_usual_one_counts() -> None:
+    data = "Id,Name,Email,Mobile Phone,Phone,Zip\n1,Ann Lee,ann@example.com,2,1,\n"
+    assert known(data) == [{"phone": "1"}]
+
+
+def test_a_known_field_is_kept_on_one_line_and_a_number_as_its_digits() -> None:
+    item = {"id": 1, "name": "Ann Lee", "email": "ann@example.com", "address": "1 High St\r\nFloor 2\t", "zip": 97201}
+    assert known(json.dumps([item])) == [{"address": "1 High St Floor 2", "postcode": "97201"}]
+
+
+def test_an_empty_known_field_is_not_known() -> None:
+    data = "Id,Name,Email,Phone\n1,Ann Lee,ann@example.com, \n2,Bo Lee,bo@example.com,7\n"
+    assert [row.get("phone") for row in known(data)] == [None, "7"]
+
+
+def test_a_known_field_that_can_not_be_kept_refuses_its_row() -> None:
+    items = [{"id": 1, "name": "Ann Lee", "email": "ann@example.com", "phone": value} for value in ("7" * 256, ["7"])]
+    rows, rejected = load(json.dumps(items))
+    assert (rows, [row.field for row in rejected]) == ([], ["phone", "phone"])

@@ -1,13 +1,17 @@
+import hashlib
+import json
 from typing import Any
 
 import pytest
-from dedup.records import Record, digest, email_address
+from dedup.records import KNOWN, Record, digest, email_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from tests.conftest import record
+
+ANN = {"customer_id": 1, "name": "Ann Lee", "email": "ann@example.com", "source": "hubspot"}
 
 email_str = TypeAdapter(EmailStr)
 
@@ -85,3 +89,24 @@ def test_digest_tells_contents_apart() -> None:
 
     assert digest("bulk", one) == digest("bulk", [record(1, "hubspot")])
     assert len({digest("bulk", one), digest("one", one), digest("bulk", one * 2), digest("bulk", [])}) == 4
+
+
+def test_what_is_known_beside_name_and_email_may_be_left_out_null_or_empty() -> None:
+    for more in ({}, dict.fromkeys(KNOWN), dict.fromkeys(KNOWN, "")):
+        assert Record(**ANN, **more).model_dump(exclude_none=True) == ANN
+    assert Record(**ANN, phone="+1 (202) 555-0101").phone == "+1 (202) 555-0101"
+
+
+@pytest.mark.parametrize("field", KNOWN)
+@pytest.mark.parametrize("value", ["a\tb", "a\nb", "7" * 256, 7, ["7"]])
+def test_what_is_known_is_text_on_one_line(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Record(**ANN, **{field: value})
+
+
+def test_the_digest_knows_what_is_known_and_is_that_of_old_where_nothing_is() -> None:
+    plain, other = Record(**ANN), Record(**ANN, city="Bern")
+    assert digest("one", [plain]) == digest("one", [Record(**ANN, **dict.fromkeys(KNOWN))])
+    assert len({digest("one", [r]) for r in (plain, other, Record(**ANN, country="Bern"))}) == 3
+    values = [(plain.customer_id, plain.name, plain.email, plain.source)]
+    assert digest("one", [plain]) == hashlib.sha256(json.dumps(["one", values]).encode()).hexdigest()

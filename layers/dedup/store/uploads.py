@@ -155,16 +155,16 @@ class Uploads(Base):
 
         return self._database.write(work, repeatable=True)
 
-    def stage(
-        self, load: Load, rows: Sequence[Row], accepted: int, rejected: int, known: Sequence[str] = ()
-    ) -> None:
+    def stage(self, load: Load, rows: Sequence[Row], accepted: int, rejected: int, known: Sequence[str] = ()) -> None:
         """Adds rows to those that wait, notes how many were accepted and rejected so far in all, and renews the lease.
         `known`: the fields of records.KNOWN that the rows end with. Raises Superseded."""
         bits = self._bits_of({row[3] for row in rows})
         columns = ", ".join(("customer_id", "name", "email", "source", *known))
         if known:
             lines = [
-                "\t".join([str(row[0]), copy_text(row[1]), copy_text(row[2]), str(bits[row[3]]), *map(copy_text, row[4:])])
+                "\t".join(
+                    [str(row[0]), copy_text(row[1]), copy_text(row[2]), str(bits[row[3]]), *map(copy_text, row[4:])]
+                )
                 for row in rows
             ]
             payload = "\n".join([*lines, ""]).encode()
