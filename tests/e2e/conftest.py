@@ -17,12 +17,18 @@ START_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def stack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Where the stack keeps its data; None where DEDUP_URL names one that is not ours."""
+    return None if os.environ.get("DEDUP_URL") else tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def base_url(stack_folder: Path | None) -> Iterator[str]:
     """Where the API answers; no slash at the end."""
-    if os.environ.get("DEDUP_URL"):
+    if stack_folder is None:
         yield os.environ["DEDUP_URL"].rstrip("/")
         return
-    folder = tmp_path_factory.mktemp("stack")
+    folder = stack_folder
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     stack = subprocess.Popen(
