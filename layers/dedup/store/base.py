@@ -2,21 +2,43 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
+from math import inf
 
 from pg8000.native import Connection, literal
 
 from dedup.connection import Database
 
-# Uploads share it; what takes records away takes it alone: so that an upload may trust the membership it has read.
-UPLOAD_LOCK = "pg_advisory_xact_lock_shared(7236836)"
-REMOVAL_LOCK = "pg_advisory_xact_lock(7236836)"
+# In the order in which they are taken, WORK_LOCK before the row of an upload: what waits in one order can't deadlock.
+WORK_LOCK = "pg_advisory_xact_lock_shared(7236838)"
+"""Shared by what may take long: loads of files, from before they store records, and removals. See alone()."""
+
+_NO_WORK_LOCK = "pg_advisory_xact_lock(7236838)"
+
+FOLD_LOCK = "pg_advisory_xact_lock(7236836)"
+"""Alone with it: whoever changes the membership of many customers, or takes records away."""
+
+WAIT_TO_FOLD = "pg_advisory_xact_lock_shared(7236836)"
+"""Uploads by the API share it."""
+
+MAY_FOLD = "pg_try_advisory_xact_lock_shared(7236836)"
+"""The same for those that don't wait: where it is not to be had, what they bring is pending."""
+
 SCHEMA_LOCK = "pg_advisory_xact_lock(7236837)"
 
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it keeps a few hundred rows at most, which sum in 0.1 ms."""
 
+MAX_PENDING = 1_000_000
+"""Rows that may be pending: readers go through all of them. Beyond it uploads wait for the lock."""
+
+DRAIN_ROWS = 10_000
+"""Pending rows that are folded in at once: uploads of the same customers wait for so many at most."""
+
 UNKNOWN = "unknown"
 """The principal where the caller did not sign in, as on a laptop."""
+
+NO_CHANGES = "SELECT 0, 0, 0 WHERE false"
+"""No rows of region_change."""
 
 ISO_TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 """The format of to_char() for a time in UTC, as ISO 8601 and RFC 3339 write it."""
@@ -44,6 +66,12 @@ class Base:
     def compact(self) -> None:
         """Replaces the changes of each region by their sum. Rows that another compaction holds are left to it."""
         self._database.write(_compact, repeatable=True)
+
+    def drain(self, batches: float = inf) -> None:
+        """Folds in what is pending, DRAIN_ROWS at a time: all of it, or so many batches. Where someone else holds the
+        fold lock, or the rows, it is left to them and to the next upload."""
+        while batches > 0 and self._database.write(_drain, repeatable=True) == DRAIN_ROWS:
+            batches -= 1
 
     def _bits_of(self, sources: set[str]) -> Mapping[str, int]:
         # In a transaction of its own: a bit may only be remembered once it is committed.
@@ -88,13 +116,37 @@ def _migrate(connection: Connection) -> list[str]:
     return [script.name for script in new]
 
 
-def fold_in(incoming: str, records: str) -> str:
-    """The statement that adds to membership the customers of `incoming` (a query for customer_id and sources, each
+def _drain(connection: Connection) -> int:
+    """How many rows it took."""
+    [[alone]] = connection.run(f"SELECT {MAY_FOLD}")
+    if not alone:
+        return 0
+    taken = f"""taken AS (
+        DELETE FROM pending_membership WHERE id = ANY (ARRAY(
+            SELECT id FROM pending_membership ORDER BY id LIMIT {DRAIN_ROWS} FOR UPDATE SKIP LOCKED))
+        RETURNING customer_id, sources), """
+    incoming = "SELECT customer_id, bit_or(sources) AS sources FROM taken WHERE sources <> 0 GROUP BY customer_id"
+    [[rows]] = connection.run(f"WITH {taken} {fold_in(incoming)} SELECT count(*) FROM taken")
+    return int(rows)
+
+
+def alone(connection: Connection) -> None:
+    """Waits until nobody adds records or takes any away, and keeps everybody from it until the end of the transaction.
+    Readers read."""
+    connection.run(f"SELECT {_NO_WORK_LOCK}")
+    # Every upload locks it first. What is short may be waited for while others wait behind; what is long has ended.
+    connection.run("LOCK TABLE upload IN SHARE ROW EXCLUSIVE MODE")
+    connection.run(f"SELECT {FOLD_LOCK}")
+    connection.run("LOCK TABLE region_change IN SHARE ROW EXCLUSIVE MODE")
+
+
+def fold_in(incoming: str, records: str = NO_CHANGES) -> str:
+    """The parts of a WITH that add to membership the customers of `incoming` (a query for customer_id and sources, each
     customer once), and to region_change what that moved and what `records` says (a query for its columns).
 
     Rows are locked in id order, so that concurrent uploads wait for one another in one direction and never deadlock."""
     return f"""
-        WITH changed AS (
+        changed AS (
             INSERT INTO customer_membership AS m (customer_id, sources)
             SELECT customer_id, sources FROM ({incoming}) AS incoming ORDER BY customer_id
             ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources
@@ -104,8 +156,8 @@ def fold_in(incoming: str, records: str) -> str:
 
 
 def count_changes(records: str) -> str:
-    """The end of a statement that begins `WITH changed AS (…)`, rows of membership with their sources now and before:
-    it appends what that moved, and what `records` says, to region_change, and returns how many were changed."""
+    """The part of a WITH after `changed`, rows of membership with their sources now and before: it appends what that
+    moved, and what `records` says, to region_change."""
     return f"""counted AS (
             INSERT INTO region_change (sources, customers, records)
             SELECT sources, sum(customers), sum(records) FROM (
@@ -113,16 +165,21 @@ def count_changes(records: str) -> str:
                 UNION ALL SELECT previous, -1, 0 FROM changed WHERE previous <> 0
                 UNION ALL {records}
             ) AS change (sources, customers, records) GROUP BY sources
-        ) SELECT count(*) FROM changed"""
+        )"""
 
 
 def take_out(connection: Connection, leaving: str) -> int:
     """Deletes the records for which `leaving` holds, a condition in SQL on the columns of record, from membership and
-    counts too; how many there were. The caller holds REMOVAL_LOCK."""
-    connection.run(
-        f"""WITH leaving AS MATERIALIZED (
-            SELECT customer_id, source, count(*) AS records FROM record WHERE {leaving} GROUP BY 1, 2
-        ), lost AS (
+    counts too; how many there were. The caller holds WORK_LOCK and FOLD_LOCK.
+
+    One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they made
+    pending."""
+    [[removed]] = connection.run(
+        f"""WITH gone AS (
+            DELETE FROM record WHERE {leaving} RETURNING customer_id, source
+        ), leaving AS MATERIALIZED (
+            SELECT customer_id, source, count(*) AS records FROM gone GROUP BY 1, 2
+        ), lost AS MATERIALIZED (
             SELECT customer_id, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (
                 SELECT FROM record r
                 WHERE r.customer_id = l.customer_id AND r.source = l.source AND NOT ({leaving}))
@@ -130,12 +187,14 @@ def take_out(connection: Connection, leaving: str) -> int:
         ), changed AS (
             UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
             FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
-        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}"""
+        ), masked AS (
+            UPDATE pending_membership AS p SET sources = p.sources & ~lost.sources
+            FROM lost WHERE p.customer_id = lost.customer_id AND p.sources & lost.sources <> 0
+        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}
+        SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
     )
-    connection.run(f"DELETE FROM record WHERE {leaving}")
-    removed = int(connection.row_count)
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    return removed
+    return int(removed)
 
 
 def note(

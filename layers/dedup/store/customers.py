@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.base import REMOVAL_LOCK, UNKNOWN, Base, note, take_out
+from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note, take_out
 from dedup.store.records import records_query
 
 MAX_FILES = 1_000
@@ -68,7 +68,8 @@ class Customers(Base):
         """Deletes a customer's records, from membership and counts too, as `by` asked; how many there were."""
 
         def work(connection: Connection) -> int:
-            connection.run(f"SELECT {REMOVAL_LOCK}")
+            connection.run(f"SELECT {WORK_LOCK}")
+            connection.run(f"SELECT {FOLD_LOCK}")
             removed = take_out(connection, f"customer_id = {customer_id}")
             note(connection, "erase customer", by, customer_id=customer_id, records=removed)
             return removed

@@ -4,19 +4,23 @@ question is answered from a few dozen rows however many records there are."""
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.connection import Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store.base import (
     COMPACT_EVERY,
     ISO_TIME,
-    REMOVAL_LOCK,
+    MAX_PENDING,
+    MAY_FOLD,
     UNKNOWN,
-    UPLOAD_LOCK,
+    WAIT_TO_FOLD,
     Base,
+    alone,
     bigints,
     copy_text,
     fold_in,
@@ -109,17 +113,24 @@ class Records(Base):
         connection too. Raises KeyReused when the key came with another digest."""
         bits = self._bits_of({record.source for record in records})
 
-        def work(connection: Connection) -> Upload:
-            upload = _begin_upload(connection, key, digest, len(records), by)
+        def work(connection: Connection) -> tuple[Upload, bool]:
+            upload, may_fold, pending = _begin_upload(connection, key, digest, len(records), by)
             if upload.repeated or not records:
-                return upload
+                return upload, False
+            if not may_fold and pending > MAX_PENDING:
+                connection.run(f"SELECT {WAIT_TO_FOLD}")
+                may_fold = True
             record_id = _store_records(connection, upload.id, records, bits)
-            _fold_in(connection, records, bits)
-            return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False)
+            _count_in(connection, records, bits, may_fold)
+            return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False), pending > 0
 
-        upload = self._database.write(work, repeatable=key is not None)
-        if not upload.repeated and upload.id % COMPACT_EVERY == 0:
-            self.compact()
+        upload, drains = self._database.write(work, repeatable=key is not None)
+        # The upload is committed: what goes wrong from here on is no fault of it.
+        with suppress(Unavailable):
+            if drains:
+                self.drain(batches=1)
+            if not upload.repeated and upload.id % COMPACT_EVERY == 0:
+                self.compact()
         return upload
 
     def clear(self, by: str = UNKNOWN) -> int:
@@ -128,10 +139,10 @@ class Records(Base):
         Uploads keep their keys: a repeat still writes nothing."""
 
         def work(connection: Connection) -> int:
-            connection.run(f"SELECT {REMOVAL_LOCK}")
+            alone(connection)
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
-            connection.run("TRUNCATE region_change, customer_membership, record")
+            connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
             note(connection, "clear", by, records=records)
             return int(records)
@@ -140,6 +151,7 @@ class Records(Base):
 
     def verify(self) -> Verification:
         """Recomputes membership and counts from the records and mends what differs; what was found."""
+        self.drain()
         found = self._database.read(_compare_with_records)
         if not found.agreed:
             found = self._database.write(_mend, repeatable=True)
@@ -161,10 +173,12 @@ class Records(Base):
         ids above `after[name]`. Everything in the answer is of one state of the database."""
 
         def work(connection: Connection) -> Selection:
-            regions, masks, records = _regions(connection)
+            regions, masks, records, membership = _regions(connection)
             chosen = choose(regions)
             pages = [
-                _ids_query([masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1)
+                _ids_query(
+                    membership, [masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1
+                )
                 for name, selected in chosen.items()
             ]
             [row] = connection.run(f"SELECT {', '.join(pages)}")
@@ -204,29 +218,31 @@ def records_query(chosen: str, limit: int) -> str:
                (SELECT count(*) FROM measured) > count(*) FROM fitting"""
 
 
-def _begin_upload(connection: Connection, key: str | None, digest: str, accepted: int, by: str) -> Upload:
+def _begin_upload(
+    connection: Connection, key: str | None, digest: str, accepted: int, by: str
+) -> tuple[Upload, bool, int]:
+    """The upload, whether it may fold in what it brings, and about how many rows are pending."""
     created_at = f"to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME})"
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
         f"""WITH begun AS (
             INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
-            SELECT {text(key)}, {text(digest)}, {accepted}, {accepted}, 'api', 'done', now(), clock_timestamp()
-            FROM {UPLOAD_LOCK}
+            VALUES ({text(key)}, {text(digest)}, {accepted}, {accepted}, 'api', 'done', now(), clock_timestamp())
             ON CONFLICT (key) DO NOTHING RETURNING id, {created_at} AS at
         ), noted AS (
             INSERT INTO audit (action, principal, upload_id, records)
             SELECT 'upload', {text(by)}, id, {accepted} FROM begun
-        ) SELECT id, at FROM begun"""
+        ) SELECT id, at, {MAY_FOLD}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM pending_membership) FROM begun"""
     )
     if rows:
-        [[upload_id, at]] = rows
-        return Upload(upload_id, accepted, None, at, repeated=False)
+        [[upload_id, at, may_fold, pending]] = rows
+        return Upload(upload_id, accepted, None, at, repeated=False), may_fold, pending
     [[upload_id, first_digest, first_accepted, record_id, at]] = connection.run(
         f"SELECT id, digest, accepted, record_id, {created_at} FROM upload WHERE key = {text(key)}"
     )
     if first_digest != digest:
         raise KeyReused
-    return Upload(upload_id, first_accepted, record_id, at, repeated=True)
+    return Upload(upload_id, first_accepted, record_id, at, repeated=True), False, 0
 
 
 def _store_records(
@@ -257,37 +273,51 @@ def _store_records(
     return None
 
 
-def _fold_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int]) -> None:
+def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int], may_fold: bool) -> None:
+    """Adds the records' customers to membership, or to what is pending, and counts the records."""
     sources_of: defaultdict[int, int] = defaultdict(int)
     for record in records:
         sources_of[record.customer_id] |= 1 << bits[record.source]
     customers, sources = zip(*sorted(sources_of.items()), strict=True)
     per_source = Counter(record.source for record in records)
-    connection.run(
-        fold_in(
-            f"SELECT * FROM unnest({bigints(customers)}, {bigints(sources)}) AS t (customer_id, sources)",
-            f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}",
+    incoming = f"SELECT * FROM unnest({bigints(customers)}, {bigints(sources)}) AS t (customer_id, sources)"
+    counts = f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}"
+    if may_fold:
+        connection.run(f"WITH {fold_in(incoming, counts)} SELECT")
+    else:
+        connection.run(
+            f"""WITH counted AS (INSERT INTO region_change {counts})
+                INSERT INTO pending_membership (customer_id, sources) {incoming}"""
         )
-    )
 
 
-def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int]:
-    """The customers of each region, the bits that stand for it, and the records in all."""
-    rows = connection.run(
-        """SELECT sources, sum(customers)::bigint, sum(records)::bigint, (
-               SELECT string_agg(name, ',') FROM source WHERE change.sources & (1::bigint << bit) <> 0
-           ) FROM region_change AS change GROUP BY sources"""
-    )
-    named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names in rows if customers]
+def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, str]:
+    """The customers of each region, the bits that stand for it, the records in all, and the relation that says who is
+    in which: with what is pending where anything is."""
+    changes, membership = "region_change", "customer_membership"
+    rows = connection.run(_regions_query(changes))
+    # Whoever makes something pending counts its records, so there is a row.
+    if rows and rows[0][-1]:
+        changes, membership = "change_now", "membership_now"
+        rows = connection.run(_regions_query(changes))
+    named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names, _ in rows if customers]
     return (
         {region: customers for region, _, customers in named},
         {region: sources for region, sources, _ in named},
-        sum(records for _, _, records, _ in rows),
+        sum(records for _, _, records, *_ in rows),
+        membership,
     )
 
 
-def _ids_query(selected: Collection[int], everything: bool, after: int | None, limit: int) -> str:
-    """A scalar subquery: the first `limit` customer ids above `after` in the selected regions, joined by commas."""
+def _regions_query(changes: str) -> str:
+    return f"""SELECT sources, sum(customers)::bigint, sum(records)::bigint, (
+            SELECT string_agg(name, ',') FROM source WHERE change.sources & (1::bigint << bit) <> 0
+        ), EXISTS (SELECT FROM pending_membership) FROM {changes} AS change GROUP BY sources"""
+
+
+def _ids_query(membership: str, selected: Collection[int], everything: bool, after: int | None, limit: int) -> str:
+    """A scalar subquery: the first `limit` customer ids of the relation `membership` above `after` in the selected
+    regions, joined by commas."""
     above = "" if after is None else f"AND customer_id > {after}"
     # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
     # its order and limit: without them PostgreSQL reads them whole and sorts.
@@ -295,7 +325,7 @@ def _ids_query(selected: Collection[int], everything: bool, after: int | None, l
     if not conditions:
         return "NULL"
     scans = " UNION ALL ".join(
-        f"(SELECT customer_id FROM customer_membership WHERE {c} {above} ORDER BY customer_id LIMIT {limit})"
+        f"(SELECT customer_id FROM {membership} WHERE {c} {above} ORDER BY customer_id LIMIT {limit})"
         for c in conditions
     )
     return f"""(SELECT string_agg(customer_id::text, ',' ORDER BY customer_id)
@@ -311,28 +341,29 @@ _TRUE_REGIONS = """
 
 
 def _compare_with_records(connection: Connection) -> Verification:
-    # region_change first, as clear() locks it: two that lock in one order can't deadlock.
+    # In the order in which clear() locks tables: two that lock in one order can't deadlock.
     [[records, customers, wrong_regions, wrong_customers]] = connection.run(
         f"""WITH kept AS MATERIALIZED (
             SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
-            FROM region_change GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
+            FROM change_now GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
         ), true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}), true_regions AS ({_TRUE_REGIONS})
         SELECT
             (SELECT coalesce(sum(records), 0)::bigint FROM true_regions),
             (SELECT count(*) FROM true_membership),
             (SELECT count(*) FROM true_regions t FULL JOIN kept k USING (sources)
              WHERE (t.customers, t.records) IS DISTINCT FROM (k.customers, k.records)),
-            (SELECT count(*) FROM true_membership t FULL JOIN customer_membership m USING (customer_id)
+            (SELECT count(*) FROM true_membership t FULL JOIN membership_now m USING (customer_id)
              WHERE t.sources IS DISTINCT FROM m.sources)"""
     )
     return Verification(records, customers, wrong_customers, wrong_regions)
 
 
 def _mend(connection: Connection) -> Verification:
-    connection.run(f"SELECT {REMOVAL_LOCK}")
+    alone(connection)
     found = _compare_with_records(connection)
     connection.run(
-        f"""DELETE FROM customer_membership m WHERE NOT EXISTS (
+        f"""DELETE FROM pending_membership;
+            DELETE FROM customer_membership m WHERE NOT EXISTS (
                 SELECT FROM record r WHERE r.customer_id = m.customer_id);
             INSERT INTO customer_membership AS m (customer_id, sources) {_TRUE_MEMBERSHIP}
             ON CONFLICT (customer_id) DO UPDATE SET previous = m.sources, sources = excluded.sources

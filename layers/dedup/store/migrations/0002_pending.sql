@@ -1,0 +1,30 @@
+-- What uploads brought while the fold lock was not to be had: to be added to customer_membership, and counted by readers
+-- as if it were there already. A customer may be here several times. Nearly always empty.
+CREATE TABLE pending_membership (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer_id bigint NOT NULL,
+    sources bigint NOT NULL
+) WITH (
+    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0
+);
+CREATE INDEX pending_membership_customer ON pending_membership (customer_id, sources);
+
+-- customer_membership and region_change as they are with what is pending.
+CREATE VIEW membership_now AS
+    SELECT customer_id, sources FROM customer_membership AS m
+    WHERE NOT EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)
+    UNION ALL
+    SELECT p.customer_id, coalesce(m.sources, 0) | p.sources
+    FROM (SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id) AS p
+    LEFT JOIN customer_membership AS m USING (customer_id)
+    WHERE coalesce(m.sources, 0) | p.sources <> 0;
+
+CREATE VIEW change_now AS
+    SELECT sources, customers, records FROM region_change
+    UNION ALL
+    SELECT step.sources, step.customers, 0
+    FROM (SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id) AS p
+    LEFT JOIN customer_membership AS m USING (customer_id),
+    LATERAL (VALUES (m.sources, -1::bigint), (coalesce(m.sources, 0) | p.sources, 1)) AS step (sources, customers)
+    WHERE step.sources <> 0;

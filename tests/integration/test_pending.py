@@ -1,0 +1,412 @@
+"""Uploads beside whoever holds the fold lock: nobody waits, and every count and list is exact at every moment."""
+
+import itertools
+import random
+import threading
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from dedup import sets
+from dedup.connection import Unavailable
+from dedup.settings import settings as current
+from dedup.store import Conflict, Load, Store, records
+from dedup.store.base import DRAIN_ROWS
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from pg8000.native import Connection
+
+from tests.conftest import record
+
+SOURCES = ("salesforce", "hubspot", "internal")
+FOLD = 7236836
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+NewStore = Callable[..., Store]
+
+
+@pytest.fixture
+def outside(store: Store) -> Iterator[Connection]:
+    """A connection of somebody else, to hold locks with."""
+    with closing(connect()) as connection:
+        yield connection
+
+
+def connect() -> Connection:
+    to = current()
+    return Connection(
+        to.db_user, host=to.db_host, port=to.db_port, database=to.db_name, password=to.db_password, ssl_context=False
+    )
+
+
+def waiting_load(
+    store: Store, rows: Iterable[tuple[int, str]], mode: str = "add", source: str | None = None, at: datetime = EPOCH
+) -> Load:
+    """A file whose rows wait to be made records of."""
+    key = str(uuid.uuid4())
+    load = store.claim(key, key, at, source, mode, lease=600)
+    assert load
+    staged = [(who, f"Customer {who}", f"c{who}@example.com", of) for who, of in rows]
+    store.stage(load, staged, len(staged), 0)
+    return load
+
+
+def until_it_waits(store: Store, locktype: str = "transactionid") -> None:
+    """Returns once some transaction waits for another's lock of that type."""
+    query = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = '{locktype}'"
+    for _ in range(3000):
+        if store._database.read(lambda connection: connection.run(query))[0][0]:
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
+def pending(store: Store) -> int:
+    query = "SELECT count(*) FROM pending_membership"
+    return int(store._database.read(lambda connection: connection.run(query))[0][0])
+
+
+class Truth:
+    """What the database must say, kept as plain records."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, str, int]] = []
+
+    def add(self, upload: int, rows: Iterable[tuple[int, str]]) -> None:
+        self.records += [(who, source, upload) for who, source in rows]
+
+    def keep(self, condition: Callable[[int, str, int], bool]) -> None:
+        self.records = [line for line in self.records if condition(*line)]
+
+    def regions(self) -> dict[sets.Region, set[int]]:
+        sources: defaultdict[int, set[str]] = defaultdict(set)
+        for who, source, _ in self.records:
+            sources[who].add(source)
+        found: defaultdict[sets.Region, set[int]] = defaultdict(set)
+        for who, names in sources.items():
+            found[frozenset(names)].add(who)
+        return dict(found)
+
+    def check(self, store: Store, page: int = 10_000) -> None:
+        """Counts, and the ids of every region, of every source and of all, page by page."""
+        regions = self.regions()
+        assert store.regions() == {region: len(ids) for region, ids in regions.items()}
+        questions: dict[str, Callable[[Any], Any]] = {"all": set}
+        questions |= {f"in {source}": partial(sets.union, sources={source}) for source in SOURCES}
+        questions |= {
+            str(sorted(region)): partial(sets.select, within=region, without=set(SOURCES) - region)
+            for region in regions
+        }
+        walked: defaultdict[str, list[int]] = defaultdict(list)
+        after: dict[str, int] | None = {}
+        while after is not None:
+            found = store.select(lambda of: {name: ask(of) for name, ask in questions.items()}, after, page)
+            assert found.records == len(self.records)
+            for name, ids in found.ids.items():
+                walked[name] += ids
+            after = found.next_positions(after)
+        for name, ask in questions.items():
+            assert walked[name] == sorted(itertools.chain.from_iterable(regions[region] for region in ask(regions))), (
+                name
+            )
+
+
+def test_uploads_go_through_while_a_load_is_in_the_middle_of_its_fold(new_store: NewStore, outside: Connection) -> None:
+    loading, uploading = new_store(db_statement_timeout=600), new_store(db_statement_timeout=3)
+    truth, ids = Truth(), range(200_000)
+    load = waiting_load(loading, ((who, "hubspot") for who in ids))
+    # The load adds customers in id order, and waits for this one of them.
+    outside.run("BEGIN")
+    outside.run("INSERT INTO customer_membership (customer_id, sources) VALUES (100000, 1)")
+    chance = random.Random(3)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(loading.finish, load)
+        until_it_waits(uploading)
+
+        for source in ("hubspot", "hubspot", "internal", "salesforce"):
+            rows = [(chance.choice(ids), source) for _ in range(200)]
+            truth.add(uploading.add([record(*row) for row in rows]).id, rows)
+            truth.check(uploading)
+        assert not done.done()
+        assert pending(uploading) > 0
+
+        outside.run("ROLLBACK")
+        done.result()
+    truth.add(load.upload_id, ((who, "hubspot") for who in ids))
+
+    truth.check(uploading)
+    assert pending(uploading) == 0
+    assert uploading.verify().agreed
+
+
+def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStore, outside: Connection) -> None:
+    loading, uploading = new_store(db_statement_timeout=600), new_store(db_statement_timeout=3)
+    truth = Truth()
+    load = waiting_load(loading, ((who, "hubspot") for who in range(5000)))
+    outside.run("BEGIN")
+    outside.run("INSERT INTO customer_membership (customer_id, sources) VALUES (2000, 1)")
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(loading.finish, load)
+        until_it_waits(uploading)
+        rows = [(who, "hubspot") for who in range(1990, 2010)]
+        truth.add(uploading.add([record(*row) for row in rows]).id, rows)
+        outside.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE '%staging.upload_%'"
+            " AND pid <> pg_backend_pid() AND state = 'active'"
+        )
+        # It connects again, and waits again: a killed process would not.
+        outside.run("ROLLBACK")
+        done.result()
+    truth.add(load.upload_id, ((who, "hubspot") for who in range(5000)))
+
+    truth.check(uploading)
+    assert pending(uploading) == 0
+
+
+def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Connection) -> None:
+    truth = Truth()
+    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    truth.add(store.add([record(1, "hubspot"), record(2, "hubspot")]).id, [(1, "hubspot"), (2, "hubspot")])
+    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    assert pending(store) == 2
+    truth.check(store, page=1)
+
+    truth.add(store.add([record(2, "internal")]).id, [(2, "internal")])
+
+    assert pending(store) == 0
+    truth.check(store, page=1)
+    assert store.verify().agreed
+
+
+def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStore, outside: Connection) -> None:
+    stores, truth = [new_store() for _ in range(4)], Truth()
+    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    for source in SOURCES:
+        rows = [(who, source) for who in range(DRAIN_ROWS + 1000)]
+        truth.add(stores[0].add([record(*row) for row in rows]).id, rows)
+    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    start = threading.Barrier(4)
+
+    def drain(number: int) -> None:
+        start.wait()
+        if number % 2:
+            stores[number].add([record(number, "hubspot")])
+        stores[number].drain()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(drain, range(4)))
+    truth.add(0, [(1, "hubspot"), (3, "hubspot")])
+
+    truth.check(stores[0])
+    # One may have left to another the rows that it held, and that one may have been at its end.
+    stores[0].drain()
+    assert pending(stores[0]) == 0
+    assert stores[0].verify().agreed
+
+
+def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
+    monkeypatch: pytest.MonkeyPatch, new_store: NewStore, outside: Connection
+) -> None:
+    monkeypatch.setattr(records, "MAX_PENDING", 10)
+    impatient, patient = new_store(db_statement_timeout=1), new_store()
+    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    truth = Truth()
+    truth.add(patient.add([record(who, "hubspot") for who in range(20)]).id, [(who, "hubspot") for who in range(20)])
+
+    with pytest.raises(Unavailable):
+        impatient.add([record(50, "hubspot")])
+    truth.check(patient)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(patient.add, [record(60, "hubspot")])
+        until_it_waits(impatient, "advisory")
+        outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+        truth.add(done.result().id, [(60, "hubspot")])
+    truth.check(impatient)
+    assert pending(impatient) == 0
+
+
+def test_customers_who_were_pending_stayed(store: Store, outside: Connection) -> None:
+    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    store.add([record(1, "hubspot"), record(2, "hubspot")])
+    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    load = waiting_load(store, [(2, "hubspot"), (3, "hubspot")], "replace", "hubspot")
+
+    store.finish(load)
+
+    account = store.account(load.upload_id)
+    assert account
+    assert (account.came, account.went, account.stayed) == (1, 1, 1)
+    assert store.verify().agreed
+
+
+def test_upload_that_is_being_loaded_is_not_deleted(new_store: NewStore, outside: Connection) -> None:
+    loading, deleting = new_store(), new_store(db_statement_timeout=2)
+    load = waiting_load(loading, [(1, "hubspot")])
+    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(loading.finish, load)
+        until_it_waits(deleting, "advisory")
+
+        with pytest.raises(Conflict):
+            deleting.delete_upload(load.upload_id)
+
+        outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+        done.result()
+    assert deleting.delete_upload(load.upload_id) == 1
+
+
+def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Connection) -> None:
+    """Every operation after every other, with the lock held by somebody else or not, against brute force."""
+    rows = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(SOURCES)), min_size=1, max_size=6)
+
+    nights = itertools.count()
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            store.clear()
+            self.truth, self.held = Truth(), False
+
+        def teardown(self) -> None:
+            self.release()
+
+        @rule()
+        def hold(self) -> None:
+            if not self.held:
+                outside.run(f"SELECT pg_advisory_lock({FOLD})")
+                self.held = True
+
+        @rule()
+        def release(self) -> None:
+            if self.held:
+                outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+                self.held = False
+
+        @rule(rows=rows)
+        def upload(self, rows: list[tuple[int, str]]) -> None:
+            self.truth.add(store.add([record(*row) for row in rows]).id, rows)
+
+        @rule()
+        def drain(self) -> None:
+            store.drain()
+            store.compact()
+
+        @precondition(lambda self: not self.held)
+        @rule(rows=rows)
+        def load(self, rows: list[tuple[int, str]]) -> None:
+            load = waiting_load(store, rows)
+            store.finish(load)
+            self.truth.add(load.upload_id, rows)
+
+        @precondition(lambda self: not self.held)
+        @rule(ids=st.lists(st.integers(0, 6), min_size=1, max_size=6), source=st.sampled_from(SOURCES))
+        def snapshot(self, ids: list[int], source: str) -> None:
+            at = EPOCH + timedelta(days=next(nights))
+            load = waiting_load(store, [(who, source) for who in ids], "replace", source, at)
+            before = {who for who, of, _ in self.truth.records if of == source}
+            store.finish(load)
+            account = store.account(load.upload_id)
+            assert account
+            assert (account.came, account.went, account.stayed) == (
+                len(set(ids) - before),
+                len(before - set(ids)),
+                len(set(ids) & before),
+            )
+            self.truth.keep(lambda _who, of, _upload: of != source)
+            self.truth.add(load.upload_id, [(who, source) for who in ids])
+
+        @precondition(lambda self: not self.held and self.truth.records)
+        @rule(data=st.data())
+        def delete(self, data: st.DataObject) -> None:
+            gone = data.draw(st.sampled_from(sorted({upload for *_, upload in self.truth.records})))
+            counts = Counter(upload for *_, upload in self.truth.records)
+            assert store.delete_upload(gone) == counts[gone]
+            self.truth.keep(lambda _who, _of, upload: upload != gone)
+
+        @precondition(lambda self: not self.held)
+        @rule(gone=st.integers(0, 6))
+        def erase(self, gone: int) -> None:
+            store.erase(gone)
+            self.truth.keep(lambda who, _of, _upload: who != gone)
+
+        @precondition(lambda self: not self.held)
+        @rule()
+        def verify(self) -> None:
+            assert store.verify().agreed
+
+        @invariant()
+        def says_what_the_records_say(self) -> None:
+            self.truth.check(store, page=2)
+            assert store._database.read(records._compare_with_records).agreed
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_everything_at_once_is_exact_at_every_moment(new_store: NewStore) -> None:
+    """Uploads, files, snapshots, deletions, erasures and clearings side by side; another looks all the time."""
+    chance, ended = random.Random(5), threading.Event()
+    uploads: list[int] = []
+    looked = 0
+
+    def rows(most: int) -> list[tuple[int, str]]:
+        return [(chance.randrange(300), chance.choice(SOURCES)) for _ in range(chance.randrange(1, most))]
+
+    def api(store: Store) -> None:
+        for _ in range(120):
+            uploads.append(store.add([record(*row) for row in rows(40)]).id)
+
+    def load(store: Store) -> None:
+        for _ in range(12):
+            load = waiting_load(store, rows(600))
+            store.finish(load)
+            uploads.append(load.upload_id)
+
+    def snapshot(store: Store) -> None:
+        for night in range(8):
+            at = EPOCH + timedelta(days=night)
+            store.finish(waiting_load(store, [(who, "hubspot") for who, _ in rows(300)], "replace", "hubspot", at))
+
+    def remove(store: Store) -> None:
+        for number in range(40):
+            with suppress(Conflict):
+                store.delete_upload(chance.choice(uploads or [0]))
+            store.erase(chance.randrange(300))
+            if number % 20 == 19:
+                store.clear()
+
+    def look(store: Store) -> None:
+        nonlocal looked
+        while not ended.is_set():
+            assert store._database.read(records._compare_with_records).agreed
+            looked += 1
+
+    with ThreadPoolExecutor(7) as pool:
+        looking = pool.submit(look, new_store())
+        jobs = [pool.submit(do, new_store()) for do in (api, api, load, load, snapshot, remove)]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            ended.set()
+        looking.result()
+
+    store = new_store()
+    assert looked > 0
+    assert store.verify().agreed
+    assert pending(store) == 0
