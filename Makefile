@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENV ?= dev
+DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
 .PHONY: run sample upload verify invoke test lint fuzz bench bench-check openapi redoc lock deploy rds-roots sam-local test-sam-local
@@ -9,10 +10,14 @@ run: .venv/installed
 	@$(BIN)/python -m local
 
 sample: .venv/installed
-	@$(BIN)/python -m local.sample
+	@$(DEDUP) upload samples/customers.csv
+	@$(DEDUP) analyze
+	@$(DEDUP) compare
+	@$(DEDUP) regions
 
 upload: .venv/installed # FILE=path SOURCE=hubspot, MODE=replace for a snapshot
-	@$(BIN)/python -m local.upload
+	$(if $(FILE),,$(error FILE is missing: make upload FILE=path SOURCE=hubspot))
+	@$(DEDUP) upload --source "$$SOURCE" --mode "$${MODE:-add}" -- "$$FILE"
 
 verify: .venv/installed
 	@FUNCTION=Verify $(BIN)/python -m local.invoke

@@ -5,19 +5,14 @@ import io
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, urljoin, urlsplit
 
 import boto3
 import pytest
 import requests
-
-from tests.conftest import ROOT
 
 WAIT_SECONDS = 60
 _numbers = itertools.count()
@@ -313,60 +308,3 @@ def test_the_api_answers_while_files_are_loaded(api: str, aws: Aws) -> None:
 
     assert [ended_object(api, key)["accepted"] for key in keys] == [20_000] * 4
     assert get(f"{api}/deduplication/analyze", limit=1)["unique_customers"] == 20_000
-
-
-class TestMakeUpload:
-    """`make upload`, as its user sees it."""
-
-    def upload(self, base_url: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        at = urlsplit(base_url)
-        if at.hostname != "127.0.0.1":
-            pytest.skip("make upload is for the API on this machine")
-        return subprocess.run(
-            [sys.executable, "-m", "local.upload"],
-            cwd=ROOT,
-            env=os.environ | {"PORT": str(at.port), "FILE": "", "SOURCE": "", "MODE": ""} | variables,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_SECONDS,
-        )
-
-    def test_sends_and_prints_the_account(self, api: str, base_url: str, tmp_path: Path) -> None:
-        file = tmp_path / "a $name; with 'quotes'.csv"
-        file.write_bytes(rows([1, 2]) + b"x,y,z\n")
-
-        done = self.upload(base_url, FILE=str(file), SOURCE="hubspot", MODE="replace")
-
-        assert done.returncode == 0, done.stderr
-        answers = [line.split("│")[1:3] for line in done.stdout.splitlines() if "│" in line]
-        account = {field.strip(): answer.strip() for field, answer in answers}
-        assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "came": "2"}.items()
-        assert "rejected rows: http" in done.stdout
-        assert customers(api, "hubspot") == [1, 2]
-
-    def test_a_file_that_fails_is_an_exit_code(self, api: str, base_url: str, tmp_path: Path) -> None:
-        file = tmp_path / "headless.csv"
-        file.write_bytes(b"1,2,3\n")
-
-        done = self.upload(base_url, FILE=str(file), SOURCE="hubspot")
-
-        assert done.returncode == 1
-        assert "reason" in done.stdout
-
-    @pytest.mark.parametrize(
-        ("variables", "words"),
-        [
-            ({}, "FILE is missing"),
-            ({"FILE": "no/such.csv"}, "no/such.csv"),
-            ({"FILE": "samples/customers.csv", "SOURCE": "zoho"}, "source: Input should be"),
-            ({"FILE": "samples/customers.csv", "PORT": "1"}, "is `make run` running?"),
-        ],
-    )
-    def test_what_is_wrong_is_one_sentence(
-        self, api: str, base_url: str, variables: dict[str, str], words: str
-    ) -> None:
-        done = self.upload(base_url, **variables)
-
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.count("\n") == 1
-        assert words in done.stderr

@@ -1,0 +1,1 @@
+"""The `dedup` command: a client of the HTTP API and nothing else."""

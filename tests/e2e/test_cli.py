@@ -1,0 +1,340 @@
+"""The command line as its user has it: a process, against the local stack or a listener that answers as AWS would."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.conftest import ROOT
+
+SECONDS = 120
+KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "session-token"
+
+Done = subprocess.CompletedProcess[str]
+Dedup = Callable[..., Done]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "cli", *words]
+
+
+def environment(url: str, **variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DEDUP_"))}
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "DEDUP_CONFIG": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    return kept | nowhere | {"DEDUP_URL": url} | variables
+
+
+def run(url: str, *words: str, **variables: str) -> Done:
+    return subprocess.run(
+        command(*words), cwd=ROOT, env=environment(url, **variables), capture_output=True, text=True, timeout=SECONDS
+    )
+
+
+@pytest.fixture
+def dedup(api: str, base_url: str) -> Dedup:
+    """Runs the command against an API without a record."""
+    return lambda *words, **variables: run(base_url, *words, **variables)
+
+
+@pytest.fixture
+def sample(dedup: Dedup) -> Dedup:
+    """The same, with the sample records."""
+    done = dedup("upload", "samples/customers.csv")
+    assert done.returncode == 0, done.stderr
+    return dedup
+
+
+def printed(done: Done) -> Any:
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def get(url: str, **query: Any) -> Any:
+    answer = requests.get(url, params=query, timeout=30)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup, tmp_path: Path) -> None:
+    file = tmp_path / "a $name; with 'quotes' [bold].csv"
+    file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\nx,y,z\n")
+
+    done = dedup("upload", str(file), "--source", "hubspot", "--mode", "replace")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = [line.split("│")[1:3] for line in done.stdout.splitlines() if "│" in line]
+    account = {field.strip(): answer.strip() for field, answer in answers}
+    assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "came": "2"}.items()
+    assert "[bold]" in account["object key"]
+    [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
+    assert "x" in requests.get(url, timeout=30).text
+
+
+def test_json_is_the_account_of_the_api_and_nothing_else(dedup: Dedup, api: str) -> None:
+    account = printed(dedup("upload", "samples/customers.csv", "--json"))
+
+    assert account == get(f"{api}/uploads/{account['id']}")
+    assert printed(dedup("uploads", "--limit", "1", "--json")) == [account]
+
+
+def test_file_that_fails_is_an_exit_code_and_a_reason(dedup: Dedup, tmp_path: Path) -> None:
+    file = tmp_path / "headless.csv"
+    file.write_text("1,2,3\n")
+
+    done = dedup("upload", str(file), "--source", "hubspot")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("It failed: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["analyze"], "deduplication/analyze"),
+        (["compare"], "deduplication/compare-sources"),
+        (["regions"], "deduplication/regions"),
+        (["customer", "103"], "customers/103"),
+    ],
+)
+def test_answers_are_those_of_the_api(sample: Dedup, api: str, words: list[str], path: str) -> None:
+    answer = get(f"{api}/{path}")
+
+    assert printed(sample(*words, "--json")) == answer
+    shown = sample(*words)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    counts = [str(value) for value in answer.values() if isinstance(value, int)] if isinstance(answer, dict) else []
+    assert all(count in shown.stdout for count in counts)
+
+
+def test_bars_are_as_long_as_the_regions_are_large(sample: Dedup) -> None:
+    lines = sample("regions").stdout.splitlines()[1:]
+
+    assert [line.count("█") for line in lines] == [30, 30, 15, 15, 15, 15]
+    assert [line.count("●") for line in lines] == [2, 1, 1, 2, 2, 1]
+    assert lines[0].split()[-2:] == ["2", "25.0%"]
+
+
+def test_every_page_of_customers_is_printed_one_a_line(dedup: Dedup, api: str, tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text("customer_id,name,email\n" + "".join(f"{n},N,n{n}@example.com\n" for n in range(1, 20_002)))
+    assert dedup("upload", str(file), "--source", "hubspot").returncode == 0
+
+    done = dedup("customers", "--in", "hubspot", "--not-in", "internal")
+
+    assert done.stdout.splitlines() == [str(n) for n in range(1, 20_002)]
+    assert done.stderr == "20,001 customers\n"
+    assert printed(dedup("customers", "--json")) == {"count": 20_001, "customer_ids": list(range(1, 20_002))}
+    assert printed(dedup("customers", "--json", "--limit", "3")) == {"count": 20_001, "customer_ids": [1, 2, 3]}
+    assert printed(dedup("customers", "--in", "internal", "--json")) == {"count": 0, "customer_ids": []}
+
+
+def test_reader_that_has_enough_is_no_error(sample: Dedup, base_url: str) -> None:
+    shell = f"{' '.join(command('customers'))} | head -1"
+    done = subprocess.run(
+        shell, shell=True, cwd=ROOT, env=environment(base_url), capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.stdout == "101\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_names_do_nothing_to_the_terminal(dedup: Dedup, tmp_path: Path) -> None:
+    hostile = ["[red]Ann[/red] :smile:", "<img src=x onerror=alert(1)>", "=HYPERLINK(1)", "\u202eevil\u2066", "דנה כהן"]
+    file = tmp_path / "names.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["customer_id", "name", "email"])
+        writer.writerows([7, name, "ann@example.com"] for name in hostile)
+    assert dedup("upload", str(file), "--source", "hubspot").returncode == 0
+
+    shown = dedup("customer", "7").stdout
+
+    assert "[red]Ann[/red] :smile:" in shown
+    assert "<img src=x onerror=alert(1)>" in shown
+    assert "evil" in shown
+    assert not set("\x1b\u202e\u2066") & set(shown)
+    assert "\u2068דנה כהן\u2069" in shown
+    assert dedup("customer", "7", "--json").stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "code", "said"),
+    [
+        (["upload", "no/such.csv"], {}, 3, "no/such.csv can't be read: No such file or directory"),
+        (["upload", "samples/customers.csv", "--source", "zoho"], {}, 3, "(422): source: Input should be"),
+        (["customers", "--in", "zoho"], {}, 3, "(422): in: Input should be"),
+        (["customer", "9"], {}, 3, "(404): There is no such customer"),
+        (["analyze"], {"DEDUP_URL": "http://127.0.0.1:1"}, 4, "is `make run` running?"),
+        (["analyze"], {"DEDUP_URL": "localhost:3000"}, 3, "expected http://… or https://…"),
+        (["analyze"], {"DEDUP_PROFILE": "nowhere"}, 3, "There is no profile nowhere"),
+        (["analyze"], {"DEDUP_SIGN": "1", "AWS_REGION": "eu-west-1"}, 3, "there are no AWS credentials"),
+        (["verify"], {}, 3, "make verify"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    dedup: Dedup, words: list[str], variables: dict[str, str], code: int, said: str
+) -> None:
+    done = dedup(*words, **variables)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+def test_unknown_command_is_not_understood(dedup: Dedup) -> None:
+    done = dedup("bogus")
+
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_make_passes_the_file_as_it_is_named(dedup: Dedup, base_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "it's a $HOME.csv"
+    file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n")
+    port = base_url.rsplit(":", 1)[1]
+    env = environment(base_url, PORT=port, FILE=str(file), SOURCE="hubspot")
+
+    done = subprocess.run(
+        ["make", "--silent", "--assume-old", ".venv/installed", "upload"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "done" in done.stdout
+
+
+class Listener:
+    """Answers every request with `answer`, and keeps what it was asked."""
+
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], bytes]) -> None:
+        asked = self.asked = list[tuple[str, str, dict[str, str], bytes]]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked.append((self.command, self.path, dict(self.headers.items()), body))
+                content = answer(self)
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    made: list[Listener] = []
+
+    def make(answer: Callable[[BaseHTTPRequestHandler], bytes]) -> Listener:
+        made.append(Listener(answer))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.server.shutdown()
+        listener.server.server_close()
+
+
+def signature(url: str, method: str, path: str, headers: dict[str, str], body: bytes) -> str:
+    """What botocore signs a request with that has these headers, at the moment that they name."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    [named] = [part for part in lower["authorization"].split(", ") if part.startswith("SignedHeaders=")]
+    signed = {name: lower[name] for name in named.removeprefix("SignedHeaders=").split(";")}
+    request = AWSRequest(method, f"{url}{path}", data=body, headers=signed)
+    request.context["timestamp"] = lower["x-amz-date"]
+    signer = SigV4Auth(Credentials(KEY, SECRET, TOKEN), "execute-api", "eu-west-1")
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    return str(signer.signature(text, request))
+
+
+@pytest.mark.parametrize("words", [["customers", "--in", "a b,ü/é"], ["lookup", "--name", "Zoë O'Brien"]])
+def test_requests_are_signed_as_botocore_signs(
+    listen: Callable[..., Listener], words: list[str], tmp_path: Path
+) -> None:
+    listener = listen(lambda _: json.dumps({"count": 0, "customer_ids": [], "matches": []}).encode())
+    config = tmp_path / "config.toml"
+    config.write_text(f'[aws]\nurl = "{listener.url}/live"\nregion = "eu-west-1"\nsign = true\n')
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
+
+    done = run("", "--profile", "aws", *words, "--json", DEDUP_CONFIG=str(config), **keys)
+
+    assert done.returncode == 0, done.stderr
+    [(method, path, headers, body)] = listener.asked
+    assert path.startswith("/live/api/v1/")
+    assert headers["X-Amz-Security-Token"] == TOKEN
+    assert f"Credential={KEY}/" in headers["Authorization"]
+    assert "/eu-west-1/execute-api/aws4_request" in headers["Authorization"]
+    expected = signature(listener.url, method, path, headers, body)
+    assert headers["Authorization"].endswith(f"Signature={expected}")
+
+
+def test_interrupt_is_clean(listen: Callable[..., Listener]) -> None:
+    began = threading.Event()
+
+    def slow(_: BaseHTTPRequestHandler) -> bytes:
+        began.set()
+        time.sleep(1)
+        return b"{}"
+
+    listener = listen(slow)
+    process = subprocess.Popen(
+        command("analyze"),
+        cwd=ROOT,
+        env=environment(listener.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert began.wait(SECONDS)
+    process.send_signal(signal.SIGINT)
+
+    assert process.communicate(timeout=SECONDS) == ("", "")
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b"\xff\xfe"])
+def test_answer_that_is_no_json_is_one_line(listen: Callable[..., Listener], body: bytes) -> None:
+    done = run(listen(lambda _: body).url, "analyze")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_installed_it_is_the_command_dedup() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "cli" / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel["only-include"]) == {path.name for path in (ROOT / "cli").glob("*.py")}
+    assert project["project"]["scripts"]["dedup"] == "dedup_cli.__main__:main"
