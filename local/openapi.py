@@ -18,7 +18,7 @@ from local import ROOT
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 SOURCE = {"$ref": "#/components/schemas/Source"}
-SOURCE_LISTS = ("in", "not_in")
+SOURCE_LISTS = ("in", "not_in", "region")
 """Query parameters that name sources, separated by commas."""
 
 DESCRIPTION = """\

@@ -16,6 +16,7 @@ In = Annotated[
     SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")
 ]
 NotIn = Annotated[SourceList, Query(description="Sources that do not have the customer, none of them")]
+Region = Annotated[SourceList, Query(description="Sources that have the customer, every one, and no other has")]
 
 
 @app.get(
@@ -24,20 +25,20 @@ NotIn = Annotated[SourceList, Query(description="Sources that do not have the cu
         "Ask any set question",
         CustomerSelection,
         description="The customers that every source of `in` has and no source of `not_in`: an intersection, less a "
-        "union. With neither, every customer.",
+        "union. With `region`, those in exactly these sources. With none of the three, every customer.",
         errors=[422],
         paged=True,
     ),
 )
 def select_customers(
-    within: In = "", not_in: NotIn = "", limit: api.Limit = 1000, cursor: api.Cursor = None
+    within: In = "", not_in: NotIn = "", region: Region = "", limit: api.Limit = 1000, cursor: api.Cursor = None
 ) -> Response[CustomerSelection]:
-    has, lacks = frozenset(filter(None, within.split(","))), frozenset(filter(None, not_in.split(",")))
-    question = f"customers in {sorted(has)} not in {sorted(lacks)}"
+    named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
+    question = "customers in {} not in {} region {}".format(*map(sorted, named))
     after = pages.decode_cursor(cursor, question)
-    found = open_store().select(lambda regions: {"ids": sets.select(regions, has, lacks)}, after, limit)
+    found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit)
     selection = CustomerSelection(
-        count=sets.count(found.regions, sets.select(found.regions, has, lacks)), customer_ids=found.ids["ids"]
+        count=sets.count(found.regions, sets.select(found.regions, *named)), customer_ids=found.ids["ids"]
     )
     return api.paged(app, selection, found.next_positions(after), question)
 

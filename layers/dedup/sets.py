@@ -13,10 +13,16 @@ Regions = Mapping[Region, int]
 """How many customers are in each region that has any."""
 
 
-def select(regions: Iterable[Region], within: Set[str] = frozenset(), without: Set[str] = frozenset()) -> set[Region]:
+def select(
+    regions: Iterable[Region],
+    within: Set[str] = frozenset(),
+    without: Set[str] = frozenset(),
+    exactly: Set[str] = frozenset(),
+) -> set[Region]:
     """The regions of the customers in every source of `within` and in none of `without`:
-    the intersection of the former less the union of the latter. All of them when both are empty."""
-    return {region for region in regions if within <= region and not region & without}
+    the intersection of the former less the union of the latter; where `exactly` names sources, of those the one region
+    of the customers that these have and no other. All of them when all three are empty."""
+    return {r for r in regions if within <= r and not r & without and (not exactly or r == exactly)}
 
 
 def union(regions: Iterable[Region], sources: Set[str]) -> set[Region]:

@@ -148,6 +148,11 @@ def test_every_page_of_customers_is_printed_one_a_line(dedup: Dedup, api: str, t
     assert printed(dedup("customers", "--in", "internal", "--json")) == {"count": 0, "customer_ids": []}
 
 
+def test_one_region_is_asked_for_by_its_sources(sample: Dedup) -> None:
+    assert printed(sample("customers", "--region", "salesforce,hubspot", "--json"))["customer_ids"] == [103, 104]
+    assert sample("customers", "--region", "hubspot").stdout == "106\n"
+
+
 def test_reader_that_has_enough_is_no_error(sample: Dedup, base_url: str) -> None:
     shell = f"{' '.join(command('customers'))} | head -1"
     done = subprocess.run(

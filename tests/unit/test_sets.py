@@ -30,6 +30,18 @@ def test_selection_is_intersection_less_union(
     assert counted == len(in_all - in_any)
 
 
+@given(customers_by_source, some_sources.filter(bool))
+def test_one_region_is_its_intersection_less_all_others(
+    customers: dict[str, frozenset[int]], sources: frozenset[str]
+) -> None:
+    regions = regions_of(customers)
+
+    exactly = sets.select(regions, exactly=sources)
+
+    assert exactly == sets.select(regions, within=sources, without=frozenset(SOURCES) - sources)
+    assert sets.select(regions, exactly=sources, without=sources) == set()
+
+
 @given(customers_by_source, some_sources)
 def test_union_counts_everyone_once(customers: dict[str, frozenset[int]], sources: frozenset[str]) -> None:
     regions = regions_of(customers)
