@@ -2,7 +2,7 @@
 
 Started by benchmarks.handlers. It reads `{"name", "events", "at_least", "warm_up"}` as JSON, and its last line is JSON:
 `{"import_ms", "times_ms", "peak_mb"}`. Events of reads are used again from the start when they run out. The name is
-that of a folder of functions/, or `reference:` and a function of the reference."""
+that of a folder of functions/, `empty` for benchmarks/empty, or `reference:` and a function of the reference."""
 
 import importlib
 import itertools
@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks import ROOT
 
+EMPTY = "empty"
+
 
 def _our_handler(name: str) -> Callable[[Any], object]:
     from local.environment import LambdaContext, load
@@ -23,7 +25,8 @@ def _our_handler(name: str) -> Callable[[Any], object]:
     function = {
         "name": name,
         "handler": "app.handler",
-        "folder": str(ROOT / "functions" / name),
+        "image": False,
+        "folder": str(ROOT / ("benchmarks" if name == EMPTY else "functions") / name),
         "environment": dict(os.environ),
         "memory": 512,
         "timeout": 900,

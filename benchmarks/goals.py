@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.call_handler import EMPTY
 from benchmarks.data import STYLES
 from benchmarks.ingest import OPERATION as INGEST
 from benchmarks.measure import Figure, Figures, Key, Level
@@ -13,6 +14,10 @@ Sizes = Mapping[int, Figures]
 """The figures of a run, by the number of records."""
 
 GOAL_SIZE = 1_000_000
+COLD_START = "cold start"
+LAYER = "install of the layer, and its size"
+NO_API = ("ingest", "migrate", "scopes", "verify")
+"""Functions that no request waits for."""
 READS = ("analyze", "compare", "regions", "customers", "page", "all unique ids")
 
 
@@ -108,6 +113,24 @@ def read_memory(sizes: Sizes) -> float | None:
     )
 
 
+def init_beside_empty(sizes: Sizes) -> float | None:
+    """The slowest init of the API's functions, beside that of an empty Powertools handler."""
+    figures = {key.operation: figure.median_ms for key, figure in sizes[max(sizes)].items() if key.stack == "ours"}
+    empty = figures.pop(f"{COLD_START} of {EMPTY}", None)
+    starts = [
+        median
+        for operation, median in figures.items()
+        if operation.startswith(COLD_START) and not operation.endswith(NO_API)
+    ]
+    return max(starts, default=0) / empty if empty else None
+
+
+def layer_size(sizes: Sizes) -> float | None:
+    """The layer's megabytes, unzipped."""
+    figure = sizes[max(sizes)].get(Key(LAYER, "", "process", "ours"))
+    return figure.peak_mb if figure else None
+
+
 GOALS = (
     Goal("analyze, beside the ORM", "≥", 1000, times_as_fast(ours("analyze"), reference("analyze"))),
     Goal("compare, beside the ORM", "≥", 1000, times_as_fast(ours("compare"), reference("compare"))),
@@ -155,4 +178,6 @@ GOALS = (
         3,
         times_as_long(ours("8 readers beside 4 uploaders"), ours("8 readers"), lambda figure: figure.p95_ms),
     ),
+    Goal("init of any API function, beside an empty Powertools handler", "≤", 2, init_beside_empty),
+    Goal("layer, unzipped", "≤", 25, layer_size, "MB"),
 )

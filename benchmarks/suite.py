@@ -1,21 +1,27 @@
 """Everything that is measured at one size, in order: reads before writes, so that each size is what it says."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from benchmarks import ROOT, reads, stacks, writes
+from benchmarks.call_handler import EMPTY
 from benchmarks.data import STYLES, Data
+from benchmarks.goals import COLD_START, LAYER
 from benchmarks.handlers import measure_handler
 from benchmarks.ingest import ingest
 from benchmarks.load import BATCH, connect, load_ours, load_reference, settle
-from benchmarks.measure import Figure, Figures, Key
+from benchmarks.measure import Figure, Figures, Key, Stack
 from benchmarks.stacks import Service
 from local.postgres import Postgres, Settings
 
 LOAD = f"uploads of {BATCH:,}, no API, while it grows"
-COLD_STARTS = 3
+COLD_STARTS = 5
 LOG = "services.log"
 
 
@@ -46,6 +52,7 @@ def _all(size: int, postgres: Postgres, folder: Path, whole: bool) -> Iterator[t
     if whole:
         yield from ingest(Data(size, "dense"), postgres, folder, 3 if size <= reads.ORM_RECORDS else 1)
         yield from _cold_starts(postgres.create_database("cold"))
+        yield _layer()
 
 
 def _beside_the_reference(
@@ -73,13 +80,35 @@ def _beside_the_reference(
 
 
 def _cold_starts(database: Settings) -> Iterator[tuple[Key, Figure]]:
-    """The import of each function's module in a new interpreter, as Lambda's init does it, and the memory after it."""
-    yield Key("cold start", "", "process", "reference"), _start("reference:", stacks.reference_environment(database))
-    for path in sorted((ROOT / "functions").glob("*/app.py")):
-        figure = _start(path.parent.name, stacks.our_environment(database))
-        yield Key(f"cold start of {path.parent.name}", "", "process", "ours"), figure
+    """The import of each function's module in a new interpreter, as Lambda's init does it, and the memory after it. In
+    rounds, so that what else the machine does is spread over all of them."""
+    ours = stacks.our_environment(database)
+    environments = {"reference:": stacks.reference_environment(database), EMPTY: ours} | {
+        path.parent.name: ours for path in sorted((ROOT / "functions").glob("*/app.py"))
+    }
+    rounds = [{name: measure_handler(name, env) for name, env in environments.items()} for _ in range(COLD_STARTS)]
+    for name in environments:
+        starts = [found[name] for found in rounds]
+        stack: Stack = "ours" if environments[name] is ours else "reference"
+        operation = COLD_START if stack == "reference" else f"{COLD_START} of {name}"
+        figure = Figure.of([start.import_ms for start in starts], max(start.peak_mb for start in starts))
+        yield Key(operation, "", "process", stack), figure
 
 
-def _start(name: str, environment: Mapping[str, str]) -> Figure:
-    found = [measure_handler(name, environment) for _ in range(COLD_STARTS)]
-    return Figure.of([start.import_ms for start in found], max(start.peak_mb for start in found))
+def _layer() -> tuple[Key, Figure]:
+    """How long the layer takes to install, and its megabytes unzipped: its own package, and what requirements.txt names
+    for Lambda's Python on arm64, as `sam build` puts them together."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        platform = ["--platform", "manylinux_2_17_aarch64", "--platform", "manylinux2014_aarch64"]
+        python = ["--python-version", "3.13", "--implementation", "cp", "--only-binary", ":all:", *platform]
+        pinned = ["--no-deps", "--require-hashes", "-r", str(ROOT / "layers" / "requirements.txt")]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, *python, *pinned],
+            check=True,
+        )
+        took = (time.perf_counter() - start) * 1000
+        installed = [path for path in Path(folder).rglob("*") if "__pycache__" not in path.parts]
+        package = [path for path in (ROOT / "layers" / "dedup").rglob("*") if "__pycache__" not in path.parts]
+        size = sum(path.stat().st_size for path in (*installed, *package) if path.is_file())
+    return Key(LAYER, "", "process", "ours"), Figure(took, took, 1, size / 1e6)
