@@ -4,12 +4,14 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+from aws_lambda_powertools import event_handler
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.event_handler.openapi import swagger_ui
 from dedup import api
 from dedup.settings import settings
 
-HERE, BUNDLED = Path(__file__).parent, Path(swagger_ui.__file__).parent
+HERE = Path(__file__).parent
+# Swagger UI as Powertools brings it; importing its module would import all that makes documents.
+BUNDLED = Path(event_handler.__file__).parent / "openapi" / "swagger_ui"
 MEDIA = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain"}
 ASSETS = {path.name: path for path in (*HERE.glob("assets/*"), *BUNDLED.iterdir()) if path.suffix in MEDIA}
 
