@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: run sample upload verify invoke test lint fuzz bench bench-check openapi redoc lock deploy rds-roots sam-local test-sam-local
+.PHONY: run sample upload verify invoke test lint fuzz bench bench-check openapi redoc web-lib lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -57,6 +57,12 @@ openapi: .venv/installed # after a change to a function's routes or models
 redoc: # ReDoc itself, without the logo that it would fetch from its makers' host
 	npm pack --silent --pack-destination /tmp redoc@2.5.4
 	tar -xzOf /tmp/redoc-2.5.4.tgz package/bundles/redoc.standalone.js | sed -e 's#https://cdn.redoc.ly/redoc/logo-mini.svg#data:,#' -e '/^\/\/# sourceMappingURL=/d' > functions/docs/assets/redoc.js
+
+web-lib: # web/lib.js: the libraries of the page as one file, after a change in web/vendor
+	rm -rf .local/web-lib && mkdir -p .local && cp -r web/vendor .local/web-lib
+	npm ci --silent --prefix .local/web-lib
+	.local/web-lib/node_modules/.bin/esbuild .local/web-lib/lib.js --bundle --minify --format=esm --log-level=warning --outfile=web/lib.js
+	cd .local/web-lib/node_modules && for of in $$(find . -maxdepth 3 -iname 'licen[cs]e*' ! -path '*esbuild*' | sort); do echo "== $$of"; cat $$of; done > ../../../web/lib.LICENSES.txt
 
 rds-roots: # RDS's certificate authorities, as AWS publishes them
 	curl -fsS https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem -o layers/dedup/rds-roots.pem

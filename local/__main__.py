@@ -93,6 +93,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     stack.callback(server.shutdown)
     note_environment(folder, environment)
     print(
+        f"page       {url}/app\n"
         f"API        {url}\n"
         f"docs       {url}/docs\n"
         f"database   {database.url}\n"

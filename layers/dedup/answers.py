@@ -189,6 +189,20 @@ class UploadAccount(BaseModel):
     finished_at: Time | None
 
 
+class SignIn(BaseModel):
+    """Where people sign in by OpenID: the user pool's host, and the client that the page is there."""
+
+    url: str
+    client_id: str
+
+
+class PageConfig(BaseModel):
+    """What the page is told of its deployment."""
+
+    sources: tuple[str, ...]
+    sign_in: SignIn | None = Field(description="None where nobody signs in, or requests are signed instead")
+
+
 class InvalidField(BaseModel):
     """One thing wrong with a request: where, why, and the kind of error."""
 

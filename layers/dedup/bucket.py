@@ -1,5 +1,6 @@
 """The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,7 +89,15 @@ def client() -> "S3Client":
     from botocore.config import Config
 
     # Regional and signed with version 4, or a presigned URL would not hold in every region.
-    return boto3.client("s3", config=Config(signature_version="s3v4"))
+    # A browser follows no redirect when it has asked whether it may send: the host has to be the region's own.
+    s3: Any = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
+    return boto3.client("s3", config=Config(signature_version="s3v4", s3=s3))
+
+
+def origin() -> str:
+    """Where the presigned URLs lead, as a browser names it; none where there is no bucket."""
+    local, name = os.environ.get("AWS_ENDPOINT_URL"), settings().bucket
+    return name and (local or f"https://{name}.s3.{os.environ['AWS_REGION']}.amazonaws.com")
 
 
 def upload_url(key: str, size: int | None) -> str:

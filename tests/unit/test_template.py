@@ -23,6 +23,7 @@ PSEUDO = {
     "AWS::StackName": "dedup",
     "AWS::URLSuffix": "amazonaws.com",
 }
+HOST = f"execute-api.{REGION}.amazonaws.com"
 NOTHING = object()
 
 OWN_DATABASE = {"CreateDatabase": "true"}
@@ -33,12 +34,13 @@ BY_SECRET = {
     "SubnetIds": "subnet-1",
 }
 WITH_OWNER = BY_SECRET | {"DatabaseOwnerSecretArn": "arn:aws:secretsmanager:owner"}
-COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": "https://a.example.com,https://b.example.com"}
+ORIGINS = ["https://a.example.com", "https://b.example.com"]
+COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": ",".join(ORIGINS)}
 DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO]
 
-OPEN = {("/", "get"), ("/health", "get")}
+OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
 JOBS = {"Ingest", "Verify", "Migrate"}
-WITHOUT_DATABASE = {"Docs", "Scopes"}
+WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +116,8 @@ class Stack:
                 return any(arguments)
             if function == "Fn::Join" and all(isinstance(part, str) for part in arguments[1]):
                 return arguments[0].join(arguments[1])
+            if function == "Fn::Split" and isinstance(arguments[1], str):
+                return arguments[1].split(arguments[0])
             if function == "Fn::Select" and isinstance(arguments[1], list):
                 return arguments[1][int(arguments[0])]
             if function == "Fn::Sub":
@@ -180,7 +184,7 @@ def functions(of: Stack) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
-def test_every_route_but_two_asks_who_calls(given: dict[str, str]) -> None:
+def test_every_route_but_health_and_the_page_asks_who_calls(given: dict[str, str]) -> None:
     for path, method, operation in operations(stack(given)):
         is_open = (path, method) in OPEN or method == "options"
         assert [list(entry) for entry in operation["security"]] == ([] if is_open else [["Caller"]]), (path, method)
@@ -244,8 +248,26 @@ def test_no_origin_may_call_unless_it_is_named() -> None:
         stack().of("AWS::ApiGateway::RestApi")["Api"]["Body"]["x-amazon-apigateway-gateway-responses"]
     )
     [rule] = stack(COGNITO).of("AWS::S3::Bucket")["Bucket"]["CorsConfiguration"]["CorsRules"]
-    assert rule["AllowedOrigins"] == ["https://a.example.com", "https://b.example.com"]
+    assert rule["AllowedOrigins"] == [f"https://${{Api}}.{HOST}", "https://a.example.com", "https://b.example.com"]
     assert "*" not in json.dumps(stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["paths"])
+
+
+@pytest.mark.parametrize(("given", "others"), [(COGNITO, ORIGINS), (OWN_DATABASE | {"Auth": "COGNITO"}, [])])
+def test_page_sends_people_to_sign_in_and_has_them_back(given: dict[str, str], others: list[str]) -> None:
+    [client] = stack(given).of("AWS::Cognito::UserPoolClient").values()
+    [rule] = stack(given).of("AWS::S3::Bucket")["Bucket"]["CorsConfiguration"]["CorsRules"]
+    variables = stack(given).of("AWS::ApiGateway::Stage")["ApiliveStage"]["Variables"]
+
+    assert client["CallbackURLs"] == client["LogoutURLs"] == [f"https://${{Api}}.{HOST}/live/app", *others]
+    assert client["AllowedOAuthFlows"] == ["code"]
+    assert client["GenerateSecret"] is False
+    assert rule["AllowedOrigins"] == [f"https://${{Api}}.{HOST}", *others]
+    assert variables == {"SignIn": {"Fn::GetAtt": "Users.Outputs.SignIn"}, "ClientId": {"Ref": "PageClient"}}
+
+
+def test_nobody_signs_in_where_requests_are_signed() -> None:
+    assert "Variables" not in stack().of("AWS::ApiGateway::Stage")["ApiliveStage"]
+    assert not stack().of("AWS::Cognito::UserPoolClient")
 
 
 def test_preflight_is_answered_wherever_a_browser_asks() -> None:
@@ -420,7 +442,7 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
-    for function in ("Ingest", "CreateUpload", "ShowUpload", "ListUploads", "EraseCustomer"):
+    for function in ("App", "Ingest", "CreateUpload", "ShowUpload", "ListUploads", "EraseCustomer"):
         assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 

@@ -1,0 +1,390 @@
+"""The page in the system's Chromium, against the whole local stack: what people see, do and can't break."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from tests.conftest import ROOT
+from tests.e2e.sign_in import gateway
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+LIMIT = 200_000
+HOSTILE = ["<img src=x onerror=document.title='owned'>", '<b>bold</b> & "quoted"', "שלום עולם", "مرحبا بالعالم"]
+LARGEST = 2**63 - 1
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser: Browser, base_url: str) -> Iterator[Open]:
+    """Opens a view, with nothing kept from before: show("/customers", color_scheme="dark"). At the end nothing may have
+    gone wrong in the browser, and no answer may have been large."""
+    contexts, wrong = [], []
+
+    def hear(page: Page) -> None:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        # An answer with an error's status is told on the console too; what the page makes of it is what the tests see.
+        page.on("console", lambda said: wrong.append(said.text) if is_wrong(said) else None)
+        page.on("requestfinished", lambda request: wrong.append(request.url) if size(request) > LIMIT else None)
+
+    def show(view: str, url: str = base_url, viewport: Any = DESKTOP, **options: Any) -> Page:
+        contexts.append(browser.new_context(viewport=viewport, reduced_motion="reduce", **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(15_000)
+        hear(page)
+        page.goto(f"{url}/app#{view}")
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def is_wrong(said: Any) -> bool:
+    return said.type == "error" and not said.text.startswith("Failed to load resource")
+
+
+def size(request: Any) -> int:
+    return int(request.sizes()["responseBodySize"])
+
+
+def upload(api: str, *records: tuple[int, str, str, str]) -> None:
+    named = [dict(zip(("customer_id", "name", "email", "source"), record, strict=True)) for record in records]
+    requests.post(f"{api}/customers/bulk", json={"customers": named}, timeout=30).raise_for_status()
+
+
+@pytest.fixture
+def sample(api: str) -> str:
+    """The API with the sample records, which the README describes."""
+    body = (ROOT / "samples" / "customers.json").read_bytes()
+    sent = requests.post(f"{api}/customers/bulk", data=body, headers={"Content-Type": "application/json"}, timeout=30)
+    sent.raise_for_status()
+    return api
+
+
+def region(page: Page, name: str) -> Any:
+    """The UpSet plot's row of a region."""
+    return page.get_by_role("region", name="UpSet plot").get_by_role("link", name=re.compile(f"^{name}"))
+
+
+# What there is
+
+
+def test_overview_says_how_many_there_are_and_who_has_them(sample: str, show: Open) -> None:
+    page = show("/")
+    expect(page.get_by_role("heading", name="How many customers do we have?")).to_be_visible()
+    for name, value in {"Records": "12", "Customers": "8", "Duplicates": "4"}.items():
+        expect(page.locator("dl.tiles > div", has_text=name).locator("strong").first).to_have_text(value)
+    rows = page.get_by_role("region", name="UpSet plot").get_by_role("link")
+    expect(rows).to_have_count(6)
+    expect(rows.first).to_have_attribute("aria-label", "hubspot and salesforce, and no other: 2 customers")
+    expect(page.get_by_role("group", name="Venn diagram of the sources").get_by_role("link")).to_have_count(6)
+    expect(page.get_by_text("1 only here")).to_have_count(2)
+
+
+def test_region_leads_to_its_customers_and_these_to_their_records(sample: str, show: Open) -> None:
+    page = show("/")
+    region(page, "hubspot and internal, and no other").click()
+    expect(page.get_by_role("heading", name="1 customer")).to_be_visible()
+    page.get_by_role("link", name="105").click()
+    expect(page.get_by_role("heading", name="Customer 105")).to_be_visible()
+    expect(page.locator("table.records thead th")).to_have_count(3)
+
+
+def test_every_region_is_reached_by_keyboard(sample: str, show: Open) -> None:
+    page = show("/")
+    region(page, "salesforce, and no other").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Customers in salesforce not in hubspot or internal")).to_be_focused()
+    expect(page.get_by_role("link", name="101")).to_be_visible()
+    page.go_back()
+    page.get_by_role("group", name="Venn diagram").get_by_role(
+        "link", name=re.compile("^internal, and no other")
+    ).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="2 customers")).to_be_visible()
+
+
+def test_any_set_question_is_asked_and_shared_by_its_address(sample: str, show: Open) -> None:
+    page = show("/customers?in=hubspot")
+    expect(page.get_by_role("heading", name="4 customers")).to_be_visible()
+    page.get_by_role("group", name="internal").get_by_role("button", name="not in").click()
+    expect(page.get_by_role("heading", name="3 customers")).to_be_visible()
+    again = show(page.url.partition("#")[2])
+    expect(again.get_by_role("heading", name="Customers in hubspot not in internal")).to_be_visible()
+    expect(again.get_by_role("link", name="106")).to_be_visible()
+
+
+def test_customers_come_in_pages(api: str, show: Open) -> None:
+    upload(api, *((number, f"C {number}", f"c{number}@example.com", "hubspot") for number in range(1, 251)))
+    page = show("/customers")
+    expect(page.get_by_role("heading", name="250 customers")).to_be_visible()
+    ids = page.locator("ul.ids li")
+    expect(ids).to_have_count(100)
+    page.get_by_role("button", name="Show more").click()
+    expect(ids).to_have_count(200)
+    page.get_by_role("button", name="Show more").click()
+    expect(ids).to_have_count(250)
+    expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+
+
+def test_records_stand_side_by_side_with_what_differs_marked(api: str, show: Open) -> None:
+    upload(
+        api,
+        (7, "Ann Lee", "ann@example.com", "hubspot"),
+        (7, "Ann Lee", "ANN@example.com", "internal"),
+        (7, "Anne Lee", "ann@example.com", "salesforce"),
+    )
+    page = show("/customers/7")
+    expect(page.locator("table.records thead th")).to_have_count(4)
+    expect(page.locator("td.differs")).to_have_count(1)
+    expect(page.locator("td.differs")).to_contain_text("Anne Lee")
+
+
+def test_ids_keep_all_their_digits(api: str, show: Open) -> None:
+    upload(api, (LARGEST, "Max", "max@example.com", "hubspot"), (-LARGEST - 1, "Min", "min@example.com", "hubspot"))
+    page = show("/customers")
+    page.get_by_role("link", name=str(LARGEST), exact=True).click()
+    expect(page.get_by_role("heading", name=f"Customer {LARGEST}")).to_be_visible()
+    expect(page.get_by_text("Max", exact=True)).to_be_visible()
+    page.get_by_role("searchbox", name="Customer id").fill(str(-LARGEST - 1))
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Min", exact=True)).to_be_visible()
+
+
+def test_names_are_shown_and_never_run(api: str, show: Open, tmp_path: Path) -> None:
+    upload(api, *((1, name, "a@example.com", "hubspot") for name in HOSTILE))
+    page = show("/customers/1")
+    for name in HOSTILE:
+        expect(page.locator("bdi", has_text=name).first).to_have_text(name)
+    expect(page.locator("table.records bdi").first).to_have_attribute("dir", "auto")
+    expect(page.locator("main img, main b")).to_have_count(0)
+    export = tmp_path / "<img src=x onerror=alert(1)> שלום.csv"
+    export.write_text(f"customer_id,name,email\nx,{HOSTILE[0]},a@example.com\n2,{HOSTILE[2]},b@example.com\n")
+    page.goto(page.url.partition("#")[0] + "#/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    page.get_by_label("File", exact=True).set_input_files(export)
+    page.get_by_role("link", name="See upload").click()
+    expect(page.locator("bdi", has_text=export.name).first).to_be_visible()
+    expect(page.locator("table.rejected bdi", has_text=HOSTILE[0]).first).to_be_visible()
+    assert "owned" not in page.title()
+
+
+# Files
+
+
+def test_chosen_file_is_sent_and_followed_to_its_rejected_rows(api: str, show: Open, tmp_path: Path) -> None:
+    export = tmp_path / "export.csv"
+    good = (f"{number},N {number},n{number}@example.com" for number in range(1, 501))
+    export.write_text("\n".join(["customer_id,name,email", *good, "seven,Bad,bad@example.com", "8,Bad,nowhere", ""]))
+    page = show("/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a file").click()
+    chooser.value.set_files(export)
+    expect(page.locator(".sending")).to_contain_text("500 records accepted, 2 rows rejected")
+    expect(page.get_by_role("table", name="Uploads").get_by_text("export.csv").first).to_be_visible()
+    page.get_by_role("link", name="See upload").click()
+    expect(page.get_by_role("heading", name="2 rejected rows")).to_be_visible()
+    rejected = page.locator("table.rejected tbody tr")
+    expect(rejected).to_have_count(2)
+    expect(rejected.first).to_contain_text("customer_id")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download all").click()
+    assert b"nowhere" in Path(download.value.path()).read_bytes()
+
+
+def test_dropped_snapshot_replaces_what_the_source_had(sample: str, show: Open) -> None:
+    page = show("/uploads")
+    page.get_by_role("button", name="Replace all of the source").click()
+    expect(page.get_by_role("button", name="Choose a file")).to_be_disabled()
+    page.get_by_label("Source").select_option("internal")
+    drop(page, "all.csv", "customer_id,name,email\n107,Emre,e@example.com\n900,New,n@example.com\n")
+    page.get_by_role("link", name="See upload").click()
+    for name, value in {"New customers": "1", "There before": "1", "Gone": "3"}.items():
+        expect(page.locator("dl.tiles > div", has_text=name).locator("strong")).to_have_text(value)
+
+
+def drop(page: Page, name: str, text: str) -> None:
+    transfer = page.evaluate_handle(
+        "([name, text]) => { const d = new DataTransfer(); d.items.add(new File([text], name)); return d; }",
+        [name, text],
+    )
+    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+
+
+def test_file_that_fails_says_why(api: str, show: Open) -> None:
+    page = show("/uploads")
+    drop(page, "wrong.csv", "a,b\n1,2\n")
+    expect(page.locator(".sending")).to_contain_text("customer_id")
+    drop(page, "empty.csv", "")
+    expect(page.get_by_role("alert").filter(has_text="size")).to_contain_text("greater than 0")
+
+
+def test_transfer_that_breaks_says_so(api: str, show: Open) -> None:
+    page = show("/uploads")
+    page.route("**/incoming/**", lambda route: route.abort())
+    drop(page, "a.csv", "customer_id,name,email,source\n")
+    expect(page.get_by_role("alert")).to_contain_text("The file did not arrive")
+
+
+def test_records_of_an_upload_are_deleted_when_it_is_said_twice(sample: str, show: Open) -> None:
+    newest = requests.get(f"{sample}/uploads", params={"limit": 1}, timeout=30).json()[0]["id"]
+    page = show(f"/uploads/{newest}")
+    page.get_by_role("button", name="Delete its records").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_role("heading", name="Uploads")).to_be_visible()
+    assert requests.get(f"{sample}/deduplication/analyze", timeout=30).json()["total_records"] == 0
+
+
+# States
+
+
+def test_nothing_is_an_invitation(api: str, show: Open) -> None:
+    page = show("/")
+    expect(page.get_by_text("No records yet")).to_be_visible()
+    page.get_by_role("link", name="Upload a file").click()
+    expect(page.get_by_role("heading", name="Uploads")).to_be_visible()
+    page.goto(page.url.partition("#")[0] + "#/customers")
+    expect(page.get_by_text("Nobody", exact=True)).to_be_visible()
+
+
+def test_waiting_is_seen(sample: str, show: Open) -> None:
+    page = show("/review")
+    held: list[Route] = []
+    page.route("**/analyze?*", lambda route: held.append(route))
+    page.goto(page.url.partition("#")[0] + "#/")
+    expect(page.get_by_text("Loading…").first).to_be_attached()
+    expect(page.locator("a.region")).to_have_count(6)
+    held[0].continue_()
+    expect(page.locator("dl.tiles strong").first).to_have_text("12")
+
+
+def test_errors_are_told_in_the_apis_words(api: str, show: Open) -> None:
+    page = show("/customers/424242")
+    expect(page.get_by_role("alert")).to_contain_text("There is no such customer")
+    page.goto(page.url.partition("#")[0] + f"#/customers/{2**64}")
+    expect(page.get_by_role("alert")).to_contain_text("less than or equal to")
+    page.goto(page.url.partition("#")[0] + "#/nowhere")
+    expect(page.get_by_text("There is no such view")).to_be_visible()
+
+
+def test_no_answer_is_said_and_tried_again(sample: str, show: Open) -> None:
+    page = show("/uploads")
+    expect(page.get_by_role("table", name="Uploads")).to_be_visible()
+    page.route("**/api/**", lambda route: route.abort())
+    page.goto(page.url.partition("#")[0] + "#/customers")
+    expect(page.get_by_role("alert")).to_contain_text("The API does not answer")
+    page.unroute("**/api/**")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name="8 customers")).to_be_visible()
+
+
+# For everyone
+
+VIEWS = ["/", "/?by=entity", "/customers?in=hubspot", "/customers/103", "/uploads", "/uploads/{upload}", "/nowhere"]
+
+
+@pytest.fixture
+def views(sample: str) -> list[str]:
+    newest = requests.get(f"{sample}/uploads", params={"limit": 1}, timeout=30).json()[0]["id"]
+    return [view.format(upload=newest) for view in VIEWS]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_keeps_anybody_from_using_a_view(views: list[str], show: Open, theme: Any) -> None:
+    page = show("/nowhere", color_scheme=theme)
+    for view in views:
+        page.goto(page.url.partition("#")[0] + f"#{view}")
+        settled(page)
+        found = Axe().run(page).response["violations"]
+        serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+        assert [(view, fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+
+
+def test_every_view_fits_a_phone(views: list[str], show: Open) -> None:
+    page = show("/nowhere", viewport=PHONE)
+    for view in views:
+        page.goto(page.url.partition("#")[0] + f"#{view}")
+        settled(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], view
+
+
+def settled(page: Page) -> None:
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(".waiting")).to_have_count(0)
+
+
+def test_theme_follows_the_system_until_one_is_chosen(api: str, show: Open) -> None:
+    page = show("/", color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    page.get_by_role("button", name="Use the light theme").click()
+    light = page.evaluate(background)
+    assert light != dark
+    page.reload()
+    expect(page.get_by_role("button", name="Use the dark theme")).to_be_visible()
+    assert page.evaluate(background) == light
+
+
+# Who asks
+
+
+def test_people_sign_in_where_the_api_demands_it(sample: str, base_url: str, show: Open) -> None:
+    with gateway(base_url) as front:
+        page = show("/customers?in=internal", url=front.url)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Customers in internal")).to_be_visible()
+        expect(page.get_by_role("heading", name="4 customers")).to_be_visible()
+        assert page.url == f"{front.url}/app#/customers?in=internal"
+        page.reload()
+        expect(page.get_by_role("heading", name="4 customers")).to_be_visible()
+        assert front.sign_ins == 1
+        front.tokens.clear()
+        page.goto(f"{front.url}/app#/uploads")
+        expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_token_that_ends_is_made_anew(sample: str, base_url: str, show: Open) -> None:
+    with gateway(base_url) as front:
+        front.token_seconds = 1
+        page = show("/", url=front.url)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("dl.tiles strong").first).to_have_text("12")
+        assert front.refreshes > 0
+
+
+def test_sign_in_that_began_elsewhere_is_refused(api: str, base_url: str, show: Open) -> None:
+    with gateway(base_url) as front:
+        page = show("/", url=front.url)
+        page.goto(f"{front.url}/app?code=stolen&state=other#/")
+        expect(page.get_by_role("alert")).to_contain_text("did not begin in this tab")
+        expect(page.get_by_role("button", name="Sign in")).to_be_visible()
