@@ -173,11 +173,11 @@ class Records(Base):
         ids above `after[name]`. Everything in the answer is of one state of the database."""
 
         def work(connection: Connection) -> Selection:
-            regions, masks, records, membership = _regions(connection)
+            regions, masks, records, pending = _regions(connection)
             chosen = choose(regions)
             pages = [
                 _ids_query(
-                    membership, [masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1
+                    [masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1, pending
                 )
                 for name, selected in chosen.items()
             ]
@@ -291,45 +291,48 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
         )
 
 
-def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, str]:
-    """The customers of each region, the bits that stand for it, the records in all, and the relation that says who is
-    in which: with what is pending where anything is."""
-    changes, membership = "region_change", "customer_membership"
-    rows = connection.run(_regions_query(changes))
+def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, bool]:
+    """The customers of each region, the bits that stand for it, the records in all, and whether anything is pending."""
+    rows = connection.run(_regions_query("region_change"))
     # Whoever makes something pending counts its records, so there is a row.
-    if rows and rows[0][-1]:
-        changes, membership = "change_now", "membership_now"
-        rows = connection.run(_regions_query(changes))
+    pending = bool(rows and rows[0][-1])
+    if pending:
+        rows = connection.run(_regions_query("change_now"))
     named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names, _ in rows if customers]
     return (
         {region: customers for region, _, customers in named},
         {region: sources for region, sources, _ in named},
         sum(records for _, _, records, *_ in rows),
-        membership,
+        pending,
     )
 
 
 def _regions_query(changes: str) -> str:
+    # By the index on id: until they are vacuumed away, rows that were drained are still in the table's pages.
     return f"""SELECT sources, sum(customers)::bigint, sum(records)::bigint, (
             SELECT string_agg(name, ',') FROM source WHERE change.sources & (1::bigint << bit) <> 0
-        ), EXISTS (SELECT FROM pending_membership) FROM {changes} AS change GROUP BY sources"""
+        ), (SELECT max(id) FROM pending_membership) IS NOT NULL FROM {changes} AS change GROUP BY sources"""
 
 
-def _ids_query(membership: str, selected: Collection[int], everything: bool, after: int | None, limit: int) -> str:
-    """A scalar subquery: the first `limit` customer ids of the relation `membership` above `after` in the selected
-    regions, joined by commas."""
+def _ids_query(selected: Collection[int], everything: bool, after: int | None, limit: int, pending: bool) -> str:
+    """A scalar subquery: the first `limit` customer ids above `after` in the selected regions, joined by commas."""
+    if not selected:
+        return "NULL"
     above = "" if after is None else f"AND customer_id > {after}"
     # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
     # its order and limit: without them PostgreSQL reads them whole and sorts.
-    conditions = ["true"] if everything else [f"sources = {sources}" for sources in selected]
-    if not conditions:
-        return "NULL"
-    scans = " UNION ALL ".join(
-        f"(SELECT customer_id FROM {membership} WHERE {c} {above} ORDER BY customer_id LIMIT {limit})"
-        for c in conditions
+    scans = ["customer_membership AS m WHERE true"]
+    if not everything:
+        scans = [f"customer_membership AS m WHERE sources = {sources}" for sources in selected]
+    if pending:
+        moved = "EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)"
+        scans = [f"{scan} AND NOT {moved}" for scan in scans]
+        scans.append(f"pending_move WHERE sources IN ({', '.join(map(str, selected))})")
+    union = " UNION ALL ".join(
+        f"(SELECT customer_id FROM {scan} {above} ORDER BY customer_id LIMIT {limit})" for scan in scans
     )
     return f"""(SELECT string_agg(customer_id::text, ',' ORDER BY customer_id)
-                FROM (SELECT customer_id FROM ({scans}) AS scans ORDER BY customer_id LIMIT {limit}) AS page)"""
+                FROM (SELECT customer_id FROM ({union}) AS scans ORDER BY customer_id LIMIT {limit}) AS page)"""
 
 
 _TRUE_MEMBERSHIP = "SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY customer_id"

@@ -10,21 +10,19 @@ CREATE TABLE pending_membership (
 );
 CREATE INDEX pending_membership_customer ON pending_membership (customer_id, sources);
 
+-- The customers of whom something is pending: in which region they are without it, and with it.
+CREATE VIEW pending_move AS
+    SELECT p.customer_id, coalesce(m.sources, 0) AS previous, coalesce(m.sources, 0) | p.sources AS sources
+    FROM (SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id) AS p
+    LEFT JOIN customer_membership AS m USING (customer_id);
+
 -- customer_membership and region_change as they are with what is pending.
 CREATE VIEW membership_now AS
     SELECT customer_id, sources FROM customer_membership AS m
     WHERE NOT EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)
-    UNION ALL
-    SELECT p.customer_id, coalesce(m.sources, 0) | p.sources
-    FROM (SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id) AS p
-    LEFT JOIN customer_membership AS m USING (customer_id)
-    WHERE coalesce(m.sources, 0) | p.sources <> 0;
+    UNION ALL SELECT customer_id, sources FROM pending_move WHERE sources <> 0;
 
 CREATE VIEW change_now AS
     SELECT sources, customers, records FROM region_change
-    UNION ALL
-    SELECT step.sources, step.customers, 0
-    FROM (SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id) AS p
-    LEFT JOIN customer_membership AS m USING (customer_id),
-    LATERAL (VALUES (m.sources, -1::bigint), (coalesce(m.sources, 0) | p.sources, 1)) AS step (sources, customers)
-    WHERE step.sources <> 0;
+    UNION ALL SELECT previous, -1, 0 FROM pending_move WHERE previous <> 0
+    UNION ALL SELECT sources, 1, 0 FROM pending_move WHERE sources <> 0;
