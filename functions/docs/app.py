@@ -9,9 +9,8 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup import api
 from dedup.settings import settings
 
-HERE = Path(__file__).parent
-# Swagger UI as Powertools brings it; importing its module would import all that makes documents.
-BUNDLED = Path(event_handler.__file__).parent / "openapi" / "swagger_ui"
+# Swagger UI as Powertools brings it; its module would import all that makes documents.
+HERE, BUNDLED = Path(__file__).parent, Path(event_handler.__file__).parent / "openapi" / "swagger_ui"
 MEDIA = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain"}
 ASSETS = {path.name: path for path in (*HERE.glob("assets/*"), *BUNDLED.iterdir()) if path.suffix in MEDIA}
 

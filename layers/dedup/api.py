@@ -27,6 +27,7 @@ from dedup.answers import Problem
 from dedup.connection import Unavailable, sqlstate
 from dedup.pages import BadCursor, encode_cursor, next_link
 from dedup.records import describe
+from dedup.settings import SERVICE
 from dedup.store import UNKNOWN, Conflict, KeyReused
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
@@ -40,8 +41,8 @@ MAX_IDS = 250_000
 
 BODY_ERRORS = (400, 413, 415, 422)
 
-logger = Logger(service="dedup")
-metrics = Metrics(namespace="Dedup", service="dedup")
+logger = Logger(service=SERVICE)
+metrics = Metrics(namespace="Dedup", service=SERVICE)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.settings import SERVICE
 from dedup.store import UNKNOWN, Account, Load, Outdated, Store, Superseded
 
 LEASE = 60.0
@@ -26,7 +27,7 @@ cores."""
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
 _OVERWRITTEN = {"412", "PreconditionFailed"}
 
-logger = Logger(service="dedup", child=True)
+logger = Logger(service=SERVICE, child=True)
 
 
 class Refused(Exception):

@@ -7,6 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "dedup")
+"""In logs and metrics. On AWS the stack's name: two environments of one account share the metrics' namespace."""
+
 MAX_SOURCES = 63
 """A set of sources is kept as the bits of a signed 64-bit integer, and the sign bit is left alone."""
 

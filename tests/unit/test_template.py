@@ -399,7 +399,8 @@ def test_only_migrate_is_the_owner_of_the_tables(given: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
 def test_no_function_is_told_a_password(given: dict[str, str]) -> None:
-    known = {name.upper() for name in Settings.model_fields} | {"ALLOWED_ORIGINS", "POWERTOOLS_LOG_LEVEL"}
+    powertools = {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_SERVICE_NAME"}
+    known = {name.upper() for name in Settings.model_fields} | {"ALLOWED_ORIGINS"} | powertools
     for properties in functions(stack(given)).values():
         variables = properties["Environment"]["Variables"]
         assert set(variables) <= known
@@ -561,6 +562,24 @@ def test_dashboard_shows_what_the_functions_measure() -> None:
         if isinstance(cell, str)
     }
     assert {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates"} <= shown
+
+
+def test_metrics_of_two_stacks_are_told_apart() -> None:
+    assert {
+        properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for properties in functions(stack()).values()
+    } == {"dedup"}
+    [dashboard] = (
+        nested("observability", {"AlarmEmail": "", "Cluster": "", "ApiName": "this-stack"})
+        .of("AWS::CloudWatch::Dashboard")
+        .values()
+    )
+    ours = [
+        m
+        for w in json.loads(dashboard["DashboardBody"])["widgets"]
+        for m in w["properties"]["metrics"]
+        if "service" in m
+    ]
+    assert {metric[metric.index("service") + 1] for metric in ours} == {"this-stack"}
 
 
 # How it changes
