@@ -42,6 +42,7 @@ TAGS = {
     "Customers": "Upload, list and delete records",
     "Deduplication": "Questions about customers and the sources that have them",
     "Uploads": "Load files, and see what became of them",
+    "Exports": "Have customers and their records written to a file",
     "Service": "The service itself and its documentation",
 }
 

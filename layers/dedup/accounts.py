@@ -1,10 +1,10 @@
-"""An upload's account as the API shows it."""
+"""An upload's and an export's account as the API shows it."""
 
 from dataclasses import asdict
 
 from dedup import bucket
-from dedup.answers import UploadAccount
-from dedup.store import Account
+from dedup.answers import ExportAccount, UploadAccount
+from dedup.store import Account, Export
 
 
 def shown(account: Account) -> UploadAccount:
@@ -13,3 +13,9 @@ def shown(account: Account) -> UploadAccount:
     if account.rejected_key:
         url = bucket.download_url(account.rejected_key, account.rejected_version)
     return UploadAccount.model_validate({**asdict(account), "rejected_url": url})
+
+
+def shown_export(export: Export) -> ExportAccount:
+    """The account with a URL for the file in the place of its key, while the bucket has it."""
+    url = bucket.download_url(export.object_key, export.object_version) if export.object_key and export.fresh else None
+    return ExportAccount.model_validate({**asdict(export), **export.question, "url": url})

@@ -11,6 +11,7 @@ Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 Mode = Literal["add", "replace"]
+ExportStatus = Literal["waiting", "running", "done", "failed"]
 Filename = Annotated[
     str,
     Field(
@@ -201,6 +202,44 @@ class PageConfig(BaseModel):
 
     sources: tuple[str, ...]
     sign_in: SignIn | None = Field(description="None where nobody signs in, or requests are signed instead")
+
+
+class ExportRequest(BaseModel):
+    """Whose records are to be written: the customers of a set question, as /api/v1/deduplication/customers asks it."""
+
+    within: list[Source] = Field(
+        default=[], alias="in", max_length=63, description="Sources that all have the customer"
+    )
+    not_in: list[Source] = Field(default=[], max_length=63, description="Sources that none has the customer")
+    region: list[Source] = Field(default=[], max_length=63, description="Sources that have the customer, and no other")
+    by: Literal["customer"] = "customer"
+    format: Literal["csv", "ndjson", "parquet"] = "csv"
+
+
+class ExportBegun(BaseModel):
+    """An export that will be written."""
+
+    id: int
+    status: ExportStatus
+
+
+class ExportAccount(BaseModel):
+    """What became of an export: a line for each record of each customer, by customer."""
+
+    id: int
+    status: ExportStatus
+    within: list[str] = Field(alias="in")
+    not_in: list[str]
+    region: list[str]
+    by: str
+    format: str
+    rows: Count = Field(description="Records; so far, while it is written")
+    bytes: Count | None
+    url: str | None = Field(description="The file, for 15 minutes; none when it is older than 7 days")
+    reason: str | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
 
 
 class InvalidField(BaseModel):

@@ -46,6 +46,8 @@ metrics = Metrics(namespace="Dedup", service=SERVICE)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
+ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ExportLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many items a page has at most")]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Cursor = Annotated[
     str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")

@@ -165,9 +165,9 @@ class ObjectWriter:
             if len(self._buffer) >= _PART_BYTES:
                 self._send_part()
 
-    def close(self) -> ObjectVersion | None:
-        """Makes the object appear, and says as which version; None where nothing was written."""
-        if not self._parts and not self._buffer:
+    def close(self, *, even_empty: bool = False) -> ObjectVersion | None:
+        """Makes the object appear, and says as which version; None where nothing was written, unless `even_empty`."""
+        if not self._parts and not self._buffer and not even_empty:
             return None
         made: Mapping[str, Any]
         if not self._parts:

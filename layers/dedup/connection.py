@@ -100,6 +100,10 @@ class Database:
         twice (`repeatable`). Raises Unavailable; its text says so when the outcome is unknown."""
         return self._transaction("BEGIN", work, repeatable=repeatable)
 
+    def apart(self) -> "Database":
+        """The same database, on a connection of its own."""
+        return Database(self._settings)
+
     def close(self) -> None:
         """Closes the connection, if there is one, however broken it is."""
         connection, self._connection = self._connection, None

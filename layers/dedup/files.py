@@ -115,8 +115,13 @@ def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[bytes]:
 
     The header begins with a byte order mark, without which Excel takes UTF-8 for Windows-1252. Where a spreadsheet,
     whatever its separator, would see a formula, an apostrophe stands before it (OWASP, CSV injection)."""
-    yield codecs.BOM_UTF8 + _csv_line(Rejected._fields)
-    yield from map(_csv_line, rejected)
+    yield csv_header(Rejected._fields)
+    yield from map(csv_line, rejected)
+
+
+def csv_header(names: Iterable[str]) -> bytes:
+    """The first line of a CSV file that Excel reads as UTF-8."""
+    return codecs.BOM_UTF8 + csv_line(names)
 
 
 # A cell can begin at each separator: a program that splits at semicolons sees cells that we did not write. It matches
@@ -124,12 +129,14 @@ def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[bytes]:
 _CELL_START = re.compile(r"""((?:^|[,;|\t\r\n])[,;|\s"']*+)([=+\-@＝＋－＠]?)""")
 
 
-def _csv_line(cells: Iterable[object]) -> bytes:
-    safe = (_without_formula(str(cell)).replace('"', '""') for cell in cells)
+def csv_line(cells: Iterable[object]) -> bytes:
+    """One line of a CSV file: every cell in quotes, and no text a formula. A number is none, also below zero."""
+    safe = (str(c) if isinstance(c, int) else without_formula(str(c)).replace('"', '""') for c in cells)
     return (",".join(f'"{cell}"' for cell in safe) + "\r\n").encode()
 
 
-def _without_formula(cell: str) -> str:
+def without_formula(cell: str) -> str:
+    """The text with an apostrophe wherever a spreadsheet, whatever its separator, would begin a formula."""
     text = _CELL_START.sub(lambda start: f"{start[1]}'{start[2]}" if start[2] else start[1], cell)
     return f"'{text}" if text.startswith(("\t", "\r")) else text
 

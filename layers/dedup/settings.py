@@ -52,6 +52,7 @@ class Settings(BaseModel):
     event_bus: str = Field(
         default="", description="the EventBridge bus that is told how uploads ended; none: nobody is"
     )
+    export_queue: str = Field(default="", description="the queue that starts exports; none: no exports")
     clear_confirm: bool = Field(default=False, description="clearing everything needs ?confirm=everything")
     db_host: str = "127.0.0.1"
     db_port: int = 5432

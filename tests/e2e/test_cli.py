@@ -153,6 +153,20 @@ def test_one_region_is_asked_for_by_its_sources(sample: Dedup) -> None:
     assert sample("customers", "--region", "hubspot").stdout == "106\n"
 
 
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "out"
+
+    account = printed(
+        sample("export", "--in", "hubspot", "--not-in", "internal", "--format", form, "-o", str(path), "--json")
+    )
+
+    assert (account["status"], account["rows"], account["bytes"]) == ("done", 5, path.stat().st_size)
+    if form == "ndjson":
+        assert [json.loads(line)["customer_id"] for line in path.read_text().splitlines()] == [103, 103, 104, 104, 106]
+        assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == account["id"]
+
+
 def test_reader_that_has_enough_is_no_error(sample: Dedup, base_url: str) -> None:
     shell = f"{' '.join(command('customers'))} | head -1"
     done = subprocess.run(

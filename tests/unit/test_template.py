@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
@@ -39,7 +40,7 @@ COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": ",".join(ORIGINS)
 DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO]
 
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
-JOBS = {"Ingest", "Verify", "Migrate"}
+JOBS = {"Export", "Ingest", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
 
@@ -325,7 +326,7 @@ def test_functions_do_nothing_everywhere_that_they_can_do_somewhere(given: dict[
             if action not in everywhere:
                 for resource in resources:
                     # Objects below one prefix, and nothing wider.
-                    assert resource.count("*") == resource.endswith(("/incoming/*", "/rejected/*")), (
+                    assert resource.count("*") == resource.endswith(("/incoming/*", "/rejected/*", "/exports/*")), (
                         function,
                         resource,
                     )
@@ -354,6 +355,16 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
             "s3:PutObject",
             "s3:AbortMultipartUpload",
             "s3:DeleteObjectVersion",
+        },
+        "CreateExport": {"sqs:SendMessage"},
+        "ShowExport": {"s3:GetObject", "s3:GetObjectVersion"},
+        "ListExports": {"s3:GetObject", "s3:GetObjectVersion"},
+        "Export": {
+            "s3:PutObject",
+            "s3:AbortMultipartUpload",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
         },
         "Ingest": {
             "s3:GetObject",
@@ -417,14 +428,20 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert stack().resources["Bucket"]["DeletionPolicy"] == "Retain"
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
-    assert {rules[name]["Prefix"] for name in ("incoming", "rejected")} == {"incoming/", "rejected/"}
+    assert {rules[name]["Prefix"] for name in ("incoming", "rejected", "exports")} == {
+        "incoming/",
+        "rejected/",
+        "exports/",
+    }
+    assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 
 
 def test_bucket_and_queues_are_reached_by_tls_alone() -> None:
     policies = [*stack().of("AWS::S3::BucketPolicy").values(), *stack().of("AWS::SQS::QueuePolicy").values()]
-    assert len(policies) == 3
+    covered = [json.dumps(queue) for policy in policies for queue in policy.get("Queues", [])]
+    assert sorted(covered) == sorted(json.dumps({"Ref": name}) for name in stack().of("AWS::SQS::Queue"))
     for policy in policies:
         [tls] = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
@@ -448,18 +465,24 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 
 
-def test_file_is_tried_three_times_and_then_kept() -> None:
+@pytest.mark.parametrize(("queue", "function", "at_once"), [("Files", "Ingest", "5"), ("Exports", "Export", 2)])
+def test_work_is_tried_three_times_and_then_kept(queue: str, function: str, at_once: object) -> None:
     queues = stack().of("AWS::SQS::Queue")
-    assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
-    assert queues["Files"]["RedrivePolicy"] == {
-        "deadLetterTargetArn": {"Fn::GetAtt": "DeadFiles.Arn"},
+    assert all(one["SqsManagedSseEnabled"] for one in queues.values())
+    dead = f"Dead{queue}"
+    assert queues[queue]["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": f"{dead}.Arn"},
         "maxReceiveCount": 3,
     }
-    assert queues["Files"]["VisibilityTimeout"] == 6 * functions(stack())["Ingest"]["Timeout"]
-    assert queues["DeadFiles"]["MessageRetentionPeriod"] == 14 * 24 * 3600
-    [mapping] = stack().of("AWS::Lambda::EventSourceMapping").values()
+    assert queues[queue]["VisibilityTimeout"] == 6 * functions(stack())[function]["Timeout"]
+    assert queues[dead]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    [mapping] = [
+        mapping
+        for mapping in stack().of("AWS::Lambda::EventSourceMapping").values()
+        if mapping["EventSourceArn"] == {"Fn::GetAtt": f"{queue}.Arn"}
+    ]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": "5"}
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": at_once}
     assert mapping["BatchSize"] == 1
 
 
@@ -496,7 +519,12 @@ def test_network_has_no_way_out_but_the_endpoints_that_the_code_calls() -> None:
     kinds = {resource["Type"] for resource in network.resources.values()}
     assert not kinds & {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route"}
     endpoints = network.of("AWS::EC2::VPCEndpoint").values()
-    assert {endpoint["ServiceName"].rsplit(".", 1)[1] for endpoint in endpoints} == {"s3", "secretsmanager", "events"}
+    assert {endpoint["ServiceName"].rsplit(".", 1)[1] for endpoint in endpoints} == {
+        "s3",
+        "secretsmanager",
+        "events",
+        "sqs",
+    }
     assert all(endpoint["PolicyDocument"] for endpoint in endpoints)
     for group in network.of("AWS::EC2::SecurityGroup").values():
         assert "CidrIp" not in json.dumps(group.get("SecurityGroupIngress", []))
@@ -547,7 +575,7 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("Dedup", "ThrottledRequests-<Environment>"),
     }
     jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
-    assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {"<Ingest>", "<Migrate>", "<Verify>"}
+    assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {"<Export>", "<Ingest>", "<Migrate>", "<Verify>"}
     assert alarms["SlowAnswers"]["ExtendedStatistic"] == "p99"
     assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
 

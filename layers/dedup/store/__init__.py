@@ -1,5 +1,5 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file."""
+happened to every file, `exports` for files that were asked for."""
 
 from functools import cache
 
@@ -7,6 +7,7 @@ from dedup.connection import Database
 from dedup.settings import settings
 from dedup.store.base import UNKNOWN
 from dedup.store.customers import Customer, Customers, Traces
+from dedup.store.exports import Export, Exports, Writing
 from dedup.store.records import KeyReused, Records, Selection, Verification
 from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
 
@@ -16,6 +17,7 @@ __all__ = [
     "Busy",
     "Conflict",
     "Customer",
+    "Export",
     "KeyReused",
     "Load",
     "Outdated",
@@ -24,11 +26,12 @@ __all__ = [
     "Superseded",
     "Traces",
     "Verification",
+    "Writing",
     "open_store",
 ]
 
 
-class Store(Records, Customers, Uploads):
+class Store(Records, Customers, Uploads, Exports):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

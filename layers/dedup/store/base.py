@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
 from math import inf
+from typing import Self
 
 from pg8000.native import Connection, literal
 
@@ -58,6 +59,10 @@ class Base:
     def close(self) -> None:
         """Gives the connection back. The next call opens another."""
         self._database.close()
+
+    def apart(self) -> Self:
+        """The same store on a connection of its own."""
+        return type(self)(self._database.apart())
 
     def migrate(self) -> list[str]:
         """Applies the migrations that this database has not had, in order; the names of those applied now."""

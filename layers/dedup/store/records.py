@@ -161,7 +161,7 @@ class Records(Base):
 
     def regions(self) -> Regions:
         """How many customers are in each region that has any."""
-        return self._database.read(lambda connection: _regions(connection)[0])
+        return self._database.read(lambda connection: regions_now(connection)[0])
 
     def select(
         self,
@@ -173,7 +173,7 @@ class Records(Base):
         ids above `after[name]`. Everything in the answer is of one state of the database."""
 
         def work(connection: Connection) -> Selection:
-            regions, masks, records, pending = _regions(connection)
+            regions, masks, records, pending = regions_now(connection)
             chosen = choose(regions)
             pages = [
                 _ids_query(
@@ -291,7 +291,7 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
         )
 
 
-def _regions(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, bool]:
+def regions_now(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, bool]:
     """The customers of each region, the bits that stand for it, the records in all, and whether anything is pending."""
     rows = connection.run(_regions_query("region_change"))
     # Whoever makes something pending counts its records, so there is a row.

@@ -1,0 +1,43 @@
+"""POST /api/v1/exports: has the records of the customers of a set question written to a file."""
+
+import hashlib
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup import api, queues
+from dedup.answers import ExportBegun, ExportRequest
+from dedup.settings import settings
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.post(
+    "/api/v1/exports",
+    **api.operation(
+        "Write customers and their records to a file",
+        ExportBegun,
+        description="A line for each record, by customer: customer_id, sources (all that have the customer), source, "
+        "record_id, name, email, what more is known, created_at. All of it is of one moment. Ask for the export until "
+        "its status is done: then its url leads to the file.",
+        status=202,
+        errors=api.BODY_ERRORS,
+    ),
+)
+def create_export(
+    request: Annotated[ExportRequest, Body()], idempotency_key: api.IdempotencyKey = None
+) -> Response[ExportBegun]:
+    question = request.model_dump_json(by_alias=True, exclude={"format"})
+    digest = hashlib.sha256(f"{request.format} {question}".encode()).hexdigest()
+    key = api.upload_key(idempotency_key)
+    export_id, status = open_store().expect_export(question, request.format, key, digest, api.caller(app))
+    if status == "waiting":
+        # A repeat sends it again, for the first may have failed here: an export is written once.
+        queues.send(settings().export_queue, {"export": export_id})
+    begun = ExportBegun.model_validate({"id": export_id, "status": status})
+    return Response(202, "application/json", begun)
+
+
+handler = api.handler(app)

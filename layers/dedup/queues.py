@@ -1,0 +1,29 @@
+"""Sends work to a function that is started by a queue."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dedup.connection import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+
+@cache
+def client() -> "SQSClient":
+    """The SQS client of this Lambda environment."""
+    import boto3
+
+    return boto3.client("sqs")
+
+
+def send(url: str, message: Mapping[str, Any]) -> None:
+    """Sends a message to the queue at `url`. Raises Unavailable where the queue does not take it."""
+    try:
+        client().send_message(QueueUrl=url, MessageBody=json.dumps(message))
+    except (BotoCoreError, ClientError) as error:
+        raise Unavailable("The queue does not take work now") from error

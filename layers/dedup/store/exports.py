@@ -1,0 +1,210 @@
+"""What was asked to be written to a file, what became of it, and the rows themselves.
+
+Whoever writes holds a lease, which it renews; when it runs out, another attempt may start over. An attempt that was
+overtaken can finish nothing."""
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from pg8000.exceptions import DatabaseError
+from pg8000.native import Connection
+
+from dedup.records import KNOWN
+from dedup.sets import Region, Regions
+from dedup.store.base import ISO_TIME, UNKNOWN, Base, note, text
+from dedup.store.records import KeyReused, regions_now
+from dedup.store.uploads import Busy, Superseded
+
+TRIES = 3
+"""Attempts, as many as the queue gives."""
+
+_KNOWN = ", ".join(f"r.{field}" for field in KNOWN)
+
+_STATUS = f"""CASE WHEN status <> 'running' OR lease_until >= now() THEN status
+    WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END"""
+_TIMES = ", ".join(f"to_char({n} AT TIME ZONE 'UTC', {ISO_TIME})" for n in ("created_at", "started_at", "finished_at"))
+
+
+class Sink(Protocol):
+    """Takes lines of JSON, one by one, each with its line break and with COPY's doubled backslashes."""
+
+    def write(self, line: bytes, /) -> object:
+        """Takes one line."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """One attempt at one export. `question` is what the caller gave as such."""
+
+    export_id: int
+    attempt: int
+    question: dict[str, object]
+    format: str
+    lease: float
+
+    @property
+    def current(self) -> str:
+        """The condition in SQL that this attempt still is the one that writes."""
+        return f"id = {self.export_id} AND attempt = {self.attempt} AND status = 'running'"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is known of an export. Times are ISO 8601 in UTC. `fresh`: its object is younger than was asked."""
+
+    id: int
+    status: str
+    question: dict[str, object]
+    format: str
+    rows: int
+    bytes: int | None
+    object_key: str | None
+    object_version: str | None
+    reason: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    fresh: bool
+
+
+class Exports(Base):
+    """The exports of one database."""
+
+    def expect_export(
+        self, question: str, form: str, key: str | None = None, digest: str = "", by: str = UNKNOWN
+    ) -> tuple[int, str]:
+        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. Raises KeyReused."""
+
+        def work(connection: Connection) -> tuple[int, str]:
+            rows = connection.run(
+                f"""INSERT INTO export (question, format, key, digest)
+                    VALUES ({text(question)}, {text(form)}, {text(key)}, {text(digest)})
+                    ON CONFLICT (key) DO NOTHING RETURNING id, status"""
+            )
+            if rows:
+                note(connection, "export", by)
+                return rows[0][0], rows[0][1]
+            [[export_id, status, first_digest]] = connection.run(
+                f"SELECT id, {_STATUS}, digest FROM export WHERE key = {text(key)}"
+            )
+            if first_digest != digest:
+                raise KeyReused
+            return export_id, status
+
+        return self._database.write(work, repeatable=key is not None)
+
+    def claim_export(self, export_id: int, lease: float) -> Writing | None:
+        """Begins to write an export; None where that was done before. Raises Busy while another attempt is at it."""
+
+        def work(connection: Connection) -> Writing | None:
+            rows = connection.run(
+                f"""UPDATE export SET status = 'running', attempt = attempt + 1, rows = 0, reason = NULL,
+                        started_at = now(), lease_until = now() + interval '{lease} s'
+                    WHERE id = {export_id} AND ({_STATUS}) = 'waiting' RETURNING attempt, question, format"""
+            )
+            for attempt, question, form in rows:
+                return Writing(export_id, attempt, question, form, lease)
+            if connection.run(f"SELECT FROM export WHERE id = {export_id} AND ({_STATUS}) = 'running'"):
+                raise Busy
+            return None
+
+        return self._database.write(work, repeatable=False)
+
+    def renew_export(self, writing: Writing, rows: int) -> None:
+        """Notes how many rows there are so far, and renews the lease. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            if not connection.run(
+                f"""UPDATE export SET rows = {rows}, lease_until = now() + interval '{writing.lease} s'
+                    WHERE {writing.current} RETURNING id"""
+            ):
+                raise Superseded
+
+        self._database.write(work, repeatable=True)
+
+    def finish_export(self, writing: Writing, rows: int, size: int, key: str, version: str | None) -> None:
+        """Ends the export well: its rows, its bytes, and its object's key and version. Nothing when superseded."""
+        self._end_export(
+            writing,
+            f"""status = 'done', rows = {rows}, bytes = {size}, object_key = {text(key)},
+                object_version = {text(version)}, finished_at = clock_timestamp()""",
+        )
+
+    def fail_export(self, writing: Writing, reason: str) -> None:
+        """Ends the export without a file. Nothing when superseded."""
+        self._end_export(writing, f"status = 'failed', reason = {text(reason)}, finished_at = clock_timestamp()")
+
+    def interrupt_export(self, writing: Writing, reason: str) -> None:
+        """Gives the export back, to be written by the next delivery; where this was the last, it failed."""
+        self._end_export(
+            writing,
+            f"""reason = {text(reason)}, status = CASE WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END,
+                finished_at = CASE WHEN attempt < {TRIES} THEN NULL ELSE clock_timestamp() END""",
+        )
+
+    def export(self, export_id: int, kept_days: int) -> Export | None:
+        """What is known of one export; None when there is none of that id."""
+        found = self._exports(f"id = {export_id}", 1, kept_days)
+        return found[0] if found else None
+
+    def exports(self, before: int | None, limit: int, kept_days: int) -> list[Export]:
+        """What is known of the exports, the newest first, from below id `before`; `limit` of them at most."""
+        return self._exports("true" if before is None else f"id < {before}", limit, kept_days)
+
+    def copy_out(self, choose: Callable[[Regions], Collection[Region]], begin: Callable[[], Sink]) -> None:
+        """Writes to what `begin` returns a line of JSON for each record of the customers in the regions that `choose`
+        selects, by customer and then record id. All of it is of one state of the database.
+
+        `begin` is called again when the connection was lost and the lines come from the start."""
+
+        def work(connection: Connection) -> None:
+            sink = begin()
+            regions, masks, _, pending = regions_now(connection)
+            chosen = [(masks[region], region) for region in choose(regions)]
+            if not chosen:
+                return
+            try:
+                connection.run(
+                    f"COPY ({_lines_query('membership_now' if pending else 'customer_membership', chosen)}) TO STDOUT",
+                    stream=sink,
+                )
+            except DatabaseError:
+                raise
+            except BaseException:
+                # Rows are still on their way here: the connection can't be used for anything else.
+                self._database.close()
+                raise
+
+        self._database.read(work)
+
+    def _end_export(self, writing: Writing, changes: str) -> None:
+        self._database.write(
+            lambda connection: connection.run(
+                f"UPDATE export SET {changes}, lease_until = NULL WHERE {writing.current}"
+            ),
+            repeatable=True,
+        )
+
+    def _exports(self, condition: str, limit: int, kept_days: int) -> list[Export]:
+        query = f"""
+            SELECT id, {_STATUS}, question, format, rows, bytes, object_key, object_version,
+                CASE WHEN status = 'running' AND ({_STATUS}) <> 'running' THEN 'It was cut off' ELSE reason END,
+                {_TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
+            FROM export WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
+        return [Export(*row) for row in self._database.read(lambda connection: connection.run(query))]
+
+
+def _lines_query(membership: str, chosen: Collection[tuple[int, Region]]) -> str:
+    named = ", ".join(f"({mask}::bigint, {text(json.dumps(sorted(region)))}::json)" for mask, region in chosen)
+    return f"""
+        SELECT row_to_json(line) FROM (
+            SELECT r.customer_id, named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},
+                to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at
+            FROM {membership} AS m
+            JOIN (VALUES {named}) AS named (mask, sources) ON named.mask = m.sources
+            JOIN record r ON r.customer_id = m.customer_id
+            JOIN source s ON s.bit = r.source
+            ORDER BY r.customer_id, r.id
+        ) AS line"""
