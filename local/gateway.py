@@ -27,6 +27,7 @@ from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.events.api_event import RequestContext
 from samcli.local.lambdafn.env_vars import EnvironmentVariables
 from samcli.local.lambdafn.exceptions import FunctionNotFound
+from werkzeug import Response
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from local import LocalError
@@ -89,6 +90,11 @@ class Template:
             api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
         )
         service.create()
+        for rule in service._app.url_map.iter_rules():
+            # Flask answers HEAD where it answers GET; API Gateway does not, and SAM's handler falls over it.
+            (rule.methods or set()).discard("HEAD")
+        for status in (404, 405):
+            service._app.register_error_handler(status, _no_route)
         return make_server(
             HOST, port, _as_text(service._app), threaded=True, request_handler=_Quiet, fd=listener.fileno()
         )
@@ -115,6 +121,12 @@ class _Runner:
         if answer.failed:
             log.error("%s failed: %s", name, answer.payload.decode())
         stdout.write_str(answer.payload.decode())
+
+
+def _no_route(error: Exception) -> Response:
+    """What the template's GatewayResponses make of an unknown path or method. SAM does not read them."""
+    problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "No such path or method"}
+    return Response(json.dumps(problem), 404, content_type="application/problem+json")
 
 
 def _as_text(app: "WSGIApplication") -> "WSGIApplication":
