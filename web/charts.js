@@ -1,6 +1,6 @@
 // The charts: d3's scales and @upsetjs/venn.js's layout say where things are; they are drawn as links that a keyboard reaches.
 
-import { html, layout, max, mean, scaleBand, scaleLinear, scaleSymlog, useMemo, useState } from "./lib.js?v=";
+import { html, layout, max, mean, min, range, scaleBand, scaleLinear, scaleSymlog, useMemo, useState } from "./lib.js?v=";
 import { counted, link, number, regionQuery, useWidth } from "./parts.js?v=";
 
 const ROW = 34;
@@ -139,7 +139,9 @@ export function SourceBars({ counts, sources, by, noun }) {
 export function Histogram({ bins }) {
   const [box, width] = useWidth();
   const [height, left, bottom] = [200, 52, 34];
-  const sorted = [...bins].sort((a, b) => a.weight - b.weight);
+  const [lowest, highest] = [min(bins, (bin) => bin.weight), max(bins, (bin) => bin.weight)];
+  const pairs = new Map(bins.map((bin) => [bin.weight, bin.pairs]));
+  const sorted = range(lowest, highest + 1).map((weight) => ({ weight, pairs: pairs.get(weight) ?? 0 }));
   const x = scaleBand(sorted.map((bin) => bin.weight), [left, Math.max(280, width)]).padding(0.12);
   const y = scaleSymlog([0, max(sorted, (bin) => bin.pairs) || 1], [height - bottom, 10]);
   const ticks = [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((tick) => tick <= y.domain()[1]);
@@ -152,16 +154,16 @@ export function Histogram({ bins }) {
             <text class="tick" text-anchor="end" x=${left - 8} y=${y(tick) + 4}>${number(tick)}</text></g>`,
       )}
       ${sorted.map(
-        (bin, place) =>
+        (bin) =>
           html`<g key=${bin.weight}>
             <rect class=${bin.weight < 0 ? "shared" : "bar"} x=${x(bin.weight)} y=${y(bin.pairs)} width=${x.bandwidth()} height=${height - bottom - y(bin.pairs)}>
               <title>weight ${bin.weight}: ${counted(bin.pairs, "pair")}</title>
             </rect>
-            ${place % every === 0 && html`<text class="tick" text-anchor="middle" x=${x(bin.weight) + x.bandwidth() / 2} y=${height - bottom + 16}>${bin.weight}</text>`}
+            ${bin.weight % every === 0 && html`<text class="tick" text-anchor="middle" x=${x(bin.weight) + x.bandwidth() / 2} y=${height - bottom + 16}>${bin.weight}</text>`}
           </g>`,
       )}
-      <text class="tick" x=${left} y=${height - 2}>← different</text>
-      <text class="tick" text-anchor="end" x=${Math.max(280, width)} y=${height - 2}>the same →</text>
+      <text class="tick" x=${left} y=${height - 2}>← different people</text>
+      <text class="tick" text-anchor="end" x=${Math.max(280, width)} y=${height - 2}>one person →</text>
     </svg>
   </div>`;
 }

@@ -76,7 +76,7 @@ export function Customer({ id }) {
     <${Title} above=${html`<a href=${link("/customers")}>Customers</a>`}>Customer ${id}<//>
     <${Pages} pages=${pages} lines=${8} empty=${html`<${Empty} title="No records">This customer has none.<//>`}>
       ${(records) =>
-        html`<${Panel} title=${counted(records.length, "record")} note="Marked: what differs from what most of the records say.">
+        html`<${Panel} title=${counted(records.length, "record")} note="Marked: what differs.">
           <p class="facts">In <${Sources} names=${pages.first.sources} /></p>
           ${entities.length > 0 &&
           html`<p class="facts">

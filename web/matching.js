@@ -4,12 +4,12 @@ import { call, useAnswer, usePages } from "./api.js?v=";
 import { Histogram } from "./charts.js?v=";
 import { SourceFilter, namesIn } from "./customers.js?v=";
 import { html, useCallback, useEffect, useRef, useState } from "./lib.js?v=";
-import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, when } from "./parts.js?v=";
+import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, plain, when } from "./parts.js?v=";
 
 const POLL = 1000;
 const REVIEW_PAGE = 20;
 const underWay = (run) => ["waiting", "running"].includes(run.status);
-const percent = (probability) => `${(probability * 100).toFixed(probability > 0.995 || probability < 0.005 ? 2 : 0)} %`;
+const percent = (probability) => (probability > 0.9999 ? "over 99.99 %" : `${(probability * 100).toFixed(probability > 0.99 ? 2 : 0)} %`);
 const signed = (weight) => `${weight > 0 ? "+" : weight < 0 ? "−" : ""}${Math.abs(weight).toFixed(1)}`;
 
 /** All runs, and a button for another one. */
@@ -84,7 +84,7 @@ function RunFound({ run }) {
       <//>
       <${Panel} title="Near the threshold" note="The pairs that the run was least sure of.">
         ${run.near_threshold?.length
-          ? html`<${Table} caption="Pairs near the threshold" columns=${NEAR_COLUMNS} rows=${run.near_threshold.slice(0, 10)} keyOf=${(pair) => `${pair.record_a}-${pair.record_b}`} />
+          ? html`<${Table} caption="Pairs near the threshold" columns=${NEAR_COLUMNS} rows=${run.near_threshold.slice(0, 6)} keyOf=${(pair) => `${pair.record_a}-${pair.record_b}`} />
               <p><a href=${link("/review")}>Review these pairs</a></p>`
           : html`<${Empty} title="None">Every pair was clear.<//>`}
       <//>
@@ -121,7 +121,7 @@ function Changes({ id }) {
 export function People({ query, sources, go }) {
   const [has, lacks] = [namesIn(query.in, sources), namesIn(query.not_in, sources)];
   const asked = { in: has.join(","), not_in: lacks.join(","), min_records: query.min_records ?? "2" };
-  const pages = usePages("entities", { query: asked, limit: 50 });
+  const pages = usePages("entities", { query: asked, limit: 25 });
   const change = (changed) => go("/people", { ...asked, ...changed });
   return html`
     <${Title}>People<//>
@@ -149,7 +149,7 @@ const PEOPLE_COLUMNS = [
   ["Email", (person) => html`<${Text}>${person.golden?.email ?? "–"}<//>`, "long"],
   ["Sources", (person) => html`<${Sources} names=${person.sources} />`],
   ["Records", (person) => number(person.records), "right"],
-  ["Customer ids", (person) => number(person.customer_ids.length), "right"],
+  ["Ids", (person) => number(person.customer_ids.length), "right"],
 ];
 
 /** One person: the golden record beside all records, and why they belong together. */
@@ -159,13 +159,13 @@ export function Person({ id }) {
     <${Title} above=${html`<a href=${link("/people")}>People</a>`}>Person ${id}<//>
     <${Answer} answer=${answer} lines=${8}>
       ${(person) =>
-        html`<${Panel} wide title=${counted(person.records.length, "record")} note="Marked: what differs from what most of the records say. Golden: what is taken for true of each field, and by which rule.">
+        html`<${Panel} wide title=${counted(person.records.length, "record")} note="Golden: what is taken for true of each field, and by which rule. Marked: what differs from it.">
             <${Records} records=${person.records} golden=${person.golden} />
           <//>
           <div class="panels">
             <${Panel} wide title="Why these are one person" note="What spoke for each pair; weights are powers of two.">
               ${person.edges.length
-                ? person.edges.map((edge) => html`<${Reason} key=${`${edge.record_a}-${edge.record_b}`} of=${edge} title=${`Records ${edge.record_a} and ${edge.record_b}`} />`)
+                ? byPair(person.edges).map((pair) => html`<${Reason} key=${pair.title} ...${pair} />`)
                 : html`<${Empty} title="One record alone">Nothing else was found to be the same person.<//>`}
             <//>
             <${Panel} title="Decisions" note="What a person said about these records.">
@@ -176,22 +176,36 @@ export function Person({ id }) {
   `;
 }
 
-/** Why two records are, or may be, of one person: the rule, or each field's part in the weight. */
-function Reason({ of, title }) {
-  const fields = [...(of.fields ?? [])].sort((a, b) => b.weight - a.weight);
+/** The edges of each two records together: [{title, rules, score}]. */
+function byPair(edges) {
+  const pairs = new Map();
+  for (const edge of edges) {
+    const title = `Records ${edge.record_a} and ${edge.record_b}`;
+    const pair = pairs.get(title) ?? { title, rules: [], score: null };
+    if (edge.rule) pair.rules.push(edge.rule);
+    else pair.score = edge;
+    pairs.set(title, pair);
+  }
+  return [...pairs.values()];
+}
+
+/** Why two records are, or may be, of one person: the rules, and each field's part in the weight. */
+function Reason({ title, rules = [], score }) {
+  const known = (score?.fields ?? []).filter((field) => field.level !== "missing").sort((a, b) => b.weight - a.weight);
+  const missing = (score?.fields ?? []).filter((field) => field.level === "missing");
   return html`<div class="reason">
-    <p><strong>${title}</strong>
-      ${of.rule && html` <span class="chip">${of.rule}</span>`}
-      ${typeof of.weight === "number" && html` <span class="note">weight ${signed(of.weight)}, ${percent(of.probability)}</span>`}</p>
-    ${fields.length > 0 &&
+    <p><strong>${title}</strong>${rules.map((rule) => html` <span class="chip" key=${rule}>${plain(rule)}</span>`)}${" "}
+      ${score && html`<span class="note">weight ${signed(score.weight)}, ${percent(score.probability)}</span>`}</p>
+    ${known.length > 0 &&
     html`<ul class="levels">
-      ${fields.map(
+      ${known.map(
         (field) =>
           html`<li key=${field.field} class=${field.weight >= 0 ? "for" : "against"}>
-            <span>${field.field.replaceAll("_", " ")}</span><span>${field.level}</span><span class="weight">${signed(field.weight)}</span>
+            <span>${plain(field.field)}</span><span>${field.level === "else" ? "differs" : field.level}</span><span class="weight">${signed(field.weight)}</span>
           </li>`,
       )}
     </ul>`}
+    ${missing.length > 0 && html`<p class="note">Not known of both: ${missing.map((field) => plain(field.field)).join(", ")}.</p>`}
   </div>`;
 }
 
@@ -272,7 +286,7 @@ export function Review() {
             ${undoButton}
           </div>
           ${done}
-          <${Reason} of=${pair} title="What spoke for it, and what against" />
+          <${Reason} score=${pair} rules=${pair.guard ? [`held back: ${plain(pair.guard)}`] : []} title="What speaks for it, and what against" />
         <//>`
       : html`<${Empty} title="Nothing to decide">
             ${skipped.length ? html`You passed over ${counted(skipped.length, "pair")}. <button class="button small" onClick=${() => setSkipped([])}>Show them again</button>` : "Every pair that matching was unsure of has been decided."}

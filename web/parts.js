@@ -11,6 +11,9 @@ export const number = (value) =>
 /** `one` or `many` after its number: "1 record", "2 records". */
 export const counted = (value, one, many = `${one}s`) => `${number(value)} ${Number(value) === 1 ? one : many}`;
 
+/** A name of the API's as a person writes it: date_of_birth → date of birth. */
+export const plain = (name) => name.replaceAll("_", " ");
+
 /** A time of the API as the reader's clock shows it. */
 export function when(time) {
   if (!time) return "–";
@@ -167,8 +170,8 @@ const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at"]
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
- * Records side by side, one in each column, with what differs marked: a value that is not the one that most of the records
- * have, and where there is no such, whatever is not the first's. `golden` is the golden record, {field: {value, record_id, rule}}.
+ * Records side by side, one in each column, with what differs marked: from the golden record, {field: {value, source, rule}},
+ * where it is given; else from the value that more than half of the records have, and where there is no such, all of them.
  */
 export function Records({ records, golden, label = "Records side by side" }) {
   const named = [...new Set(records.flatMap(Object.keys))].filter((field) => !NOT_COMPARED.includes(field));
@@ -191,9 +194,9 @@ export function Records({ records, golden, label = "Records side by side" }) {
       </thead>
       <tbody>
         ${fields.map((field) => {
-          const usual = mostCommon(records.map((record) => record[field]).filter((value) => value ?? false));
+          const usual = golden?.[field]?.value ?? usualOf(records.map((record) => record[field]).filter((value) => value ?? false));
           return html`<tr key=${field}>
-            <th scope="row">${field.replaceAll("_", " ")}</th>
+            <th scope="row">${plain(field)}</th>
             ${golden && html`<${Golden} of=${golden[field]} />`}
             ${records.map((record) => html`<${Value} value=${record[field]} usual=${usual} key=${record.id} />`)}
           </tr>`;
@@ -206,7 +209,7 @@ export function Records({ records, golden, label = "Records side by side" }) {
 const Golden = ({ of }) =>
   html`<td class="golden">
     ${of?.value ?? false
-      ? html`<${Text}>${of.value}<//>${of.rule && html`<small>${of.rule}${of.source && `, from ${of.source}`}</small>`}`
+      ? html`<${Text}>${of.value}<//>${of.rule && html`<small>${plain(of.rule)}${of.source && `, from ${of.source}`}</small>`}`
       : html`<span class="none">none</span>`}
   </td>`;
 
@@ -216,7 +219,7 @@ function Value({ value, usual }) {
   return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${value}<//><span class="unseen"> differs</span></td>`;
 }
 
-function mostCommon(values) {
-  const times = values.map((value) => values.filter((other) => same(value, other)).length);
-  return values[times.indexOf(Math.max(...times))];
+/** The value that more than half of the records have; undefined where there is none. */
+function usualOf(values) {
+  return values.find((value) => values.filter((other) => same(value, other)).length * 2 > values.length);
 }

@@ -336,6 +336,8 @@ def test_every_view_fits_a_phone(views: list[str], show: Open) -> None:
         page.goto(page.url.partition("#")[0] + f"#{view}")
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], view
+        widths = page.evaluate("[...document.querySelectorAll('.panel')].map(panel => panel.offsetWidth)")
+        assert all(width > PHONE["width"] * 0.8 for width in widths), view
 
 
 def settled(page: Page) -> None:

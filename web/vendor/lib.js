@@ -2,7 +2,7 @@
 export { html } from "htm/preact";
 export { render } from "preact";
 export { useCallback, useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
-export { max, mean } from "d3-array";
+export { max, mean, min, range } from "d3-array";
 export { format } from "d3-format";
 export { csvParseRows } from "d3-dsv";
 export { scaleBand, scaleLinear, scaleSymlog } from "d3-scale";
