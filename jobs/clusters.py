@@ -132,8 +132,10 @@ def resolve(
         if len(one) + len(other) > max_entity:
             return "size"
         conflicts = list(filter(None, (conflict(a, b) for a in one for b in other)))
-        joining = conflicts and sum(_pair(a, b) in own for a in one for b in other)
-        return min(conflicts) if conflicts and len(conflicts) >= joining else None
+        if not conflicts:
+            return None
+        joining = sum(_pair(a, b) in own for a in one for b in other)
+        return min(conflicts) if len(conflicts) >= joining else None
 
     refused: list[Refused] = []
     for edge in known:

@@ -219,7 +219,7 @@ class Spark:
         self.session = builder.getOrCreate()
         self.session.sparkContext.setLogLevel("ERROR")
         self.session.sparkContext.setCheckpointDir(f"{self._scratch}/checkpoints")
-        self.splink = SparkAPI(
+        self.splink: Any = SparkAPI(  # type: ignore[no-untyped-call]
             spark_session=self.session, break_lineage_method="parquet", num_partitions_on_repartition=8
         )
         self._tables = 0
