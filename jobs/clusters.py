@@ -53,10 +53,11 @@ def givens_contradict(one: Facts, other: Facts) -> bool:
         return False
     alike = [jaro_winkler(one.given, other.given)]
     alike += [jaro_winkler(a, b) for a, b in ((one.given, other.family), (one.family, other.given)) if a and b]
-    return max(alike) < _ALIKE
+    return max(alike) < ALIKE
 
 
-_ALIKE = 0.75
+ALIKE = 0.75
+"""Given names that are less alike, by Jaro-Winkler, are two names."""
 
 
 def jaro_winkler(one: str, other: str) -> float:

