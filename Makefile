@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: run sample upload verify invoke test lint fuzz bench bench-check openapi redoc web-lib lock deploy rds-roots sam-local test-sam-local
+.PHONY: bench-matching run sample upload verify invoke test lint fuzz bench bench-check openapi redoc web-lib lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -51,6 +51,10 @@ bench: .venv/installed # beside the stack that this replaces; SIZE=1M or 10M
 bench-check: .venv/installed # after make bench: exits 1 where a ratio fell behind the kept table
 	@$(BIN)/python -m benchmarks check
 
+bench-matching: .venv/installed # records put together, beside two other libraries; ARGS="--data febrl3 febrl4" for a part
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/matching/requirements.txt
+	@$(BIN)/python -m benchmarks.matching $(ARGS)
+
 openapi: .venv/installed # after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi
 
@@ -86,6 +90,7 @@ lock: # after a change to a requirements.in
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
+	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 

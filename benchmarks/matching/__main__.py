@@ -1,8 +1,10 @@
 """make bench-matching: how well and how fast records are put together, beside other libraries, and whether the goals
-are met. Prints a table, and exits with 1 where a goal is missed."""
+are met. Prints a table, keeps it in benchmarks/results/matching.json and .md, where a run of a part replaces its own
+rows alone, and exits with 1 where a goal is missed."""
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from benchmarks.matching.people import people
 from benchmarks.matching.quality import Quality, quality
 
 TIMEOUT = 1800
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "matching.json"
 
 PLAN = {
     "febrl3": tuple(CONTENDERS),
@@ -39,6 +42,8 @@ class Result:
     contender: str
     seconds: float
     peak_gb: float
+    load: float
+    """Of the machine as it began, by the last minute: on two cores, seconds are worth something near 0."""
     quality: Quality | None
     fault: str = ""
 
@@ -76,7 +81,7 @@ def run(data: str, contender: str, folder: Path) -> Result:
     """Runs a contender in a process of its own, and watches it and its children."""
     records, found = folder / f"{data}.parquet", folder / f"{data}-{contender.replace(' ', '_')}.parquet"
     command = [sys.executable, "-m", "benchmarks.matching.contenders", contender, str(records), str(found)]
-    begun, peak = time.perf_counter(), 0
+    load, begun, peak = os.getloadavg()[0], time.perf_counter(), 0
     with (folder / "log").open("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -91,7 +96,7 @@ def run(data: str, contender: str, folder: Path) -> Result:
         log.seek(0)
         lines = log.read().strip().splitlines()
     truth = pq.read_table(records, columns=["id", "entity"]).sort_by("id")
-    result = Result(data, truth.num_rows, contender, round(seconds, 1), round(peak / 1e9, 2), None)
+    result = Result(data, truth.num_rows, contender, round(seconds, 1), round(peak / 1e9, 2), round(load, 1), None)
     if code:
         result.fault = "over half an hour" if seconds > TIMEOUT else (lines or [f"exit {code}"])[-1][:120]
         return result
@@ -126,10 +131,25 @@ def line(result: Result) -> str:
     """A row of the table."""
     head = f"| {result.data} | {result.contender} |"
     if result.quality is None:
-        return f"{head} {result.fault} | | | | | | {result.seconds} | {result.peak_gb} |"
+        return f"{head} {result.fault} | | | | | | {result.seconds} | {result.peak_gb} | {result.load} |"
     q = result.quality
     values = (q.precision, q.recall, q.f1, q.b_precision, q.b_recall, q.b_f1)
-    return f"{head} {' | '.join(f'{value:.4f}' for value in values)} | {result.seconds} | {result.peak_gb} |"
+    shown = " | ".join(f"{value:.4f}" for value in values)
+    return f"{head} {shown} | {result.seconds} | {result.peak_gb} | {result.load} |"
+
+
+HEAD = """| data | who | precision | recall | F1 | B³ precision | B³ recall | B³ F1 | s | GB | load |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def keep(results: list[Result]) -> None:
+    """Writes the results beside those of earlier runs, in PLAN's order."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    known = {(row["data"], row["contender"]): row for row in (*kept, *map(asdict, results))}
+    rows = [known[data, who] for data, those in PLAN.items() for who in those if (data, who) in known]
+    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    lines = [line(Result(**row | {"quality": row["quality"] and Quality(**row["quality"])})) for row in rows]
+    RESULTS.with_suffix(".md").write_text("\n".join([HEAD, *lines]) + "\n")
 
 
 def main() -> int:
@@ -137,12 +157,10 @@ def main() -> int:
     parser = argparse.ArgumentParser("benchmarks.matching")
     parser.add_argument("--data", nargs="*", choices=list(PLAN), default=list(PLAN))
     parser.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--results", type=Path, help="where to write the results as JSON")
     asked = parser.parse_args()
     results: list[Result] = []
     missed = 0
-    print("| data | who | precision | recall | F1 | B³ precision | B³ recall | B³ F1 | s | GB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(HEAD)
     with tempfile.TemporaryDirectory(prefix="bench-matching-") as scratch:
         folder = Path(scratch)
         pq.write_table(people(10_000, 7), folder / "people-teacher.parquet")
@@ -154,6 +172,7 @@ def main() -> int:
                 if contender in asked.only:
                     results.append(run(data, contender, folder))
                     print(line(results[-1]), flush=True)
+                    keep(results[-1:])
         print()
         for goal in GOALS:
             for result in results:
@@ -168,8 +187,6 @@ def main() -> int:
                 print(
                     f"{'met' if share >= SAME_PAIRS else 'MISSED'}: Spark's pairs are DuckDB's on {data}: {share:.5f}"
                 )
-    if asked.results:
-        asked.results.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     return 1 if missed else 0
 
 

@@ -286,6 +286,37 @@ def test_one_shared_mailbox_does_not_make_a_crowd_one(run: Callable[..., Path], 
     assert together(run(write(crowd))) == set()
 
 
+@pytest.mark.parametrize("people_per_home", [1, 2])
+def test_two_names_at_one_address_are_one_person_only_where_homes_have_one(
+    run: Callable[..., Path], write: Callable[..., str], people_per_home: int
+) -> None:
+    letters = "bcdfghjklmnpqrstvwxz"
+    families = [f"{a}e{b}lund" for a in letters for b in letters][::8][:40]
+    homes = [
+        {
+            "name": f"{name} {family}",
+            "address": f"{n} {family} Street",
+            "postcode": f"{20000 + n}",
+            "date_of_birth": born,
+        }
+        for n, family in enumerate(families, 1)
+        for name, born in (
+            ("Ingrid", "1950-02-03"),
+            (("Ingrid", "1950-02-03"), ("Otto", "1981-11-30"))[people_per_home - 1],
+        )
+    ]
+    unclear = [
+        {"name": f"{name} Quarterman", "address": "7 Zebulon Parade", "postcode": "99999"} for name in ("Ada", "Hugo")
+    ]
+    listed = [{"id": n, "source": "hubspot", "customer_id": n, **row} for n, row in enumerate([*unclear, *homes], 1)]
+
+    output = run(write(listed))
+
+    assert ((1, 2) in together(output)) is (people_per_home == 1)
+    counts = json.loads((output / "run.json").read_text())["counts"]
+    assert (counts["home_pairs"], counts["home_pairs_of_two_people"]) == (40, 40 * (people_per_home - 1))
+
+
 def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Path], write: Callable[..., str]) -> None:
     settings = Settings.load()
     small = settings.model_copy(update={"guards": settings.guards.model_copy(update={"max_entity": 3})})
