@@ -324,7 +324,7 @@ def mailbox(address: str | None, who: PersonName) -> str | None:
     """The part before the @ of an address as `email` returns it, where it says more than the name does: of `jd.miles82`
     all of it, of `jane.doe` or `jdoe` nothing, if Jane Doe has it. Two Jane Does have such addresses too."""
     local = (address or "").rpartition("@")[0]
-    rest = "".join(letter for letter in local if letter.isalnum())
+    rest = _NO_WORD.sub("", local)
     for part in sorted(filter(None, (who.family, who.given, who.root)), key=len, reverse=True):
         rest = rest.replace(part, "", 1)
     return local if len(rest) > 2 or any(letter.isdigit() for letter in rest) else None
