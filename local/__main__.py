@@ -85,6 +85,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         if answer.failed:
             reason = json.loads(answer.payload)["errorMessage"]
             raise LocalError(f"The migrations failed: {reason} (see {logs / 'functions.log'}).")
+    abandon_uploads(environment)
     for poller in s3.create(template.queues):
         poller.start(partial(workers.invoke, poller.queue.function))
         stack.callback(poller.stop)
@@ -105,6 +106,18 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         "Ctrl-C stops all of it; the data stays.",
         flush=True,
     )
+
+
+def abandon_uploads(environment: Mapping[str, str]) -> None:
+    """End the uploads whose objects went with the S3 of the run before: they would wait for ever."""
+    from dedup.connection import Database
+    from dedup.settings import Settings
+    from dedup.store import Store
+
+    known = {name.lower(): value for name, value in environment.items()}
+    store = Store(Database(Settings.model_validate(known)))
+    store.abandon("The local S3 was stopped before the file was loaded: upload it again")
+    store.close()
 
 
 def data_folder() -> Path:

@@ -6,6 +6,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from dedup import api, bucket
 from dedup.answers import ExpectedUpload, UploadRequest
+from dedup.settings import settings
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -16,6 +17,8 @@ api.install(app)
 def create_upload(request: Annotated[UploadRequest, Body()]) -> Response[ExpectedUpload]:
     if request.mode == "replace" and request.source is None:
         raise api.Invalid(("body", "source"), "A snapshot needs a source")
+    if request.size and request.size > settings().max_file_bytes:
+        raise api.Invalid(("body", "size"), f"At most {settings().max_file_bytes} bytes are taken: split the file")
     key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
     upload_id = open_store().expect(key, request.source, request.mode, api.caller(app))
     url = bucket.upload_url(key.format(upload_id), request.size)

@@ -1,26 +1,46 @@
 """DELETE /api/v1/uploads/{upload_id}: takes one upload's records out again."""
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup import api
+from dedup import api, queues
 from dedup.answers import Cleared, DeletionDetails
+from dedup.settings import settings
 from dedup.store import open_store
+
+AT_ONCE = 100_000
+"""Records that are deleted while the caller waits: seconds. What has more is left to the function that loads files."""
 
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
 
 @app.delete(
-    "/api/v1/uploads/<upload_id>", **api.operation("Take an upload's records out", Cleared, errors=[404, 409, 422])
+    "/api/v1/uploads/<upload_id>",
+    **api.operation(
+        "Take an upload's records out",
+        Cleared,
+        description=f"Of an upload with more than {AT_ONCE:,} records they are deleted later: the answer is 202, and "
+        "the upload's status is `deleting` until they are gone.",
+        later=True,
+        errors=[404, 409, 422],
+    ),
 )
-def delete_upload(upload_id: api.UploadId) -> Cleared:
-    deleted = open_store().delete_upload(upload_id, api.caller(app))
-    if deleted is None:
+def delete_upload(upload_id: api.UploadId) -> Response[Cleared]:
+    store, by = open_store(), api.caller(app)
+    account = store.account(upload_id)
+    if account is None:
         raise NotFoundError("There is no such upload")
-    return Cleared(
-        message=f"Successfully deleted the records of upload {upload_id}",
-        details=DeletionDetails(deleted_count=deleted),
-    )
+    if account.accepted > AT_ONCE and account.status != "deleted" and settings().files_queue:
+        store.delete_later(upload_id)
+        queues.send(settings().files_queue, {"delete_upload": upload_id, "by": by})
+        return answer(202, f"The records of upload {upload_id} will be deleted", 0)
+    deleted = store.delete_upload(upload_id, by) or 0
+    return answer(200, f"Successfully deleted the records of upload {upload_id}", deleted)
+
+
+def answer(status: int, message: str, deleted: int) -> Response[Cleared]:
+    body = Cleared(message=message, details=DeletionDetails(deleted_count=deleted))
+    return Response(status, "application/json", body)
 
 
 handler = api.handler(app)

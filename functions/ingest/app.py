@@ -1,4 +1,5 @@
-"""Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are."""
+"""Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are. The queue also
+brings the deletions of uploads that take longer than an answer may."""
 
 import json
 from typing import Any
@@ -27,7 +28,11 @@ def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
 
 
 def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
-    return load(json.loads(record.body), lambda_context)
+    message = json.loads(record.body)
+    if "delete_upload" in message:
+        open_store().delete_upload(message["delete_upload"], message["by"])
+        return []
+    return load(message, lambda_context)
 
 
 @logger.inject_lambda_context(clear_state=True)

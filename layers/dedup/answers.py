@@ -170,7 +170,7 @@ class UploadAccount(BaseModel):
     this snapshot, there before."""
 
     id: int
-    status: Literal["waiting", "loading", "done", "failed", "deleted"]
+    status: Literal["waiting", "loading", "done", "failed", "deleting", "deleted"]
     origin: Literal["api", "s3"]
     mode: Mode
     source: str | None

@@ -123,9 +123,11 @@ def operation(
     errors: Sequence[int] = (),
     unavailable: Any = Problem,
     paged: bool = False,
+    later: bool = False,
 ) -> dict[str, Any]:
     """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `unavailable`
-    is what it answers while the database is down; None where it does not ask the database."""
+    is what it answers while the database is down; None where it does not ask the database. `later`: it may leave the
+    work to a queue, and then answers 202."""
     fault = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}}},
@@ -134,6 +136,8 @@ def operation(
     if paged:
         link = {"description": 'The next page, where there is one: `<…>; rel="next"`', "schema": {"type": "string"}}
         responses[status]["headers"] = {"Link": link}
+    if later:
+        responses[202] = {"description": HTTPStatus(202).phrase, "content": {media: {"model": answer}}}
     if unavailable:
         content = {fault if unavailable is Problem else media: {"model": unavailable}}
         wait = {"description": "Seconds to wait before the next try", "schema": {"type": "integer"}}

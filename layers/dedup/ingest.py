@@ -4,6 +4,7 @@ Every delivery of an event may be the first, a repeat, or one of several at the 
 anywhere. What happened is in the upload's row; this only moves it on.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
-from dedup.settings import SERVICE
+from dedup.settings import SERVICE, settings
 from dedup.store import UNKNOWN, Account, Load, Outdated, Store, Superseded
 
 LEASE = 60.0
@@ -119,12 +120,15 @@ def _load(
         place, misplaced = bucket.Place(None, "add"), error
     load = store.claim(key, version.key, opened.modified, place.source, place.mode, LEASE)
     if load is None:
-        logger.info("Repeated delivery", extra={"object": key})
+        logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
     rejects = RejectedRows(version)
     try:
         if misplaced:
             raise Refused(str(misplaced))
+        most = settings().max_file_bytes
+        if opened.size > most:
+            raise Refused(f"The file has {opened.size} bytes, and {most} are the most that is taken: split it")
         _stage(opened, place.source, load, store, rejects, remaining_seconds)
         if not bucket.is_current(version, opened.etag):
             raise _Overwritten
@@ -133,7 +137,7 @@ def _load(
         store.fail(load, str(refusal), rejects.close())
     except Superseded:
         rejects.abort()
-        logger.warning("Another attempt took over", extra={"object": key})
+        logger.warning("Another attempt took over", extra={"upload_id": load.upload_id})
     except Exception as error:
         rejects.abort()
         if isinstance(error, _Overwritten) or _code(error) in _OVERWRITTEN:
@@ -162,6 +166,11 @@ def _stage(
         store.stage(load, batch.rows, accepted, rejected, batch.known)
     if not accepted:
         raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")
+
+
+def _digest(key: str) -> str:
+    """What stands for a key in logs: a file's name may be a person's."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _code(error: Exception) -> str:

@@ -49,6 +49,12 @@ class Settings(BaseModel):
 
     sources: Sources = ("salesforce", "hubspot", "internal")
     bucket: str = Field(default="", description="where files arrive and rejected rows go; none: no uploads of files")
+    files_queue: str = Field(
+        default="", description="the queue of the function that loads files; it deletes large uploads too"
+    )
+    max_file_bytes: int = Field(
+        default=5 * 1024**3, gt=0, description="larger files are refused; S3 takes 5 GiB in one PUT"
+    )
     event_bus: str = Field(
         default="", description="the EventBridge bus that is told how uploads ended; none: nobody is"
     )

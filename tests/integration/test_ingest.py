@@ -18,12 +18,13 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from dedup import files, ingest, sets
+from dedup import api, files, ingest, sets
 from dedup.bucket import ObjectVersion
+from dedup.settings import settings as current
 from dedup.store import Account, Busy, Outdated, Store, Superseded
 
 from tests import exports
-from tests.conftest import ROOT, api_event
+from tests.conftest import ROOT, api_event, lambda_context, load_function
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
@@ -369,6 +370,80 @@ def test_deleting_an_upload_takes_its_records_out(store: Store, put: Any, load: 
     assert store.verify().agreed
     assert store.delete_upload(first.id) == 0
     assert store.delete_upload(10**9) is None
+
+
+def test_large_upload_is_deleted_by_the_queue(
+    environment: pytest.MonkeyPatch, functions: Call, store: Store, put: Any, load: Any
+) -> None:
+    account = load(put("incoming/hubspot/a.csv", csv_of([1, 2, 3])))
+    load(put("incoming/hubspot/b.csv", csv_of([3])))
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="files")["QueueUrl"]
+    environment.setenv("FILES_QUEUE", url)
+    current.cache_clear()
+    deleting = load_function("delete_upload")
+    deleting.AT_ONCE = 2
+    path = f"/api/v1/uploads/{account.id}"
+    event = api_event("DELETE", path, parameters={"upload_id": str(account.id)})
+
+    assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
+    waiting = store.account(account.id)
+    assert waiting
+    assert waiting.status == "deleting"
+    assert total(store) == 4
+    [message] = sqs.receive_message(QueueUrl=url)["Messages"]
+    delivered = {"messageId": "1", "eventSource": "aws:sqs", "body": message["Body"], "attributes": {}}
+    for _ in range(2):
+        assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
+
+    deleted = store.account(account.id)
+    assert deleted
+    assert deleted.status == "deleted"
+    assert (total(store), members(store, "hubspot")) == (1, [3])
+    assert store.verify().agreed
+    assert json.loads(deleting.handler(event, lambda_context("delete_upload"))["body"])["details"]["deleted_count"] == 0
+
+
+def test_file_that_is_larger_than_is_taken_is_refused(
+    environment: pytest.MonkeyPatch, functions: Call, store: Store, put: Any, load: Any
+) -> None:
+    environment.setenv("MAX_FILE_BYTES", "50")
+    current.cache_clear()
+    body = {"filename": "a.csv", "size": 51}
+
+    account = load(put("incoming/hubspot/a.csv", csv_of(range(10))))
+
+    assert account.status == "failed"
+    assert "50" in str(account.reason)
+    assert total(store) == 0
+    assert functions("create_upload", api_event("POST", "/api/v1/uploads", body))["statusCode"] == 422
+
+
+def test_uploads_whose_objects_were_lost_wait_no_more(store: Store, put: Any, load: Any) -> None:
+    done = load(put("incoming/hubspot/a.csv", csv_of([1])))
+    waiting = store.expect("incoming/{}-b.csv", None, "add")
+    loading = store.claim("k", "incoming/c.csv", datetime.now(UTC), None, "add", 60)
+    assert loading
+
+    store.abandon("gone")
+
+    found = {account.id: (account.status, account.reason) for account in store.accounts(None, 10)}
+    assert found == {done.id: ("done", None), waiting: ("failed", "gone"), loading.upload_id: ("failed", "gone")}
+
+
+def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogCaptureFixture) -> None:
+    version = put("incoming/hubspot/Ada Lovelace.csv", csv_of([1]))
+    named = {"key": version.key.replace(" ", "+"), "versionId": version.version_id}
+    event = {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": BUCKET}, "object": named}}]}
+    for logger in (api.logger, ingest.logger):
+        logger.setLevel("INFO")
+
+    functions("ingest", event)
+    functions("ingest", event)
+
+    logged = "".join(str(vars(line)) for line in caplog.records if line.name.startswith("dedup"))
+    assert "Repeated delivery" in logged
+    assert "Lovelace" not in logged
 
 
 def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:

@@ -346,6 +346,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
     sign_in = "secretsmanager:GetSecretValue" if "DatabaseSecretArn" in given else "rds-db:connect"
     own = {
         "CreateUpload": {"s3:PutObject"},
+        "DeleteUpload": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "EraseCustomer": {

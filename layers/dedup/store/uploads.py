@@ -269,6 +269,26 @@ class Uploads(Base):
             repeatable=True,
         )
 
+    def delete_later(self, upload_id: int) -> None:
+        """Notes that the upload's records are to be deleted. Raises Conflict while it is being loaded."""
+
+        def work(connection: Connection) -> None:
+            _hold(connection, upload_id)
+            connection.run(f"UPDATE upload SET status = 'deleting', lease_until = NULL WHERE id = {upload_id}")
+
+        self._database.write(work, repeatable=True)
+
+    def abandon(self, reason: str) -> None:
+        """Ends, for that reason, all uploads that wait for an object: where the bucket was lost, none will come."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"""UPDATE upload SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
+                        finished_at = clock_timestamp()
+                    WHERE origin = 's3' AND status IN ('waiting', 'loading')"""
+            ),
+            repeatable=True,
+        )
+
     def delete_upload(self, upload_id: int, by: str = UNKNOWN) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when
         there is no such upload. `by` is who asked for it. Raises Conflict while it is being loaded."""
@@ -277,13 +297,7 @@ class Uploads(Base):
             connection.run(f"SELECT {WORK_LOCK}")
             if not connection.run(f"SELECT FROM upload WHERE id = {upload_id}"):
                 return None
-            # A load that ends holds its row: to wait for it would be to wait for all of it.
-            free = connection.run(
-                f"""SELECT FROM upload WHERE id = {upload_id} AND NOT (status = 'loading' AND lease_until >= now())
-                    FOR UPDATE SKIP LOCKED"""
-            )
-            if not free:
-                raise Conflict("The upload is being loaded")
+            _hold(connection, upload_id)
             connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
             connection.run(f"SELECT {FOLD_LOCK}")
             removed = take_out(connection, f"upload_id = {upload_id}")
@@ -314,6 +328,16 @@ def _find_or_insert(
     )
     [[upload_id, attempt]] = rows
     return upload_id, attempt
+
+
+def _hold(connection: Connection, upload_id: int) -> None:
+    """Locks the upload's row. Raises Conflict where a load holds it, as it does until its end."""
+    free = connection.run(
+        f"""SELECT FROM upload WHERE id = {upload_id} AND NOT (status = 'loading' AND lease_until >= now())
+            FOR UPDATE SKIP LOCKED"""
+    )
+    if not free:
+        raise Conflict("The upload is being loaded or deleted")
 
 
 def _set_rejected(rejected: Rejects) -> str:
