@@ -91,6 +91,7 @@ lock: # after a change to a requirements.in
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
+	$(LOCK) -c requirements-dev.txt jobs/requirements.in -o jobs/requirements.txt
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 

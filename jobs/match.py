@@ -4,7 +4,10 @@ Rules first, then probability (Splink), then clusters with guards. The same code
 CSV or JSON; writes a folder:
 
     entities.parquet    record_id, entity_id
-    edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability, waterfall
+    edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability, waterfall,
+                        joins: whether it was taken to join them
+    members.parquet     entity_id, and each record's comparable form
+    terms.parquet       field, value, records: how many have a value, where several do; and, without a value, any
     review.parquet      the pairs that a person should look at, the most uncertain first: as edges, and guard, uncertainty
     histogram.parquet   match_weight (from), pairs
     model.json          what was learnt; give it to a later run with --model
@@ -18,18 +21,19 @@ import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from dedup.clusters import ALIKE, Edge, Facts, Pair, resolve
+from dedup.normalise import COLUMNS
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
 from jobs import scoring
-from jobs.clusters import ALIKE, Edge, Facts, Pair, resolve
 from jobs.engines import ENGINES, BadInput, Engine
 from jobs.settings import DEFAULT, DEFAULT_MODEL, Model, Settings
 
@@ -49,12 +53,15 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     model_version: str = ""
     trained: bool = False
+    report: Callable[[str], None] = lambda step: None
+    """Is told of each step before it begins: read, rules, train, score, cluster, write."""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Takes the time of a step."""
         begun = time.perf_counter()
         logger.info("%s …", name)
+        self.report(name)
         yield
         self.seconds[name] = round(time.perf_counter() - begun, 2)
 
@@ -100,14 +107,15 @@ def match(
     previous: str | None = None,
     model: Model | None = None,
     first_id: int = 1,
+    report: Callable[[str], None] = lambda step: None,
 ) -> Run:
     """Matches the records of `source` and writes what was found to `output`; what the run did.
 
     `source`: a path, or "" where the engine has the table `raw` already. `previous`: an earlier run's entities.parquet,
     whose ids are kept where most of an entity's records stayed. `model`: used as it is; without one it is learnt here,
     or the default one is taken where the records are too few to learn from. `first_id`: new entities get ids from here,
-    and above those of `previous`. Raises BadInput."""
-    run = Run(engine.name, settings)
+    and above those of `previous`. `report` is told of each step before it begins. Raises BadInput."""
+    run = Run(engine.name, settings, report=report)
     with run.step("read"):
         if source:
             engine.read(source)
@@ -345,7 +353,7 @@ def _table(rows: list[Any], schema: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _keep_ids(engine: Engine, previous: str | None, first_id: int) -> None:
-    """Makes `entity` (record_id, entity_id) of `cluster`. Says in SQL what jobs.clusters.keep_ids says in Python."""
+    """Makes `entity` (record_id, entity_id) of `cluster`. Says in SQL what dedup.clusters.keep_ids says in Python."""
     engine.create("former", _former(engine, previous))
     engine.create(
         "kept",
@@ -384,13 +392,20 @@ def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) 
         "edge",
         f"""SELECT id_l AS record_l, id_r AS record_r, 'rule' AS reason, CASE place {rules} END AS rule,
                 CAST(NULL AS double) AS match_weight, CAST(NULL AS double) AS match_probability,
-                CAST(NULL AS string) AS waterfall FROM rule_edge
-            UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL FROM decision
-            UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall FROM model_edge
+                CAST(NULL AS string) AS waterfall, true AS joins FROM rule_edge
+            UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL, decision = 'same' FROM decision
+            UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall,
+                veto IS NULL AND match_weight >= {thresholds.match} FROM model_edge
             WHERE match_weight >= {thresholds.review}""",
     )
     engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", output / "entities.parquet")
     engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", output / "edges.parquet")
+    forms = ", ".join(f"r.{column}" for column in ("source", "customer_id", *COLUMNS))
+    engine.save(
+        f"SELECT e.record_id, e.entity_id, {forms} FROM entity e JOIN records r ON r.id = e.record_id",
+        output / "members.parquet",
+    )
+    engine.save(_terms(settings), output / "terms.parquet")
     engine.save(
         """SELECT CAST(floor(match_weight) AS int) AS match_weight, count(*) AS pairs FROM model_edge
            GROUP BY 1 ORDER BY 1""",
@@ -417,6 +432,19 @@ def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) 
         ) AS pairs ORDER BY uncertainty DESC, record_l, record_r""",
         output / "review.parquet",
     )
+
+
+def _terms(settings: Settings) -> str:
+    fields = {level.term_frequency for c in settings.comparisons for level in c.levels if level.term_frequency}
+    queries = [
+        "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
+    ]
+    for name in sorted(fields):
+        queries.append(f"SELECT '{name}', NULL, count({name}) FROM records")
+        queries.append(
+            f"SELECT '{name}', {name}, count(*) FROM records WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
+        )
+    return " UNION ALL ".join(queries)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -176,12 +176,24 @@ class Guards(_Model):
     max_names: Annotated[int, Field(ge=1)] = 4
     """A value of a personal column that people of more given names have is a company's: it is not compared at all."""
     contradictions: tuple[Literal["date_of_birth", "given"], ...]
-    """What keeps two records apart that only others join: see jobs.clusters.Facts."""
+    """What keeps two records apart that only others join: see dedup.clusters.Facts."""
     vetoes: tuple[Veto, ...] = ()
     doubts: tuple[Veto, ...] = ()
     """As vetoes, but the pair is a match all the same: people are asked about it afterwards."""
     households: Households
     """Where these records have none, vetoes and contradictions do not apply."""
+
+
+Survives = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
+
+
+class Survivorship(_Model):
+    """What the golden record takes from whom; see dedup.golden. What is not said here is as that has it."""
+
+    trusted: tuple[str, ...] = ()
+    """Sources, the most trusted first."""
+    default: Annotated[tuple[Survives, ...], Field(min_length=1)] = ("most_trusted", "most_recent", "most_complete")
+    fields: dict[str, Annotated[tuple[Survives, ...], Field(min_length=1)]] = {}
 
 
 class Settings(_Model):
@@ -195,6 +207,7 @@ class Settings(_Model):
     thresholds: Thresholds
     guards: Guards
     tiers: Annotated[tuple[str, ...], Field(min_length=1)] = ("rules", "model")
+    survivorship: Survivorship = Survivorship()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -216,6 +229,18 @@ class Settings(_Model):
     def load(cls, path: Path = DEFAULT) -> Self:
         """The settings in a file. Raises OSError, or pydantic.ValidationError, which names the field and the reason."""
         return cls.model_validate_json(path.read_text())
+
+    @classmethod
+    def over(cls, asked: Mapping[str, Any]) -> Self:
+        """The default settings with others in place of some: objects are laid over one another, all else is replaced.
+        Raises pydantic.ValidationError."""
+        return cls.model_validate(_laid_over(json.loads(DEFAULT.read_text()), asked))
+
+
+def _laid_over(under: Any, over: Any) -> Any:
+    if not isinstance(under, dict) or not isinstance(over, Mapping):
+        return over
+    return under | {name: _laid_over(under.get(name), value) for name, value in over.items()}
 
 
 def _unique(what: str, names: Iterable[str]) -> None:

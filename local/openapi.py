@@ -43,6 +43,8 @@ TAGS = {
     "Deduplication": "Questions about customers and the sources that have them",
     "Uploads": "Load files, and see what became of them",
     "Exports": "Have customers and their records written to a file",
+    "Matching": "Find which records are one person under different ids, and decide what nobody is sure of",
+    "Entities": "The people that the matching found: who they are, and why",
     "Service": "The service itself and its documentation",
 }
 

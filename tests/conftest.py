@@ -62,7 +62,7 @@ def _empty(database: DatabaseSettings) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        admin.run("DROP SCHEMA IF EXISTS public, staging CASCADE")
+        admin.run("DROP SCHEMA IF EXISTS public, staging, matching CASCADE")
         admin.run("CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 

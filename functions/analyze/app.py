@@ -18,13 +18,14 @@ api.install(app)
         Analysis,
         description="A duplicate is a record of a customer beyond the first, also in the same source. "
         "The counts are of everything; the ids come in pages, ascending.",
-        errors=[422],
+        errors=[409, 422],
         paged=True,
     ),
 )
-def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Analysis]:
-    after = pages.decode_cursor(cursor, QUESTION)
-    found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit)
+def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[Analysis]:
+    question = api.question(QUESTION, by)
+    after = pages.decode_cursor(cursor, question)
+    found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit, by)
     customers = sets.count(found.regions)
     analysis = Analysis(
         total_records=found.records,
@@ -32,7 +33,7 @@ def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Anal
         duplicates_found=found.records - customers,
         unique_customer_ids=found.ids["ids"],
     )
-    return api.paged(app, analysis, found.next_positions(after), QUESTION)
+    return api.paged(app, analysis, found.next_positions(after), question)
 
 
 handler = api.handler(app)

@@ -19,23 +19,24 @@ api.install(app)
         Comparison,
         description="Which customers every source has, and which only one has. The counts are of everything; each list "
         "of ids is a page, ascending, and the link leads to the next page of all of them.",
-        errors=[422],
+        errors=[409, 422],
         paged=True,
     ),
 )
-def compare(limit: api.Limit = 1000, cursor: api.Cursor = None) -> Response[Comparison]:
+def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[Comparison]:
     sources = settings().sources
-    after = pages.decode_cursor(cursor, QUESTION)
+    question = api.question(QUESTION, by)
+    after = pages.decode_cursor(cursor, question)
 
     def questions(regions: sets.Regions) -> dict[str, set[sets.Region]]:
         only = {f"only_in_{source}": sets.only_in(regions, source) for source in sources}
         return {"in_all_sources": sets.select(regions, within=set(sources)), **only}
 
-    found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)))
+    found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)), by)
     counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
     distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
     comparison = Comparison.model_validate({**found.ids, **counts, **distinct})
-    return api.paged(app, comparison, found.next_positions(after), QUESTION)
+    return api.paged(app, comparison, found.next_positions(after), question)
 
 
 handler = api.handler(app)

@@ -13,7 +13,7 @@ api.install(app)
 
 
 @app.get("/api/v1/exports", **api.operation("List the exports", list[ExportAccount], errors=[422], paged=True))
-def list_exports(limit: api.ExportLimit = 100, cursor: api.Cursor = None) -> Response[list[ExportAccount]]:
+def list_exports(limit: api.SmallLimit = 100, cursor: api.Cursor = None) -> Response[list[ExportAccount]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
     found = open_store().exports(before, limit + 1, KEPT_DAYS)
     shown = [accounts.shown_export(export) for export in found[:limit]]

@@ -16,10 +16,11 @@ api.install(app)
         list[RegionCount],
         description="A region is the customers that are in exactly these sources and in no other. Regions without a "
         "customer are left out; the largest comes first.",
+        errors=[409, 422],
     ),
 )
-def regions() -> list[RegionCount]:
-    largest_first = sets.largest_first(open_store().regions())
+def regions(by: api.By = "customer") -> list[RegionCount]:
+    largest_first = sets.largest_first(open_store().regions(by))
     return [RegionCount(sources=sources, count=count) for sources, count in largest_first]
 
 

@@ -26,17 +26,22 @@ Region = Annotated[SourceList, Query(description="Sources that have the customer
         CustomerSelection,
         description="The customers that every source of `in` has and no source of `not_in`: an intersection, less a "
         "union. With `region`, those in exactly these sources. With none of the three, every customer.",
-        errors=[422],
+        errors=[409, 422],
         paged=True,
     ),
 )
 def select_customers(
-    within: In = "", not_in: NotIn = "", region: Region = "", limit: api.Limit = 1000, cursor: api.Cursor = None
+    within: In = "",
+    not_in: NotIn = "",
+    region: Region = "",
+    limit: api.Limit = 1000,
+    cursor: api.Cursor = None,
+    by: api.By = "customer",
 ) -> Response[CustomerSelection]:
     named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
-    question = "customers in {} not in {} region {}".format(*map(sorted, named))
+    question = api.question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
     after = pages.decode_cursor(cursor, question)
-    found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit)
+    found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit, by)
     selection = CustomerSelection(
         count=sets.count(found.regions, sets.select(found.regions, *named)), customer_ids=found.ids["ids"]
     )

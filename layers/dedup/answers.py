@@ -1,6 +1,6 @@
 """What the API answers, as models: they are validated against, and documented from, these."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -258,3 +258,187 @@ class Problem(BaseModel):
     status: int
     detail: str | list[InvalidField]
     total: Count | None = None
+
+
+class RunRequest(BaseModel):
+    """A run of the matching."""
+
+    settings: dict[str, Any] = Field(
+        default={}, description="In place of the defaults: objects are laid over them, all else replaces"
+    )
+
+
+class RunBegun(BaseModel):
+    """A run that waits to begin."""
+
+    id: int
+    status: str
+
+
+class ModelInfo(BaseModel):
+    """What the run knew of how alike one person's records are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    version: str
+
+
+class WeightBar(BaseModel):
+    """Scored pairs whose match weight is from here to one more."""
+
+    weight: int
+    pairs: Count
+
+
+class NearPair(BaseModel):
+    """Two records near the threshold."""
+
+    record_a: int
+    record_b: int
+    weight: float
+    probability: float
+
+
+class MatchRun(BaseModel):
+    """A run of the matching. `in_force`: its entities are those that are asked about."""
+
+    id: int
+    status: Literal["waiting", "running", "done", "failed"]
+    reason: str | None
+    engine: Literal["duckdb", "spark"] | None
+    progress: float = Field(ge=0, le=1)
+    stage: str | None
+    in_force: bool
+    records: Count | None
+    pairs: Count | None = Field(description="Pairs that were scored")
+    entities: Count | None
+    model: ModelInfo | None
+    histogram: list[WeightBar]
+    near_threshold: list[NearPair]
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class ChangedEntity(BaseModel):
+    """An entity whose records had several in the other run."""
+
+    entity_id: int
+    record_ids: list[int]
+
+
+class RunChanges(BaseModel):
+    """What changed between two runs, of the records that both know: the first hundred of each, and how many."""
+
+    came_together: list[ChangedEntity]
+    came_apart: list[ChangedEntity]
+    came_together_count: Count
+    came_apart_count: Count
+
+
+class EntitySummary(BaseModel):
+    """A person: how many records there are, with which ids, from where, and what survives of them."""
+
+    id: int
+    records: Count
+    customer_ids: list[int]
+    sources: list[str]
+    golden: dict[str, str]
+
+
+class GoldenField(BaseModel):
+    """A value that survived, whose it is, and the rule that decided: `only` where there was no other value."""
+
+    value: str
+    record_id: int
+    source: str
+    rule: str
+
+
+class FieldWeight(BaseModel):
+    """What one comparison adds to the match weight."""
+
+    field: str
+    level: str
+    weight: float
+
+
+class EntityEdge(BaseModel):
+    """Why two records are one: a rule, or the match weight field by field. `weight` also has the prior's."""
+
+    record_a: int
+    record_b: int
+    rule: str | None
+    weight: float | None
+    probability: float | None
+    fields: list[FieldWeight]
+
+
+class Decision(BaseModel):
+    """What someone said of records."""
+
+    id: int
+    record_ids: list[int]
+    verdict: Literal["same", "different"]
+    note: str | None
+    decided_by: str
+    created_at: Time
+    revoked_at: Time | None
+    revoked_by: str | None
+
+
+class Entity(BaseModel):
+    """A person with all records, the golden record, why the records belong together, and what was said of them."""
+
+    id: int
+    records: list[StoredRecord]
+    golden: dict[str, GoldenField]
+    edges: list[EntityEdge]
+    decisions: list[Decision]
+
+
+class LookupRecord(KnownFields):
+    """One record, of which anything may be known."""
+
+    customer_id: CustomerId | None = None
+    name: Name | None = Field(default=None, repr=False)
+    email: Annotated[str, Field(max_length=320)] | None = Field(default=None, repr=False)
+
+
+class Match(BaseModel):
+    """An entity that the record may be, by its record that is most like it."""
+
+    entity_id: int
+    record_id: int
+    probability: float
+    weight: float
+    rule: str | None
+    fields: list[FieldWeight]
+    golden: dict[str, str]
+
+
+class Matches(BaseModel):
+    """Who the record most likely is, the best first; ten at most."""
+
+    matches: list[Match]
+
+
+class DecisionRequest(BaseModel):
+    """That records are one person, or that they are different ones."""
+
+    record_ids: Annotated[
+        list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]], Field(min_length=2, max_length=20)
+    ]
+    verdict: Literal["same", "different"]
+    note: Annotated[str, Field(max_length=1000), AfterValidator(without_controls)] | None = None
+
+
+class ReviewPair(BaseModel):
+    """Two records that a person should look at. `guard`: what stood against joining them, or made it doubtful."""
+
+    record_a: StoredRecord
+    record_b: StoredRecord
+    weight: float | None
+    probability: float | None
+    guard: str | None
+    fields: list[FieldWeight]

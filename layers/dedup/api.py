@@ -7,7 +7,7 @@ import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
@@ -28,7 +28,7 @@ from dedup.connection import Unavailable, sqlstate
 from dedup.pages import BadCursor, encode_cursor, next_link
 from dedup.records import describe
 from dedup.settings import SERVICE
-from dedup.store import UNKNOWN, Conflict, KeyReused
+from dedup.store import UNKNOWN, Conflict, KeyReused, NoRun
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -47,7 +47,14 @@ metrics = Metrics(namespace="Dedup", service=SERVICE)
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-ExportLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many items a page has at most")]
+By = Annotated[
+    Literal["customer", "entity"],
+    Query(description="entity: counts people, as the last run of the matching found them, and lists entities' ids"),
+]
+SmallLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many items a page has at most")]
+RunId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+EntityId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Cursor = Annotated[
     str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
@@ -176,6 +183,16 @@ def upload_key(idempotency_key: str | None) -> str | None:
     return idempotency_key and f"api/{idempotency_key}"
 
 
+def json_of(body: Any) -> str:
+    """The body as JSON text: what is absent stays absent."""
+    return to_json(body).decode()
+
+
+def question(asked: str, by: str) -> str:
+    """What a cursor belongs to: ids of customers and of entities are two lists."""
+    return asked if by == "customer" else f"{asked} by {by}"
+
+
 def caller(app: APIGatewayRestResolver) -> str:
     """Who asks: the subject of their token, or the ARN that signed; store.UNKNOWN where nobody has to sign in."""
     context = app.current_event.request_context
@@ -222,6 +239,7 @@ _ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
     BadCursor: lambda error: invalid(("query", "cursor"), "Not a cursor of this question"),
     Invalid: lambda error: invalid(error.loc, str(error)),
     Conflict: lambda error: problem(409, str(error)),
+    NoRun: lambda error: problem(409, str(error)),
     KeyReused: lambda error: invalid(("header", "Idempotency-Key"), "This key came before with another body"),
     # Found by class before Powertools' own, so all of those are named above.
     Exception: _on_failure,

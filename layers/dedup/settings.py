@@ -60,6 +60,11 @@ class Settings(BaseModel):
     )
     export_queue: str = Field(default="", description="the queue that starts exports; none: no exports")
     clear_confirm: bool = Field(default=False, description="clearing everything needs ?confirm=everything")
+    match_queue: str = Field(default="", description="the queue that starts runs of the matching; none: no runs")
+    match_memory: str = Field(default="2GB", description="what the matching's engine may take of the function's memory")
+    engine_threshold: int = Field(
+        default=5_000_000, gt=0, description="records from which Spark matches, and not DuckDB"
+    )
     db_host: str = "127.0.0.1"
     db_port: int = 5432
     db_name: str = "dedup"

@@ -18,12 +18,12 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dedup import normalise
+from dedup.clusters import jaro_winkler, keep_ids
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jobs import match as job
-from jobs.clusters import jaro_winkler, keep_ids
 from jobs.engines import ENGINES, BadInput, DuckDB
 from jobs.match import Decisions, Run
 from jobs.settings import Model, Settings

@@ -1,10 +1,9 @@
 from itertools import combinations
 
 import pytest
+from dedup.clusters import Edge, Facts, Pair, dates_contradict, givens_contradict, jaro_winkler, keep_ids, resolve
 from hypothesis import given
 from hypothesis import strategies as st
-
-from jobs.clusters import Edge, Facts, Pair, dates_contradict, givens_contradict, jaro_winkler, keep_ids, resolve
 
 RECORDS = range(8)
 PAIRS = list(combinations(RECORDS, 2))

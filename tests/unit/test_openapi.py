@@ -80,7 +80,11 @@ def test_function_bears_one_name_everywhere() -> None:
 
     assert set(snake) == FOLDERS
     assert {path.stem for path in (ROOT / "events").glob("*.json")} - OTHER_FORMS == FOLDERS
-    assert {FUNCTIONS[name]["CodeUri"] for name in snake.values()} == {f"functions/{folder}/" for folder in FOLDERS}
+    for folder, name in snake.items():
+        if FUNCTIONS[name].get("PackageType") == "Image":
+            assert FUNCTIONS[name]["ImageConfig"] == {"Command": [f"functions.{folder}.app.handler"]}
+        else:
+            assert FUNCTIONS[name]["CodeUri"] == f"functions/{folder}/"
 
 
 def test_operations_are_named_and_told_apart() -> None:

@@ -1,5 +1,5 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `exports` for files that were asked for."""
+happened to every file, `exports` for files that were asked for, `matching` for runs, entities and decisions."""
 
 from functools import cache
 
@@ -7,7 +7,9 @@ from dedup.connection import Database
 from dedup.settings import settings
 from dedup.store.base import UNKNOWN
 from dedup.store.customers import Customer, Customers, Traces
+from dedup.store.entities import NoRun
 from dedup.store.exports import Export, Exports, Writing
+from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import KeyReused, Records, Selection, Verification
 from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
 
@@ -15,12 +17,16 @@ __all__ = [
     "UNKNOWN",
     "Account",
     "Busy",
+    "Claim",
     "Conflict",
     "Customer",
     "Export",
+    "Found",
     "KeyReused",
     "Load",
+    "NoRun",
     "Outdated",
+    "Reading",
     "Selection",
     "Store",
     "Superseded",
@@ -31,7 +37,7 @@ __all__ = [
 ]
 
 
-class Store(Records, Customers, Uploads, Exports):
+class Store(Matching, Records, Customers, Uploads, Exports):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

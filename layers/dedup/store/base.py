@@ -1,6 +1,7 @@
 """What every part of the store needs: the connection, the bits of the sources, locks, and SQL written safely."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from math import inf
 from typing import Self
@@ -45,6 +46,18 @@ ISO_TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 """The format of to_char() for a time in UTC, as ISO 8601 and RFC 3339 write it."""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What is counted: the table that says which sources have whom, that of what changed, and what an id is called."""
+
+    table: str
+    changes: str
+    id: str
+
+
+CUSTOMERS = Counted("customer_membership", "region_change", "customer_id")
+
+
 class Base:
     """A store on one database."""
 
@@ -86,12 +99,18 @@ class Base:
 
 
 def _compact(connection: Connection) -> None:
+    compact(connection, CUSTOMERS)
+
+
+def compact(connection: Connection, counted: Counted) -> None:
+    """Replaces the changes of each region by their sum."""
+    changes = counted.changes
     connection.run(
-        """WITH taken AS (
-            DELETE FROM region_change WHERE ctid = ANY (ARRAY(SELECT ctid FROM region_change FOR UPDATE SKIP LOCKED))
+        f"""WITH taken AS (
+            DELETE FROM {changes} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {changes} FOR UPDATE SKIP LOCKED))
             RETURNING sources, customers, records
         )
-        INSERT INTO region_change SELECT sources, sum(customers), sum(records) FROM taken
+        INSERT INTO {changes} SELECT sources, sum(customers), sum(records) FROM taken
         GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0"""
     )
 
@@ -160,46 +179,17 @@ def fold_in(incoming: str, records: str = NO_CHANGES) -> str:
         ), {count_changes(records)}"""
 
 
-def count_changes(records: str) -> str:
+def count_changes(records: str, counted: Counted = CUSTOMERS) -> str:
     """The part of a WITH after `changed`, rows of membership with their sources now and before: it appends what that
-    moved, and what `records` says, to region_change."""
+    moved, and what `records` says, to the changes of what is counted."""
     return f"""counted AS (
-            INSERT INTO region_change (sources, customers, records)
+            INSERT INTO {counted.changes} (sources, customers, records)
             SELECT sources, sum(customers), sum(records) FROM (
                 SELECT sources, 1, 0 FROM changed WHERE sources <> 0
                 UNION ALL SELECT previous, -1, 0 FROM changed WHERE previous <> 0
                 UNION ALL {records}
             ) AS change (sources, customers, records) GROUP BY sources
         )"""
-
-
-def take_out(connection: Connection, leaving: str) -> int:
-    """Deletes the records for which `leaving` holds, a condition in SQL on the columns of record, from membership and
-    counts too; how many there were. The caller holds WORK_LOCK and FOLD_LOCK.
-
-    One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they made
-    pending."""
-    [[removed]] = connection.run(
-        f"""WITH gone AS (
-            DELETE FROM record WHERE {leaving} RETURNING customer_id, source
-        ), leaving AS MATERIALIZED (
-            SELECT customer_id, source, count(*) AS records FROM gone GROUP BY 1, 2
-        ), lost AS MATERIALIZED (
-            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (
-                SELECT FROM record r
-                WHERE r.customer_id = l.customer_id AND r.source = l.source AND NOT ({leaving}))
-            GROUP BY customer_id
-        ), changed AS (
-            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
-            FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
-        ), masked AS (
-            UPDATE pending_membership AS p SET sources = p.sources & ~lost.sources
-            FROM lost WHERE p.customer_id = lost.customer_id AND p.sources & lost.sources <> 0
-        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}
-        SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
-    )
-    connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    return int(removed)
 
 
 def note(

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note, take_out
+from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
 from dedup.store.records import records_query
+from dedup.store.removal import take_out
 
 MAX_FILES = 1_000
 """Files that an erasure names at most."""

@@ -14,7 +14,7 @@ from pg8000.native import Connection
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
 from dedup.store.base import ISO_TIME, UNKNOWN, Base, note, text
-from dedup.store.records import KeyReused, regions_now
+from dedup.store.records import KeyReused, regions_of
 from dedup.store.uploads import Busy, Superseded
 
 TRIES = 3
@@ -161,7 +161,7 @@ class Exports(Base):
 
         def work(connection: Connection) -> None:
             sink = begin()
-            regions, masks, _, pending = regions_now(connection)
+            regions, masks, *_, pending = regions_of(connection, "customer")
             chosen = [(masks[region], region) for region in choose(regions)]
             if not chosen:
                 return

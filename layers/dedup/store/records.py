@@ -12,14 +12,17 @@ from pg8000.native import Connection
 from dedup.connection import Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
+from dedup.store import entities
 from dedup.store.base import (
     COMPACT_EVERY,
+    CUSTOMERS,
     ISO_TIME,
     MAX_PENDING,
     MAY_FOLD,
     UNKNOWN,
     WAIT_TO_FOLD,
     Base,
+    Counted,
     alone,
     bigints,
     copy_text,
@@ -37,6 +40,11 @@ _RECORD_COLUMNS = f"""r.id, r.customer_id, r.name, r.email, s.name AS source,
     to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}) AS updated_at"""
 
 _KNOWN_COLUMNS = ", ".join(f"r.{field}" for field in KNOWN)
+
+
+def counted_by(connection: Connection, by: str) -> Counted:
+    """What is counted for a question by "customer" or by "entity". Raises NoRun."""
+    return CUSTOMERS if by == "customer" else entities.tables_in_force(connection).counted
 
 
 def record_text(rows: str) -> str:
@@ -88,17 +96,22 @@ class Selection:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: customers and regions whose kept values were not those of the records, now mended."""
+    """What `verify` found: customers, entities of the run in force, and regions of both, whose kept values were not
+    those of the records, now mended."""
 
     records: int
     customers: int
     wrong_customers: int
     wrong_regions: int
+    entities: int = 0
+    wrong_entities: int = 0
+    wrong_entity_regions: int = 0
 
     @property
     def agreed(self) -> bool:
         """Whether membership and counts were those of the records."""
-        return not (self.wrong_customers or self.wrong_regions)
+        wrong = self.wrong_customers + self.wrong_regions + self.wrong_entities + self.wrong_entity_regions
+        return wrong == 0
 
 
 class Records(Base):
@@ -122,6 +135,7 @@ class Records(Base):
                 may_fold = True
             record_id = _store_records(connection, upload.id, records, bits)
             _count_in(connection, records, bits, may_fold)
+            entities.attach(connection, upload.id)
             return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False), pending > 0
 
         upload, drains = self._database.write(work, repeatable=key is not None)
@@ -143,6 +157,7 @@ class Records(Base):
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
             connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")
+            entities.clear(connection)
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
             note(connection, "clear", by, records=records)
             return int(records)
@@ -159,25 +174,32 @@ class Records(Base):
 
     # Reading
 
-    def regions(self) -> Regions:
-        """How many customers are in each region that has any."""
-        return self._database.read(lambda connection: regions_now(connection)[0])
+    def regions(self, by: str = "customer") -> Regions:
+        """How many customers, or entities, are in each region that has any. Raises NoRun."""
+        return self._database.read(lambda connection: regions_of(connection, by)[0])
 
     def select(
         self,
         choose: Callable[[Regions], Mapping[str, Collection[Region]]],
         after: Mapping[str, int],
         limit: int,
+        by: str = "customer",
     ) -> Selection:
         """Asks `choose` which regions make up each named set of customers, and reads a page of each: at most `limit`
-        ids above `after[name]`. Everything in the answer is of one state of the database."""
+        ids above `after[name]`. Everything in the answer is of one state of the database. `by`: "customer", or "entity"
+        for the entities of the run in force instead. Raises NoRun where none is."""
 
         def work(connection: Connection) -> Selection:
-            regions, masks, records, pending = regions_now(connection)
+            regions, masks, records, counted, pending = regions_of(connection, by)
             chosen = choose(regions)
             pages = [
                 _ids_query(
-                    [masks[r] for r in selected], len(selected) == len(regions), after.get(name), limit + 1, pending
+                    counted,
+                    [masks[r] for r in selected],
+                    len(selected) == len(regions),
+                    after.get(name),
+                    limit + 1,
+                    pending,
                 )
                 for name, selected in chosen.items()
             ]
@@ -291,11 +313,13 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
         )
 
 
-def regions_now(connection: Connection) -> tuple[dict[Region, int], dict[Region, int], int, bool]:
-    """The customers of each region, the bits that stand for it, the records in all, and whether anything is pending."""
-    rows = connection.run(_regions_query("region_change"))
-    # Whoever makes something pending counts its records, so there is a row.
-    pending = bool(rows and rows[0][-1])
+def regions_of(connection: Connection, by: str) -> tuple[dict[Region, int], dict[Region, int], int, Counted, bool]:
+    """The customers (or entities) of each region, the bits that stand for it, the records in all, what is counted, and
+    whether anything of it is pending. Raises NoRun."""
+    counted = counted_by(connection, by)
+    rows = connection.run(_regions_query(counted.changes))
+    # Whoever makes something pending counts its records, so there is a row. Entities are never pending.
+    pending = counted is CUSTOMERS and bool(rows and rows[0][-1])
     if pending:
         rows = connection.run(_regions_query("change_now"))
     named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names, _ in rows if customers]
@@ -303,6 +327,7 @@ def regions_now(connection: Connection) -> tuple[dict[Region, int], dict[Region,
         {region: customers for region, _, customers in named},
         {region: sources for region, sources, _ in named},
         sum(records for _, _, records, *_ in rows),
+        counted,
         pending,
     )
 
@@ -314,25 +339,27 @@ def _regions_query(changes: str) -> str:
         ), (SELECT max(id) FROM pending_membership) IS NOT NULL FROM {changes} AS change GROUP BY sources"""
 
 
-def _ids_query(selected: Collection[int], everything: bool, after: int | None, limit: int, pending: bool) -> str:
-    """A scalar subquery: the first `limit` customer ids above `after` in the selected regions, joined by commas."""
+def _ids_query(
+    counted: Counted, selected: Collection[int], everything: bool, after: int | None, limit: int, pending: bool
+) -> str:
+    """A scalar subquery: the first `limit` ids above `after` in the selected regions, joined by commas."""
     if not selected:
         return "NULL"
-    above = "" if after is None else f"AND customer_id > {after}"
+    above = "" if after is None else f"AND {counted.id} > {after}"
     # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
     # its order and limit: without them PostgreSQL reads them whole and sorts.
-    scans = ["customer_membership AS m WHERE true"]
+    scans = [f"{counted.table} AS m WHERE true"]
     if not everything:
-        scans = [f"customer_membership AS m WHERE sources = {sources}" for sources in selected]
+        scans = [f"{counted.table} AS m WHERE sources = {sources}" for sources in selected]
     if pending:
         moved = "EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)"
         scans = [f"{scan} AND NOT {moved}" for scan in scans]
         scans.append(f"pending_move WHERE sources IN ({', '.join(map(str, selected))})")
     union = " UNION ALL ".join(
-        f"(SELECT customer_id FROM {scan} {above} ORDER BY customer_id LIMIT {limit})" for scan in scans
+        f"(SELECT {counted.id} FROM {scan} {above} ORDER BY {counted.id} LIMIT {limit})" for scan in scans
     )
-    return f"""(SELECT string_agg(customer_id::text, ',' ORDER BY customer_id)
-                FROM (SELECT customer_id FROM ({union}) AS scans ORDER BY customer_id LIMIT {limit}) AS page)"""
+    return f"""(SELECT string_agg({counted.id}::text, ',' ORDER BY {counted.id})
+                FROM (SELECT {counted.id} FROM ({union}) AS scans ORDER BY {counted.id} LIMIT {limit}) AS page)"""
 
 
 _TRUE_MEMBERSHIP = "SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY customer_id"
@@ -358,7 +385,7 @@ def _compare_with_records(connection: Connection) -> Verification:
             (SELECT count(*) FROM true_membership t FULL JOIN membership_now m USING (customer_id)
              WHERE t.sources IS DISTINCT FROM m.sources)"""
     )
-    return Verification(records, customers, wrong_customers, wrong_regions)
+    return Verification(records, customers, wrong_customers, wrong_regions, *entities.wrong(connection))
 
 
 def _mend(connection: Connection) -> Verification:
@@ -374,4 +401,5 @@ def _mend(connection: Connection) -> Verification:
             DELETE FROM region_change;
             WITH true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}) INSERT INTO region_change {_TRUE_REGIONS}"""
     )
+    entities.mend(connection)
     return found

@@ -29,10 +29,12 @@ def _admit(connection: Connection, settings: Settings) -> None:
         connection.run(f"CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET statement_timeout = '{seconds}s'")
         if connection.run(f"SELECT FROM pg_roles WHERE rolname = '{_RDS_IAM}'"):
             connection.run(f"GRANT {_RDS_IAM} TO {user}")
-    # Rows that wait are in tables that the application makes, in a schema that has no others.
+    # Rows that wait, and what runs of the matching found, are in tables that the application makes, in schemas that
+    # have no others.
     connection.run(
         f"""GRANT USAGE ON SCHEMA public TO {user};
-            GRANT USAGE, CREATE ON SCHEMA staging TO {user};
+            GRANT USAGE, CREATE ON SCHEMA staging, matching TO {user};
+            GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {user};
             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public TO {user};
             REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON migration FROM {user}"""
     )

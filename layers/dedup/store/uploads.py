@@ -15,6 +15,7 @@ from pg8000.native import Connection
 
 from dedup.connection import Unavailable
 from dedup.records import KNOWN
+from dedup.store import entities
 from dedup.store.base import (
     FOLD_LOCK,
     ISO_TIME,
@@ -24,9 +25,9 @@ from dedup.store.base import (
     copy_text,
     count_changes,
     note,
-    take_out,
     text,
 )
+from dedup.store.removal import take_out
 
 Row = tuple[Any, ...]
 """A record as a row: customer_id, name, email, source, and what is known of it beside these."""
@@ -362,6 +363,8 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     )
     # From here to the commit, what the API brings is pending. Other files wait.
     connection.run(f"SELECT {FOLD_LOCK}")
+    # Before others go: what is in their place keeps their entities.
+    entities.attach(connection, load.upload_id)
     went = 0
     if replaces:
         _require_newest(connection, load)
@@ -426,6 +429,7 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
     in take_out()."""
     bit = f"(1::bigint << {source_bit})"
     kept = f"SELECT FROM {load.table} AS s WHERE s.customer_id"
+    entities.detach(connection, f"source = {source_bit} AND upload_id <> {load.upload_id}")
     [[went]] = connection.run(
         f"""WITH gone AS (
             DELETE FROM record WHERE source = {source_bit} AND upload_id <> {load.upload_id} RETURNING 1

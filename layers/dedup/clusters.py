@@ -108,13 +108,15 @@ def resolve(
 ) -> tuple[list[frozenset[int]], list[Refused]]:
     """The clusters of some records, joined by the strongest edges first, and the edges that a guard refused.
 
-    `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such a
-    pair, or more than `max_entity` records, or where between the two clusters that it joins as many pairs contradict
+    `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such
+    a pair, or more than `max_entity` records, or where between the two clusters that it joins as many pairs contradict
     each other as edges join; a pair that an edge of its own joins contradicts nothing: the edge has weighed it. Binding
-    edges are refused by the first alone. The answer depends on the edges and not on their order."""
+    edges are refused by the first alone, and what they join counts as one record: a person has weighed it. The answer
+    depends on the edges and not on their order."""
     known = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
     own = {edge.pair for edge in known}
     clusters = {record: frozenset({record}) for record in facts}
+    groups = dict(clusters)
     enemies: dict[int, set[int]] = {}
     for left, right in apart:
         enemies.setdefault(left, set()).add(right)
@@ -125,6 +127,10 @@ def resolve(
             return None
         return next((name for name in contradictions if CONTRADICTIONS[name](facts[a], facts[b])), None)
 
+    def between(one: frozenset[int], other: frozenset[int]) -> str | None:
+        found = [conflict(a, b) for a in one for b in other]
+        return None if None in found else min(filter(None, found))
+
     def guard(one: frozenset[int], other: frozenset[int], binding: bool) -> str | None:
         if any(not enemies[record].isdisjoint(other) for record in one if record in enemies):
             return "decision"
@@ -132,10 +138,11 @@ def resolve(
             return None
         if len(one) + len(other) > max_entity:
             return "size"
-        conflicts = list(filter(None, (conflict(a, b) for a in one for b in other)))
+        pairs = [(a, b) for a in {groups[r] for r in one} for b in {groups[r] for r in other}]
+        conflicts = list(filter(None, (between(a, b) for a, b in pairs)))
         if not conflicts:
             return None
-        joining = sum(_pair(a, b) in own for a in one for b in other)
+        joining = sum(any(_pair(a, b) in own for a in first for b in second) for first, second in pairs)
         return min(conflicts) if len(conflicts) >= joining else None
 
     refused: list[Refused] = []
@@ -148,6 +155,8 @@ def resolve(
         else:
             whole = one | other
             clusters |= dict.fromkeys(whole, whole)
+            if edge.binding:
+                groups |= dict.fromkeys(whole, whole)
     # A pair that was refused once and joined later by another way needs nobody.
     still = [item for item in refused if clusters[item.pair[0]] != clusters[item.pair[1]]]
     return sorted(set(clusters.values()), key=min), still

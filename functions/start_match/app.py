@@ -1,0 +1,39 @@
+"""POST /api/v1/matching/runs: begins a run of the matching."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup import api, queues
+from dedup.answers import RunBegun, RunRequest
+from dedup.settings import settings
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+
+@app.post(
+    "/api/v1/matching/runs",
+    **api.operation(
+        "Begin a run of the matching",
+        RunBegun,
+        description="It finds which records are one person. Until it is done, the last run that was stays in force.",
+        status=202,
+        errors=api.BODY_ERRORS,
+    ),
+)
+def start_match(
+    request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None
+) -> Response[RunBegun]:
+    digest = hashlib.sha256(json.dumps(request.settings, sort_keys=True).encode()).hexdigest()
+    run, status = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
+    if status == "waiting":
+        # A repeat sends it again, for the first may have failed here: a run is worked on once.
+        queues.send(settings().match_queue, {"run": run})
+    return Response(202, "application/json", RunBegun(id=run, status=status))
+
+
+handler = api.handler(app)

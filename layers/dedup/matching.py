@@ -1,0 +1,74 @@
+"""What the settings of a matching run say to whoever has no engine: how to normalise, which rules join records, and by
+what to find records that may be someone. The settings are jobs/settings.json's, as a run keeps them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dedup.golden import Survivorship
+from dedup.normalise import COLUMNS, Conventions, MailProvider
+
+LOOKUP: tuple[tuple[str, ...], ...] = (
+    ("email",),
+    ("phone",),
+    ("mailbox",),
+    ("family", "root"),
+    ("date_of_birth", "initials"),
+    ("address",),
+    ("postcode", "initials"),
+)
+"""Columns by which a record is looked for: all of one line, where it has them."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Records that have all columns of `equal` in common are one, unless they differ in one of `unless_different`."""
+
+    name: str
+    equal: tuple[str, ...]
+    unless_different: tuple[str, ...]
+
+    def key(self, form: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """What records that the rule joins have in common; None where the record lacks some of it."""
+        values = tuple(form[column] for column in self.equal)
+        return None if None in values else values
+
+    def differs(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether the records differ in what the rule minds."""
+        return any(None not in (one[c], other[c]) and one[c] != other[c] for c in self.unless_different)
+
+
+def rules(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules, the strongest first."""
+    return tuple(
+        Rule(rule["name"], tuple(rule["equal"]), tuple(rule.get("unless_different", ()))) for rule in settings["rules"]
+    )
+
+
+def conventions(settings: Mapping[str, Any]) -> Conventions:
+    """How values are normalised."""
+    told = settings["normalising"]
+    providers = {domain: MailProvider(**rule) for domain, rule in told["providers"].items()}
+    return Conventions(told.get("region", "US"), providers, frozenset(told["placeholder_dates"]))
+
+
+def survivorship(settings: Mapping[str, Any]) -> Survivorship:
+    """The rules of the golden record."""
+    told = settings.get("survivorship") or {}
+    plain = Survivorship()
+    return Survivorship(
+        tuple(told.get("trusted", plain.trusted)),
+        tuple(told.get("default", plain.default)),
+        {**plain.fields, **{name: tuple(order) for name, order in told.get("fields", {}).items()}},
+    )
+
+
+def indexes(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The columns of each index that finds records by a rule or by LOOKUP; one that another begins with is left out."""
+    wanted: list[Sequence[str]] = [*(rule.equal for rule in rules(settings)), *LOOKUP]
+    for number, columns in enumerate(wanted):
+        others = [other for place, other in enumerate(wanted) if place != number]
+        longer = [o for o in others if len(o) > len(columns) and tuple(o[: len(columns)]) == tuple(columns)]
+        same = [o for o in wanted[:number] if tuple(o) == tuple(columns)]
+        if not longer and not same and all(column in (*COLUMNS, "customer_id", "source") for column in columns):
+            yield tuple(columns)

@@ -1,0 +1,108 @@
+"""What the API shows of the entities: golden records, why records belong together, and who a record most likely is."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from dedup import matching, normalise, score
+from dedup.golden import golden
+from dedup.records import KnownFields
+from dedup.score import Scorer, Step
+from dedup.store import Store
+
+MAX_MATCHES = 10
+MAX_CANDIDATES = 50
+"""Records that are looked at for each key that they share with the one that is asked about."""
+
+
+def summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An entity in a list: how many records, whose, of which sources, and the values of its golden record."""
+    records = entity["records"]
+    return {
+        "id": entity["id"],
+        "records": len(records),
+        "customer_ids": sorted({record["customer_id"] for record in records}),
+        "sources": sorted({record["source"] for record in records}),
+        "golden": values(records, settings),
+    }
+
+
+def values(records: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The golden record without the origins."""
+    return {name: origin.value for name, origin in golden(records, matching.survivorship(settings)).items()}
+
+
+def whole(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One entity with everything: its records, the golden record with the origin of each field, why its records belong
+    together, and what people said of them."""
+    return {
+        **entity,
+        "golden": {
+            name: origin._asdict()
+            for name, origin in golden(entity["records"], matching.survivorship(settings)).items()
+        },
+        "edges": [explained(edge, settings) for edge in entity["edges"]],
+    }
+
+
+def explained(pair: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A pair with the fields of its waterfall in place of the text."""
+    fields = [_shown(step) for step in score.steps_of(pair["waterfall"], settings)]
+    return {**{name: value for name, value in pair.items() if name != "waterfall"}, "fields": fields}
+
+
+def _shown(step: Step) -> dict[str, Any]:
+    return {"field": step.field, "level": step.level, "weight": round(step.weight, 3)}
+
+
+@lru_cache(maxsize=2)
+def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
+    settings, model, records = store.scoring(run)
+    return settings, Scorer(settings, model, records)
+
+
+def look_up(fields: KnownFields, store: Store) -> list[dict[str, Any]]:
+    """Who a record most likely is: entities of the run in force, the best first, by the record of each that is most
+    like it. Nothing is written. Raises NoRun."""
+    run = store.run_in_force()
+    settings, scorer = _scorer(store, run)
+    sent = fields.model_dump()
+    asked = {
+        "customer_id": sent.get("customer_id"),
+        "source": None,
+        **normalise.record(sent, matching.conventions(settings)),
+    }
+    members, shares = store.candidates(run, asked, matching.LOOKUP, scorer.terms, MAX_CANDIDATES)
+    rules = matching.rules(settings)
+    best: dict[int, dict[str, Any]] = {}
+    for member in members:
+        rule = next((r.name for r in rules if _joined(r, asked, member)), None)
+        found = scorer.score(asked, member, shares)
+        if rule is None and (found.veto or found.weight < settings["thresholds"]["review"]):
+            continue
+        match = {
+            "entity_id": member["entity_id"],
+            "record_id": member["record_id"],
+            "probability": round(found.probability, 6),
+            "weight": round(found.weight, 3),
+            "rule": rule,
+            "fields": [_shown(step) for step in found.steps],
+        }
+        if _order(match) < _order(best.get(member["entity_id"], match | {"weight": -1e9, "rule": None})):
+            best[member["entity_id"]] = match
+    first = sorted(best.values(), key=_order)[:MAX_MATCHES]
+    records = store.records_of([match["entity_id"] for match in first])
+    return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in _there(first, records)]
+
+
+def _there(matches: Iterable[dict[str, Any]], records: Mapping[int, Any]) -> Iterable[dict[str, Any]]:
+    return (match for match in matches if match["entity_id"] in records)
+
+
+def _joined(rule: matching.Rule, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    key = rule.key(one)
+    return key is not None and key == rule.key(other) and not rule.differs(one, other)
+
+
+def _order(match: Mapping[str, Any]) -> tuple[bool, float, int]:
+    return match["rule"] is None, -match["weight"], match["record_id"]

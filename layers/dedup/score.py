@@ -1,0 +1,153 @@
+"""How likely two records are one, as Splink says with the same settings and model, for a pair at a time and without an
+engine. Pure: settings and model are what a run keeps, records their comparable forms (dedup.normalise)."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dedup.clusters import jaro_winkler
+
+ELSE = "else"
+MISSING = "missing"
+
+SMALLEST = 1e-9
+"""As jobs.scoring has it: no level is impossible."""
+RECORDS_FOR_RARITY = 1000
+"""As jobs.scoring has it: with so many records, term frequencies count half."""
+SWAPPED = 0.88
+"""As jobs.scoring has it: how alike parts of names must be that changed places."""
+
+Form = Mapping[str, Any]
+Shares = Mapping[str, Mapping[str | None, int]]
+"""For a column, how many records have a value, where several do; by None how many have any."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one comparison adds to the match weight: its name, the level's label, log2(m/u) and what rarity adds."""
+
+    field: str
+    level: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely two records are one. `weight` is the sum of the steps and of the prior's weight; `veto` names the
+    guard that says they are not, whatever the weight."""
+
+    weight: float
+    probability: float
+    steps: tuple[Step, ...]
+    veto: str | None
+
+
+class Scorer:
+    """Scores pairs by the settings and the model of a run over so many records."""
+
+    def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any], records: int) -> None:
+        self._comparisons = settings["comparisons"]
+        self._vetoes = settings["guards"].get("vetoes", ())
+        self._weights = model["comparisons"]
+        self._prior = math.log2(model["prior"] / (1 - model["prior"]))
+        self._rarity = records / (records + RECORDS_FOR_RARITY)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The columns whose rare values say more than common ones."""
+        levels = (level for comparison in self._comparisons for level in comparison["levels"])
+        return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
+
+    def score(self, one: Form, other: Form, shares: Shares) -> Score:
+        """Of two records. `shares` is about the values that both have."""
+        steps = tuple(self._step(comparison, one, other, shares) for comparison in self._comparisons)
+        weight = self._prior + sum(step.weight for step in steps)
+        return Score(weight, probability(weight), steps, self._veto({step.field: step.level for step in steps}))
+
+    def _step(self, comparison: Mapping[str, Any], one: Form, other: Form, shares: Shares) -> Step:
+        name = comparison["name"]
+        if any(all(form[column] is None for column in comparison["columns"]) for form in (one, other)):
+            return Step(name, MISSING, 0.0)
+        levels = comparison["levels"]
+        place = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
+        known = self._weights[name][place]
+        u = max(known["u"], SMALLEST)
+        weight = math.log2(max(known["m"], SMALLEST) / u)
+        if place == len(levels):
+            return Step(name, ELSE, weight)
+        term = levels[place].get("term_frequency")
+        if term and (share := _share(shares.get(term, {}), one[term])):
+            weight += self._rarity * (math.log2(u) - math.log2(share))
+        return Step(name, levels[place]["label"], weight)
+
+    def _veto(self, levels: Mapping[str, str]) -> str | None:
+        return next(
+            (
+                veto["name"]
+                for veto in self._vetoes
+                if all(levels.get(name) == ELSE for name in veto["differ"])
+                and not any(levels.get(name) in labels for name, labels in veto.get("unless", {}).items())
+            ),
+            None,
+        )
+
+
+def probability(weight: float) -> float:
+    """That two records are one, from log2 of the odds."""
+    return 1 / (1 + 2**-weight) if weight > -1000 else 0.0
+
+
+def steps_of(waterfall: str | None, settings: Mapping[str, Any]) -> Iterator[Step]:
+    """The steps that a run wrote down: comparison → [level from the top or 0 for missing, weight]."""
+    levels = {c["name"]: [MISSING, *(level["label"] for level in c["levels"]), ELSE] for c in settings["comparisons"]}
+    for name, (place, weight) in json.loads(waterfall or "{}").items():
+        yield Step(name, levels[name][place], weight)
+
+
+def _share(counts: Mapping[str | None, int], value: str) -> float | None:
+    records = counts.get(None)
+    return counts.get(value, 1) / records if records else None
+
+
+def _holds(level: Mapping[str, Any], one: Form, other: Form) -> bool:
+    for part in level.get("equal", ()):
+        column, _, length = part.partition(":")
+        values = [form[column] and form[column][: int(length) if length else None] for form in (one, other)]
+        if values[0] is None or values[0] != values[1]:
+            return False
+    if level.get("swapped"):
+        a, b = level["swapped"]
+        if not all(_alike(x[a], y[b], SWAPPED) for x, y in ((one, other), (other, one))):
+            return False
+    if level.get("initial"):
+        first, second = one[level["initial"]], other[level["initial"]]
+        if not first or not second or first[0] != second[0] or 1 not in (len(first), len(second)):
+            return False
+    return all(_alike(one[c], other[c], least) for c, least in level.get("jaro_winkler", {}).items()) and all(
+        _near(one[c], other[c], most) for c, most in level.get("levenshtein", {}).items()
+    )
+
+
+def _alike(one: str | None, other: str | None, least: float) -> bool:
+    return one is not None and other is not None and jaro_winkler(one, other) >= least
+
+
+def _near(one: str | None, other: str | None, most: int) -> bool:
+    return one is not None and other is not None and levenshtein(one, other, most) <= most
+
+
+def levenshtein(one: str, other: str, most: int) -> int:
+    """How many letters have to be inserted, left out or replaced to make one text of the other; more than `most` where
+    it is more."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    row = list(range(len(other) + 1))
+    for n, letter in enumerate(one, 1):
+        before, row[0] = row[0], n
+        for m, target in enumerate(other, 1):
+            before, row[m] = row[m], min(row[m] + 1, row[m - 1] + 1, before + (letter != target))
+        if min(row) > most:
+            return most + 1
+    return row[-1]

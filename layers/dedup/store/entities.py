@@ -1,0 +1,446 @@
+"""The entities of a run, kept in step with the records: what an upload adds is joined by the rules, in its own
+transaction; what leaves the records leaves the entities with them.
+
+A run's tables are made by it, in the schema matching, with its number in their names. Who changes them shares
+_MATCHING_LOCK; who puts another run in force, decides, or takes records away has it alone. It is the last of the locks
+that anybody takes."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pg8000.native import Connection
+
+from dedup import matching, normalise
+from dedup.matching import Rule
+from dedup.records import KNOWN
+from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
+
+_LOCK = 7236839
+SHARED = f"pg_advisory_xact_lock_shared({_LOCK})"
+ALONE = f"pg_advisory_xact_lock({_LOCK})"
+
+BATCH = 2_000
+"""Records that are normalised and matched by one statement."""
+
+IDENTITY = ("record_id", "entity_id", "source", "customer_id")
+MEMBER_COLUMNS = (*IDENTITY, *normalise.COLUMNS)
+"""The columns of a run's members: whose record it is, and its comparable form."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The names of a run's tables."""
+
+    run: int
+
+    @property
+    def member(self) -> str:
+        """Every record that the run knows, with the entity that it belongs to."""
+        return f"matching.member_{self.run}"
+
+    @property
+    def edge(self) -> str:
+        """Why two records may be one."""
+        return f"matching.edge_{self.run}"
+
+    @property
+    def review(self) -> str:
+        """Pairs that a person should look at."""
+        return f"matching.review_{self.run}"
+
+    @property
+    def term(self) -> str:
+        """How many records have a value, where several do; and, with no value, how many have any."""
+        return f"matching.term_{self.run}"
+
+    @property
+    def counted(self) -> Counted:
+        """Which sources have an entity, and the changes of their regions."""
+        return Counted(f"matching.membership_{self.run}", f"matching.change_{self.run}", "entity_id")
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.member, self.edge, self.review, self.term, self.counted.table, self.counted.changes
+
+    def create(self, connection: Connection) -> None:
+        """Makes them, empty and without indexes. What another attempt left behind is dropped."""
+        self.drop(connection)
+        forms = ", ".join(f"{column} text" for column in normalise.COLUMNS)
+        connection.run(
+            f"""CREATE TABLE {self.member} (
+                record_id bigint NOT NULL, entity_id bigint NOT NULL, source smallint NOT NULL,
+                customer_id bigint NOT NULL, {forms})"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.edge} (
+                record_a bigint NOT NULL, record_b bigint NOT NULL, rule text, weight double precision,
+                probability double precision, waterfall text, joins boolean NOT NULL)"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.review} (
+                record_a bigint NOT NULL, record_b bigint NOT NULL, weight double precision,
+                probability double precision, waterfall text, guard text, uncertainty double precision NOT NULL)"""
+        )
+        connection.run(f"CREATE TABLE {self.term} (field text NOT NULL, value text, records bigint NOT NULL)")
+        connection.run(
+            f"""CREATE TABLE {self.counted.table} (
+                entity_id bigint PRIMARY KEY, sources bigint NOT NULL, previous bigint NOT NULL DEFAULT 0,
+                records bigint NOT NULL)"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.counted.changes} (
+                    sources bigint NOT NULL, customers bigint NOT NULL, records bigint NOT NULL
+                ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0)"""
+        )
+
+    def index(self, connection: Connection, settings: Mapping[str, Any]) -> None:
+        """Gives the tables their indexes, and the planner its statistics."""
+        connection.run(f"ALTER TABLE {self.member} ADD PRIMARY KEY (record_id)")
+        columns = [("entity_id",), *matching.indexes(settings)]
+        connection.run("; ".join(f"CREATE INDEX ON {self.member} ({', '.join(c)})" for c in columns))
+        connection.run(
+            f"""CREATE INDEX ON {self.edge} (record_a); CREATE INDEX ON {self.edge} (record_b);
+                CREATE INDEX ON {self.review} (uncertainty DESC, record_a, record_b);
+                CREATE INDEX ON {self.term} (field, value);
+                CREATE INDEX ON {self.counted.table} (sources, entity_id);
+                CREATE INDEX ON {self.counted.table} (entity_id) WHERE records > 1"""
+        )
+        connection.run(f"ANALYZE {', '.join(self.all)}")
+
+    def drop(self, connection: Connection) -> None:
+        """Drops them, those that are there."""
+        connection.run(f"DROP TABLE IF EXISTS {', '.join(self.all)}")
+
+
+def in_force(connection: Connection, lock: str = "") -> Tables | None:
+    """The tables of the run that is in force; with a lock, until the end of the transaction. None before the first."""
+    if lock:
+        # On its own: a statement sees what was committed before it began, and not what it waited for.
+        connection.run(f"SELECT {lock}")
+    [[run]] = connection.run("SELECT in_force FROM match_state")
+    return Tables(run) if run else None
+
+
+class NoRun(Exception):
+    """There are no entities yet: no run of the matching was finished."""
+
+
+def tables_in_force(connection: Connection) -> Tables:
+    """The tables of the run that is in force. Raises NoRun."""
+    tables = in_force(connection)
+    if not tables:
+        raise NoRun("No run of the matching was finished yet: begin one with POST /api/v1/matching/runs")
+    return tables
+
+
+@lru_cache(maxsize=8)
+def _parsed(settings: str) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
+    told = json.loads(settings)
+    return matching.rules(told), matching.conventions(told), int(told["guards"]["max_rule_block"])
+
+
+def _settings(connection: Connection, tables: Tables) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    return _parsed(settings)
+
+
+# Records that come
+
+
+def attach(connection: Connection, upload_id: int) -> None:
+    """Makes the records of an upload members of the run in force. Nothing where none is."""
+    tables = in_force(connection, SHARED)
+    if tables:
+        attach_records(connection, tables, f"SELECT id FROM record WHERE upload_id = {upload_id}")
+
+
+def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
+    """Makes records, a query for their ids, members of a run: each joins the entity of the earliest record that the
+    strongest rule says it is one with, or is an entity of its own. It joins no two entities: the next run does."""
+    known = _settings(connection, tables)
+    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", "name", "email", *KNOWN))
+    last = -(2**63)
+    added: list[int] = []
+    while True:
+        rows = connection.run(
+            f"""SELECT {fields}, s.name FROM record r JOIN source s ON s.bit = r.source
+                WHERE r.id IN ({chosen}) AND r.id > {last} ORDER BY r.id LIMIT {BATCH}"""
+        )
+        if not rows:
+            break
+        last = rows[-1][0]
+        added += [row[0] for row in rows]
+        _attach_batch(connection, tables, rows, *known)
+    # At the end and in order of their ids, so that two uploads wait for one another in one direction only.
+    if added:
+        _count_members(connection, tables, added)
+
+
+def _attach_batch(
+    connection: Connection,
+    tables: Tables,
+    rows: Sequence[Sequence[Any]],
+    rules: Sequence[Rule],
+    conventions: normalise.Conventions,
+    most: int,
+) -> None:
+    names = ("name", "email", *KNOWN)
+    members = [
+        {
+            "record_id": row[0],
+            "entity_id": 0,
+            "source": row[1],
+            "customer_id": row[2],
+            **normalise.record(dict(zip(names, row[3:-1], strict=True)), conventions),
+        }
+        for row in rows
+    ]
+    there = _already_there(connection, tables, members, rules, most)
+    edges = _join(members, there, rules, most)
+    alone = [member for member in members if not member["entity_id"]]
+    ids = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(alone)})")
+    for member, [entity_id] in zip(alone, ids, strict=True):
+        member["entity_id"] = entity_id
+    entity_of = {member["record_id"]: member["entity_id"] for member in members}
+    for member in members:
+        if member["entity_id"] < 0:
+            # As the earlier one of this batch, which may itself have followed another.
+            member["entity_id"] = entity_of[member["record_id"]] = entity_of[-member["entity_id"]]
+    connection.run(
+        f"INSERT INTO {tables.member} SELECT * FROM json_populate_recordset(NULL::{tables.member}, {_json(members)})"
+    )
+    if edges:
+        connection.run(
+            f"""INSERT INTO {tables.edge} (record_a, record_b, rule, joins)
+                VALUES {", ".join(f"({a}, {b}, {text(rule)}, true)" for a, b, rule in edges)}"""
+        )
+
+
+_There = dict[tuple[int, int], tuple[int, int, int]]
+"""By record and rule: the earliest member that the rule joins it with, that one's entity, and how many there are."""
+
+
+def _already_there(
+    connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], rules: Sequence[Rule], most: int
+) -> _There:
+    """What the rules say of members-to-be and the members that are there. With as many as `most` it says none."""
+    scans = " UNION ALL ".join(
+        f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, count(*) AS n FROM (
+                SELECT * FROM {tables.member} m WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} LIMIT {most}
+            ) AS m)"""
+        for place, rule in enumerate(rules)
+    )
+    found = connection.run(
+        f"""SELECT i.record_id, f.place, f.record_id, m.entity_id, f.n
+            FROM json_populate_recordset(NULL::{tables.member}, {_json(members)}) AS i
+            CROSS JOIN LATERAL ({scans}) AS f LEFT JOIN {tables.member} m ON m.record_id = f.record_id
+            WHERE f.n > 0"""
+    )
+    return {(record, place): (other or 0, entity or 0, n) for record, place, other, entity, n in found}
+
+
+def _agrees(rule: Rule) -> str:
+    return " AND ".join(["true", *(f"coalesce(m.{c} = i.{c}, true)" for c in rule.unless_different)])
+
+
+def _join(
+    members: Sequence[dict[str, Any]], there: _There, rules: Sequence[Rule], most: int
+) -> list[tuple[int, int, str]]:
+    """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
+    batch, or 0 for none. The edges, with the rule's name."""
+    edges = []
+    seen: dict[tuple[int, Any], list[Mapping[str, Any]]] = {}
+    for member in members:
+        keys = [(place, rule.key(member)) for place, rule in enumerate(rules)]
+        for place, key in keys:
+            if key is None:
+                continue
+            rule = rules[place]
+            other, entity, n = there.get((member["record_id"], place), (0, 0, 0))
+            earlier = seen.setdefault((place, key), [])
+            if not member["entity_id"] and n + len(earlier) < most:
+                near = next((one["record_id"] for one in earlier if not rule.differs(one, member)), 0)
+                if other or near:
+                    member["entity_id"] = entity if other else -near
+                    edges.append((other or near, member["record_id"], rule.name))
+        for place, key in keys:
+            if key is not None:
+                seen.setdefault((place, key), []).append(member)
+    return edges
+
+
+def _count_members(connection: Connection, tables: Tables, records: Iterable[int]) -> None:
+    """Adds members that are new to membership and counts."""
+    counted = tables.counted
+    connection.run(
+        f"""WITH came AS MATERIALIZED (
+            SELECT entity_id, source FROM {tables.member} WHERE record_id = ANY ({bigints(records)})
+        ), changed AS (
+            INSERT INTO {counted.table} AS m (entity_id, sources, records)
+            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM came GROUP BY entity_id ORDER BY entity_id
+            ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
+                records = m.records + excluded.records
+            RETURNING sources, previous
+        ), {count_changes("SELECT 1::bigint << source, 0, count(*) FROM came GROUP BY source", counted)} SELECT"""
+    )
+
+
+# Records that go
+
+
+def detach(connection: Connection, leaving: str) -> None:
+    """Takes the records for which `leaving` holds, a condition on the columns of record, out of the run in force.
+    Before they are deleted, and alone: until the commit no upload comes between."""
+    tables = in_force(connection, ALONE)
+    connection.run("UPDATE match_state SET removals = removals + 1")
+    if tables:
+        detach_members(connection, tables, f"record_id IN (SELECT id FROM record WHERE {leaving})")
+
+
+def detach_members(connection: Connection, tables: Tables, leaving: str) -> None:
+    """Takes members out of a run's entities: those for which a condition holds."""
+    counted = tables.counted
+    removed = "SELECT 1::bigint << source, 0, -count(*) FROM gone GROUP BY source"
+    connection.run(
+        f"""WITH gone AS (
+            DELETE FROM {tables.member} WHERE {leaving} RETURNING record_id, entity_id, source
+        ), edges AS (
+            DELETE FROM {tables.edge} e USING gone WHERE gone.record_id IN (e.record_a, e.record_b)
+        ), reviews AS (
+            DELETE FROM {tables.review} e USING gone WHERE gone.record_id IN (e.record_a, e.record_b)
+        ), {_lose("gone", tables)}, {count_changes(removed, counted)} SELECT"""
+    )
+    connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
+
+
+def _lose(gone: str, tables: Tables) -> str:
+    """The parts of a WITH by which entities lose the members in `gone`, and `changed` for count_changes(). The
+    statement that deletes them still sees them: where all of a source's are among them, none is left."""
+    return f"""parted AS (
+            SELECT entity_id, source, count(*) AS records FROM {gone} GROUP BY 1, 2
+        ), lost AS (
+            SELECT entity_id, sum(records) AS records, bit_or(CASE WHEN records = (
+                SELECT count(*) FROM {tables.member} m WHERE m.entity_id = p.entity_id AND m.source = p.source
+            ) THEN 1::bigint << source ELSE 0 END) AS sources FROM parted p GROUP BY entity_id
+        ), changed AS (
+            UPDATE {tables.counted.table} m SET previous = m.sources, sources = m.sources & ~lost.sources,
+                records = m.records - lost.records
+            FROM lost WHERE m.entity_id = lost.entity_id RETURNING m.sources, m.previous
+        )"""
+
+
+def clear(connection: Connection) -> None:
+    """Takes all records out of the run in force."""
+    tables = in_force(connection, ALONE)
+    connection.run("UPDATE match_state SET removals = removals + 1")
+    if tables:
+        names = [name for name in tables.all if name != tables.term]
+        connection.run(f"TRUNCATE {', '.join(names)}")
+
+
+def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -> None:
+    """Gives records other entities: record → entity. The caller is alone."""
+    if not entity_of:
+        return
+    records, entities = bigints(entity_of), bigints(entity_of.values())
+    moving = f"SELECT * FROM unnest({records}, {entities}) AS t (record_id, entity_id)"
+    counted = tables.counted
+    connection.run(
+        f"""WITH gone AS (
+            SELECT m.record_id, m.entity_id, m.source FROM {tables.member} m JOIN ({moving}) AS t USING (record_id)
+        ), {_lose("gone", tables)}, {count_changes(NO_CHANGES, counted)} SELECT"""
+    )
+    connection.run(
+        f"""UPDATE {tables.member} m SET entity_id = t.entity_id FROM ({moving}) AS t WHERE m.record_id = t.record_id"""
+    )
+    connection.run(
+        f"""WITH changed AS (
+            INSERT INTO {counted.table} AS m (entity_id, sources, records)
+            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {tables.member}
+            WHERE record_id = ANY ({records}) GROUP BY entity_id ORDER BY entity_id
+            ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
+                records = m.records + excluded.records
+            RETURNING sources, previous
+        ), {count_changes(NO_CHANGES, counted)} SELECT"""
+    )
+    connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
+
+
+# A run's tables, filled and checked
+
+_TRUE_MEMBERSHIP = (
+    "SELECT entity_id, bit_or(1::bigint << source) AS sources, count(*) AS records FROM {member} GROUP BY 1"
+)
+
+
+def count_all(connection: Connection, tables: Tables) -> None:
+    """Makes membership and counts of the members."""
+    counted = tables.counted
+    connection.run(f"TRUNCATE {counted.table}, {counted.changes}")
+    connection.run(
+        f"""INSERT INTO {counted.table} (entity_id, sources, records)
+            {_TRUE_MEMBERSHIP.format(member=tables.member)} ORDER BY 1;
+            INSERT INTO {counted.changes} {_true_changes(tables)}"""
+    )
+
+
+def _true_changes(tables: Tables) -> str:
+    return f"""SELECT sources, sum(customers)::bigint, sum(records)::bigint FROM (
+            SELECT bit_or(1::bigint << source) AS sources, 1 AS customers, 0 AS records FROM {tables.member}
+            GROUP BY entity_id
+            UNION ALL SELECT 1::bigint << source, 0, count(*) FROM {tables.member} GROUP BY source
+        ) AS part GROUP BY sources"""
+
+
+def wrong(connection: Connection) -> tuple[int, int, int]:
+    """Entities in all, those whose members or sources are not what the records say, and regions that are counted
+    wrong, of the run in force."""
+    tables = in_force(connection)
+    if not tables:
+        return 0, 0, 0
+    counted = tables.counted
+    [[entities, strayed, members, regions]] = connection.run(
+        f"""WITH truth AS MATERIALIZED ({_TRUE_MEMBERSHIP.format(member=tables.member)}), kept AS (
+            SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
+            FROM {counted.changes} GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
+        )
+        SELECT (SELECT count(*) FROM truth),
+            (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
+             WHERE r.id IS NULL OR m.record_id IS NULL),
+            (SELECT count(*) FROM truth t FULL JOIN {counted.table} k USING (entity_id)
+             WHERE (t.sources, t.records) IS DISTINCT FROM (k.sources, k.records)),
+            (SELECT count(*) FROM ({_true_changes(tables)}) AS t (sources, customers, records)
+             FULL JOIN kept k USING (sources)
+             WHERE (t.customers, t.records) IS DISTINCT FROM (k.customers, k.records))"""
+    )
+    return entities, strayed + members, regions
+
+
+def mend(connection: Connection) -> None:
+    """Makes the run in force what the records say. The caller keeps uploads away."""
+    tables = in_force(connection, ALONE)
+    if tables:
+        catch_up(connection, tables, "true", removed=True)
+        count_all(connection, tables)
+
+
+def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
+    """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
+    takes out the members that are no records."""
+    attach_records(
+        connection,
+        tables,
+        f"""SELECT r.id FROM record r WHERE r.upload_id IN (SELECT u.id FROM upload u WHERE {uploads})
+            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
+    )
+    if removed:
+        missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
+        detach_members(connection, tables, missing)
+
+
+def _json(members: Sequence[Mapping[str, Any]]) -> str:
+    return text(json.dumps(members))

@@ -1,0 +1,643 @@
+"""The runs of the matching, what they found, and what people said of it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pg8000.native import Connection
+
+from dedup.clusters import Edge, Facts, keep_ids, resolve
+from dedup.records import KNOWN
+from dedup.store import entities
+from dedup.store.base import ISO_TIME, UNKNOWN, Base, bigints, compact, note, text
+from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
+from dedup.store.records import KeyReused, record_text, regions_of
+from dedup.store.uploads import Busy, Conflict, Superseded
+
+KEPT = 5
+"""Runs whose tables are kept, the one in force among them: so far back can they be compared."""
+
+CHANGES = 100
+"""Entities of each kind that a comparison of two runs shows."""
+
+MAX_ATTEMPTS = 3
+
+_RUN_TIMES = ", ".join(
+    f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME}) AS {name}" for name in ("created_at", "started_at", "finished_at")
+)
+_LATE = "15 minutes"
+"""An upload's finished_at is written before its commit, by this at most: no function lives longer."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt at one run."""
+
+    run: int
+    attempt: int
+    lease: float
+    """Seconds that an attempt may be silent before another may start over."""
+    asked: Mapping[str, Any]
+    """The settings that were asked for, over the defaults."""
+
+    @property
+    def current(self) -> str:
+        """The condition in SQL that this attempt still is the one that works."""
+        return f"id = {self.run} AND attempt = {self.attempt} AND status = 'running'"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The state of the records that a run is about: when it was, in the database's time, what had taken records away
+    before it, and how many records there were."""
+
+    at: str
+    removals: int
+    records: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run found, as it is kept with it."""
+
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    engine: str
+    pairs: int
+    histogram: Sequence[Mapping[str, Any]]
+    near_threshold: Sequence[Mapping[str, Any]]
+
+
+class Matching(Base):
+    """Runs, entities and decisions of one database."""
+
+    # Runs
+
+    def expect_run(self, asked: Mapping[str, Any], key: str | None, digest: str, by: str = UNKNOWN) -> tuple[int, str]:
+        """Notes a run that waits to begin; its id and status: of the first one where the key came before. Raises
+        KeyReused."""
+
+        def work(connection: Connection) -> tuple[int, str]:
+            rows = connection.run(
+                f"""INSERT INTO match_run (key, digest, asked)
+                    VALUES ({text(key)}, {text(digest)}, {text(json.dumps(asked))}::jsonb)
+                    ON CONFLICT (key) DO NOTHING RETURNING id, status"""
+            )
+            if rows:
+                note(connection, "match", by)
+                return int(rows[0][0]), str(rows[0][1])
+            [[run, status, first]] = connection.run(f"SELECT id, status, digest FROM match_run WHERE key = {text(key)}")
+            if first != digest:
+                raise KeyReused
+            return int(run), str(status)
+
+        return self._database.write(work, repeatable=key is not None)
+
+    def claim_run(self, run: int, lease: float) -> Claim | None:
+        """Begins to work on a run; None where it was finished or given up before, or there is none. Raises Busy while
+        another attempt is at it."""
+
+        def work(connection: Connection) -> Claim | None:
+            rows = connection.run(
+                f"""UPDATE match_run SET status = 'running', attempt = attempt + 1, started_at = now(), reason = NULL,
+                        progress = 0, stage = 'begin', lease_until = now() + interval '{lease} s'
+                    WHERE id = {run} AND attempt < {MAX_ATTEMPTS}
+                        AND (status = 'waiting' OR status = 'running' AND lease_until < now())
+                    RETURNING attempt, asked::text"""
+            )
+            if rows:
+                return Claim(run, rows[0][0], lease, json.loads(rows[0][1]))
+            busy = connection.run(
+                f"SELECT FROM match_run WHERE id = {run} AND status = 'running' AND lease_until >= now()"
+            )
+            if busy:
+                raise Busy
+            return None
+
+        return self._database.write(work, repeatable=True)
+
+    def progress(self, claim: Claim, stage: str, progress: float, engine: str | None = None) -> None:
+        """Says how far the run is, from 0 to 1, and renews its lease. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            rows = connection.run(
+                f"""UPDATE match_run SET stage = {text(stage)}, progress = {progress},
+                        engine = coalesce({text(engine)}, engine),
+                        lease_until = now() + interval '{claim.lease} s' WHERE {claim.current} RETURNING id"""
+            )
+            if not rows:
+                raise Superseded
+
+        self._database.write(work, repeatable=True)
+
+    def fail_run(self, claim: Claim, reason: str) -> None:
+        """Ends the run for a reason that its caller can understand; the last one stays in force."""
+
+        def work(connection: Connection) -> None:
+            rows = connection.run(
+                f"""UPDATE match_run SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
+                        finished_at = clock_timestamp() WHERE {claim.current} RETURNING id"""
+            )
+            if rows:
+                Tables(claim.run).drop(connection)
+
+        self._database.write(work, repeatable=True)
+
+    def interrupt_run(self, claim: Claim, reason: str) -> None:
+        """Gives the run back, to be begun again by the next delivery; after the last attempt it failed."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"""UPDATE match_run SET lease_until = NULL, reason = {text(reason)},
+                        status = CASE WHEN attempt < {MAX_ATTEMPTS} THEN 'waiting' ELSE 'failed' END,
+                        finished_at = CASE WHEN attempt >= {MAX_ATTEMPTS} THEN clock_timestamp() END
+                    WHERE {claim.current}"""
+            ),
+            repeatable=True,
+        )
+
+    def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
+        """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in
+        force (record_id, entity_id), both of one state; which state that was."""
+        fields = ", ".join(f"r.{field}" for field in ("customer_id", "name", "email", *KNOWN))
+
+        def work(connection: Connection) -> Reading:
+            for stream in (records, former):
+                stream.seek(0)
+                stream.truncate()
+            [[at, removals]] = connection.run("SELECT now()::text, removals FROM match_state")
+            connection.run(
+                f"""COPY (SELECT r.id, s.name AS source, {fields} FROM record r JOIN source s ON s.bit = r.source)
+                    TO STDOUT WITH (FORMAT csv, HEADER)""",
+                stream=records,
+            )
+            count = connection.row_count
+            tables = in_force(connection)
+            if tables:
+                connection.run(
+                    f"COPY (SELECT record_id, entity_id FROM {tables.member}) TO STDOUT WITH (FORMAT csv, HEADER)",
+                    stream=former,
+                )
+            return Reading(at, removals, count)
+
+        return self._database.read(work)
+
+    def reserve_ids(self, count: int) -> int:
+        """The first of so many entity ids that nobody else gets."""
+
+        def work(connection: Connection) -> int:
+            connection.run(f"SELECT {ALONE}")
+            [[first]] = connection.run("SELECT nextval('entity_id')")
+            connection.run(f"SELECT setval('entity_id', {first + count})")
+            return int(first)
+
+        return self._database.write(work, repeatable=True)
+
+    def bound_decisions(self) -> list[tuple[int, int, str]]:
+        """What people said and did not take back: pairs of records and the verdict, the latest last."""
+        return [
+            (a, b, verdict)
+            for a, b, verdict in self._database.read(
+                lambda connection: connection.run(
+                    """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
+                       JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
+                )
+            )
+        ]
+
+    def load_run(
+        self, claim: Claim, members: BinaryIO, edges: BinaryIO, review: BinaryIO, terms: BinaryIO, found: Found
+    ) -> None:
+        """Fills the run's tables from CSV with headers, in the order of their columns; `source` of the members is a
+        source's name. Nobody sees them yet. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            self._require(connection, claim)
+            tables = Tables(claim.run)
+            tables.create(connection)
+            for stream in (members, edges, review, terms):
+                stream.seek(0)
+            for table, stream in ((tables.edge, edges), (tables.review, review), (tables.term, terms)):
+                connection.run(f"COPY {table} FROM STDIN WITH (FORMAT csv, HEADER)", stream=stream)
+            connection.run(f"CREATE TEMP TABLE came (LIKE {tables.member}) ON COMMIT DROP")
+            connection.run("ALTER TABLE came ALTER COLUMN source TYPE text")
+            connection.run("COPY came FROM STDIN WITH (FORMAT csv, HEADER)", stream=members)
+            columns = ", ".join(f"came.{c}" for c in MEMBER_COLUMNS if c != "source")
+            names = ", ".join(c for c in MEMBER_COLUMNS if c != "source")
+            connection.run(
+                f"""INSERT INTO {tables.member} ({names}, source)
+                    SELECT {columns}, s.bit FROM came JOIN source s ON s.name = came.source"""
+            )
+            tables.index(connection, found.settings)
+            entities.count_all(connection, tables)
+            connection.run(
+                f"""UPDATE match_run SET settings = {_jsonb(found.settings)}, model = {_jsonb(found.model)},
+                        engine = {text(found.engine)}, pairs = {found.pairs}, histogram = {_jsonb(found.histogram)},
+                        near_threshold = {_jsonb(found.near_threshold)} WHERE {claim.current}"""
+            )
+
+        self._database.write(work, repeatable=True)
+
+    def put_in_force(self, claim: Claim, reading: Reading) -> None:
+        """Makes the run's entities those that are asked about, with what came and went since it read the records. Until
+        the commit, uploads wait at their end; what changed is caught up with before, but for the last of it."""
+        tables = Tables(claim.run)
+        since = f"u.status = 'done' AND u.finished_at > {text(reading.at)}::timestamptz - interval '{_LATE}'"
+
+        def work(connection: Connection, alone: bool) -> None:
+            self._require(connection, claim)
+            [[removals]] = connection.run("SELECT removals FROM match_state")
+            entities.catch_up(connection, tables, since, removed=removals != reading.removals)
+            if not alone:
+                return
+            self._decide_again(connection, tables, reading)
+            connection.run(f"UPDATE match_state SET in_force = {claim.run}")
+            connection.run(
+                f"""UPDATE match_run SET status = 'done', progress = 1, stage = NULL, lease_until = NULL, kept = true,
+                        records = (SELECT count(*) FROM {tables.member}), finished_at = clock_timestamp(),
+                        entities = (SELECT count(*) FROM {tables.counted.table})
+                    WHERE {claim.current}"""
+            )
+
+        def in_turn(connection: Connection) -> None:
+            connection.run(f"SELECT {ALONE}")
+            work(connection, alone=True)
+
+        self._database.write(lambda connection: work(connection, alone=False), repeatable=True)
+        self._database.write(in_turn, repeatable=True)
+        self._drop_old()
+
+    def _decide_again(self, connection: Connection, tables: Tables, reading: Reading) -> None:
+        """What was said, and what was taken back, while the run worked holds in it too."""
+        rows = connection.run(
+            f"""SELECT record_ids FROM decision WHERE greatest(created_at, revoked_at) > {text(reading.at)}::timestamptz
+                ORDER BY id"""
+        )
+        for [record_ids] in rows:
+            _resolve_again(connection, tables, record_ids)
+
+    def _drop_old(self) -> None:
+        def work(connection: Connection) -> None:
+            rows = connection.run(
+                f"""UPDATE match_run SET kept = false WHERE kept AND id NOT IN (
+                        SELECT id FROM match_run WHERE kept ORDER BY finished_at DESC LIMIT {KEPT}
+                    ) AND id <> coalesce((SELECT in_force FROM match_state), 0) RETURNING id"""
+            )
+            for [run] in rows:
+                Tables(run).drop(connection)
+
+        self._database.write(work, repeatable=True)
+
+    @staticmethod
+    def _require(connection: Connection, claim: Claim) -> None:
+        if not connection.run(f"SELECT id FROM match_run WHERE {claim.current} FOR UPDATE"):
+            raise Superseded
+
+    def runs(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The runs, the newest first, from below id `before`."""
+        return self._runs("true" if before is None else f"id < {before}", limit)
+
+    def run(self, run: int) -> dict[str, Any] | None:
+        """One run; None where there is none of that id."""
+        found = self._runs(f"id = {run}", 1)
+        return found[0] if found else None
+
+    def _runs(self, condition: str, limit: int) -> list[dict[str, Any]]:
+        query = f"""
+            SELECT row_to_json(r)::text FROM (
+                SELECT id, CASE WHEN status = 'running' AND lease_until < now() THEN
+                        CASE WHEN attempt < {MAX_ATTEMPTS} THEN 'waiting' ELSE 'failed' END ELSE status END AS status,
+                    CASE WHEN status = 'running' AND lease_until < now() AND attempt >= {MAX_ATTEMPTS}
+                        THEN 'It was interrupted {MAX_ATTEMPTS} times' ELSE reason END AS reason,
+                    engine, progress, stage,
+                    id = coalesce((SELECT in_force FROM match_state), 0) AS in_force, records, pairs, entities, model,
+                    coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
+                    {_RUN_TIMES}
+                FROM match_run WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS r"""
+        return [json.loads(row) for [row] in self._database.read(lambda connection: connection.run(query))]
+
+    def run_changes(self, run: int, since: int) -> dict[str, Any] | None:
+        """What came together and what came apart between two runs, of the records that both know: entities of the one
+        whose records had several in the other. None where the tables of either are gone."""
+
+        def work(connection: Connection) -> dict[str, Any] | None:
+            if len(connection.run(f"SELECT FROM match_run WHERE id IN ({run}, {since}) AND kept")) != len({run, since}):
+                return None
+            new, old = Tables(run).member, Tables(since).member
+            together, together_count = _parted(connection, new, old)
+            apart, apart_count = _parted(connection, old, new)
+            return {
+                "came_together": together,
+                "came_apart": apart,
+                "came_together_count": together_count,
+                "came_apart_count": apart_count,
+            }
+
+        return self._database.read(work)
+
+    # Entities
+
+    def entities(
+        self,
+        choose: Callable[[Mapping[frozenset[str], int]], Any],
+        after: int | None,
+        limit: int,
+        min_records: int,
+    ) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
+        """A page of the run in force: entities in the regions that `choose` names, with so many records at least, in
+        id order, each with its records; whether more follow; and the run's settings. Raises NoRun."""
+
+        def work(connection: Connection) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
+            tables = tables_in_force(connection)
+            regions, masks, *_ = regions_of(connection, "entity")
+            chosen = choose(regions)
+            settings = _settings_of(connection, tables)
+            if not chosen:
+                return [], False, settings
+            inside = (
+                "true" if len(chosen) == len(regions) else f"sources IN ({', '.join(str(masks[r]) for r in chosen)})"
+            )
+            several = f"AND records > 1 AND records >= {min_records}" if min_records > 1 else ""
+            ids = [
+                entity
+                for [entity] in connection.run(
+                    f"""SELECT entity_id FROM {tables.counted.table}
+                        WHERE {inside} {several} AND entity_id > {after or 0} ORDER BY entity_id LIMIT {limit + 1}"""
+                )
+            ]
+            shown = ids[:limit]
+            records = _records_of(connection, tables, shown)
+            return [{"id": entity, "records": records.get(entity, [])} for entity in shown], len(ids) > limit, settings
+
+        return self._database.read(work)
+
+    def entity(self, entity_id: int) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
+        """One entity of the run in force: its records, the edges between them, and the decisions about them; and the
+        run's settings. None where there is none of that id. Raises NoRun."""
+
+        def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
+            tables = tables_in_force(connection)
+            records = _records_of(connection, tables, [entity_id]).get(entity_id)
+            if not records:
+                return None
+            ids = bigints(record["id"] for record in records)
+            edges = connection.run(
+                f"""SELECT record_a, record_b, rule, weight, probability, waterfall FROM {tables.edge}
+                    WHERE record_a = ANY ({ids}) AND record_b = ANY ({ids}) ORDER BY 1, 2, rule NULLS LAST"""
+            )
+            said = _decisions(connection, f"record_ids && {ids}", 1_000)
+            found = {"id": entity_id, "records": records, "edges": _edges(edges), "decisions": said}
+            return found, _settings_of(connection, tables)
+
+        return self._database.read(work)
+
+    def entities_of(self, record_ids: Sequence[int]) -> dict[int, int]:
+        """The entity of each record in the run in force, of those that it knows. Raises NoRun."""
+        return self._database.read(lambda connection: _entities_of(connection, tables_in_force(connection), record_ids))
+
+    def run_in_force(self) -> int:
+        """The run whose entities are asked about. Raises NoRun."""
+        return self._database.read(lambda connection: tables_in_force(connection).run)
+
+    def scoring(self, run: int) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+        """A run's settings and model, and how many records it was about."""
+
+        def work(connection: Connection) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+            [[settings, model, records]] = connection.run(
+                f"SELECT settings::text, model::text, records FROM match_run WHERE id = {run}"
+            )
+            return json.loads(settings), json.loads(model), records
+
+        return self._database.read(work)
+
+    def candidates(
+        self, run: int, form: Mapping[str, Any], keys: Sequence[Sequence[str]], terms: Sequence[str], most: int
+    ) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
+        """Members of a run that share a key with a normalised record, at most so many of each key: their comparable
+        forms. And for each column of `terms` how many records have the record's value (by it, where several do) and how
+        many have any (by None)."""
+        tables = Tables(run)
+        scans = [
+            f"""(SELECT m.* FROM {tables.member} m WHERE {" AND ".join(f"m.{c} = {_value(form[c])}" for c in key)}
+                LIMIT {most})"""
+            for key in keys
+            if all(form.get(column) is not None for column in key)
+        ]
+        asked = " OR ".join(
+            f"field = {text(t)} AND (value IS NULL OR value = {text(form.get(t) or '')})" for t in terms
+        )
+
+        def work(connection: Connection) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
+            columns = ", ".join(f"m.{c}" for c in MEMBER_COLUMNS)
+            rows = connection.run(f"SELECT DISTINCT {columns} FROM ({' UNION ALL '.join(scans)}) AS m") if scans else []
+            shares: dict[str, dict[str | None, int]] = {}
+            for field, value, records in connection.run(
+                f"SELECT field, value, records FROM {tables.term} WHERE {asked}"
+            ):
+                shares.setdefault(field, {})[value] = records
+            return [dict(zip(MEMBER_COLUMNS, row, strict=True)) for row in rows], shares
+
+        return self._database.read(work)
+
+    def records_of(self, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+        """The records of entities of the run in force, in id order."""
+        return self._database.read(lambda connection: _records_of(connection, tables_in_force(connection), entity_ids))
+
+    # Decisions and review
+
+    def decide(self, record_ids: Sequence[int], verdict: str, text_of_note: str | None, by: str) -> dict[str, Any]:
+        """Keeps what someone said of records, and does at once what can be done in the run in force; the decision.
+        Raises LookupError, which names the records that there are not."""
+        ids = sorted(set(record_ids))
+
+        def work(connection: Connection) -> dict[str, Any]:
+            tables = in_force(connection, ALONE)
+            there = {record for [record] in connection.run(f"SELECT id FROM record WHERE id = ANY ({bigints(ids)})")}
+            if missing := [str(record) for record in ids if record not in there]:
+                raise LookupError(f"No such record: {', '.join(missing)}")
+            [[decision]] = connection.run(
+                f"""INSERT INTO decision (record_ids, verdict, note, decided_by)
+                    VALUES ({bigints(ids)}, {text(verdict)}, {text(text_of_note)}, {text(by)}) RETURNING id"""
+            )
+            pairs = [(a, b) for n, a in enumerate(ids) for b in ids[n + 1 :]]
+            connection.run(f"INSERT INTO decision_pair VALUES {', '.join(f'({a}, {b}, {decision})' for a, b in pairs)}")
+            note(connection, f"decide {verdict}", by, records=len(ids))
+            if tables:
+                _resolve_again(connection, tables, ids)
+            return _decisions(connection, f"id = {decision}", 1)[0]
+
+        return self._database.write(work, repeatable=False)
+
+    def revoke(self, decision: int, by: str) -> dict[str, Any] | None:
+        """Takes a decision back, and undoes at once what can be undone in the run in force; the decision, or None where
+        there is none. Raises Conflict where it was taken back before."""
+
+        def work(connection: Connection) -> dict[str, Any] | None:
+            tables = in_force(connection, ALONE)
+            found = _decisions(connection, f"id = {decision}", 1)
+            if not found:
+                return None
+            if found[0]["revoked_at"]:
+                raise Conflict("The decision was taken back before")
+            connection.run(
+                f"UPDATE decision SET revoked_at = clock_timestamp(), revoked_by = {text(by)} WHERE id = {decision}"
+            )
+            connection.run(f"DELETE FROM decision_pair WHERE decision_id = {decision}")
+            note(connection, "revoke decision", by, records=len(found[0]["record_ids"]))
+            if tables:
+                _resolve_again(connection, tables, found[0]["record_ids"])
+            return _decisions(connection, f"id = {decision}", 1)[0]
+
+        return self._database.write(work, repeatable=False)
+
+    def decisions(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """What people said, the newest first, what was taken back too."""
+        condition = "true" if before is None else f"id < {before}"
+        return self._database.read(lambda connection: _decisions(connection, condition, limit))
+
+    def review(self, limit: int) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+        """The pairs that a person should look at, the most uncertain first, of which nobody has spoken: those of the
+        run in force whose records are there; and the run's settings. Raises NoRun."""
+
+        def work(connection: Connection) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+            tables = tables_in_force(connection)
+            rows = connection.run(
+                f"""SELECT v.record_a, v.record_b, v.weight, v.probability, v.waterfall, v.guard
+                    FROM {tables.review} v
+                    WHERE NOT EXISTS (SELECT FROM decision_pair p
+                                      WHERE p.record_a = v.record_a AND p.record_b = v.record_b)
+                    ORDER BY uncertainty DESC, record_a, record_b LIMIT {limit}"""
+            )
+            ids = sorted({record for row in rows for record in row[:2]})
+            records = _records(connection, ids)
+            pairs = [
+                {
+                    "record_a": records[a],
+                    "record_b": records[b],
+                    "weight": weight,
+                    "probability": probability,
+                    "guard": guard,
+                    "waterfall": waterfall,
+                }
+                for a, b, weight, probability, waterfall, guard in rows
+                if a in records and b in records
+            ]
+            return pairs, _settings_of(connection, tables)
+
+        return self._database.read(work)
+
+    def compact(self) -> None:
+        """Replaces the changes of each region by their sum, those of the run in force too."""
+        super().compact()
+
+        def work(connection: Connection) -> None:
+            if tables := in_force(connection):
+                compact(connection, tables.counted)
+
+        self._database.write(work, repeatable=True)
+
+
+def _settings_of(connection: Connection, tables: Tables) -> Mapping[str, Any]:
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    told: Mapping[str, Any] = json.loads(settings)
+    return told
+
+
+def _jsonb(value: Any) -> str:
+    return f"{text(json.dumps(value))}::jsonb"
+
+
+def _value(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else text(value)
+
+
+def _parted(connection: Connection, whole: str, parts: str) -> tuple[list[dict[str, Any]], int]:
+    """Entities of the members `whole` whose records have several entities in `parts`: the first CHANGES, and how many
+    there are."""
+    rows = connection.run(
+        f"""SELECT w.entity_id, array_agg(w.record_id ORDER BY w.record_id), count(*) OVER ()
+            FROM {whole} w JOIN {parts} p USING (record_id)
+            GROUP BY w.entity_id HAVING count(DISTINCT p.entity_id) > 1 ORDER BY w.entity_id LIMIT {CHANGES}"""
+    )
+    return [{"entity_id": entity, "record_ids": records} for entity, records, _ in rows], rows[0][2] if rows else 0
+
+
+def _entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> dict[int, int]:
+    rows = connection.run(
+        f"SELECT record_id, entity_id FROM {tables.member} WHERE record_id = ANY ({bigints(record_ids)})"
+    )
+    return dict(rows)
+
+
+def _records(connection: Connection, record_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    chosen = f"SELECT * FROM record WHERE id = ANY ({bigints(record_ids)})"
+    return {record: json.loads(line) for record, line in connection.run(record_text(chosen))}
+
+
+def _records_of(connection: Connection, tables: Tables, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    members = connection.run(
+        f"""SELECT record_id, entity_id FROM {tables.member} WHERE entity_id = ANY ({bigints(entity_ids)})
+            ORDER BY record_id"""
+    )
+    records = _records(connection, [record for record, _ in members])
+    found: dict[int, list[dict[str, Any]]] = {}
+    for record, entity in members:
+        if record in records:
+            found.setdefault(entity, []).append(records[record])
+    return found
+
+
+def _edges(rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    names = ("record_a", "record_b", "rule", "weight", "probability", "waterfall")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _decisions(connection: Connection, condition: str, limit: int) -> list[dict[str, Any]]:
+    rows = connection.run(
+        f"""SELECT row_to_json(d)::text FROM (
+                SELECT id, record_ids, verdict, note, decided_by,
+                    to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
+                    to_char(revoked_at AT TIME ZONE 'UTC', {ISO_TIME}) AS revoked_at, revoked_by
+                FROM decision WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS d"""
+    )
+    return [json.loads(row) for [row] in rows]
+
+
+def _resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:
+    """Makes the entities of some records again from their edges and from what people said, as a run does. The caller is
+    alone."""
+    touched = set(_entities_of(connection, tables, record_ids).values())
+    rows = connection.run(
+        f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member}
+            WHERE entity_id = ANY ({bigints(touched)})"""
+    )
+    facts = {record: Facts(*known) for record, _, *known in rows}
+    former = {record: entity for record, entity, *_ in rows}
+    ids = bigints(facts)
+    said: dict[tuple[int, int], str] = {
+        (a, b): verdict
+        for a, b, verdict in connection.run(
+            f"""SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p JOIN decision d ON d.id = p.decision_id
+                WHERE p.record_a = ANY ({ids}) AND p.record_b = ANY ({ids}) ORDER BY d.id"""
+        )
+    }
+    edges = [
+        Edge((a, b), 1e6 if weight is None else weight)
+        for a, b, weight in connection.run(
+            f"""SELECT record_a, record_b, weight FROM {tables.edge}
+                WHERE joins AND record_a = ANY ({ids}) AND record_b = ANY ({ids})"""
+        )
+        if said.get((a, b)) != "different"
+    ]
+    edges += [Edge(pair, 1e6, binding=True) for pair, verdict in said.items() if verdict == "same"]
+    apart = {pair for pair, verdict in said.items() if verdict == "different"}
+    guards = _settings_of(connection, tables)["guards"]
+    clusters, _ = resolve(
+        facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
+    )
+    kept = keep_ids(clusters, former, 2**62)
+    new = sorted({entity for entity in kept.values() if entity >= 2**62})
+    fresh = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
+    names = dict(zip(new, (entity for [entity] in fresh), strict=True))
+    target = {record: names.get(entity, entity) for record, entity in kept.items()}
+    entities.move(connection, tables, {record: e for record, e in target.items() if e != former[record]})

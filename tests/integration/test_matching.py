@@ -1,0 +1,399 @@
+"""Runs of the matching, entities and decisions, on real PostgreSQL and DuckDB."""
+
+import json
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import boto3
+import pytest
+
+pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
+
+from dedup import queues
+from dedup.records import Record
+from dedup.sets import count
+from dedup.settings import settings
+from dedup.store import Busy, Conflict, KeyReused, NoRun, Store
+
+from jobs import runs
+from tests.conftest import ROOT, api_event
+from tests.integration.test_functions import AFTER_A_RUN
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+PEOPLE = json.loads((ROOT / "samples" / "people.json").read_text())["customers"]
+RULES = {"tiers": ["rules"]}
+"""Settings of runs that only have to be runs: the model takes most of the time."""
+
+
+def people() -> list[Record]:
+    return [Record(**one) for one in PEOPLE]
+
+
+def person(customer_id: int, source: str, **fields: Any) -> Record:
+    plain = {"name": f"Person{customer_id} Family{customer_id}", "email": f"p{customer_id}@example.com"}
+    return Record(**{"customer_id": customer_id, "source": source, **plain, **fields})
+
+
+def matched(store: Store, **asked: Any) -> int:
+    run, _ = store.expect_run(asked, None, "")
+    assert runs.run(run, store) == "done", store.run(run)
+    return run
+
+
+def members(store: Store) -> dict[int, set[int]]:
+    """The records of every entity."""
+    found: dict[int, set[int]] = {}
+    last = None
+    while True:
+        page, more, _ = store.entities(set, last, 1000, 1)
+        for entity in page:
+            found[entity["id"]] = {one["id"] for one in entity["records"]}
+            last = entity["id"]
+        if not more:
+            return found
+
+
+def together(store: Store) -> set[frozenset[int]]:
+    return {frozenset(records) for records in members(store).values()}
+
+
+def agrees(store: Store) -> None:
+    """Membership, counts and members are what the records say."""
+    found = store.verify()
+    assert found.agreed, found
+    assert count(store.regions("entity")) == found.entities == len(members(store))
+
+
+# Runs
+
+
+def test_before_the_first_run_there_are_no_entities(store: Store) -> None:
+    store.add(people())
+    for ask in (lambda: store.regions("entity"), lambda: store.review(1), lambda: store.entity(1)):
+        with pytest.raises(NoRun):
+            ask()
+    assert store.verify().agreed
+
+
+def test_a_run_finds_who_is_one_and_counts_them(store: Store) -> None:
+    store.add(people())
+    run = matched(store)
+    told = store.run(run)
+    assert told is not None
+    found = members(store)
+    assert (told["status"], told["in_force"], told["engine"], told["progress"]) == ("done", True, "duckdb", 1)
+    assert (told["records"], told["entities"]) == (60, len(found))
+    assert told["model"]["version"]
+    assert sum(bar["pairs"] for bar in told["histogram"]) == told["pairs"]
+    assert set().union(*found.values()) == set(range(1, 61))
+    assert len(found) < len({record.customer_id for record in people()})
+    agrees(store)
+
+
+def test_the_same_people_keep_their_ids_in_the_next_run(store: Store) -> None:
+    store.add(people())
+    first = matched(store)
+    before = members(store)
+    second = matched(store)
+    assert members(store) == before
+    changes = store.run_changes(second, first)
+    assert changes == {"came_together": [], "came_apart": [], "came_together_count": 0, "came_apart_count": 0}
+
+
+def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> None:
+    store.add([person(1, "hubspot", email="a@example.com"), person(2, "internal"), person(3, "internal")])
+    first = matched(store, **RULES)
+    store.decide([1, 2], "same", None, "me")
+    second = matched(store, **RULES)
+    store.decide([1, 2], "different", None, "me")
+    third = matched(store, **RULES)
+    [entity] = [entity for entity, records in members(store).items() if 1 in records]
+    # A run's tables go on with uploads and decisions while it is in force, and no longer.
+    told = store.run_changes(third, second)
+    assert told is not None
+    assert (told["came_together_count"], told["came_apart_count"]) == (0, 0)
+    assert entity
+    assert store.run_changes(third, 99) is None
+    assert first < second < third
+
+
+def test_a_repeated_event_changes_nothing(store: Store) -> None:
+    store.add(people())
+    run = matched(store, **RULES)
+    told = store.run(run)
+    assert runs.run(run, store) is None
+    assert store.run(run) == told
+    assert runs.run(99, store) is None
+
+
+def test_a_run_is_worked_on_by_one_at_a_time(new_store: Callable[..., Store]) -> None:
+    store, other = new_store(), new_store()
+    store.add(people())
+    run, _ = store.expect_run({}, None, "")
+    assert store.claim_run(run, 60)
+    with pytest.raises(Busy):
+        runs.run(run, other)
+
+
+def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        """As SIGKILL: nothing is tidied up."""
+
+    store.add(people())
+    first = matched(store, **RULES)
+    before = members(store)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    for place in ("load_run", "put_in_force", "_drop_old"):
+        run, _ = store.expect_run(RULES, None, "")
+        with monkeypatch.context() as patch:
+            patch.setattr(store, place, die)
+            with pytest.raises(Killed):
+                runs.run(run, store)
+        told = store.run(run)
+        assert told is not None
+        if place == "_drop_old":
+            assert (told["status"], told["in_force"]) == ("done", True)
+            continue
+        assert told["status"] == "running"
+        assert members(store) == before
+        assert store.run(first)["in_force"]  # type: ignore[index]
+        agrees(store)
+        store._database.write(
+            lambda connection: connection.run("UPDATE match_run SET lease_until = now() - interval '1 s'"),
+            repeatable=True,
+        )
+        assert runs.run(run, store) == "done"
+        first = run
+    agrees(store)
+
+
+def test_settings_that_are_not_valid_fail_the_run_with_the_reason(store: Store) -> None:
+    store.add(people())
+    run, _ = store.expect_run({"thresholds": {"match": "high"}}, None, "")
+    assert runs.run(run, store) == "failed"
+    told = store.run(run)
+    assert told is not None
+    assert told["status"] == "failed"
+    assert "thresholds.match" in told["reason"]
+
+
+def test_a_run_over_nothing_fails_with_the_reason(store: Store) -> None:
+    run, _ = store.expect_run({}, None, "")
+    assert runs.run(run, store) == "failed"
+    assert store.run(run)["reason"] == "There are no records"  # type: ignore[index]
+
+
+def test_a_key_begins_one_run(store: Store) -> None:
+    assert store.expect_run({}, "k", "d") == store.expect_run({}, "k", "d")
+    with pytest.raises(KeyReused):
+        store.expect_run({}, "k", "other")
+
+
+def test_what_came_and_went_while_a_run_worked_is_in_it(
+    new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = new_store(), new_store()
+    store.add(people())
+    added = store.add([person(1, "hubspot", email="new@example.com")])
+    original = store.load_run
+
+    def meanwhile(*args: Any) -> None:
+        other.delete_upload(added.id)
+        other.add([Record(**{**PEOPLE[0], "source": "internal"})])
+        other.decide([2, 20], "same", None, "me")
+        original(*args)
+
+    monkeypatch.setattr(store, "load_run", meanwhile)
+    matched(store)
+    found = together(store)
+    assert not any(61 in records for records in found)
+    assert any({1, 62} <= records for records in found)
+    assert any({2, 20} <= records for records in found)
+    agrees(store)
+
+
+# Uploads and removals after a run
+
+
+@pytest.fixture
+def after_a_run(store: Store) -> Store:
+    """With entities of four records: 1 and 2 are one person."""
+    ann = {"name": "Ann Lee", "email": "ann@example.com"}
+    store.add(
+        [
+            person(1, "salesforce", **ann),
+            person(7, "hubspot", **ann),
+            person(2, "salesforce", phone="+1 202 555 0101"),
+            person(3, "internal", email="info@shop.example.com"),
+        ]
+    )
+    matched(store, **RULES)
+    assert together(store) == {frozenset({1, 2}), frozenset({3}), frozenset({4})}
+    return store
+
+
+def test_a_record_that_a_rule_joins_is_of_that_entity_at_once(after_a_run: Store) -> None:
+    before = after_a_run.entities_of([1, 3])
+    after_a_run.add([person(9, "internal", name="Ann Lee", email="Ann+x@example.com")])
+    after_a_run.add([person(8, "hubspot", name="Person2 Family2", phone="(202) 555-0101")])
+    assert after_a_run.entities_of([5, 6]) == {5: before[1], 6: before[3]}
+    assert set(after_a_run.regions("entity")) == {
+        frozenset({"salesforce", "hubspot", "internal"}),
+        frozenset({"salesforce", "hubspot"}),
+        frozenset({"internal"}),
+    }
+    agrees(after_a_run)
+
+
+def test_records_of_one_upload_join_one_another(after_a_run: Store) -> None:
+    new = {"name": "Bo Ek", "email": "bo@example.com"}
+    after_a_run.add([person(20, "internal", **new), person(21, "hubspot", **new), person(22, "hubspot")])
+    assert {frozenset({5, 6}), frozenset({7})} <= together(after_a_run)
+    agrees(after_a_run)
+
+
+def test_a_birth_date_that_differs_keeps_records_apart(after_a_run: Store) -> None:
+    new = {"name": "Bo Ek", "email": "bo@example.com"}
+    after_a_run.add([person(20, "internal", date_of_birth="1980-01-02", **new)])
+    after_a_run.add([person(21, "hubspot", date_of_birth="1990-05-06", **new)])
+    assert {frozenset({5}), frozenset({6})} <= together(after_a_run)
+
+
+def test_what_leaves_the_records_leaves_the_entities(after_a_run: Store) -> None:
+    upload = after_a_run.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+    after_a_run.delete_upload(upload.id)
+    assert frozenset({1, 2}) in together(after_a_run)
+    agrees(after_a_run)
+    after_a_run.erase(7)
+    assert frozenset({1}) in together(after_a_run)
+    agrees(after_a_run)
+    after_a_run.clear()
+    assert members(after_a_run) == {}
+    agrees(after_a_run)
+    after_a_run.add([person(1, "hubspot")])
+    assert len(members(after_a_run)) == 1
+    agrees(after_a_run)
+
+
+def test_verify_mends_entities(after_a_run: Store) -> None:
+    entity = after_a_run.entities_of([1])[1]
+    [[run]] = after_a_run._database.read(lambda c: c.run("SELECT in_force FROM match_state"))
+    after_a_run._database.write(
+        lambda c: c.run(
+            f"""DELETE FROM matching.member_{run} WHERE record_id = 4;
+                UPDATE matching.membership_{run} SET sources = 1 WHERE entity_id = {entity};
+                INSERT INTO matching.change_{run} VALUES (1, 5, 5)"""
+        ),
+        repeatable=True,
+    )
+    found = after_a_run.verify()
+    assert not found.agreed
+    assert found.wrong_entities
+    assert found.wrong_entity_regions
+    agrees(after_a_run)
+    assert any(4 in records for records in together(after_a_run))
+
+
+# Decisions
+
+
+def test_same_joins_at_once_and_in_the_next_run_and_can_be_taken_back(after_a_run: Store) -> None:
+    made = after_a_run.decide([1, 3], "same", "She called", "ops")
+    assert {key: made[key] for key in ("record_ids", "verdict", "note", "decided_by", "revoked_at")} == {
+        "record_ids": [1, 3], "verdict": "same", "note": "She called", "decided_by": "ops", "revoked_at": None,
+    }  # fmt: skip
+    assert frozenset({1, 2, 3}) in together(after_a_run)
+    agrees(after_a_run)
+    matched(after_a_run, **RULES)
+    assert frozenset({1, 2, 3}) in together(after_a_run)
+    revoked = after_a_run.revoke(made["id"], "boss")
+    assert revoked is not None
+    assert (bool(revoked["revoked_at"]), revoked["revoked_by"]) == (True, "boss")
+    assert {frozenset({1, 2}), frozenset({3})} <= together(after_a_run)
+    agrees(after_a_run)
+    with pytest.raises(Conflict):
+        after_a_run.revoke(made["id"], "boss")
+    assert after_a_run.revoke(99, "boss") is None
+
+
+def test_different_parts_at_once_and_in_the_next_run(after_a_run: Store) -> None:
+    made = after_a_run.decide([2, 1], "different", None, "ops")
+    assert {frozenset({1}), frozenset({2})} <= together(after_a_run)
+    agrees(after_a_run)
+    matched(after_a_run, **RULES)
+    assert {frozenset({1}), frozenset({2})} <= together(after_a_run)
+    after_a_run.revoke(made["id"], "ops")
+    assert frozenset({1, 2}) in together(after_a_run)
+    assert [decision["id"] for decision in after_a_run.decisions(None, 10)] == [made["id"]]
+
+
+def test_a_decision_about_a_record_that_is_not_there_is_refused(after_a_run: Store) -> None:
+    with pytest.raises(LookupError, match="77, 78"):
+        after_a_run.decide([1, 77, 78], "same", None, "ops")
+    assert after_a_run.decisions(None, 10) == []
+
+
+def test_decided_pairs_are_gone_from_the_review(store: Store) -> None:
+    store.add(people())
+    matched(store)
+    pairs, _ = store.review(100)
+    assert pairs
+    first = pairs[0]
+    ids = (first["record_a"]["id"], first["record_b"]["id"])
+    made = store.decide(ids, "different", None, "ops")
+    assert len(store.review(100)[0]) == len(pairs) - 1
+    store.revoke(made["id"], "ops")
+    assert len(store.review(100)[0]) == len(pairs)
+
+
+# The functions
+
+
+def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, store: Store, environment: Any) -> None:
+    queues.client.cache_clear()
+    environment.setenv("MATCH_QUEUE", boto3.client("sqs").create_queue(QueueName="matches")["QueueUrl"])
+    settings.cache_clear()
+    store.add(people())
+    answers = {}
+    for name in ("start_match", "match", "show_match", "list_entities", "show_entity", "find_entity", "review"):
+        answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
+    matched(store)
+    for name in ("match_changes", "decide", "revoke_decision"):
+        answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
+    assert set(answers) == AFTER_A_RUN
+    assert answers.pop("match") == {"batchItemFailures": []}
+    for name, answer in answers.items():
+        assert answer["statusCode"] in (200, 201, 202), (name, answer["body"])
+    entity = json.loads(answers["show_entity"]["body"])
+    assert {"id", "records", "golden", "edges", "decisions"} == set(entity)
+    [best, *_] = json.loads(answers["find_entity"]["body"])["matches"]
+    assert best["golden"]["name"]
+
+
+@pytest.mark.parametrize("path", ["analyze", "compare-sources", "regions", "customers"])
+def test_before_a_run_a_question_by_entity_is_a_conflict(functions: Call, path: str) -> None:
+    name = {"compare-sources": "compare", "customers": "select_customers"}.get(path, path)
+    answer = functions(name, api_event("GET", f"/api/v1/deduplication/{path}", query={"by": "entity"}))
+    assert answer["statusCode"] == 409
+    assert "No run" in json.loads(answer["body"])["detail"]
+
+
+def test_questions_by_entity_have_ids_of_entities(functions: Call, after_a_run: Store) -> None:
+    found = members(after_a_run)
+    answer = functions("analyze", api_event("GET", "/api/v1/deduplication/analyze", query={"by": "entity"}))
+    assert json.loads(answer["body"]) == {
+        "total_records": 4, "unique_customers": 3, "duplicates_found": 1, "unique_customer_ids": sorted(found),
+    }  # fmt: skip
+    query = {"by": "entity", "in": "salesforce,hubspot"}
+    answer = functions("select_customers", api_event("GET", "/api/v1/deduplication/customers", query=query))
+    assert json.loads(answer["body"])["customer_ids"] == [after_a_run.entities_of([1])[1]]
+
+
+def test_pairs_of_a_decision_are_all_pairs(after_a_run: Store) -> None:
+    after_a_run.decide([1, 3, 4], "same", None, "ops")
+    said = {(a, b) for a, b, _ in after_a_run.bound_decisions()}
+    assert said == set(combinations([1, 3, 4], 2))
