@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload verify invoke test lint fuzz bench bench-check openapi redoc web-lib lock deploy rds-roots sam-local test-sam-local
+.PHONY: bench-matching run sample upload verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -61,6 +61,9 @@ openapi: .venv/installed # after a change to a function's routes or models
 redoc: # ReDoc itself, without the logo that it would fetch from its makers' host
 	npm pack --silent --pack-destination /tmp redoc@2.5.4
 	tar -xzOf /tmp/redoc-2.5.4.tgz package/bundles/redoc.standalone.js | sed -e 's#https://cdn.redoc.ly/redoc/logo-mini.svg#data:,#' -e '/^\/\/# sourceMappingURL=/d' > functions/docs/assets/redoc.js
+
+picture: .venv/installed # docs/page.png, by the browser's test
+	PICTURE=docs/page.png $(BIN)/pytest tests/e2e/test_page.py -k picture
 
 web-lib: # web/lib.js: the libraries of the page as one file, after a change in web/vendor
 	rm -rf .local/web-lib && mkdir -p .local && cp -r web/vendor .local/web-lib

@@ -3,6 +3,7 @@
 import * as auth from "./auth.js?v=";
 import { useCallback, useEffect, useRef, useState } from "./lib.js?v=";
 
+const AGAIN = 300;
 const BASE = new URL("api/v1/", document.baseURI);
 
 /** An error of the API (problem+json), or no answer at all. */
@@ -31,22 +32,26 @@ export async function call(path, { method = "GET", query = {}, json, headers = {
   }
   const token = await auth.token();
   if (auth.needed() && !token) throw expired();
-  let answer;
-  try {
-    answer = await fetch(url, {
-      method,
-      signal,
-      headers: {
-        ...(json === undefined ? {} : { "Content-Type": "application/json" }),
-        ...(token ? { Authorization: `Bearer ${token}` } : {}),
-        ...headers,
-      },
-      body: json === undefined ? undefined : JSON.stringify(json),
+  const request = {
+    method,
+    signal,
+    headers: {
+      ...(json === undefined ? {} : { "Content-Type": "application/json" }),
+      ...(token ? { Authorization: `Bearer ${token}` } : {}),
+      ...headers,
+    },
+    body: json === undefined ? undefined : JSON.stringify(json),
+  };
+  const answer = await fetch(url, request)
+    .catch((error) => {
+      // A network that changed breaks what is under way. Asking again changes nothing, so it is done once.
+      if (error.name === "AbortError" || method !== "GET") throw error;
+      return new Promise((resolve) => setTimeout(resolve, AGAIN)).then(() => fetch(url, request));
+    })
+    .catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, "No answer", "The API does not answer. It may be stopped, or the network is down.");
     });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, "No answer", "The API does not answer. It may be stopped, or the network is down.");
-  }
   const text = await answer.text();
   let body = null;
   try {

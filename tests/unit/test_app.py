@@ -83,10 +83,10 @@ def test_page_names_its_files_by_their_version_and_runs_nothing_inline() -> None
     html = get("/app")["body"]
     links = re.findall(r'(?:href|src)="([^"]*)"', html)
 
-    assert all(re.fullmatch(r"app/[\w.-]+\?v=[0-9a-f]{16}", link) for link in links)
+    assert all(re.fullmatch(r"app/config\.json|app/[\w.-]+\?v=[0-9a-f]{16}", link) for link in links)
     assert not re.search(r"<style|\son\w+=|\sstyle=|<script(?![^>]*src=)", html)
     modules = {path.name for path in WEB.glob("*.js")}
-    assert {link.split("?")[0].removeprefix("app/") for link in links if ".js" in link} == modules
+    assert {link.split("?")[0].removeprefix("app/") for link in links if ".js?" in link} == modules
 
 
 @pytest.mark.parametrize("path", sorted(path for path in WEB.iterdir() if path.is_file() and path.suffix != ".html"))
