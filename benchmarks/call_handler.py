@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks import ROOT
@@ -21,16 +22,10 @@ EMPTY = "empty"
 
 def _our_handler(name: str) -> Callable[[Any], object]:
     from local.environment import LambdaContext, load
+    from local.workers import Function
 
-    function = {
-        "name": name,
-        "handler": "app.handler",
-        "image": False,
-        "folder": str(ROOT / ("benchmarks" if name == EMPTY else "functions") / name),
-        "environment": dict(os.environ),
-        "memory": 512,
-        "timeout": 900,
-    }
+    folder = ROOT / ("benchmarks" if name == EMPTY else "functions") / name
+    function = asdict(Function(name, str(folder), "app.handler", timeout=900, memory=512, environment=dict(os.environ)))
     handler = load(function)
 
     def call(event: Any) -> None:

@@ -74,20 +74,20 @@ def figures_table(figures: Figures) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Where it ran."""
+    """Where it ran, and how many processes wanted a core in its last minute."""
     return {
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def keep(sizes: Sizes, folder: Path) -> None:
-    """Writes the run, which bears the name of its largest size, as JSON, as Markdown and as a plot."""
-    folder.mkdir(exist_ok=True)
+def document(sizes: Sizes) -> dict[str, Any]:
+    """The run as it is kept: its largest size, the machine, all ratios and figures."""
     largest = max(sizes)
-    document = {
+    return {
         "records": largest,
         "machine": machine(),
         "goals": goal_ratios(sizes),
@@ -96,8 +96,13 @@ def keep(sizes: Sizes, folder: Path) -> None:
             size: [key._asdict() | asdict(figure) for key, figure in figures.items()] for size, figures in sizes.items()
         },
     }
-    path = folder / size_name(largest)
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def keep(sizes: Sizes, folder: Path) -> None:
+    """Writes the run, which bears the name of its largest size, as JSON, as Markdown and as a plot."""
+    folder.mkdir(exist_ok=True)
+    path = folder / size_name(max(sizes))
+    path.with_suffix(".json").write_text(json.dumps(document(sizes), indent=1, ensure_ascii=False) + "\n")
     path.with_suffix(".md").write_text(as_text(sizes))
     plot(sizes, path.with_suffix(".svg"))
 
@@ -108,7 +113,8 @@ def as_text(sizes: Sizes) -> str:
     at = machine()
     return (
         f"# {largest:,} records\n\n"
-        f"{at['cores']} cores, {at['memory_gb']} GB, {at['system']}, Python {at['python']}. "
+        f"{at['cores']} cores, {at['memory_gb']} GB, {at['system']}, Python {at['python']}, "
+        f"load {at['load']} at the end. "
         "Milliseconds; MB of the serving processes at their peak; records written per second.\n\n"
         f"{goals_table(sizes)}\n{figures_table(sizes[largest])}"
     )
@@ -117,11 +123,11 @@ def as_text(sizes: Sizes) -> str:
 def regressions(sizes: Sizes, folder: Path) -> list[str]:
     """A sentence for each ratio that is worse than the kept one by more than MARGIN."""
     size = max(sizes)
-    document = json.loads((folder / f"{size_name(size)}.json").read_text())
-    found = _fallen(document["ratios"], ratios(sizes[size]))
+    kept = json.loads((folder / f"{size_name(size)}.json").read_text())
+    found = _fallen(kept["ratios"], ratios(sizes[size]))
     now = goal_ratios(sizes)
     for goal in GOALS:
-        before, after = document["goals"].get(goal.name), now.get(goal.name)
+        before, after = kept["goals"].get(goal.name), now.get(goal.name)
         if before is None or after is None:
             continue
         if goal.bound == "≥":

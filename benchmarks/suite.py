@@ -21,6 +21,9 @@ from benchmarks.stacks import Service
 from local.postgres import Postgres, Settings
 
 LOAD = f"uploads of {BATCH:,}, no API, while it grows"
+INGESTED = 1_000_000
+"""Rows of the file that is ingested, at most: what each costs does not change after that."""
+
 COLD_STARTS = 5
 LOG = "services.log"
 
@@ -50,7 +53,7 @@ def _all(size: int, postgres: Postgres, folder: Path, whole: bool) -> Iterator[t
                 yield from reads.reads_of_ours(data, ours)
                 yield from writes.uploads(data, {"ours": ours}, [BATCH])
     if whole:
-        yield from ingest(Data(size, "dense"), postgres, folder, 3 if size <= reads.ORM_RECORDS else 1)
+        yield from ingest(Data(min(size, INGESTED), "dense"), postgres, folder, repeats=3)
         yield from _cold_starts(postgres.create_database("cold"))
         yield _layer()
 

@@ -204,7 +204,7 @@ class Records(Base):
                 for name, selected in chosen.items()
             ]
             [row] = connection.run(f"SELECT {', '.join(pages)}")
-            ids = dict(zip(chosen, (json.loads(f"[{text or ''}]") for text in row), strict=True))
+            ids = dict(zip(chosen, (json.loads(f"[{array[1:-1]}]") for array in row), strict=True))
             return Selection(
                 regions,
                 records,
@@ -342,9 +342,9 @@ def _regions_query(changes: str) -> str:
 def _ids_query(
     counted: Counted, selected: Collection[int], everything: bool, after: int | None, limit: int, pending: bool
 ) -> str:
-    """A scalar subquery: the first `limit` ids above `after` in the selected regions, joined by commas."""
+    """A scalar: the text of the array of the first `limit` ids above `after` in the selected regions."""
     if not selected:
-        return "NULL"
+        return "'{}'"
     above = "" if after is None else f"AND {counted.id} > {after}"
     # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
     # its order and limit: without them PostgreSQL reads them whole and sorts.
@@ -358,8 +358,8 @@ def _ids_query(
     union = " UNION ALL ".join(
         f"(SELECT {counted.id} FROM {scan} {above} ORDER BY {counted.id} LIMIT {limit})" for scan in scans
     )
-    return f"""(SELECT string_agg({counted.id}::text, ',' ORDER BY {counted.id})
-                FROM (SELECT {counted.id} FROM ({union}) AS scans ORDER BY {counted.id} LIMIT {limit}) AS page)"""
+    # As an array and then as text: joining as many strings in SQL takes half as long again.
+    return f"ARRAY(SELECT {counted.id} FROM ({union}) AS scans ORDER BY {counted.id} LIMIT {limit})::text"
 
 
 _TRUE_MEMBERSHIP = "SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY customer_id"
