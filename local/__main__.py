@@ -110,6 +110,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
 
 def abandon_uploads(environment: Mapping[str, str]) -> None:
     """End the uploads whose objects went with the S3 of the run before: they would wait for ever."""
+    sys.path.append(str(ROOT / "layers"))
     from dedup.connection import Database
     from dedup.settings import Settings
     from dedup.store import Store
