@@ -109,7 +109,8 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
 
 
 def abandon_uploads(environment: Mapping[str, str]) -> None:
-    """End the uploads whose objects went with the S3 of the run before: they would wait for ever."""
+    """End the uploads whose objects went with the S3 that was there before, and the runs of the matching whose messages
+    did: they would wait for ever."""
     sys.path.append(str(ROOT / "layers"))
     from dedup.connection import Database
     from dedup.settings import Settings
@@ -118,6 +119,7 @@ def abandon_uploads(environment: Mapping[str, str]) -> None:
     known = {name.lower(): value for name, value in environment.items()}
     store = Store(Database(Settings.model_validate(known)))
     store.abandon("The local S3 was stopped before the file was loaded: upload it again")
+    store.abandon_runs("The local queue was stopped before the run was done: begin another")
     store.close()
 
 

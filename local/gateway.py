@@ -71,7 +71,7 @@ class Template:
             function.name: Function(
                 name=function.name,
                 folder=str(path.parent / (function.codeuri or "")),
-                handler=function.handler or function.imageconfig["Command"][0],
+                handler=_handler(function),
                 timeout=function.timeout or 3,
                 memory=function.memory or 128,
                 image=function.packagetype == IMAGE,
@@ -199,13 +199,17 @@ def _name(resolved: str) -> str:
     return resolved.rpartition(":")[2]
 
 
+def _handler(function: Any) -> str:
+    return str(function.handler or function.imageconfig["Command"][0])
+
+
 def _variables(function: Any) -> dict[str, str]:
     # SAM's own, so that what a function sees here is what it sees under `sam local`.
     variables: dict[str, str] = EnvironmentVariables(
         function.name,
         function.memory or 128,
         function.timeout or 3,
-        function.handler,
+        _handler(function),
         function.logging_config,
         variables=(function.environment or {}).get("Variables", {}),
     ).resolve()

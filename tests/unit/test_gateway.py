@@ -58,4 +58,5 @@ def test_a_function_is_told_the_address_of_a_queue_and_nothing_else_is_taken_for
 def test_a_function_in_an_image_is_its_command(template: Template, tmp_path: Path) -> None:
     works, asks = template.functions["Works"], template.functions["Asks"]
     assert (works.handler, works.image, Path(works.folder)) == ("works.app.handler", True, tmp_path)
+    assert all(isinstance(value, str) for value in works.environment.values())
     assert (asks.image, Path(asks.folder)) == (False, tmp_path / "asks")

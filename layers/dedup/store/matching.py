@@ -156,6 +156,16 @@ class Matching(Base):
             repeatable=True,
         )
 
+    def abandon_runs(self, reason: str) -> None:
+        """Ends all runs that are not done. Nobody may be working on one."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"""UPDATE match_run SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
+                        attempt = attempt + 1, finished_at = clock_timestamp() WHERE status IN ('waiting', 'running')"""
+            ),
+            repeatable=True,
+        )
+
     def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
         """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in
         force (record_id, entity_id), both of one state; which state that was."""
