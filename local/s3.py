@@ -78,11 +78,13 @@ class Queue:
 
 class S3:
     """moto's server on `port` of the loopback interface, or on any that is free; what it prints goes to the file `log`.
+    `host` is another interface's address, for clients in containers.
 
     It stops when this process ends in whatever way."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, host: str = HOST) -> None:
         self._preferred_port = port
+        self._host = host
         self._log = log
         self._port = 0
         self._server: subprocess.Popen[bytes] | None = None
@@ -99,7 +101,7 @@ class S3:
     @property
     def url(self) -> str:
         """What S3's clients call the endpoint."""
-        return f"http://{HOST}:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def environment(self) -> dict[str, str]:
         """The environment of whoever uses it: all of AWS is at its address, and nothing leads to the real one."""
@@ -118,7 +120,7 @@ class S3:
 
     def start(self) -> None:
         """Return at once: who calls the server before it is ready waits for it."""
-        with _listen(self._preferred_port) as listener, self._log.open("ab") as output:
+        with _listen(self._host, self._preferred_port) as listener, self._log.open("ab") as output:
             self._port = listener.getsockname()[1]
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "local.s3", str(listener.fileno())],
@@ -350,10 +352,10 @@ def _arn(sqs: "SQSClient", url: str) -> str:
     return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     for candidate in (port, 0):
         with suppress(OSError, OverflowError):
-            return socket.create_server((HOST, candidate))
+            return socket.create_server((host, candidate))
     raise LocalError("No TCP port is free on 127.0.0.1.")
 
 

@@ -10,10 +10,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from local import ROOT
+from local.gateway import Template
+from local.workers import Function
 
 HOST = "host.docker.internal"
 """The name by which a container reaches this machine."""
@@ -40,19 +42,24 @@ def engine() -> str | None:
 
 
 class Sam:
-    """SAM CLI's commands for this machine's architecture, with what the functions are told of it in a file."""
+    """SAM CLI's commands for this machine's architecture, with what the functions are told of it in a file: what the
+    template says, the queues' addresses, and over it `environment`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._variables = folder / "environment.json"
-        self._variables.write_text(json.dumps({"Parameters": dict(environment)}), encoding="utf-8")
+        self.template = Template(ROOT / "template.yaml", environment)
+        variables = {name: _named(function) for name, function in self.template.functions.items()}
+        self._variables.write_text(json.dumps(variables), encoding="utf-8")
         self._environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
         architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
         self._parameters = ["--parameter-overrides", f"Architecture={architecture}"]
 
-    def build(self) -> None:
-        """Build every function and the layer. Needs python3.13. Raises subprocess.CalledProcessError."""
-        subprocess.run([*_sam("build"), *self._parameters], cwd=ROOT, env=self._environment, check=True)
+    def build(self, without: Iterable[str] = ()) -> None:
+        """Build the layer and every function but those that are named. Needs python3.13, and the images' registry for
+        functions in images. Raises subprocess.CalledProcessError."""
+        excluded = [part for name in without for part in ("--exclude", name)]
+        subprocess.run([*_sam("build"), *excluded, *self._parameters], cwd=ROOT, env=self._environment, check=True)
 
     def invoke(self, function: str, event: Path) -> subprocess.CompletedProcess[str]:
         """Run the function on an event; its answer is the output's last line, its log is on standard error."""
@@ -74,6 +81,15 @@ class Sam:
         # An image that is there is used as it is; one that is not is fetched all the same.
         network = ["--add-host", f"{HOST}:{engine()}", "--skip-pull-image"]
         return ["--env-vars", str(self._variables), *network, *self._parameters]
+
+
+def _named(function: Function) -> dict[str, str]:
+    """A function's variables, but for those that Lambda sets itself."""
+    return {
+        name: value
+        for name, value in function.environment.items()
+        if not name.startswith("AWS_") or name == "AWS_ENDPOINT_URL"
+    }
 
 
 def _sam(*arguments: str) -> list[str]:

@@ -75,7 +75,7 @@ class Aws:
 
     def __init__(self, api: str) -> None:
         at = urlsplit(expect(api)["url"])
-        if at.hostname != "127.0.0.1":
+        if str(at.hostname).endswith(("amazonaws.com", "amazonaws.com.cn")):
             pytest.skip("the bucket is on AWS")
         self.bucket = at.path.split("/")[1]
         keys: Any = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
