@@ -92,6 +92,7 @@ test-sam-local: .venv/installed # the end-to-end tests through containers
 lock: # after a change to a requirements.in
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
+	$(LOCK) -c requirements-dev.txt functions/report/requirements.in -o functions/report/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
 	$(LOCK) -c requirements-dev.txt jobs/requirements.in -o jobs/requirements.txt

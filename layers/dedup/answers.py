@@ -242,6 +242,13 @@ class ExportAccount(BaseModel):
     finished_at: Time | None
 
 
+class KeptReport(BaseModel):
+    """The figures that later reports are compared with."""
+
+    id: int
+    created_at: Time
+
+
 class InvalidField(BaseModel):
     """One thing wrong with a request: where, why, and the kind of error."""
 

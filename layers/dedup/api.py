@@ -111,6 +111,7 @@ merge finds a resolver by that assignment."""
 _FAULTS = {
     400: "The body is not JSON",
     404: "No such thing",
+    406: "Not in a form that the header Accept lets be given",
     409: "Not possible now: `detail` says why",
     413: "The body has more bytes than are allowed",
     415: "The body is not application/json",

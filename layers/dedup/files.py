@@ -14,12 +14,13 @@ import json
 import re
 import sys
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, compress, repeat
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -80,12 +81,15 @@ Row = tuple[Any, ...]
 
 class Batch(NamedTuple):
     """What one CHUNK of the file held: the accepted rows, in the file's order, and the rejected ones. `bytes_read`: of
-    the stream so far, which may be compressed. `known`: the fields of records.KNOWN that the rows have at their end."""
+    the stream so far, which may be compressed. `known`: the fields of records.KNOWN that the rows have at their end.
+    `faults`: in how many of the rejected rows a field was at fault, by its name and whether it was missing; the name is
+    empty where the row could not be read."""
 
     rows: list[Row]
     rejected: list[Rejected]
     bytes_read: int
     known: tuple[str, ...] = ()
+    faults: Mapping[tuple[str, bool], int] = MappingProxyType({})
 
 
 def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
@@ -102,10 +106,10 @@ def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
     counted = _Counted(stream)
     empty = True
     for table in _tables(_texts(_decompressed(counted))):
-        rows, rejected, known = _validated(table, source)
+        rows, rejected, known, faults = _validated(table, source)
         if rows or rejected:
             empty = False
-            yield Batch(rows, rejected, counted.taken, known)
+            yield Batch(rows, rejected, counted.taken, known, faults)
     if empty:
         raise Unreadable("there are no rows in it")
 
@@ -130,9 +134,20 @@ _CELL_START = re.compile(r"""((?:^|[,;|\t\r\n])[,;|\s"']*+)([=+\-@＝＋－＠]?
 
 
 def csv_line(cells: Iterable[object]) -> bytes:
-    """One line of a CSV file: every cell in quotes, and no text a formula. A number is none, also below zero."""
-    safe = (str(c) if isinstance(c, int) else without_formula(str(c)).replace('"', '""') for c in cells)
-    return (",".join(f'"{cell}"' for cell in safe) + "\r\n").encode()
+    """One line of a CSV file: every text in quotes, and none a formula. A number is none, also below zero."""
+    return (
+        ",".join([str(cell) if isinstance(cell, int) else _csv_text(str(cell)) for cell in cells]) + "\r\n"
+    ).encode()
+
+
+# What begins with no formula, holds no separator at which another cell could begin, and no quote: nearly every cell.
+_PLAIN = re.compile(r"""(?:[^=+\-@＝＋－＠,;|\s"'][^,;|\t\r\n"]*+)?""")
+
+
+def _csv_text(cell: str) -> str:
+    if not _PLAIN.fullmatch(cell):
+        cell = without_formula(cell).replace('"', '""')
+    return f'"{cell}"'
 
 
 def without_formula(cell: str) -> str:
@@ -876,7 +891,9 @@ def _known(name: str, values: Sequence[Any], problems: _Problems) -> list[Any]:
     return _checked(name, [_ONE_LINE.sub(" ", v).strip() if isinstance(v, str) else v for v in told], problems)
 
 
-def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Rejected], tuple[str, ...]]:
+def _validated(
+    table: _Table, given: str | None
+) -> tuple[list[Row], list[Rejected], tuple[str, ...], Counter[tuple[str, bool]]]:
     count = len(table.lines)
     columns = {name: _trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
@@ -884,7 +901,8 @@ def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Reject
     problems: _Problems = defaultdict(list)
     _find_damage(table.rows, problems)
     ids = _checked("customer_id", _customer_ids(columns["customer_id"], problems), problems)
-    names = _checked("name", _full_names(columns, count), problems)
+    named = _full_names(columns, count)
+    names = _checked("name", named, problems)
     emails = _emails(columns["email"], problems)
     if "source" in columns:
         sources = _checked("source", _sources(columns["source"], given, problems), problems)
@@ -894,14 +912,17 @@ def _validated(table: _Table, given: str | None) -> tuple[list[Row], list[Reject
     more = [_known(name, columns[name], problems) for name in known]
 
     rejected = list(table.rejected)
+    faults = Counter({("", False): len(rejected)} if rejected else {})
+    came = {**columns, "name": named}
     for place, found in problems.items():
+        faults.update({(name, name in came and came[name][place] in (None, "")) for name, _ in found})
         fields = ", ".join(dict.fromkeys(name for name, _ in found if name))
         reason = "; ".join(reason for _, reason in found)
         rejected.append(_reject(table.lines[place], fields, reason, table.rows[place]))
     rejected.sort(key=lambda row: row.line)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
     kept = list(compress(rows, [place not in problems for place in range(count)]) if problems else rows)
-    return kept, rejected, known
+    return kept, rejected, known, faults
 
 
 # At a domain that is accepted unchanged every address of this form is, which the tests prove. Role names (Info@) have

@@ -5,6 +5,7 @@ anywhere. What happened is in the upload's row; this only moves it on.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
@@ -122,19 +123,19 @@ def _load(
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
-    rejects = RejectedRows(version)
+    rejects, faults = RejectedRows(version), Counter[tuple[str, bool]]()
     try:
         if misplaced:
             raise Refused(str(misplaced))
         most = settings().max_file_bytes
         if opened.size > most:
             raise Refused(f"The file has {opened.size} bytes, and {most} are the most that is taken: split it")
-        _stage(opened, place.source, load, store, rejects, remaining_seconds)
+        _stage(opened, place.source, load, store, rejects, faults, remaining_seconds)
         if not bucket.is_current(version, opened.etag):
             raise _Overwritten
-        store.finish(load, rejects.close(), version.sender or UNKNOWN)
+        store.finish(load, rejects.close(), version.sender or UNKNOWN, faults)
     except (Refused, files.Unreadable, Outdated) as refusal:
-        store.fail(load, str(refusal), rejects.close())
+        store.fail(load, str(refusal), rejects.close(), faults)
     except Superseded:
         rejects.abort()
         logger.warning("Another attempt took over", extra={"upload_id": load.upload_id})
@@ -153,6 +154,7 @@ def _stage(
     load: Load,
     store: Store,
     rejects: RejectedRows,
+    faults: Counter[tuple[str, bool]],
     remaining_seconds: Callable[[], float],
 ) -> None:
     """Puts the file's rows where they wait, batch by batch. Writing one while the next is read was tried: reading takes
@@ -163,6 +165,7 @@ def _stage(
         if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
             raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
         rejects.write(batch.rejected)
+        faults.update(batch.faults)
         store.stage(load, batch.rows, accepted, rejected, batch.known)
     if not accepted:
         raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")

@@ -167,6 +167,17 @@ def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Pat
         assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == account["id"]
 
 
+@pytest.mark.parametrize(("form", "begins"), [("html", b"<!doctype html>"), ("csv", b"\xef\xbb\xbf"), ("xlsx", b"PK")])
+def test_report_is_written_to_a_file(sample: Dedup, tmp_path: Path, form: str, begins: bytes) -> None:
+    path = tmp_path / "out"
+
+    done = printed(sample("report", "--format", form, "-o", str(path), "--keep", "--json"))
+
+    assert path.read_bytes().startswith(begins)
+    assert done["bytes"] == path.stat().st_size
+    assert done["kept"]["id"] > 0
+
+
 def test_reader_that_has_enough_is_no_error(sample: Dedup, base_url: str) -> None:
     shell = f"{' '.join(command('customers'))} | head -1"
     done = subprocess.run(

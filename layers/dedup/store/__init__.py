@@ -1,5 +1,6 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `exports` for files that were asked for, `matching` for runs, entities and decisions."""
+happened to every file, `exports` for files that were asked for, `matching` for runs, entities and decisions, `reports`
+for the report's figures."""
 
 from functools import cache
 
@@ -11,6 +12,7 @@ from dedup.store.entities import NoRun
 from dedup.store.exports import Export, Exports, Writing
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import KeyReused, Records, Selection, Verification
+from dedup.store.reports import Fault, Figures, Kept, Reports
 from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
 
 __all__ = [
@@ -21,7 +23,10 @@ __all__ = [
     "Conflict",
     "Customer",
     "Export",
+    "Fault",
+    "Figures",
     "Found",
+    "Kept",
     "KeyReused",
     "Load",
     "NoRun",
@@ -37,7 +42,7 @@ __all__ = [
 ]
 
 
-class Store(Matching, Records, Customers, Uploads, Exports):
+class Store(Matching, Records, Customers, Uploads, Exports, Reports):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

@@ -5,10 +5,11 @@ loads holds a lease, which each batch renews; when it runs out, another attempt 
 overtaken finds so in the same statement with which it would write: it can write nothing more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from pg8000.native import Connection
@@ -31,6 +32,11 @@ from dedup.store.removal import take_out
 
 Row = tuple[Any, ...]
 """A record as a row: customer_id, name, email, source, and what is known of it beside these."""
+
+Faults = Mapping[tuple[str, bool], int]
+"""In how many rejected rows a field was refused, by its name and whether it was missing."""
+
+NO_FAULTS: Faults = MappingProxyType({})
 
 Rejects = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
@@ -187,38 +193,41 @@ class Uploads(Base):
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
 
-    def finish(self, load: Load, rejected: Rejects = None, by: str = UNKNOWN) -> None:
+    def finish(self, load: Load, rejected: Rejects = None, by: str = UNKNOWN, faults: Faults = NO_FAULTS) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
-        Readers see all of it or nothing. `by` is who put the object there.
+        Readers see all of it or nothing. `by` is who put the object there; `faults` are those of its rejected rows.
 
         Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
 
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
             note(connection, "upload", by, upload_id=load.upload_id, records=accepted)
+            _note_faults(connection, load, faults)
 
         self._database.write(work, repeatable=True)
         with suppress(Unavailable):
             self.drain()
             self.compact()
 
-    def fail(self, load: Load, reason: str, rejected: Rejects = None) -> None:
+    def fail(self, load: Load, reason: str, rejected: Rejects = None, faults: Faults = NO_FAULTS) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded."""
-        self._end(load, "failed", reason, rejected)
+        self._end(load, "failed", reason, rejected, faults)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Nothing when superseded."""
-        self._end(load, "waiting", reason, None)
+        self._end(load, "waiting", reason, None, NO_FAULTS)
 
-    def _end(self, load: Load, status: str, reason: str, rejected: Rejects) -> None:
+    def _end(self, load: Load, status: str, reason: str, rejected: Rejects, faults: Faults) -> None:
         def work(connection: Connection) -> None:
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
-            connection.run(
+            ended = connection.run(
                 f"""UPDATE upload SET status = {text(status)}, reason = {text(reason)}, lease_until = NULL,
                         {_set_rejected(rejected)},
                         finished_at = CASE WHEN {text(status)} = 'failed' THEN clock_timestamp() END
-                    WHERE {load.current}"""
+                    WHERE {load.current} RETURNING id"""
             )
+            if ended:
+                _note_faults(connection, load, faults)
 
         self._database.write(work, repeatable=True)
 
@@ -339,6 +348,15 @@ def _hold(connection: Connection, upload_id: int) -> None:
     )
     if not free:
         raise Conflict("The upload is being loaded or deleted")
+
+
+def _note_faults(connection: Connection, load: Load, faults: Faults) -> None:
+    counted = ", ".join(
+        f"({load.upload_id}, {text(field)}, {faults.get((field, True), 0)}, {faults.get((field, False), 0)})"
+        for field in sorted({field for field, _ in faults})
+    )
+    if counted:
+        connection.run(f"INSERT INTO upload_fault VALUES {counted}")
 
 
 def _set_rejected(rejected: Rejects) -> str:

@@ -1,0 +1,60 @@
+"""GET /api/v1/deduplication/report: all figures as a page, a spreadsheet or CSV."""
+
+from base64 import b64encode
+from typing import Annotated, Literal
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Header, Query
+from dedup import api, report
+from dedup.settings import settings
+from dedup.store import open_store
+
+HTML, CSV = "text/html", "text/csv"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+FORMATS = {"html": HTML, "csv": CSV, "xlsx": XLSX}
+STYLES_ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+app = APIGatewayRestResolver(**api.RESOLVER)
+api.install(app)
+
+described = api.operation(
+    "The report",
+    str,
+    description="Totals, who has whom, how complete each source is, what files brought, the rules in force, and what "
+    "changed since the figures were last kept (`POST /api/v1/deduplication/reports`). A spreadsheet is given to who "
+    f"accepts `{XLSX}` first, or a web page: the gateway turns it into bytes for these alone.",
+    media=HTML,
+    errors=[406, 422],
+)
+described["responses"][200]["content"] |= {
+    CSV: {"model": str},
+    XLSX: {"schema": {"type": "string", "format": "binary"}},
+}
+
+
+@app.get("/api/v1/deduplication/report", **described)
+def make_report(
+    form: Annotated[Literal["html", "csv", "xlsx"] | None, Query(alias="format")] = None,
+    accept: Annotated[str, Header()] = "*/*",
+) -> Response[str]:
+    accepted = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
+    media = FORMATS[form] if form else next((one for one in accepted if one in FORMATS.values()), HTML)
+    if media == XLSX and accepted[0] not in (XLSX, HTML):
+        return api.problem(406, f"For a spreadsheet the header Accept has to begin with {XLSX}")
+    store = open_store()
+    found = report.make(store.figures(), store.last_report(), settings().sources)
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    if media == HTML:
+        headers |= {"Content-Security-Policy": STYLES_ALONE}
+        return Response(200, f"{HTML}; charset=utf-8", report.to_html(found), headers)
+    name, content = ("report.csv", report.to_csv(found)) if media == CSV else ("report.xlsx", report.to_xlsx(found))
+    headers |= {"Content-Disposition": f'attachment; filename="{name}"'}
+    if media == CSV:
+        return Response(200, f"{CSV}; charset=utf-8", content.decode(), headers)
+    # As text already, for the validation of answers reads no bytes.
+    spreadsheet = Response[str](200, media, b64encode(content).decode(), headers)
+    spreadsheet.base64_encoded = True
+    return spreadsheet
+
+
+handler = api.handler(app)

@@ -1,0 +1,267 @@
+"""The report on a real PostgreSQL: read back from each of its forms, it says what the API says."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import openpyxl
+import pytest
+from dedup import ingest, report
+from dedup.bucket import ObjectVersion
+from dedup.store import Fault, Store
+
+from tests.conftest import api_event, record, sample_records
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+PATH = "/api/v1/deduplication/report"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+HOSTILE = ["<img src=x onerror=alert(1)>", "=1+1", "@SUM(A1)", "דנה", "https://example.com", "{{ 7 * 7 }}"]
+
+
+@pytest.fixture
+def get(functions: Call, store: Store) -> Callable[..., dict[str, Any]]:
+    def get(form: str | None = None, accept: str = "*/*") -> dict[str, Any]:
+        query = {"format": form} if form else None
+        return functions("report", api_event("GET", PATH, query=query, headers={"Accept": accept}))
+
+    return get
+
+
+@pytest.fixture
+def keep(functions: Call, store: Store) -> Callable[[], dict[str, Any]]:
+    def keep() -> dict[str, Any]:
+        answer = functions("keep_report", api_event("POST", "/api/v1/deduplication/reports"))
+        assert answer["statusCode"] == 201
+        kept: dict[str, Any] = json.loads(answer["body"])
+        return kept
+
+    return keep
+
+
+def header(answer: dict[str, Any], name: str) -> str:
+    return str(answer["multiValueHeaders"][name][0])
+
+
+class Page(HTMLParser):
+    """The tables of a page by their headings, its tags, and what is outside of both."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.tiles: list[list[str]] = []
+        self.tags: set[str] = set()
+        self._inside: list[str] = []
+        self._heading = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag in ("h2", "th", "td", "dt", "dd"):
+            self._inside, self._text = [tag], ""
+        if tag == "table":
+            self.tables[self._heading] = []
+        if tag == "tr":
+            self.tables[self._heading].append([])
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self._text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._inside or tag != self._inside[0]:
+            return
+        self._inside = []
+        if tag == "h2":
+            self._heading = self._text
+        elif tag == "dt":
+            self.tiles.append([self._text])
+        elif tag == "dd":
+            self.tiles[-1].append(self._text)
+        else:
+            self.tables[self._heading][-1].append(self._text)
+
+
+def from_csv(answer: dict[str, Any]) -> dict[tuple[str, str, str], str]:
+    lines = csv.DictReader(io.StringIO(answer["body"].removeprefix("\ufeff"), newline=""))
+    return {(line["table"], line["row"], line["column"]): line["value"] for line in lines}
+
+
+def from_xlsx(content: bytes) -> dict[str, list[list[Any]]]:
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    return {
+        sheet.title: [[cell.value for cell in row] for row in sheet.iter_rows(min_row=4)] for sheet in book.worksheets
+    }
+
+
+def test_every_form_says_what_the_api_says(get: Any, store: Store) -> None:
+    store.add([*sample_records(), record(101, "salesforce")])
+    regions = [("hubspot + salesforce", 2), ("internal", 2), ("hubspot", 1), ("hubspot + internal", 1)]
+    regions += [("internal + salesforce", 1), ("salesforce", 1)]
+
+    page = Page(get("html")["body"])
+    lines = from_csv(get("csv"))
+    sheets = from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))
+
+    assert page.tiles[:3] == [["Records", "13"], ["Customers", "8"], ["Duplicate records", "5"]]
+    assert [row[:2] for row in page.tables["Who has whom"][1:]] == [[name, str(n)] for name, n in regions]
+    assert {row[0]: row[1:] for row in page.tables["Sources"][1:]} == {
+        "salesforce": ["5", "4", "1", "1"],
+        "hubspot": ["4", "4", "0", "1"],
+        "internal": ["4", "4", "0", "2"],
+    }
+    assert lines["Totals", "Records", "Now"] == "13"
+    assert all(lines["Who has whom", name, "Customers"] == str(n) for name, n in regions)
+    assert lines["Sources", "salesforce", "Duplicates within"] == "1"
+    assert [row[:2] for row in sheets["Who has whom"][1:]] == [[name, n] for name, n in regions]
+    assert sheets["Totals"][1:4] == [["Records", 13], ["Customers", 8], ["Duplicate records", 5]]
+
+
+def test_completeness_is_the_share_of_records_that_have_a_field(get: Any, store: Store) -> None:
+    store.add([record(n, "hubspot", phone="1" if n % 4 else None, city="Rome") for n in range(100)])
+
+    assert from_csv(get("csv"))["How complete", "hubspot", "Phone"] == "0.750000"
+    row = dict(zip(*Page(get("html")["body"]).tables["How complete"], strict=True))
+    assert (row["Phone"], row["City"], row["Company"]) == ("75.0%", "100.0%", "0.0%")
+
+
+def test_completeness_of_many_records_is_estimated_from_some(
+    get: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dedup.store import reports
+
+    monkeypatch.setattr(reports, "SAMPLE", 2_000)
+    store.add([record(n, "hubspot", phone="1" if n % 2 else None) for n in range(20_000)])
+
+    figures = store.figures()
+
+    looked_at, filled = figures.looked_at["hubspot"], figures.filled["hubspot"]["phone"]
+    assert 500 < looked_at < 6_000
+    assert abs(filled / looked_at - 0.5) < 0.05
+    assert "of 20,000 records." in get("html")["body"]
+
+
+def test_rejected_rows_are_counted_by_field_missing_and_malformed(get: Any, store: Store, s3: Any) -> None:
+    rows = ["customer_id,name,email", "1,Ann,ann@example.com", "2,,ann@example.com", "3,,x", "x,Bob,bob@example.com"]
+    key = "incoming/hubspot/a.csv"
+    version = s3.put_object(Bucket="uploads", Key=key, Body="\n".join(rows).encode())["VersionId"]
+    ingest.ingest(ObjectVersion("uploads", key, version), store, lambda: 900.0)
+
+    lines = from_csv(get("csv"))
+
+    title = "What files brought"
+    assert (lines[title, "hubspot, all rows", "Rows"], lines[title, "hubspot, all rows", "Rejected"]) == ("4", "3")
+    found = {
+        field: (lines[title, f"hubspot, {field}", "Missing"], lines[title, f"hubspot, {field}", "Malformed"])
+        for field in ("name", "email", "customer_id")
+    }
+    assert found == {"name": ("2", "0"), "email": ("0", "1"), "customer_id": ("0", "1")}
+
+
+def test_change_is_that_since_figures_were_kept(get: Any, keep: Any, store: Store) -> None:
+    assert "Change" not in get("html")["body"]
+    first = store.add([record(1, "hubspot"), record(2, "hubspot"), record(2, "internal")])
+    kept = keep()
+    assert keep() == kept, "the same figures are not kept twice"
+    assert ("Totals", "Customers", "Change") in from_csv(get("csv"))
+
+    store.add([record(1, "salesforce"), record(3, "hubspot")])
+    store.delete_upload(first.id)
+    lines = from_csv(get("csv"))
+
+    assert lines["Totals", "Records", "Change"] == "-1"
+    changes = {
+        row: value for (table, row, column), value in lines.items() if (table, column) == ("Who has whom", "Change")
+    }
+    assert changes == {"hubspot": "0", "salesforce": "1", "hubspot + internal": "-1"}
+    assert lines["Sources", "salesforce", "Change in records"] == "1"
+    assert keep()["id"] != kept["id"]
+    assert {value for (_, _, column), value in from_csv(get("csv")).items() if column.startswith("Change")} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("form", "accept", "media"),
+    [
+        (None, "*/*", "text/html; charset=utf-8"),
+        (None, "text/csv;q=0.9, text/html", "text/csv; charset=utf-8"),
+        (None, f"{XLSX}, */*", XLSX),
+        ("csv", "text/html", "text/csv; charset=utf-8"),
+        ("xlsx", "text/html,application/xhtml+xml,*/*;q=0.8", XLSX),
+    ],
+)
+def test_form_is_chosen_by_name_or_by_what_is_accepted(get: Any, form: str | None, accept: str, media: str) -> None:
+    answer = get(form, accept)
+
+    assert (answer["statusCode"], header(answer, "Content-Type")) == (200, media)
+    assert answer["isBase64Encoded"] == (media == XLSX)
+
+
+@pytest.mark.parametrize(("form", "status"), [("xlsx", 406), ("pdf", 422)])
+def test_form_that_can_not_be_given_is_refused(get: Any, form: str, status: int) -> None:
+    assert get(form, "*/*")["statusCode"] == status
+
+
+def test_page_needs_nothing_else_and_runs_nothing(get: Any, store: Store) -> None:
+    store.add(sample_records())
+    answer = get("html")
+    page = Page(answer["body"])
+
+    assert not page.tags & {"script", "link", "img", "iframe", "object"}
+    assert "http" not in answer["body"]
+    assert {"svg", "rect", "circle"} <= page.tags
+    assert header(answer, "Content-Security-Policy").startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_are_texts_in_every_form(store: Store, text: str) -> None:
+    store.add(sample_records())
+    figures = store.figures()
+    figures.rows[text] = (1, 1)  # type: ignore[index]
+    figures.faults.append(Fault(text, text, 1, 0))
+    made = report.make(figures, None, ("salesforce", text))
+
+    html = report.to_html(made)
+    lines = list(csv.reader(io.StringIO(report.to_csv(made).decode("utf-8-sig"), newline="")))
+
+    page = Page(html)
+    assert [text, text, "", "", "1", "0"] in page.tables["What files brought"]
+    assert not page.tags & {"img", "script"}
+    assert f"<bdi>{report_escape(text)}</bdi>" in html
+    book = openpyxl.load_workbook(io.BytesIO(report.to_xlsx(made)))
+    kinds = {cell.data_type for sheet in book.worksheets for row in sheet.iter_rows() for cell in row}
+    assert kinds <= {"s", "n"}
+    assert [text, text, None, None, 1, 0] in from_xlsx(report.to_xlsx(made))["What files brought"]
+    assert not any(cell.hyperlink for sheet in book.worksheets for row in sheet.iter_rows() for cell in row)
+    assert not any(cell.startswith(("=", "@", "+")) for line in lines for cell in line)
+
+
+def report_escape(text: str) -> str:
+    from markupsafe import escape
+
+    return str(escape(text))
+
+
+def test_empty_report_is_one(get: Any) -> None:
+    page = Page(get("html")["body"])
+
+    assert page.tiles[0] == ["Records", "0"]
+    assert "svg" not in page.tags
+    assert from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))["Who has whom"] == [["Sources", "Customers", "Share"]]
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "shown"),
+    [
+        (0, 3, "0"),
+        (950, 3, "950"),
+        (999_999, 3, "1M"),
+        (1_234, 3, "1.23k"),
+        (8_333, 2, "8.3k"),
+        (45_678_901, 3, "45.7M"),
+    ],
+)
+def test_number_over_a_bar_is_short(number: int, digits: int, shown: str) -> None:
+    assert report.compact(number, digits) == shown
