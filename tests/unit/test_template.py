@@ -524,6 +524,13 @@ def test_database_without_a_proxy_has_none() -> None:
     assert not {"AWS::RDS::DBProxy", "AWS::RDS::DBProxyTargetGroup"} & {r["Type"] for r in database.resources.values()}
 
 
+def test_endpoint_of_the_bucket_lets_through_what_the_functions_may_do() -> None:
+    statements = nested("network").of("AWS::EC2::VPCEndpoint")["S3"]["PolicyDocument"]["Statement"]
+    through = {action for statement in statements for action in as_list(statement["Action"])}
+    used = {action for function in functions(stack()) for action in allowed(stack(), function)}
+    assert {action for action in used if action.startswith("s3:")} == through
+
+
 def test_network_has_no_way_out_but_the_endpoints_that_the_code_calls() -> None:
     network = nested("network")
     kinds = {resource["Type"] for resource in network.resources.values()}
