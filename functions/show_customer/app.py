@@ -23,7 +23,8 @@ def show_customer(customer_id: api.CustomerInPath, limit: api.Limit = 1000, curs
     if customer is None:
         raise NotFoundError("There is no such customer")
     # The records are JSON already: made in SQL, and not read again.
-    body = f'{{"customer_id":{customer_id},"sources":{json.dumps(customer.sources)},"records":{customer.records}}}'
+    about = json.dumps({"sources": customer.sources, "entity_ids": customer.entities}, separators=(",", ":"))
+    body = f'{{"customer_id":{customer_id},{about[1:-1]},"records":{customer.records}}}'
     return api.paged(app, body, {"id": customer.last} if customer.last else None, question)
 
 

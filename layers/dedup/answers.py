@@ -60,6 +60,7 @@ class Customer(BaseModel):
 
     customer_id: CustomerId
     sources: list[str]
+    entity_ids: list[int] = Field(description="Who they are by matching; none before the first run")
     records: list[StoredRecord]
 
 

@@ -5,19 +5,25 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
+from dedup.store.entities import in_force
 from dedup.store.records import records_query
 from dedup.store.removal import take_out
 
 MAX_FILES = 1_000
 """Files that an erasure names at most."""
 
+FIRST_RECORDS = 1_000
+"""Records of a customer whose entities are looked for."""
+
 
 @dataclass(frozen=True)
 class Customer:
-    """Who has a customer: the sources by name, and a page of the records in id order, as the text of a JSON array.
-    `last` is the id that the next page comes after; None when this is the last."""
+    """Who has a customer: the sources by name, the entities that their records belong to (none before the first run of
+    the matching), and a page of the records in id order, as the text of a JSON array. `last` is the id that the next
+    page comes after; None when this is the last."""
 
     sources: list[str]
+    entities: list[int]
     records: str
     last: int | None
 
@@ -45,7 +51,7 @@ class Customers(Base):
             # By the index on customers: one has few records, and their order is made of these alone.
             chosen = f"customer_id = {customer_id} AND id > {after or 0} ORDER BY id + 0"
             [[records, last, more]] = connection.run(records_query(chosen, limit))
-            return Customer(sources, records, int(last) if more else None)
+            return Customer(sources, _entities_of(connection, customer_id), records, int(last) if more else None)
 
         return self._database.read(work)
 
@@ -85,3 +91,15 @@ def _sources_of(connection: Connection, customer_id: int) -> list[str]:
             ORDER BY name"""
     )
     return [name for [name] in rows]
+
+
+def _entities_of(connection: Connection, customer_id: int) -> list[int]:
+    tables = in_force(connection)
+    if not tables:
+        return []
+    rows = connection.run(
+        f"""SELECT DISTINCT entity_id FROM {tables.member} WHERE record_id IN (
+                SELECT id FROM record WHERE customer_id = {customer_id} ORDER BY id + 0 LIMIT {FIRST_RECORDS})
+            ORDER BY entity_id"""
+    )
+    return [entity for [entity] in rows]
