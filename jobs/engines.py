@@ -209,7 +209,7 @@ class Spark:
         if self._own:
             builder = (
                 builder.master(master or "local[*]")
-                .config("spark.driver.memory", memory)
+                .config("spark.driver.memory", memory.removesuffix("B"))  # 4GB is 4G to a JVM
                 .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))
                 .config("spark.default.parallelism", str(2 * (os.cpu_count() or 1)))
                 .config("spark.ui.enabled", "false")

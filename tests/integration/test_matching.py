@@ -10,11 +10,15 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import queues
+from dedup import matching, queues
+from dedup.golden import golden
 from dedup.records import Record
 from dedup.sets import count
 from dedup.settings import settings
 from dedup.store import Busy, Conflict, KeyReused, NoRun, Store
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs import runs
 from tests.conftest import ROOT, api_event
@@ -348,6 +352,89 @@ def test_decided_pairs_are_gone_from_the_review(store: Store) -> None:
     assert len(store.review(100)[0]) == len(pairs) - 1
     store.revoke(made["id"], "ops")
     assert len(store.review(100)[0]) == len(pairs)
+
+
+class Everything(RuleBasedStateMachine):
+    """Uploads, removals and decisions in any order, after a run: what always holds of the entities."""
+
+    store: Store
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store.clear()
+        for decision in self.store.decisions(None, 1000):
+            if not decision["revoked_at"]:
+                self.store.revoke(decision["id"], "test")
+        self.uploads: dict[int, list[int]] = {}
+        self.said: list[tuple[int, tuple[int, int], str]] = []
+
+    @property
+    def records(self) -> list[int]:
+        return [record for records in self.uploads.values() for record in records]
+
+    @rule(
+        who=st.lists(
+            st.tuples(st.integers(1, 4), st.sampled_from(["hubspot", "internal", "salesforce"])), min_size=1, max_size=3
+        )
+    )
+    def upload(self, who: list[tuple[int, str]]) -> None:
+        upload = self.store.add([person(number, source) for number, source in who])
+        page, _ = self.store.records_page(max(self.records, default=None), 100)
+        new = [record["id"] for record in json.loads(page)]
+        assert len(new) == len(who)
+        self.uploads[upload.id] = new
+
+    @precondition(lambda self: self.uploads)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        upload = data.draw(st.sampled_from(sorted(self.uploads)))
+        if self.uploads[upload][-1] == max(self.records):
+            return  # or the next upload's records would be looked for below it
+        self.store.delete_upload(upload)
+        gone = set(self.uploads.pop(upload))
+        self.said = [said for said in self.said if gone.isdisjoint(said[1])]
+
+    @precondition(lambda self: len(self.records) > 1)
+    @rule(data=st.data(), verdict=st.sampled_from(["same", "different"]))
+    def decide(self, data: st.DataObject, verdict: str) -> None:
+        pair = data.draw(st.lists(st.sampled_from(self.records), min_size=2, max_size=2, unique=True))
+        made = self.store.decide(pair, verdict, None, "test")
+        self.said.append((made["id"], (min(pair), max(pair)), verdict))
+
+    @precondition(lambda self: self.said)
+    @rule(data=st.data())
+    def revoke(self, data: st.DataObject) -> None:
+        said = data.draw(st.sampled_from(self.said))
+        self.store.revoke(said[0], "test")
+        self.said.remove(said)
+
+    @invariant()
+    def entities_are_what_records_and_people_say(self) -> None:
+        agrees(self.store)
+        found = members(self.store)
+        assert sorted(record for records in found.values() for record in records) == sorted(self.records)
+        entity_of = {record: entity for entity, records in found.items() for record in records}
+        holds = {pair: verdict for _, pair, verdict in self.said}
+        for (a, b), verdict in holds.items():
+            if verdict == "different":
+                assert entity_of[a] != entity_of[b]
+            elif "different" not in holds.values():
+                assert entity_of[a] == entity_of[b]
+
+    @invariant()
+    def golden_records_are_of_the_entity(self) -> None:
+        page, _, settings = self.store.entities(set, None, 1000, 1)
+        for entity in page:
+            by_id = {record["id"]: record for record in entity["records"]}
+            for name, origin in golden(entity["records"], matching.survivorship(settings)).items():
+                assert by_id[origin.record_id][name] == origin.value
+
+
+def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> None:
+    machine = type("Machine", (Everything,), {"store": after_a_run})
+    run_state_machine_as_test(
+        machine, settings=hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)
+    )
 
 
 # The functions

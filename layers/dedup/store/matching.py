@@ -616,7 +616,21 @@ def _decisions(connection: Connection, condition: str, limit: int) -> list[dict[
 def _resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:
     """Makes the entities of some records again from their edges and from what people said, as a run does. The caller is
     alone."""
-    touched = set(_entities_of(connection, tables, record_ids).values())
+    touched: set[int] = set()
+    more = set(_entities_of(connection, tables, record_ids).values())
+    while more - touched:
+        # And those that a decision would have joined with them, and another kept apart.
+        touched |= more
+        more = {
+            entity
+            for [entity] in connection.run(
+                f"""SELECT DISTINCT o.entity_id FROM {tables.member} m
+                    JOIN decision_pair p ON m.record_id IN (p.record_a, p.record_b)
+                    JOIN decision d ON d.id = p.decision_id AND d.verdict = 'same'
+                    JOIN {tables.member} o ON o.record_id IN (p.record_a, p.record_b)
+                    WHERE m.entity_id = ANY ({bigints(touched)})"""
+            )
+        }
     rows = connection.run(
         f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member}
             WHERE entity_id = ANY ({bigints(touched)})"""
