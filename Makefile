@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local
+.PHONY: bench-matching run sample upload spark verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -18,6 +18,10 @@ sample: .venv/installed
 upload: .venv/installed # FILE=path SOURCE=hubspot, MODE=replace for a snapshot
 	$(if $(FILE),,$(error FILE is missing: make upload FILE=path SOURCE=hubspot))
 	@$(DEDUP) upload --source "$$SOURCE" --mode "$${MODE:-add}" -- "$$FILE"
+
+spark: .venv/installed # regions of files, on Spark: FILE=path or folder, SOURCE=hubspot where no folder says it, OUT=folder
+	$(if $(FILE),,$(error FILE is missing: make spark FILE=path or a folder))
+	@PYSPARK_PYTHON=$(abspath $(BIN))/python SPARK_LOCAL_IP=127.0.0.1 $(BIN)/python -m jobs.regions $(if $(SOURCE),--source "$$SOURCE") -- "$$FILE" "$${OUT:-.local/regions}"
 
 verify: .venv/installed
 	@FUNCTION=Verify $(BIN)/python -m local.invoke

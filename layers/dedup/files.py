@@ -114,6 +114,21 @@ def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
         raise Unreadable("there are no rows in it")
 
 
+def read_whole(stream: Stream, source: str | None, size: int) -> Iterator[Batch]:
+    """What `read` gives of a file of `size` bytes that is to be used whole or not at all.
+
+    Raises Unreadable as well where that is more than settings().max_file_bytes, and where no row is accepted."""
+    most = settings().max_file_bytes
+    if size > most:
+        raise Unreadable(f"The file has {size} bytes, and {most} are the most that is taken: split it")
+    accepted = rejected = 0
+    for batch in read(stream, source):
+        accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+        yield batch
+    if not accepted:
+        raise Unreadable(f"None of the {rejected} rows could be accepted")
+
+
 def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[bytes]:
     """The lines of a CSV file (RFC 4180, UTF-8) of the rejected rows, its header first.
 

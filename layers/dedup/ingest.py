@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
-from dedup.settings import SERVICE, settings
+from dedup.settings import SERVICE
 from dedup.store import UNKNOWN, Account, Load, Outdated, Store, Superseded
 
 LEASE = 60.0
@@ -127,9 +127,6 @@ def _load(
     try:
         if misplaced:
             raise Refused(str(misplaced))
-        most = settings().max_file_bytes
-        if opened.size > most:
-            raise Refused(f"The file has {opened.size} bytes, and {most} are the most that is taken: split it")
         _stage(opened, place.source, load, store, rejects, faults, remaining_seconds)
         if not bucket.is_current(version, opened.etag):
             raise _Overwritten
@@ -160,15 +157,13 @@ def _stage(
     """Puts the file's rows where they wait, batch by batch. Writing one while the next is read was tried: reading takes
     most of the time, and the interpreter's lock, and nothing was gained."""
     accepted = rejected = 0
-    for batch in files.read(opened.body, source):
+    for batch in files.read_whole(opened.body, source, opened.size):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if remaining_seconds() < FINISHING_SECONDS + accepted / FINISHING_ROWS_PER_SECOND:
             raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
         rejects.write(batch.rejected)
         faults.update(batch.faults)
         store.stage(load, batch.rows, accepted, rejected, batch.known)
-    if not accepted:
-        raise Refused(f"None of the {rejected} rows could be accepted" if rejected else "The file has no rows")
 
 
 def _digest(key: str) -> str:

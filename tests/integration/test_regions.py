@@ -1,0 +1,240 @@
+"""The job on Spark and the API's own way into PostgreSQL say the same of the same files."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+from dedup import files, ingest
+from dedup.bucket import ObjectVersion
+from dedup.store import Account, Store
+
+from jobs import regions
+from jobs.regions import BadInput
+from tests import exports
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+BUCKET = "uploads"
+
+
+def reason_without_spark() -> str:
+    try:
+        regions.find_java()
+    except BadInput as error:
+        return str(error)
+    return ""
+
+
+needs_spark = pytest.mark.skipif(bool(reason_without_spark()), reason=reason_without_spark())
+
+
+def written(ids: Any, source: str, form: str = "plain", fmt: str = "csv", **how: Any) -> bytes:
+    people = [exports.Person(number, "Zoë", "O'Brien", f"person.{number}@example.com", source) for number in ids]
+    return exports.write(people, form, fmt, **how)
+
+
+# By key, and so in the order in which they arrive: a later one can be a snapshot that takes the place of earlier ones.
+FILES: dict[str, bytes] = {
+    # Of no folder: each row says whose it is.
+    "a-mixed.csv": (ROOT / "samples" / "customers.csv").read_bytes(),
+    "hubspot/1-before.csv": written(range(1, 40), "hubspot"),
+    "hubspot/2-unreadable.csv.gz": written(range(500, 4_500), "hubspot", compression="gzip")[:-500],
+    "hubspot/3-none.csv": b"id,name,email\nx,A,a@example.com\n",
+    "hubspot/snapshot/4.csv": written(range(20, 60), "hubspot", "hubspot", delimiter=";", encoding="utf-16-le"),
+    "hubspot/z-after.ndjson.zst": written(range(55, 70), "hubspot", "hubspot", "ndjson", compression="zstd"),
+    "internal/1.json": written([*range(10, 30), 2**63 - 1, -(2**63)], "internal", fmt="json"),
+    "internal/2-rejects.csv": (
+        b"customer_id;name;email;city\n1;One;one@example.com;Ulm\n1;One;one@example.com;Ulm\n"
+        b'2;=cmd();nowhere;Bonn\n1.23E+12;Three;three@example.com;\n"4;Open;four@example.com;\n'
+        b"5;M\xfcller;five@example.com;K\xf6ln\n6;six@example.com\n7;;seven@example.com;\n"
+    ),
+    "internal/snapshot/9-broken.json": b'[{"id": 1, "name": "A", "email": "a@example.com"}, {"id": 2',
+    "nowhere/1.csv": written([1], "hubspot"),
+    "salesforce/1.csv.gz": written(range(25, 45), "salesforce", "salesforce", encoding="cp1252", compression="gzip"),
+    "salesforce/2-rejects.ndjson": (
+        b'{"Id": 44, "Name": "Q", "Email": "q@example.com", "source": "HubSpot"}\n'
+        b'{"Id": "0035g00000XyZ1aAAB"}\n{nothing\n'
+        b'{"Id": 90, "FirstName": "R", "LastName": "S", "Email": "r@example.com"}\n[1]\n\xff\xfe{}\n'
+    ),
+    "salesforce/3.xlsx": b"PK\x03\x04 and so on",
+    "salesforce/4-array.json": written(range(68, 72), "salesforce", fmt="array", encoding="utf-8-sig"),
+}
+
+
+@pytest.fixture(scope="module")
+def session(aws_url: str) -> Iterator["SparkSession"]:
+    # Its Python workers get their environment from the one in which it starts.
+    with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory() as scratch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": aws_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            # What the job does not need, though a developer may have it: Spark's own ways to Arrow ask for it.
+            "PYTHONPATH": _without("pandas", Path(scratch)),
+        }.items():
+            environment.setenv(name, value)
+        with regions.spark(scratch) as session:
+            yield session
+
+
+def _without(package: str, folder: Path) -> str:
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    (hidden / f"{package}.py").write_text("raise ImportError('hidden')")
+    return str(hidden)
+
+
+def tables(output: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: pq.read_table(output / name).to_pylist() for name in ("regions", "customers", "rejects", "files")}
+
+
+def rejected_of(s3: Any, account: Account) -> list[tuple[str, int, str, str, str]]:
+    if not account.rejected_key:
+        return []
+    body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
+    return [
+        (str(account.object_key), int(row["line"]), row["field"], row["reason"], row["row"])
+        for row in csv.DictReader(io.StringIO(body, newline=""))
+    ]
+
+
+@needs_spark
+def test_job_and_api_say_the_same_of_the_same_files(
+    session: "SparkSession", s3: Any, store: Store, tmp_path: Path
+) -> None:
+    accounts = []
+    for name, body in FILES.items():
+        key = f"incoming/{name}"
+        version = s3.put_object(Bucket=BUCKET, Key=key, Body=body)["VersionId"]
+        accounts.append(ingest.ingest(ObjectVersion(BUCKET, key, version), store, lambda: 900.0))
+
+    summary = regions.run(session, regions.listed(f"s3://{BUCKET}/incoming/"), str(tmp_path))
+
+    made = tables(tmp_path)
+    assert {frozenset(row["sources"]): row["customers"] for row in made["regions"]} == store.regions()
+    assert [(row["sources"], row["customers"], row["records"]) for row in made["regions"]] == summary.regions
+    expected: dict[int, list[str]] = {}
+    for one in json.loads(store.records_page(None, 10_000)[0]):
+        expected.setdefault(one["customer_id"], []).append(one["source"])
+    assert {row["customer_id"]: (row["sources"], row["records"]) for row in made["customers"]} == {
+        customer_id: (sorted(set(sources)), len(sources)) for customer_id, sources in expected.items()
+    }
+    assert len(made["customers"]) == len(expected)
+    assert [
+        (row["file"], row["source"], row["mode"], row["status"], row["accepted"], row["rejected"], row["reason"])
+        for row in made["files"]
+    ] == [
+        (
+            account.object_key,
+            account.source,
+            account.mode if "is not a source" not in str(account.reason) else None,
+            account.status,
+            account.accepted if account.status == "done" else 0,
+            account.rejected,
+            account.reason,
+        )
+        for account in accounts
+        if account
+    ]
+    assert [
+        (row["file"], row["line"], row["field"], row["reason"], files.without_formula(row["row"]))
+        for row in made["rejects"]
+    ] == sorted(row for account in accounts if account for row in rejected_of(s3, account))
+    # What the comparison is worth: every kind of outcome is among the files.
+    assert len(summary.regions) == 7
+    assert len(made["rejects"]) >= 9
+    assert sum(one.status == "failed" for one in summary.files) == 5
+    assert [row["customers"] for row in made["regions"]] == sorted(
+        (row["customers"] for row in made["regions"]), reverse=True
+    )
+
+
+@needs_spark
+def test_folder_here_is_read_as_the_bucket_is(
+    session: "SparkSession", environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "incoming"
+    for age, (name, body) in enumerate(FILES.items()):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        os.utime(path, (1_700_000_000 + age, 1_700_000_000 + age))
+
+    summary = regions.run(session, regions.listed(str(place)), str(tmp_path / "all"))
+
+    assert [one.file for one in summary.files] == [f"incoming/{name}" for name in sorted(FILES)]
+    assert len(summary.regions) == 7
+    assert sum(customers for _, customers, _ in summary.regions) == len(tables(tmp_path / "all")["customers"])
+    assert [*regions.report(summary, "out")][-6].startswith(
+        "failed: incoming/hubspot/2-unreadable.csv.gz: its compression"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [
+        ("incoming/hubspot/a.csv", "incoming/hubspot/a.csv"),
+        ("incoming/hubspot", "incoming/hubspot/a.csv"),
+        ("incoming", "incoming/hubspot/a.csv"),
+        ("", "incoming/hubspot/a.csv"),
+        ("elsewhere/hubspot", "incoming/b.csv"),
+        ("elsewhere", "incoming/hubspot/b.csv"),
+        ("elsewhere/hubspot/b.csv", "incoming/b.csv"),
+    ],
+)
+def test_path_here_says_whose_a_file_is_as_a_key_does(tmp_path: Path, place: str, key: str) -> None:
+    for name in ("incoming/hubspot/a.csv", "elsewhere/hubspot/b.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+
+    assert key in {file.key for file in regions.listed(str(tmp_path / place), "internal")}
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.regions", *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "JAVA_HOME"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [(None, "there is none"), ('openjdk version "11.0.2" 2019-01-15', "found is Java 11")]
+)
+def test_without_its_java_the_command_says_what_to_install(tmp_path: Path, said: str | None, found: str) -> None:
+    if said:
+        (tmp_path / "java").write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+        (tmp_path / "java").chmod(0o755)
+
+    answer = command(
+        "samples/customers.csv", str(tmp_path / "out"), PATH=f"{tmp_path}:/nowhere" if not said else f"{tmp_path}:/bin"
+    )
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1
+    assert f"Spark needs Java 17, and {found}" in answer.stderr
+
+
+@pytest.mark.parametrize(("place", "reason"), [("nowhere.csv", "is not there"), ("", "There are no files in")])
+def test_input_without_files_is_one_sentence(tmp_path: Path, place: str, reason: str) -> None:
+    answer = command(str(tmp_path / place), str(tmp_path / "out"))
+
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    assert reason in answer.stderr
