@@ -65,24 +65,20 @@ class Workers:
         self._lock = threading.Lock()
         self._idle: list[_Environment] = []
         self._running: set[_Environment] = set()
+        self._busy = 0
         self._closed = False
 
     def invoke(self, name: str, event: bytes) -> Answer:
         """Run the function `name` on `event`, JSON. Raises KeyError when there is no such function."""
         function = self._functions[name]
         with self._free:
-            environment = self._take(function)
-            self._running.add(environment)
+            environment: _Environment | None = None
             try:
-                answer = environment.invoke(function, event)
+                environment = self._take(function)
+                self._running.add(environment)
+                return environment.invoke(function, event)
             finally:
-                self._running.discard(environment)
-                if environment.alive and not self._closed:
-                    # Last in, first out: the warmest is used again, and no more are started than run at once.
-                    self._idle.append(environment)
-                else:
-                    environment.stop()
-        return answer
+                self._give_back(environment)
 
     def close(self) -> None:
         """Let the invocations that run finish, for a few seconds, and stop every environment."""
@@ -94,20 +90,33 @@ class Workers:
             environment.stop()
 
     def _take(self, function: Function) -> "_Environment":
-        if self._closed:
-            raise LocalError("The functions are stopping.")
         variables = _own_variables(function)
         with self._lock:
+            # It counts from here on, also while it starts: no more than `size` are there at any moment.
+            self._busy += 1
+            if self._closed:
+                raise LocalError("The functions are stopping.")
             for dead in [environment for environment in self._idle if not environment.alive]:
                 self._idle.remove(dead)
                 dead.stop()
             fitting = [environment for environment in self._idle if environment.variables == variables]
+            # Last in, first out: the warmest is used again, and no more are started than run at once.
             if fitting:
                 self._idle.remove(fitting[-1])
-                return fitting[-1]
-            if self._idle and len(self._idle) + len(self._running) >= self._size:
+            elif self._idle and len(self._idle) + self._busy > self._size:
                 self._idle.pop(0).stop()
-        return _Environment(self._functions, variables, self._log)
+        return fitting[-1] if fitting else _Environment(self._functions, variables, self._log)
+
+    def _give_back(self, environment: "_Environment | None") -> None:
+        with self._lock:
+            self._busy -= 1
+            if environment is None:
+                return
+            self._running.discard(environment)
+            if environment.alive and not self._closed:
+                self._idle.append(environment)
+                return
+        environment.stop()
 
 
 class _Environment:
