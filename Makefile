@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload spark verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load
+.PHONY: bench-matching run sample upload spark verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -45,6 +45,11 @@ GUESSES := KeywordDetector HexHighEntropyString Base64HighEntropyString
 fuzz: .venv/installed # schemathesis against a running `make run`: FUZZ cases for each operation and phase
 	$(BIN)/python -m schemathesis.cli --config-file tests/contract/schemathesis.toml run $(FUZZ_URL)/openapi.json --url $(FUZZ_URL) --max-examples $(FUZZ)
 
+fuzz-files: .venv/installed # atheris on the readers of files, for SECONDS
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r tests/fuzz/requirements.txt
+	PYTHONPATH=layers:. $(BIN)/python tests/fuzz/files.py -max_total_time=$(SECONDS)
+
+SECONDS ?= 60
 FUZZ ?= 500
 FUZZ_URL ?= http://127.0.0.1:3000
 
@@ -102,6 +107,7 @@ lock: # after a change to a requirements.in
 	$(LOCK) -c requirements-dev.txt functions/report/requirements.in -o functions/report/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
+	$(LOCK) -c requirements-dev.txt tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 	$(LOCK) -c requirements-dev.txt jobs/requirements.in -o jobs/requirements.txt
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header

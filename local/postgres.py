@@ -175,6 +175,9 @@ class Postgres:
             "fsync": "on" if self._durable else "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # An error's detail and context, and the statement that met it, hold values of rows.
+            "log_error_verbosity": "terse",
+            "log_min_error_statement": "panic",
         }
         command = [
             str(programs / "postgres"),

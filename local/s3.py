@@ -253,13 +253,14 @@ class Poller:
                 return
             tries = int(message["Attributes"]["ApproximateReceiveCount"])
             most = self.queue.tries
-            log.error("Try %s of %s failed of message %s: %s", tries, most, message["Body"], answer.payload.decode())
+            # Not its body, nor the error's text: they name files, which may be named after people.
+            log.error("Try %s of %s failed of message %s: %s", tries, most, message["MessageId"], _kind(answer))
             # Soon: on AWS it would come again after its visibility timeout. After the last try the queue buries it.
             seconds = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1] if tries < most else 0
             self._client.change_message_visibility(**receipt, VisibilityTimeout=seconds)
         except (LocalError, BotoCoreError, ClientError) as error:
             if not self._stopping.is_set():
-                log.error("Message %s could not be handled: %s", message["Body"], error)
+                log.error("Message %s could not be handled: %s", message["MessageId"], error)
         finally:
             self._free.release()
 
@@ -287,9 +288,14 @@ def serve(listener: socket.socket) -> None:
     from werkzeug.serving import make_server
 
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+
+    class Quiet(MotoRequestHandler):
+        def log_request(self, *_: object) -> None:
+            """Says nothing: the name of an object may be a person's."""
+
     app = _as_s3_does(DomainDispatcherApplication(create_backend_app))
     host, port = listener.getsockname()
-    server = make_server(host, port, app, threaded=True, request_handler=MotoRequestHandler, fd=listener.fileno())
+    server = make_server(host, port, app, threaded=True, request_handler=Quiet, fd=listener.fileno())
     server.serve_forever()
 
 
@@ -341,6 +347,10 @@ def _as_s3_does(app: Any) -> Any:
 def _exit_at_end_of_input() -> None:
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kind(answer: Answer) -> str:
+    return str(json.loads(answer.payload)["errorType"]) if answer.failed else "see functions.log"
 
 
 def _partial_failure(answer: bytes) -> bool:

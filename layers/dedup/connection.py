@@ -34,6 +34,15 @@ environment, shorter than a freeze that matters."""
 CHECK_TIMEOUT = 0.7
 """Seconds that the check waits. With one connection attempt it leaves /health under three seconds."""
 
+_SESSION = {
+    "idle_in_transaction_session_timeout": "60000",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""For the server, so that a client which is gone without a word holds its locks for a minute: milliseconds, seconds,
+seconds, times. Nobody pauses in a transaction for that long."""
+
 _SIGN_IN_REFUSED = "28P01"
 
 _CONFLICT = ("40001", "40P01")
@@ -195,8 +204,8 @@ class Database:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # RDS Proxy refuses this option: behind it the role has the timeout, set by migrate.
-            timeout = {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
+            # RDS Proxy refuses these options: behind it the role has the timeouts, set by migrate.
+            session = _SESSION | {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
             connection = Connection(
                 who.user,
                 host=settings.db_host,
@@ -205,7 +214,7 @@ class Database:
                 sock=sock,
                 ssl_context=False if _is_local(settings.db_host) else _verified_tls(settings.db_host),
                 application_name="dedup",
-                startup_params={} if _is_rds_proxy(settings.db_host) else timeout,
+                startup_params={} if _is_rds_proxy(settings.db_host) else session,
             )
             connection._usock.settimeout(self._socket_timeout)
         except BaseException:

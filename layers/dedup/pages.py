@@ -51,7 +51,7 @@ def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
     context, path = event.request_context, event.path
     # The context's path begins with the stage where the client's did; SAM's local gateway has the pattern there.
     stage = context.path.removesuffix(path) if context.path.endswith(path) else ""
-    scheme = event.headers.get("X-Forwarded-Proto", "https")
+    scheme = "http" if event.headers.get("X-Forwarded-Proto") == "http" else "https"
     return (
         f'<{scheme}://{context.domain_name}{stage}{quote(path)}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
     )

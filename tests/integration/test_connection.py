@@ -16,6 +16,7 @@ from dedup.store import Store
 from pg8000.native import Connection
 
 from tests.conftest import record, sample_records
+from tests.proxy import Proxy
 
 
 @pytest.fixture
@@ -35,35 +36,6 @@ def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
             )
 
     return kill
-
-
-class Proxy:
-    """A TCP proxy before the database that can go silent: it keeps connections open and passes nothing on."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.silent = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if not self.silent.is_set():
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 def total(store: Store) -> int:

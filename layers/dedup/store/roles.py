@@ -26,7 +26,10 @@ def _admit(connection: Connection, settings: Settings) -> None:
     ):
         seconds = Settings.model_fields["db_statement_timeout"].default
         # RDS Proxy lets a session set no timeout of its own; one that comes past it has its own, which wins.
-        connection.run(f"CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET statement_timeout = '{seconds}s'")
+        connection.run(
+            f"""CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET statement_timeout = '{seconds}s';
+                ALTER ROLE {user} SET idle_in_transaction_session_timeout = '60s'"""
+        )
         if connection.run(f"SELECT FROM pg_roles WHERE rolname = '{_RDS_IAM}'"):
             connection.run(f"GRANT {_RDS_IAM} TO {user}")
     # Rows that wait, and what runs of the matching found, are in tables that the application makes, in schemas that

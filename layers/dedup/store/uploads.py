@@ -57,6 +57,10 @@ class Outdated(Exception):
     """A newer snapshot of the source is in place. The text names its upload."""
 
 
+class RowsLost(Exception):
+    """Rows that waited are gone, for PostgreSQL crashed and came back: the file has to be read anew."""
+
+
 class Conflict(Exception):
     """The upload's status does not allow what was asked."""
 
@@ -197,7 +201,7 @@ class Uploads(Base):
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
         Readers see all of it or nothing. `by` is who put the object there; `faults` are those of its rejected rows.
 
-        Raises Superseded, and Outdated for a snapshot that a newer one overtook."""
+        Raises Superseded, RowsLost, and Outdated for a snapshot that a newer one overtook."""
 
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
@@ -371,7 +375,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
             FROM upload u WHERE id = {load.upload_id}"""
     )
     connection.run(f"SELECT {WORK_LOCK}")
-    _require(connection.run(f"SELECT id FROM upload WHERE {load.current} FOR UPDATE"))
+    [[expected]] = _require(connection.run(f"SELECT rows - rejected FROM upload WHERE {load.current} FOR UPDATE"))
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(
@@ -379,6 +383,9 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
             SELECT customer_id, name, email, source, {", ".join(KNOWN)}, {load.upload_id} FROM {load.table}
             ORDER BY customer_id"""
     )
+    # The table is unlogged: a server that crashed and came back has emptied it.
+    if connection.row_count != expected:
+        raise RowsLost
     # From here to the commit, what the API brings is pending. Other files wait.
     connection.run(f"SELECT {FOLD_LOCK}")
     # Before others go: what is in their place keeps their entities.
@@ -428,9 +435,10 @@ def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
     return came, customers
 
 
-def _require(rows: list[list[object]]) -> None:
+def _require(rows: list[list[Any]]) -> list[list[Any]]:
     if not rows:
         raise Superseded
+    return rows
 
 
 def _require_newest(connection: Connection, load: Load) -> None:

@@ -1,0 +1,76 @@
+"""atheris on the readers of files: `make fuzz-files SECONDS=60`.
+
+libFuzzer stops at an exception, at ten seconds for one input, and at a gigabyte. What it found is kept where the target
+was started, as crash-…, timeout-… or oom-….
+"""
+
+import io
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["dedup.files"]):
+    from dedup import files
+
+from dedup.records import NamedFields, Record
+
+from tests.exports import COMPRESSIONS, DELIMITERS, ENCODINGS, FORMATS, FORMS, people, write
+
+SOURCES = (None, "hubspot")
+CHUNKS = (files.CHUNK, 16, 1000)
+
+
+def read_it(data: bytes) -> None:
+    """Reads the bytes as a file: it is refused with a reason, or every row of it is accepted or rejected with one. The
+    first byte says of which source the upload is, and in which pieces it is read."""
+    choice, data = data[:1] or b"\0", data[1:]
+    source, files.CHUNK = SOURCES[choice[0] % 2], CHUNKS[choice[0] // 2 % 3]
+    rows: list[files.Row] = []
+    rejected: list[files.Rejected] = []
+    reason = "none"
+    try:
+        for batch in files.read(io.BytesIO(data), source):
+            rows += [row[:4] for row in batch.rows]
+            rejected += batch.rejected
+    except files.Unreadable as refusal:
+        reason = str(refusal)
+    assert 0 < len(reason.encode()) < 5000
+    for row in rows:
+        Record.model_validate(dict(zip(NamedFields.model_fields, row, strict=True)))
+    for bad in rejected:
+        assert bad.reason
+        assert bad.line >= 1
+        assert len(bad.row) <= files.MAX_EXCERPT
+    assert b"\0" not in b"".join(files.rejected_csv(rejected))
+    if len(data) < files.CHUNK:
+        assert len(rows) + len(rejected) == (rows_of_ndjson(data) or len(rows) + len(rejected))
+
+
+def rows_of_ndjson(data: bytes) -> int | None:
+    """How many rows a file of NDJSON has; None where it is none, or where that is not so easily said."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    if files._is_json(text) or not files._is_ndjson(text):
+        return None
+    return sum(bool(line.strip()) for line in io.StringIO(text, newline=""))
+
+
+def seeds(folder: Path) -> None:
+    """Writes one small file of every kind."""
+    kinds = itertools.product(FORMS, FORMATS, ENCODINGS, COMPRESSIONS)
+    for number, (form, fmt, encoding, compression) in enumerate(kinds):
+        delimiter = DELIMITERS[number % len(DELIMITERS)]
+        body = write(people(3, "hubspot", number), form, fmt, delimiter, encoding, compression)
+        (folder / str(number)).write_bytes(bytes([number % 6]) + body)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as corpus:
+        seeds(Path(corpus))
+        atheris.Setup([*sys.argv, "-timeout=10", "-rss_limit_mb=1024", "-max_len=20000", corpus], read_it)
+        atheris.Fuzz()

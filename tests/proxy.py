@@ -1,0 +1,126 @@
+"""A TCP proxy that does what networks do: it loses connections at a chosen step, goes silent, or takes its time."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends a reset."""
+
+Fault = Callable[["Pair", bytes], bool]
+"""What happens to a piece that a client sent; whether it is still to be passed on."""
+
+
+class Pair:
+    """One connection through the proxy."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.open_half = False
+        self.loses_answer = False
+
+    def reset(self) -> None:
+        """The client gets a reset, the server an end."""
+        with suppress(OSError):
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            # Wakes the thread that reads it: only then does closing reach the network.
+            self.client.shutdown(socket.SHUT_RD)
+        self.client.close()
+        with suppress(OSError):
+            self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+
+
+def reset_before(pair: Pair, data: bytes) -> bool:
+    """The connection is reset, and the server never sees the piece."""
+    pair.reset()
+    return False
+
+
+def reset_within(pair: Pair, data: bytes) -> bool:
+    """The server gets half of the piece."""
+    pair.server.sendall(data[: len(data) // 2])
+    pair.reset()
+    return False
+
+
+def reset_after(pair: Pair, data: bytes) -> bool:
+    """The server does what it is told, and the client is not told that it did."""
+    pair.loses_answer = True
+    return True
+
+
+def half_open(pair: Pair, data: bytes) -> bool:
+    """Neither side hears of the other any more, and the connection stays."""
+    pair.open_half = True
+    return False
+
+
+class Proxy:
+    """A proxy before a server. One that is `silent` keeps connections open and passes nothing on; `latency` is in
+    seconds, of each piece."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.silent = threading.Event()
+        self.latency = 0.0
+        self._pairs: list[Pair] = []
+        self._fault: Fault | None = None
+        self._steps = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def plan(self, step: int, fault: Fault) -> None:
+        """Does this to the piece that comes `step` pieces later, once. Pieces are counted over all connections."""
+        self._steps, self._fault = step, fault
+
+    @property
+    def happened(self) -> bool:
+        """Whether what was planned came to pass."""
+        return self._fault is None
+
+    def close(self) -> None:
+        """Takes no more connections, and ends those there are."""
+        self._listener.close()
+        for pair in self._pairs:
+            pair.reset()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                pair = Pair(client, server)
+                self._pairs.append(pair)
+                for forward in (self._questions, self._answers):
+                    threading.Thread(target=forward, args=(pair,), daemon=True).start()
+
+    def _questions(self, pair: Pair) -> None:
+        with suppress(OSError):
+            while data := pair.client.recv(65536):
+                time.sleep(self.latency)
+                fault = None
+                if self._fault and not pair.open_half:
+                    fault, self._fault = (self._fault, None) if self._steps == 0 else (None, self._fault)
+                    self._steps -= 1
+                if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
+                    pair.server.sendall(data)
+            pair.server.shutdown(socket.SHUT_WR)
+
+    def _answers(self, pair: Pair) -> None:
+        with suppress(OSError):
+            while data := pair.server.recv(65536):
+                if pair.loses_answer:
+                    pair.reset()
+                    return
+                if not self.silent.is_set() and not pair.open_half:
+                    pair.client.sendall(data)
+            if not pair.open_half:
+                pair.client.shutdown(socket.SHUT_WR)
