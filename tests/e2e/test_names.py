@@ -60,7 +60,7 @@ def test_nobodys_name_is_in_a_log_or_an_error(
         ask("POST", "customers", json=PERSON | wrong)
         ask("POST", "customers/bulk", json={"customers": [PERSON | wrong]})
     ask("POST", "customers", data=json.dumps(PERSON)[:-1], headers={"Content-Type": "application/json"})
-    ask("POST", "customers", data=json.dumps(PERSON), headers={"Content-Type": f"text/{WORDS[0]}"})
+    ask("POST", "customers", data=json.dumps(PERSON), headers={"Content-Type": "text/plain"})
     assert ask("GET", "customers/4711").json()["records"][0]["name"] == NAME
     assert NAME in ask("GET", "customers/source/hubspot").text
     ask("POST", "entities/lookup", json=PERSON)
