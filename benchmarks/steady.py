@@ -269,7 +269,8 @@ def running(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
             time.sleep(0.2)
         yield url, stack
     finally:
-        stack.terminate()
+        with suppress(psutil.NoSuchProcess):
+            stack.terminate()
         try:
             stack.wait(60)
         except (psutil.TimeoutExpired, subprocess.TimeoutExpired):

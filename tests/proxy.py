@@ -79,6 +79,10 @@ class Proxy:
         """Does this to the piece that comes `step` pieces later, once. Pieces are counted over all connections."""
         self._steps, self._fault = step, fault
 
+    def forget(self) -> None:
+        """Plans nothing any more."""
+        self._fault = None
+
     @property
     def happened(self) -> bool:
         """Whether what was planned came to pass."""
