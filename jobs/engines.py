@@ -213,6 +213,7 @@ class Spark:
                 .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))
                 .config("spark.default.parallelism", str(2 * (os.cpu_count() or 1)))
                 .config("spark.ui.enabled", "false")
+                .config("spark.ui.showConsoleProgress", "false")
                 .config("spark.sql.warehouse.dir", f"{self._scratch}/warehouse")
                 .config("spark.driver.extraJavaOptions", f"-Dderby.system.home={self._scratch}")
             )

@@ -424,10 +424,14 @@ def test_records_keep_their_comparable_columns(tmp_path: Path) -> None:
 
 
 @without_spark
-def test_spark_gives_duckdbs_clusters(run: Callable[..., Path], write: Callable[..., str]) -> None:
+def test_spark_gives_duckdbs_clusters(
+    run: Callable[..., Path], write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from benchmarks.matching.people import people as made_up
 
-    source = write(made_up(1500, 5).to_pylist())
+    # Hundreds of small queries, none of which runs long enough to be worth compiling well.
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    source = write(made_up(400, 5).to_pylist())
     decisions = Decisions.of([{"records": [1, 2], "decision": "same"}])
 
     duckdb = run(source, decisions=decisions)
