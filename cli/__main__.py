@@ -46,6 +46,7 @@ In = Annotated[str, typer.Option("--in", metavar="A,B", help="Sources that all h
 NotIn = Annotated[str, typer.Option("--not-in", metavar="A,B", help="Sources that none has the customer.")]
 Region = Annotated[str, typer.Option("--region", metavar="A,B", help="Sources that have the customer, and no other.")]
 Latest = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most, the newest first.")]
+Known = Annotated[str, typer.Option(show_default=False)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the file; - for standard output.")]
 
 _chosen: list[str | None] = [None]
@@ -215,17 +216,35 @@ def entity(entity_id: int, json: Json = False) -> None:
 
 @app.command()
 def lookup(
-    name: Annotated[str, typer.Option()] = "",
-    email: Annotated[str, typer.Option()] = "",
+    name: Known = "",
+    email: Known = "",
+    phone: Known = "",
+    company: Known = "",
+    address: Known = "",
+    city: Known = "",
+    postcode: Known = "",
+    country: Known = "",
+    date_of_birth: Known = "",
     json: Json = False,
 ) -> None:
-    """Whom we know that may be this person. Nothing is written."""
-    answer = api().post("entities/lookup", {key: value for key, value in (("name", name), ("email", email)) if value})
-    found = [one | {name: one["golden"].get(name) for name in ("name", "email")} for one in answer["matches"]]
+    """Whom we know that may be the person of whom this is known. Nothing is written."""
+    known = {
+        "name": name,
+        "email": email,
+        "phone": phone,
+        "company": company,
+        "address": address,
+        "city": city,
+        "postcode": postcode,
+        "country": country,
+        "date_of_birth": date_of_birth,
+    }
+    answer = api().post("entities/lookup", {field: value for field, value in known.items() if value})
     if json:
         print(as_json(answer))
-    else:
-        screen.rows("matches", found, ("entity_id", "probability", "rule", "name", "email"))
+        return
+    found = [one | {field: one["golden"].get(field) for field in ("name", "email")} for one in answer["matches"]]
+    screen.rows("matches", found, ("entity_id", "probability", "rule", "name", "email"))
 
 
 @app.command()

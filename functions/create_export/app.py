@@ -20,10 +20,11 @@ api.install(app)
         "Write customers and their records to a file",
         ExportBegun,
         description="A line for each record, by customer: customer_id, sources (all that have the customer), source, "
-        "record_id, name, email, what more is known, created_at. All of it is of one moment. Ask for the export until "
-        "its status is done: then its url leads to the file.",
+        "record_id, name, email, what more is known, created_at. By entity, a line for each record of each person, by "
+        "entity_id, which comes first. All of it is of one moment. Ask for the export until its status is done: then "
+        "its url leads to the file.",
         status=202,
-        errors=api.BODY_ERRORS,
+        errors=[*api.BODY_ERRORS, 409],
     ),
 )
 def create_export(
@@ -32,7 +33,7 @@ def create_export(
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     digest = hashlib.sha256(f"{request.format} {question}".encode()).hexdigest()
     key = api.upload_key(idempotency_key)
-    export_id, status = open_store().expect_export(question, request.format, key, digest, api.caller(app))
+    export_id, status = open_store().expect_export(question, request.format, key, digest, api.caller(app), request.by)
     if status == "waiting":
         # A repeat sends it again, for the first may have failed here: an export is written once.
         queues.send(settings().export_queue, {"export": export_id})

@@ -66,13 +66,15 @@ class Customer(BaseModel):
 
 class Erasure(BaseModel):
     """What was erased of a customer. `files` are the keys of the exports that brought them: these stay in the bucket
-    until they expire, at most 1,000 are named."""
+    until they expire, at most 1,000 are named. `exports` are the ids of those that were asked for here and are in the
+    bucket or being written: any of them may hold the customer, until it expires or its object is deleted."""
 
     customer_id: CustomerId
     records: Count
     sources: list[str]
     rejected_rows: Count = Field(description="Rows cut out of the files of rejected rows")
     files: list[str]
+    exports: list[int] = Field(description="Exports of /api/v1/exports that may hold the customer, at most 1,000")
 
 
 class Erased(BaseModel):
@@ -213,7 +215,9 @@ class ExportRequest(BaseModel):
     )
     not_in: list[Source] = Field(default=[], max_length=63, description="Sources that none has the customer")
     region: list[Source] = Field(default=[], max_length=63, description="Sources that have the customer, and no other")
-    by: Literal["customer"] = "customer"
+    by: Literal["customer", "entity"] = Field(
+        default="customer", description="entity: ask by person, after the first finished run of the matching"
+    )
     format: Literal["csv", "ndjson", "parquet"] = "csv"
 
 
@@ -225,7 +229,7 @@ class ExportBegun(BaseModel):
 
 
 class ExportAccount(BaseModel):
-    """What became of an export: a line for each record of each customer, by customer."""
+    """What became of an export: a line for each record of each customer (or entity), by customer (or entity)."""
 
     id: int
     status: ExportStatus

@@ -14,11 +14,15 @@ from dedup import bucket
 from dedup.answers import Erasure
 from dedup.bucket import ObjectVersion, ObjectWriter
 from dedup.connection import Unavailable
+from dedup.exports import KEPT_DAYS
 from dedup.settings import settings
 from dedup.store import Account, Store
 
 ERASING_SECONDS = 5.0
 """How much time is kept for the records, once the files are searched."""
+
+MAX_EXPORTS = 1_000
+"""Exports that an erasure names at most."""
 
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
 
@@ -35,8 +39,14 @@ def erase(customer_id: int, store: Store, by: str, remaining_seconds: Callable[[
     records = store.erase(customer_id, by) if traces.sources else 0
     if not records and not rows:
         return None
+    # Afterwards: one that begins to be written now no longer finds the records.
     return Erasure(
-        customer_id=customer_id, records=records, sources=traces.sources, rejected_rows=rows, files=traces.files
+        customer_id=customer_id,
+        records=records,
+        sources=traces.sources,
+        rejected_rows=rows,
+        files=traces.files,
+        exports=store.exports_there(KEPT_DAYS, MAX_EXPORTS),
     )
 
 

@@ -167,6 +167,45 @@ def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Pat
         assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == account["id"]
 
 
+def test_persons_are_found_looked_up_and_decided_about(dedup: Dedup, api: str, base_url: str) -> None:
+    people = json.loads((ROOT / "samples" / "people.json").read_text())
+    requests.post(f"{api}/customers/bulk", json=people, timeout=30).raise_for_status()
+    refused = dedup("export", "--by", "entity")
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
+    assert "(409): No run of the matching was finished yet" in refused.stderr
+
+    run = printed(dedup("match", "--json"))
+    assert run == get(f"{api}/matching/runs/{run['id']}")
+    assert (run["status"], run["entities"]) == ("done", 32)
+
+    looked_up = dedup("lookup", "--name", "Kate Moreau", "--phone", "202 555 0101")
+    assert "same_phone_and_name" in looked_up.stdout
+    assert "Katherine Moreau" in looked_up.stdout
+    [best, *_] = printed(dedup("lookup", "--phone", "202 555 0101", "--postcode", "97201", "--json"))["matches"]
+    shown = dedup("entity", str(best["entity_id"])).stdout
+    assert all(heading in shown for heading in ("golden record", "why", "Katherine Moreau", "same_phone_and_name"))
+    whole = printed(dedup("entity", str(best["entity_id"]), "--json"))
+    assert whole == get(f"{api}/entities/{best['entity_id']}")
+
+    pairs = printed(dedup("review", "--json"))
+    assert pairs
+    decided = subprocess.run(
+        command("review", "--limit", "1"),
+        cwd=ROOT,
+        env=environment(base_url),
+        input="d\n",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert (decided.returncode, decided.stderr) == (0, "")
+    assert len(printed(dedup("review", "--json"))) < len(pairs)
+    ids = [str(record["id"]) for record in whole["records"][:2]]
+    decision = printed(dedup("decide", *ids, "different", "--note", "Mother and daughter", "--json"))
+    assert (decision["verdict"], decision["note"]) == ("different", "Mother and daughter")
+    assert printed(dedup("analyze", "--by", "entity", "--json"))["unique_customers"] == 33
+
+
 @pytest.mark.parametrize(("form", "begins"), [("html", b"<!doctype html>"), ("csv", b"\xef\xbb\xbf"), ("xlsx", b"PK")])
 def test_report_is_written_to_a_file(sample: Dedup, tmp_path: Path, form: str, begins: bytes) -> None:
     path = tmp_path / "out"

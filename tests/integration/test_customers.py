@@ -126,6 +126,7 @@ def test_erased_customer_is_in_no_count_and_no_list(functions: Call, store: Stor
         "sources": ["hubspot", "salesforce"],
         "rejected_rows": 0,
         "files": [],
+        "exports": [],
     }
     assert store.verify().agreed
     assert sum(store.regions().values()) == 7
@@ -150,6 +151,7 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out(
         "sources": ["hubspot"],
         "rejected_rows": 3,
         "files": None,
+        "exports": [],
     }
     assert answer["details"]["files"] == [exported.key]
     left = s3.get_object(Bucket=BUCKET, Key=key, VersionId=str(after.rejected_version))["Body"].read()

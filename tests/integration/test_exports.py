@@ -136,6 +136,45 @@ def test_file_has_what_the_api_says(
     assert f"exports/export-{begun['id']}.{form}" in account["url"]
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_file_by_entity_has_the_person_of_each_record(
+    functions: Call, ask: Any, store: Store, s3: Any, form: str
+) -> None:
+    runs = pytest.importorskip("jobs.runs", reason="a run needs what requirements-dev.txt has for it")
+    wish = {"by": "entity", "in": ["hubspot", "salesforce"], "not_in": ["internal"], "format": form}
+    store.add([record(1, "hubspot", name="Ann Ash", email="ann@example.com"), record(7, "internal")])
+    store.add([record(2, "salesforce", name="Ann Ash", email="ann@example.com")])
+    refused = ask(wish)
+    assert refused["statusCode"] == 409
+    assert "No run" in refused["detail"]
+    run, _ = store.expect_run({"tiers": ["rules"]}, None, "")
+    assert runs.run(run, store) == "done"
+    begun = ask(wish)
+
+    assert exports.write(begun["id"], store, plenty) == "done"
+
+    entity = store.entities_of([1])[1]
+    rows = read(content(s3, begun["id"], form), form)
+    assert [next(iter(row)) for row in rows] == ["entity_id"] * 2
+    assert [(int(row["entity_id"]), row["customer_id"], row["source"]) for row in rows] == [
+        (entity, 1, "hubspot"),
+        (entity, 2, "salesforce"),
+    ]
+    assert [row["sources"] for row in rows] == [["hubspot", "salesforce"]] * 2
+
+
+def test_erasure_names_the_exports_that_may_hold_the_person(functions: Call, ask: Any, store: Store, s3: Any) -> None:
+    store.add(sample_records())
+    written = ask()["id"]
+    exports.write(written, store, plenty)
+    ask()  # not begun yet: it will not find them
+
+    event = api_event("DELETE", "/api/v1/customers/103", parameters={"customer_id": "103"})
+    answer = json.loads(functions("erase_customer", event)["body"])
+
+    assert answer["details"]["exports"] == [written]
+
+
 def test_names_are_text_in_every_form(store: Store, s3: Any, ask: Any) -> None:
     store.add([record(n, "hubspot", name=name) for n, name in enumerate(HOSTILE)])
     forms = {}

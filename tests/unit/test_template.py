@@ -603,6 +603,18 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
     assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
 
 
+def test_every_queue_of_dead_letters_has_an_alarm() -> None:
+    alarms = nested("observability").of("AWS::CloudWatch::Alarm").values()
+    given = stack().of("AWS::CloudFormation::Stack")["Observability"]["Parameters"]
+    watched = [
+        given[alarm["Dimensions"][0]["Value"].strip("<>")]["Fn::GetAtt"]
+        for alarm in alarms
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible" and alarm["Threshold"] == 1
+    ]
+    dead = [name for name in stack().of("AWS::SQS::Queue") if name.startswith("Dead")]
+    assert sorted(watched) == [f"{name}.QueueName" for name in sorted(dead)]
+
+
 def test_dashboard_shows_what_the_functions_measure() -> None:
     [dashboard] = nested("observability", {"AlarmEmail": "", "Cluster": ""}).of("AWS::CloudWatch::Dashboard").values()
     shown = {

@@ -14,7 +14,8 @@ from pg8000.native import Connection
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
 from dedup.store.base import ISO_TIME, UNKNOWN, Base, note, text
-from dedup.store.records import KeyReused, regions_of
+from dedup.store.entities import Tables, tables_in_force
+from dedup.store.records import KeyReused, counted_by, regions_of
 from dedup.store.uploads import Busy, Superseded
 
 TRIES = 3
@@ -73,11 +74,19 @@ class Exports(Base):
     """The exports of one database."""
 
     def expect_export(
-        self, question: str, form: str, key: str | None = None, digest: str = "", by: str = UNKNOWN
+        self,
+        question: str,
+        form: str,
+        key: str | None = None,
+        digest: str = "",
+        by: str = UNKNOWN,
+        counts: str = "customer",
     ) -> tuple[int, str]:
-        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. Raises KeyReused."""
+        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `counts`: "customer" or
+        "entity". Raises KeyReused, and NoRun where there are no entities yet."""
 
         def work(connection: Connection) -> tuple[int, str]:
+            counted_by(connection, counts)
             rows = connection.run(
                 f"""INSERT INTO export (question, format, key, digest)
                     VALUES ({text(question)}, {text(form)}, {text(key)}, {text(digest)})
@@ -153,23 +162,35 @@ class Exports(Base):
         """What is known of the exports, the newest first, from below id `before`; `limit` of them at most."""
         return self._exports("true" if before is None else f"id < {before}", limit, kept_days)
 
-    def copy_out(self, choose: Callable[[Regions], Collection[Region]], begin: Callable[[], Sink]) -> None:
-        """Writes to what `begin` returns a line of JSON for each record of the customers in the regions that `choose`
-        selects, by customer and then record id. All of it is of one state of the database.
+    def exports_there(self, kept_days: int, limit: int) -> list[int]:
+        """The ids of the exports whose object is in the bucket or on its way there, the newest first."""
+        query = f"""SELECT id FROM export WHERE ({_STATUS}) = 'running'
+                OR started_at IS NOT NULL AND ({_STATUS}) = 'waiting'
+                OR status = 'done' AND finished_at > now() - interval '{kept_days} days'
+            ORDER BY id DESC LIMIT {limit}"""
+        return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
+
+    def copy_out(
+        self, choose: Callable[[Regions], Collection[Region]], begin: Callable[[], Sink], by: str = "customer"
+    ) -> None:
+        """Writes to what `begin` returns a line of JSON for each record of the customers (or entities) in the regions
+        that `choose` selects, by customer (or entity) and then record id. All of it is of one state of the database.
+        Raises NoRun.
 
         `begin` is called again when the connection was lost and the lines come from the start."""
 
         def work(connection: Connection) -> None:
             sink = begin()
-            regions, masks, *_, pending = regions_of(connection, "customer")
+            regions, masks, _, counted, pending = regions_of(connection, by)
             chosen = [(masks[region], region) for region in choose(regions)]
             if not chosen:
                 return
+            if by == "entity":
+                lines = _entity_lines(tables_in_force(connection), chosen)
+            else:
+                lines = _customer_lines("membership_now" if pending else counted.table, chosen)
             try:
-                connection.run(
-                    f"COPY ({_lines_query('membership_now' if pending else 'customer_membership', chosen)}) TO STDOUT",
-                    stream=sink,
-                )
+                connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
             except DatabaseError:
                 raise
             except BaseException:
@@ -196,15 +217,31 @@ class Exports(Base):
         return [Export(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
 
-def _lines_query(membership: str, chosen: Collection[tuple[int, Region]]) -> str:
-    named = ", ".join(f"({mask}::bigint, {text(json.dumps(sorted(region)))}::json)" for mask, region in chosen)
+_RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},
+    to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at"""
+
+
+def _customer_lines(membership: str, chosen: Collection[tuple[int, Region]]) -> str:
     return f"""
-        SELECT row_to_json(line) FROM (
-            SELECT r.customer_id, named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},
-                to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at
-            FROM {membership} AS m
-            JOIN (VALUES {named}) AS named (mask, sources) ON named.mask = m.sources
-            JOIN record r ON r.customer_id = m.customer_id
-            JOIN source s ON s.bit = r.source
-            ORDER BY r.customer_id, r.id
-        ) AS line"""
+        SELECT r.customer_id, {_RECORD}
+        FROM {membership} AS m
+        JOIN {_named(chosen)} ON named.mask = m.sources
+        JOIN record r ON r.customer_id = m.customer_id
+        JOIN source s ON s.bit = r.source
+        ORDER BY r.customer_id, r.id"""
+
+
+def _entity_lines(tables: Tables, chosen: Collection[tuple[int, Region]]) -> str:
+    return f"""
+        SELECT m.entity_id, r.customer_id, {_RECORD}
+        FROM {tables.counted.table} AS m
+        JOIN {_named(chosen)} ON named.mask = m.sources
+        JOIN {tables.member} AS o ON o.entity_id = m.entity_id
+        JOIN record r ON r.id = o.record_id
+        JOIN source s ON s.bit = r.source
+        ORDER BY m.entity_id, r.id"""
+
+
+def _named(chosen: Collection[tuple[int, Region]]) -> str:
+    named = ", ".join(f"({mask}::bigint, {text(json.dumps(sorted(region)))}::json)" for mask, region in chosen)
+    return f"(VALUES {named}) AS named (mask, sources)"
