@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload spark verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
+.PHONY: bench-matching run sample upload spark job-code verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -66,6 +66,17 @@ load: .venv/installed # MINUTES of mixed work against a stack of its own: errors
 bench-matching: .venv/installed # records put together, beside two other libraries; ARGS="--data febrl3 febrl4" for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/matching/requirements.txt
 	@$(BIN)/python -m benchmarks.matching $(ARGS)
+
+job-code: # what EMR Serverless runs, see docs/operations.md; needs uv, on Linux x86-64
+	rm -rf .local/code && mkdir -p .local/code/python
+	uv python install --quiet --no-bin --install-dir .local/code/python 3.11
+	cd .local/code/python && mv cpython-3.11*/* .
+	uv pip install --quiet --python .local/code/python/bin/python3.11 --break-system-packages --no-deps --require-hashes -r layers/requirements.txt
+	uv pip install --quiet --python .local/code/python/bin/python3.11 --break-system-packages boto3
+	tar -czf .local/code/python.tar.gz -C .local/code/python bin lib
+	rm -rf .local/code/python
+	cd layers && $(abspath $(BIN))/python -m zipfile -c ../.local/code/jobs.zip dedup ../jobs
+	cp jobs/regions.py .local/code/
 
 openapi: .venv/installed # after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi

@@ -3,8 +3,11 @@
 from dataclasses import asdict
 
 from dedup import bucket
-from dedup.answers import ExportAccount, UploadAccount
-from dedup.store import Account, Export
+from dedup.answers import ExportAccount, JobAccount, UploadAccount
+from dedup.store import Account, Export, Job
+
+MAX_OUTPUTS = 1_000
+"""URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
 
 
 def shown(account: Account) -> UploadAccount:
@@ -19,3 +22,10 @@ def shown_export(export: Export) -> ExportAccount:
     """The account with a URL for the file in the place of its key, while the bucket has it."""
     url = bucket.download_url(export.object_key, export.object_version) if export.object_key and export.fresh else None
     return ExportAccount.model_validate({**asdict(export), **export.question, "url": url})
+
+
+def shown_job(job: Job) -> JobAccount:
+    """The job with URLs for what it wrote in the place of the keys, while the bucket has it."""
+    prefix, keys = f"jobs/{job.id}/", (job.objects or []) if job.fresh else []
+    outputs = [{"name": key.removeprefix(prefix), "url": bucket.download_url(key, None)} for key in keys[:MAX_OUTPUTS]]
+    return JobAccount.model_validate({**asdict(job), **(job.figures or {}), "outputs": outputs})

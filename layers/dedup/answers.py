@@ -254,6 +254,58 @@ class KeptReport(BaseModel):
     created_at: Time
 
 
+class JobRequest(BaseModel):
+    """Which files are to be read."""
+
+    prefix: str = Field(
+        default="incoming/",
+        max_length=900,
+        pattern=r"^incoming/[^\u0000-\u001f\u007f-\u009f]*$",
+        description="Of the objects' keys: incoming/hubspot/ for those of one source",
+    )
+
+
+class JobBegun(BaseModel):
+    """A job that will be done."""
+
+    id: int
+    status: ExportStatus
+
+
+class JobRegion(BaseModel):
+    """How many customers exactly these sources have, in how many records."""
+
+    sources: list[str]
+    count: Count
+    records: Count
+
+
+class JobOutput(BaseModel):
+    """A file that a job wrote."""
+
+    name: str = Field(description="regions/…, customers/…, rejects/… or files/…, Parquet; summary.json")
+    url: str = Field(description="The file, for 15 minutes")
+
+
+class JobAccount(BaseModel):
+    """What became of a job. What it found is there when it is done."""
+
+    id: int
+    status: ExportStatus
+    prefix: str
+    regions: list[JobRegion] | None = None
+    customers: Count | None = None
+    records: Count | None = None
+    files: Count | None = None
+    failed: Count | None = Field(default=None, description="Files that could not be used: the output files says why")
+    rejected: Count | None = Field(default=None, description="Rows that were refused: the output rejects says why")
+    outputs: list[JobOutput] = Field(description="1,000 at most; none when they are older than 7 days")
+    reason: str | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
 class InvalidField(BaseModel):
     """One thing wrong with a request: where, why, and the kind of error."""
 

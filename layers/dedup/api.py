@@ -46,6 +46,7 @@ metrics = Metrics(namespace="Dedup", service=SERVICE)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 By = Annotated[
     Literal["customer", "entity"],

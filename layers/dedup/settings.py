@@ -59,6 +59,10 @@ class Settings(BaseModel):
         default="", description="the EventBridge bus that is told how uploads ended; none: nobody is"
     )
     export_queue: str = Field(default="", description="the queue that starts exports; none: no exports")
+    job_queue: str = Field(default="", description="the queue that starts jobs on Spark")
+    batch_application: str = Field(default="", description="the EMR Serverless application that jobs run on")
+    batch_role: str = Field(default="", description="the ARN of the role that they have there")
+    batch_here: bool = Field(default=False, description="jobs are processes of this machine, as make run has it")
     clear_confirm: bool = Field(default=False, description="clearing everything needs ?confirm=everything")
     match_queue: str = Field(default="", description="the queue that starts runs of the matching; none: no runs")
     match_memory: str = Field(default="2GB", description="what the matching's engine may take of the function's memory")

@@ -24,7 +24,7 @@ AFTER_A_RUN = {
     "show_match", "start_match",
 }  # fmt: skip
 """The events that are about a run of the matching: test_matching.py has them."""
-BEFORE = {"show_export": "create_export"}
+BEFORE = {"show_export": "create_export", "show_job": "create_job"}
 """What has to come before an event, for there to be what it asks for."""
 ONE = {"customer_id": 1, "name": "Ann", "email": "ann@example.com", "source": "hubspot"}
 BULK = "/api/v1/customers/bulk"
@@ -49,6 +49,7 @@ def test_sample_event_is_answered(functions: Call, s3: Any, environment: pytest.
 
     for name in (name for name in Settings.model_fields if name.endswith("_queue")):
         environment.setenv(name.upper(), boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"])
+    environment.setenv("BATCH_HERE", "true")
     settings.cache_clear()
     queues.client.cache_clear()
     if path.stem in BEFORE:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from dedup import batch
 from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
 from samcli.yamlhelper import yaml_parse
@@ -38,12 +39,14 @@ BY_SECRET = {
 WITH_OWNER = BY_SECRET | {"DatabaseOwnerSecretArn": "arn:aws:secretsmanager:owner"}
 ORIGINS = ["https://a.example.com", "https://b.example.com"]
 COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": ",".join(ORIGINS)}
-DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO]
+BATCH = OWN_DATABASE | {"CreateBatch": "true"}
+DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO, BATCH]
 
+PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobruns/*")
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
 LOOKUP = ("/api/v1/entities/lookup", "post")
 """A question that is too long for a path."""
-JOBS = {"Export", "Ingest", "Match", "Verify", "Migrate"}
+JOBS = {"Export", "Ingest", "Match", "RunJob", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
 
@@ -331,7 +334,7 @@ def test_functions_do_nothing_everywhere_that_they_can_do_somewhere(given: dict[
             if action not in everywhere:
                 for resource in resources:
                     # Objects below one prefix, and nothing wider.
-                    assert resource.count("*") == resource.endswith(("/incoming/*", "/rejected/*", "/exports/*")), (
+                    assert resource.count("*") == resource.endswith(PREFIXES), (
                         function,
                         resource,
                     )
@@ -364,6 +367,11 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
             "s3:AbortMultipartUpload",
             "s3:DeleteObjectVersion",
         },
+        "CreateJob": {"sqs:SendMessage"},
+        "ShowJob": {"s3:GetObject", "s3:ListBucket"} | ({"emr-serverless:GetJobRun"} if given == BATCH else set()),
+        "ListJobs": {"s3:GetObject"},
+        "RunJob": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+        | ({"emr-serverless:StartJobRun", "iam:PassRole"} if given == BATCH else set()),
         "CreateExport": {"sqs:SendMessage"},
         "ShowExport": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListExports": {"s3:GetObject", "s3:GetObjectVersion"},
@@ -442,6 +450,7 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
         "exports/",
     }
     assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
+    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", batch.KEPT_DAYS)
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 
@@ -474,7 +483,8 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queue", "function", "at_once"), [("Files", "Ingest", "5"), ("Exports", "Export", 2), ("Matches", "Match", 2)]
+    ("queue", "function", "at_once"),
+    [("Files", "Ingest", "5"), ("Exports", "Export", 2), ("Matches", "Match", 2), ("Jobs", "RunJob", 2)],
 )
 def test_work_is_tried_three_times_and_then_kept(queue: str, function: str, at_once: object) -> None:
     queues = stack().of("AWS::SQS::Queue")
@@ -543,8 +553,36 @@ def test_network_has_no_way_out_but_the_endpoints_that_the_code_calls() -> None:
         "sqs",
     }
     assert all(endpoint["PolicyDocument"] for endpoint in endpoints)
+    starts_jobs = nested("network", {"Batch": "true"})
+    assert set(starts_jobs.resources) - set(network.resources) == {"EmrServerless"}
     for group in network.of("AWS::EC2::SecurityGroup").values():
         assert "CidrIp" not in json.dumps(group.get("SecurityGroupIngress", []))
+
+
+def test_job_on_spark_reads_what_arrived_and_writes_its_results_alone() -> None:
+    made = nested("batch", {"Bucket": "b"})
+    [application] = made.of("AWS::EMRServerless::Application").values()
+    assert application["AutoStopConfiguration"]["Enabled"]
+    assert application["MonitoringConfiguration"]["CloudWatchLoggingConfiguration"]["Enabled"]
+    role = made.of("AWS::IAM::Role")["JobRole"]
+    [trusts] = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trusts["Principal"] == {"Service": "emr-serverless.amazonaws.com"}
+    assert trusts["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    may: dict[str, set[str]] = {}
+    for statement in role["Policies"][0]["PolicyDocument"]["Statement"]:
+        for action in as_list(statement["Action"]):
+            may.setdefault(action, set()).update(map(json.dumps, as_list(statement["Resource"])))
+    below = {prefix: f'"arn:aws:s3:::b/{prefix}/*"' for prefix in ("incoming", "code", "jobs")}
+    assert may["s3:GetObject"] == set(below.values())
+    assert may["s3:PutObject"] == may["s3:DeleteObject"] == {below["jobs"]}
+    assert {action for action in may if '"*"' in may[action]} == {"logs:DescribeLogGroups"}
+
+
+def test_there_is_no_spark_unless_it_is_asked_for() -> None:
+    assert "Batch" not in stack().resources
+    for function in ("CreateJob", "RunJob", "ShowJob"):
+        assert functions(stack())[function]["Environment"]["Variables"]["BATCH_APPLICATION"] == ""
+        assert functions(stack(BATCH))[function]["Environment"]["Variables"]["BATCH_APPLICATION"]
 
 
 def test_bundled_roots_are_of_rds_and_in_date() -> None:
@@ -594,6 +632,7 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
     jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
     assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {
         "<Export>",
+        "<RunJob>",
         "<Ingest>",
         "<Match>",
         "<Migrate>",

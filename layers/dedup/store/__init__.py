@@ -10,6 +10,7 @@ from dedup.store.base import UNKNOWN
 from dedup.store.customers import Customer, Customers, Traces
 from dedup.store.entities import NoRun
 from dedup.store.exports import Export, Exports, Writing
+from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import KeyReused, Records, Selection, Verification
 from dedup.store.reports import Fault, Figures, Kept, Reports
@@ -26,6 +27,7 @@ __all__ = [
     "Fault",
     "Figures",
     "Found",
+    "Job",
     "Kept",
     "KeyReused",
     "Load",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 
-class Store(Matching, Records, Customers, Uploads, Exports, Reports):
+class Store(Matching, Records, Customers, Uploads, Exports, Reports, Jobs):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 
