@@ -153,8 +153,9 @@ def _schema(node: Any) -> Any:
     if "source" in fields:
         either = fields["source"].get("anyOf")
         fields["source"] = {**fields["source"], "anyOf": [SOURCE, *either[1:]]} if either else SOURCE
-    if "sources" in fields:
-        fields["sources"]["items"] = SOURCE
+    for name in ("sources", *SOURCE_LISTS):
+        if name in fields:
+            fields[name]["items"] = SOURCE
     return node
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dedup.records import CustomerId, Email, KnownFields, Name, Source, without_controls
+from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
 
 Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
 Count = Annotated[int, Field(ge=0)]
@@ -494,7 +494,9 @@ class DecisionRequest(BaseModel):
         list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]], Field(min_length=2, max_length=20)
     ]
     verdict: Literal["same", "different"]
-    note: Annotated[str, Field(max_length=1000), AfterValidator(without_controls)] | None = None
+    note: Annotated[str, Field(max_length=1000, json_schema_extra=PLAIN), AfterValidator(without_controls)] | None = (
+        None
+    )
 
 
 class ReviewPair(BaseModel):

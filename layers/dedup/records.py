@@ -84,7 +84,8 @@ def _nothing_as_none(value: str | None) -> str | None:
 
 
 Known = Annotated[
-    Annotated[str, Field(max_length=255), AfterValidator(without_controls)] | None, AfterValidator(_nothing_as_none)
+    Annotated[str, Field(max_length=255, json_schema_extra=PLAIN), AfterValidator(without_controls)] | None,
+    AfterValidator(_nothing_as_none),
 ]
 """Something more that may be known of a customer, as it was written. Empty is not known."""
 
