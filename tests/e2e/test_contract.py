@@ -8,13 +8,17 @@ import pytest
 from tests.conftest import ROOT
 
 SECONDS = 40
+HEAVY = ("create_job", "start_match")
+"""Each accepted request starts a JVM, or a run of the matching: they are for `make fuzz`."""
 
 
 def test_api_answers_as_its_document_says(api: str) -> None:
     base = api.removesuffix("/api/v1")
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", "tests/contract/schemathesis.toml"]
+    budget = ["--max-examples", "5", "--max-time", str(SECONDS)]
+    heavy = [part for name in HEAVY for part in ("--exclude-operation-id", name)]
     run = subprocess.run(
-        [*command, "run", f"{base}/openapi.json", "--url", base, "--max-examples", "5", "--max-time", str(SECONDS)],
+        [*command, "run", f"{base}/openapi.json", "--url", base, *budget, *heavy],
         cwd=ROOT,
         capture_output=True,
         text=True,
