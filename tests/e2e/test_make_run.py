@@ -194,6 +194,7 @@ def test_an_environment_that_is_killed_is_replaced(run: Run) -> None:
 def test_functions_can_be_invoked_beside_it_and_without_it(run: Run) -> None:
     run.request("POST", "/api/v1/customers", RECORD)
     found = {"agreed": True, "records": 1, "customers": 1, "wrong_customers": 0, "wrong_regions": 0}
+    found |= {"entities": 0, "wrong_entities": 0, "wrong_entity_regions": 0}
 
     assert run.invoke("Verify") == found
     stop(run)

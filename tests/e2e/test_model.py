@@ -147,8 +147,9 @@ class Clients(RuleBasedStateMachine):
 
         def ask() -> bool:
             answer = requests.delete(f"{self.api}/uploads/{self.uploads[name]}", timeout=30)
-            assert answer.status_code == 200, answer.text
-            return True
+            # While another client deletes it, it is not to be deleted.
+            assert answer.status_code in (200, 409), answer.text
+            return answer.status_code == 200
 
         return Write(ask, lambda state: after(state, lambda row: row[0] != name))
 
