@@ -12,9 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,9 +24,7 @@ from dedup.bucket import ObjectVersion
 from dedup.settings import settings
 from dedup.store import Busy, Store, open_store
 
-from local.gateway import Template
-from local.workers import Workers
-from tests.conftest import ROOT, lambda_context, load_function
+from tests.conftest import lambda_context, load_function
 from tests.integration.conftest import BUCKET
 
 Put = Callable[..., ObjectVersion]
@@ -202,41 +198,6 @@ def test_events_out_of_order_and_ten_times_each_count_once(new_store: Callable[.
     added = sum(account.accepted for account in accounts if account.mode == "add")
     assert total(stores[0]) == added + 6000
     assert stores[0].verify().agreed
-
-
-def test_function_killed_at_its_deadline_is_delivered_again_and_counts_once(
-    store: Store, put: Put, aws_url: str, tmp_path: Path
-) -> None:
-    s = settings()
-    environment = {
-        **{"DB_HOST": s.db_host, "DB_PORT": str(s.db_port), "DB_NAME": s.db_name, "DB_USER": s.db_user},
-        **{"DB_PASSWORD": str(s.db_password), "BUCKET": BUCKET, "AWS_ENDPOINT_URL": aws_url},
-        **{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-west-1"},
-        **{"AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true"},
-    }
-    function = Template(ROOT / "template.yaml", environment).functions["Ingest"]
-    version = put("incoming/hubspot/snapshot/night.csv", CSV * 8)
-    event = json.dumps(created(version)).encode()
-    workers = Workers({"Ingest": replace(function, timeout=1)}, tmp_path / "log", size=1)
-    try:
-        assert not workers.invoke("Ingest", b"{}").failed  # the first has ten seconds more, to start
-        killed = workers.invoke("Ingest", event)
-        assert killed.failed
-        assert b"timed out" in killed.payload
-        assert total(store) == 0
-    finally:
-        workers.close()
-    # A minute later, when its lease is over.
-    store._database.write(lambda connection: connection.run("UPDATE upload SET lease_until = now()"), repeatable=True)
-    time.sleep(0.05)
-
-    account = ingest.ingest(version, store, plenty)
-
-    assert account
-    assert account.status == "done"
-    assert total(store) == account.accepted == ROWS * 8
-    assert store.regions() == {frozenset({"hubspot"}): ROWS}
-    assert store.verify().agreed
 
 
 def test_dead_letters_redriven_are_loaded_once(
