@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from dedup.settings import settings
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
 
 INCOMING = "incoming/"
@@ -133,6 +134,11 @@ def open_object(version: ObjectVersion) -> OpenObject:
         head["LastModified"],
         head["Metadata"],
     )
+
+
+def is_gone(error: "ClientError") -> bool:
+    """Whether S3 says that there is no such object, or no such version of it."""
+    return error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NoSuchVersion", "405"}
 
 
 def is_current(version: ObjectVersion, etag: str) -> bool:

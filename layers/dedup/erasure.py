@@ -24,8 +24,6 @@ ERASING_SECONDS = 5.0
 MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""
 
-_GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
-
 
 def erase(customer_id: int, store: Store, by: str, remaining_seconds: Callable[[], float]) -> Erasure | None:
     """Erases a customer; what was erased, or None where nothing was known of them.
@@ -64,7 +62,7 @@ def _cut(
     try:
         opened = bucket.open_object(old)
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _GONE:
+        if bucket.is_gone(error):
             return 0
         raise
     kept, cut = ObjectWriter(old.bucket, old.key, "text/csv; charset=utf-8"), 0

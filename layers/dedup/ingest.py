@@ -26,7 +26,6 @@ FINISHING_SECONDS = 30
 """How much time is kept for making records of the waiting rows: 30,000 to 70,000 a second were measured on two busy
 cores."""
 
-_GONE = {"404", "NoSuchKey", "NoSuchVersion", "405"}
 _OVERWRITTEN = {"412", "PreconditionFailed"}
 
 logger = Logger(service=SERVICE, child=True)
@@ -70,7 +69,7 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
         try:
             opened = bucket.open_object(version)
         except ClientError as error:
-            if _code(error) in _GONE:
+            if bucket.is_gone(error):
                 logger.warning("Object is gone", extra={"reason": _code(error)})
                 return None
             raise
