@@ -28,14 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from dedup import matching
 from dedup.clusters import ALIKE, Edge, Facts, Pair, resolve
+from dedup.match_settings import DEFAULT, Settings
 from dedup.normalise import COLUMNS
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
 from jobs import scoring
 from jobs.engines import ENGINES, BadInput, Engine
-from jobs.settings import DEFAULT, DEFAULT_MODEL, Model, Settings
+from jobs.model import DEFAULT_MODEL, Model
 
 logger = logging.getLogger("jobs")
 
@@ -119,7 +121,7 @@ def match(
     with run.step("read"):
         if source:
             engine.read(source)
-        engine.normalise(settings.normalising.conventions())
+        engine.normalise(matching.conventions(settings.model_dump()))
         [(records, ids)] = engine.rows("SELECT count(*), count(DISTINCT id) FROM records")
         if records != ids:
             raise BadInput(f"{source}: expected each id once; {records} records have {ids} ids")
@@ -238,7 +240,7 @@ def _rule_edges(engine: Engine, settings: Settings) -> None:
 
 def _score(engine: Engine, settings: Settings, run: Run, given: Model | None) -> tuple[Model, Linker]:
     records = run.counts["records"]
-    default = Model.load() if DEFAULT_MODEL.exists() else None
+    default = Model.load() if DEFAULT_MODEL.is_file() else None
     with run.step("train"):
         prior = scoring.first_prior(settings, records, run.counts["rule_pairs"])
         start = (given or default or Model(prior=prior, comparisons={}, records=0)).model_copy(update={"prior": prior})

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import duckdb
 from dedup.connection import Database, Unavailable
+from dedup.match_settings import Settings
 from dedup.settings import settings as environment
 from dedup.store import Claim, Found, Store, Superseded
 from dedup.store.entities import MEMBER_COLUMNS
@@ -22,7 +23,6 @@ from pydantic import ValidationError
 
 from jobs.engines import ENGINES, BadInput
 from jobs.match import Decisions, match
-from jobs.settings import Settings
 
 LEASE = 60.0
 """Seconds without a sign of life after which another attempt may start over."""

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from dedup.match_settings import Comparison, Level, Settings, Veto
+from dedup.score import ELSE
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
 from splink.comparison_library import CustomComparison
 
 from jobs.engines import Engine
-from jobs.settings import ELSE, Comparison, Level, LevelWeights, Model, Settings, Veto
+from jobs.model import LevelWeights, Model
 
 logger = logging.getLogger("jobs")
 

@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from dedup.match_settings import Settings
 
 from benchmarks.matching.people import people
+from jobs import ROOT
 from jobs.engines import DuckDB
 from jobs.match import match
-from jobs.settings import DEFAULT_MODEL, Model, Settings
+from jobs.model import Model
 
 SEED = 12
 
@@ -21,9 +23,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="teach-") as scratch, DuckDB() as engine:
         records, output = Path(scratch) / "people.parquet", Path(scratch) / "out"
         pq.write_table(people(100_000, SEED), records)
-        DEFAULT_MODEL.unlink(missing_ok=True)
+        default = ROOT / "jobs" / "model.json"
+        default.unlink(missing_ok=True)
         match(engine, str(records), output, Settings.load())
-        DEFAULT_MODEL.write_text(Model.load(output / "model.json").text())
+        default.write_text(Model.load(output / "model.json").text())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
 
@@ -330,6 +330,14 @@ class RunRequest(BaseModel):
     settings: dict[str, Any] = Field(
         default={}, description="In place of the defaults: objects are laid over them, all else replaces"
     )
+
+    @field_validator("settings")
+    @classmethod
+    def _mean_something(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        from dedup.match_settings import Settings  # the one operation that needs them
+
+        Settings.over(settings)
+        return settings
 
 
 class RunBegun(BaseModel):

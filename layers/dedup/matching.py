@@ -1,5 +1,6 @@
 """What the settings of a matching run say to whoever has no engine: how to normalise, which rules join records, and by
-what to find records that may be someone. The settings are jobs/settings.json's, as a run keeps them."""
+what to find records that may be someone. The settings are dedup.match_settings', as a run keeps them: what was
+valid when it was made."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -17,8 +17,9 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dedup import normalise
+from dedup import matching, normalise
 from dedup.clusters import jaro_winkler, keep_ids
+from dedup.match_settings import Settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from jobs import match as job
 from jobs.engines import ENGINES, BadInput, DuckDB
 from jobs.match import Decisions, Run
-from jobs.settings import Model, Settings
+from jobs.model import Model
 from tests.conftest import ROOT
 
 PEOPLE = ROOT / "samples" / "people.json"
@@ -412,10 +413,10 @@ def test_few_records_or_none(run: Callable[..., Path], tmp_path: Path, count: in
 def test_records_keep_their_comparable_columns(tmp_path: Path) -> None:
     with DuckDB(memory="500MB") as engine:
         engine.read(str(PEOPLE))
-        engine.normalise(Settings.load().normalising.conventions())
+        engine.normalise(matching.conventions(Settings.load().model_dump()))
         rows = engine.arrow("SELECT * FROM records ORDER BY id").to_pylist()
 
-    conventions = Settings.load().normalising.conventions()
+    conventions = matching.conventions(Settings.load().model_dump())
     assert rows == [
         {"id": row["id"], "source": row["source"], "customer_id": str(row["customer_id"])}
         | normalise.record(row, conventions)

@@ -175,7 +175,7 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
     agrees(store)
 
 
-def test_settings_that_are_not_valid_fail_the_run_with_the_reason(store: Store) -> None:
+def test_settings_that_are_no_longer_valid_fail_the_run_with_the_reason(store: Store) -> None:
     store.add(people())
     run, _ = store.expect_run({"thresholds": {"match": "high"}}, None, "")
     assert runs.run(run, store) == "failed"
@@ -438,6 +438,27 @@ def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> 
 
 
 # The functions
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "reason"),
+    [
+        ({"thresholds": {"match": "high"}}, ["thresholds", "match"], "valid number"),
+        ({"thresholds": {"keep": 9}}, ["thresholds"], "expected keep <= review <= match <= confident"),
+        ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, ["rules", 0, "equal", 0], "shoe_size"),
+        ({"surprise": 1}, ["surprise"], "Extra inputs"),
+        ([], [], "valid dictionary"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_with_field_and_reason(
+    functions: Call, store: Store, asked: Any, field: list[str | int], reason: str
+) -> None:
+    answer = functions("start_match", api_event("POST", "/api/v1/matching/runs", {"settings": asked}))
+    assert answer["statusCode"] == 422
+    fault, *_ = json.loads(answer["body"])["detail"]
+    assert fault["loc"] == ["body", "settings", *field]
+    assert reason in fault["msg"]
+    assert store.runs(None, 10) == []
 
 
 def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, store: Store, environment: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
 import pyarrow.parquet as pq
+from dedup.match_settings import Settings
 from dedup.score import Scorer, levenshtein, steps_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 from benchmarks.matching.people import people
 from jobs.engines import DuckDB
 from jobs.match import match
-from jobs.settings import Settings
 
 
 @pytest.fixture(scope="module")

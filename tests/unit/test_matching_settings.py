@@ -2,9 +2,10 @@ import json
 from typing import Any
 
 import pytest
+from dedup.match_settings import DEFAULT, Settings
 from pydantic import ValidationError
 
-from jobs.settings import DEFAULT, LevelWeights, Model, Settings
+from jobs.model import LevelWeights, Model
 
 
 def default() -> dict[str, Any]:
@@ -32,7 +33,13 @@ def test_default_model_is_made_for_the_default_settings() -> None:
     ("change", "fault"),
     [
         ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, "shoe_size"),
-        ({"rules": [{"name": "x", "equal": ["email:two"]}]}, "first N letters"),
+        ({"rules": [{"name": "x", "equal": ["email:3"]}]}, "email:3"),
+        ({"blocking": [{"equal": ["email:two"]}]}, "first N letters"),
+        ({"blocking": [{"equal": ["email:²"]}]}, "first N letters"),
+        ({"comparisons": [{"name": "x", "columns": ["email"], "levels": [{"label": "same"}]}]}, "expected equal"),
+        ({"comparisons": [{"name": "x", "columns": ["customer_id"], "levels": []}]}, "customer_id"),
+        ({"survivorship": {"fields": {"shoe_size": ["most_recent"]}}}, "shoe_size"),
+        ({"thresholds": {"keep": float("nan"), "review": -1, "match": 1, "confident": 2}}, "finite"),
         ({"rules": [{"name": "x", "equal": ["email"]}, {"name": "x", "equal": ["phone"]}]}, "there twice"),
         ({"blocking": []}, "blocking"),
         ({"tiers": ["guess"]}, "tiers"),

@@ -1,52 +1,59 @@
 """Everything that says how records are matched, typed: one file for every engine. See docs/matching.md."""
 
-import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal, Self
 
-from dedup.normalise import COLUMNS, Conventions, MailProvider
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-DEFAULT = Path(__file__).with_name("settings.json")
-DEFAULT_MODEL = Path(__file__).with_name("model.json")
+from dedup.golden import FIELDS
+from dedup.golden import Rule as Survives
+from dedup.golden import Survivorship as Plain
+from dedup.normalise import COLUMNS
+
+DEFAULT = files("dedup") / "match_settings.json"
 
 IDENTITY = ("customer_id", "source")
 """Columns of a record, beside the normalised ones, that rules and blocks may name."""
 
-
-def _known(column: str) -> str:
-    if column not in (*COLUMNS, *IDENTITY):
-        raise ValueError(f"column {column!r}: expected one of {', '.join((*COLUMNS, *IDENTITY))}")
-    return column
+MOST = 1_000_000_000
+"""No number of records or pairs that is larger means anything."""
 
 
-def _key(part: str) -> str:
-    column, colon, length = part.partition(":")
-    if colon and not length.isdigit():
-        raise ValueError(f"{part!r}: expected a column, or column:N for its first N letters")
-    _known(column)
-    return part
+def _one_of(columns: tuple[str, ...], *, beginnings: bool = False) -> AfterValidator:
+    def check(said: str) -> str:
+        column, colon, letters = said.partition(":") if beginnings else (said, "", "")
+        if column not in columns:
+            raise ValueError(f"{column!r}: expected one of {', '.join(columns)}")
+        if colon and not re.fullmatch("[1-9][0-9]?", letters):
+            raise ValueError(f"{said!r}: expected a column, or column:N for its first N letters, 99 at most")
+        return said
+
+    return AfterValidator(check)
 
 
-Column = Annotated[str, AfterValidator(_known)]
-Key = Annotated[str, AfterValidator(_key)]
-"""A column, or `column:N`: its first N letters."""
-
+Column = Annotated[str, _one_of((*COLUMNS, *IDENTITY))]
+Columns = Annotated[tuple[Column, ...], Field(min_length=1, max_length=10)]
+Compared = Annotated[str, _one_of(COLUMNS)]
+"""A column of the comparable form."""
+Order = Annotated[tuple[Survives, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+Label = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Provider(_Model):
     """A mail provider's rule; see dedup.normalise.MailProvider."""
 
-    domain: str | None = None
+    domain: Annotated[str, Field(min_length=1)] | None = None
     dots: bool = True
-    tag: str | None = None
+    tag: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Normalising(_Model):
@@ -63,51 +70,53 @@ class Normalising(_Model):
                 raise ValueError(f"providers: {domain} and {rule.domain} are one provider and need one rule")
         return self
 
-    def conventions(self) -> Conventions:
-        """The same, as the layer takes it."""
-        providers = {domain: MailProvider(**rule.model_dump()) for domain, rule in self.providers.items()}
-        return Conventions(self.region, providers, self.placeholder_dates)
-
 
 class Rule(_Model):
     """Two records that agree in all of `equal`, and don't contradict each other in `unless_different`, are one."""
 
     name: Name
-    equal: Annotated[tuple[Key, ...], Field(min_length=1)]
+    equal: Columns
     unless_different: tuple[Column, ...] = ()
 
 
 class Level(_Model):
     """How alike two values may be: all of its conditions hold. The first level that holds counts."""
 
-    label: Annotated[str, Field(min_length=1)]
-    equal: tuple[Key, ...] = ()
-    swapped: tuple[Column, Column] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=100)]
+    equal: tuple[Annotated[str, _one_of(COLUMNS, beginnings=True)], ...] = ()
+    swapped: tuple[Compared, Compared] | None = None
     """Each is like the other record's other, by Jaro-Winkler 0.88 at least."""
-    initial: Column | None = None
+    initial: Compared | None = None
     """One record has the other's first letter and no more."""
-    jaro_winkler: dict[Column, Annotated[float, Field(gt=0, le=1)]] = {}
+    jaro_winkler: dict[Compared, Annotated[float, Field(gt=0, le=1)]] = {}
     """At least this similar; 1 is equal."""
-    levenshtein: dict[Column, Annotated[int, Field(gt=0)]] = {}
+    levenshtein: dict[Compared, Annotated[int, Field(gt=0, le=100)]] = {}
     """At most this many letters changed."""
-    term_frequency: Column | None = None
+    term_frequency: Compared | None = None
     """The column whose rare values say more than its common ones, here where it is equal."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not (self.equal or self.swapped or self.initial or self.jaro_winkler or self.levenshtein):
+            raise ValueError("expected equal, swapped, initial, jaro_winkler or levenshtein")
+        return self
 
 
 class Comparison(_Model):
     """One thing that two records are compared in. Says nothing where one of them has none of `columns`."""
 
     name: Name
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)]
+    columns: Annotated[tuple[Compared, ...], Field(min_length=1)]
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=50)]
     """The most alike first; a last one, for all else, is added."""
 
 
 class Block(_Model):
-    """Pairs that agree in all of `equal` are scored, unless more than `at_most` records have the same."""
+    """Pairs that agree in all of `equal`, columns or `column:N` for the first N letters of one, are scored, unless more
+    than `at_most` records have the same."""
 
-    equal: Annotated[tuple[Key, ...], Field(min_length=1)]
-    at_most: Annotated[int, Field(ge=2)] = 60
+    equal: Annotated[tuple[Annotated[str, _one_of((*COLUMNS, *IDENTITY), beginnings=True)], ...], Field(min_length=1)]
+    at_most: Annotated[int, Field(ge=2, le=MOST)] = 60
 
 
 class Veto(_Model):
@@ -122,18 +131,18 @@ class Veto(_Model):
 class Training(_Model):
     """How the model learns from the records themselves."""
 
-    from_records: Annotated[int, Field(ge=0)]
+    from_records: Annotated[int, Field(ge=0, le=MOST)]
     """Fewer records than this teach nothing dependable: the given model is used as it is."""
-    passes: Annotated[tuple[tuple[Column, ...], ...], Field(min_length=1)]
+    passes: Annotated[tuple[Columns, ...], Field(min_length=1, max_length=50)]
     """Each pass of EM looks at pairs that agree in these columns, and learns all comparisons but those."""
-    pass_needs_pairs: Annotated[int, Field(ge=1)]
-    max_pairs: Annotated[int, Field(ge=1000)]
+    pass_needs_pairs: Annotated[int, Field(ge=1, le=MOST)]
+    max_pairs: Annotated[int, Field(ge=1000, le=MOST)]
     """Pairs of random records, and pairs per pass, at most."""
     weight_of_default: Annotated[float, Field(ge=0)]
     """The default model counts as much as so many true pairs: it speaks where the records have few for a level."""
     recall_of_rules: Annotated[float, Field(gt=0, le=1)]
     """Which part of all true pairs the rules are taken to find: it says how likely two random records are one."""
-    seed: int
+    seed: Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Thresholds(_Model):
@@ -158,7 +167,7 @@ class Households(_Model):
     """Whether different people of one family name live at one address in these records. Of the pairs that share both,
     and know both their given names and their birth dates, the part in which both differ says so."""
 
-    from_pairs: Annotated[int, Field(ge=0)]
+    from_pairs: Annotated[int, Field(ge=0, le=MOST)]
     """Fewer such pairs say nothing: households are taken to be there."""
     at_least: Annotated[float, Field(ge=0, le=1)]
     """Where both differ in a smaller part, there are none: two names at one address are one person's."""
@@ -167,13 +176,13 @@ class Households(_Model):
 class Guards(_Model):
     """What keeps one shared value from making a thousand people one."""
 
-    max_entity: Annotated[int, Field(ge=2)]
+    max_entity: Annotated[int, Field(ge=2, le=MOST)]
     """Records of one entity at most."""
-    max_rule_block: Annotated[int, Field(ge=2)]
+    max_rule_block: Annotated[int, Field(ge=2, le=MOST)]
     """A value that more records share than this is nobody's own: no rule uses it."""
-    personal: tuple[Column, ...] = ()
+    personal: tuple[Compared, ...] = ()
     """Columns whose values are one person's own, or a household's."""
-    max_names: Annotated[int, Field(ge=1)] = 4
+    max_names: Annotated[int, Field(ge=1, le=MOST)] = 4
     """A value of a personal column that people of more given names have is a company's: it is not compared at all."""
     contradictions: tuple[Literal["date_of_birth", "given"], ...]
     """What keeps two records apart that only others join: see dedup.clusters.Facts."""
@@ -184,29 +193,26 @@ class Guards(_Model):
     """Where these records have none, vetoes and contradictions do not apply."""
 
 
-Survives = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
-
-
 class Survivorship(_Model):
     """What the golden record takes from whom; see dedup.golden. What is not said here is as that has it."""
 
     trusted: tuple[str, ...] = ()
     """Sources, the most trusted first."""
-    default: Annotated[tuple[Survives, ...], Field(min_length=1)] = ("most_trusted", "most_recent", "most_complete")
-    fields: dict[str, Annotated[tuple[Survives, ...], Field(min_length=1)]] = {}
+    default: Order = Plain().default
+    fields: dict[Annotated[str, _one_of(FIELDS)], Order] = {}
 
 
 class Settings(_Model):
     """All of it."""
 
     normalising: Normalising
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
-    blocking: Annotated[tuple[Block, ...], Field(min_length=1)]
-    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=50)]
+    blocking: Annotated[tuple[Block, ...], Field(min_length=1, max_length=100)]
+    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1, max_length=50)]
     training: Training
     thresholds: Thresholds
     guards: Guards
-    tiers: Annotated[tuple[str, ...], Field(min_length=1)] = ("rules", "model")
+    tiers: Annotated[tuple[Literal["rules", "model"], ...], Field(min_length=1)] = ("rules", "model")
     survivorship: Survivorship = Survivorship()
 
     @model_validator(mode="after")
@@ -221,12 +227,10 @@ class Settings(_Model):
             wrong |= {label for name, labels in veto.unless.items() for label in set(labels) - levels.get(name, set())}
             if wrong:
                 raise ValueError(f"veto {veto.name!r}: no comparison or level named {', '.join(sorted(wrong))}")
-        if not set(self.tiers) <= {"rules", "model"}:
-            raise ValueError("tiers: expected 'rules', 'model' or both")
         return self
 
     @classmethod
-    def load(cls, path: Path = DEFAULT) -> Self:
+    def load(cls, path: Traversable = DEFAULT) -> Self:
         """The settings in a file. Raises OSError, or pydantic.ValidationError, which names the field and the reason."""
         return cls.model_validate_json(path.read_text())
 
@@ -249,80 +253,3 @@ def _unique(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ValueError(f"{what} {name!r} is there twice")
         seen.add(name)
-
-
-class LevelWeights(_Model):
-    """How often a level is seen: `m` among pairs that are one person, `u` among pairs that are not."""
-
-    label: str
-    m: float | None
-    u: float | None
-
-
-class Model(_Model):
-    """What was learnt, without anything of an engine or of a person: it can be kept, compared, and used again."""
-
-    prior: float
-    """How likely two random records are one."""
-    comparisons: dict[str, tuple[LevelWeights, ...]]
-    records: int
-    """How many it was learnt from."""
-
-    @property
-    def version(self) -> str:
-        """Tells one model from another: twelve hexadecimal digits of SHA-256 over its content."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-    @classmethod
-    def load(cls, path: Path = DEFAULT_MODEL) -> Self:
-        """The model in a file. Raises OSError or pydantic.ValidationError."""
-        content: dict[str, Any] = json.loads(path.read_text())
-        content.pop("version", None)
-        return cls.model_validate(content)
-
-    def text(self) -> str:
-        """The file's content, its version first."""
-        return json.dumps({"version": self.version, **self.model_dump(mode="json")}, indent=2) + "\n"
-
-    def leaning_on(self, default: "Model | None", settings: Settings) -> "Model":
-        """This model, its m pulled towards the default's by `weight_of_default` true pairs, its u too where nothing was
-        seen, and no level impossible: an event that few records happened not to have is not one that can't be."""
-        pairs = self.prior * self.records * (self.records - 1) / 2
-        weight = settings.training.weight_of_default / max(pairs + settings.training.weight_of_default, 1)
-        least = 0.5 / settings.training.max_pairs
-        comparisons = {}
-        for comparison in settings.comparisons:
-            mine = self.weights(comparison)
-            theirs = (default and default.weights(comparison)) or mine
-            if mine is None or theirs is None:
-                continue
-            levels = [
-                LevelWeights(label=a.label, m=_lean(a.m, b.m, weight), u=max(a.u or b.u or 0.0, least))
-                for a, b in zip(mine, theirs, strict=True)
-            ]
-            total = sum(level.m for level in levels if level.m is not None)
-            comparisons[comparison.name] = (
-                tuple(
-                    level.model_copy(update={"m": max(round((level.m or 0.0) / total, 10), least)}) for level in levels
-                )
-                if total
-                else tuple(levels)
-            )
-        return self.model_copy(update={"comparisons": comparisons})
-
-    def weights(self, comparison: Comparison) -> tuple[LevelWeights, ...] | None:
-        """Those of a comparison's levels, the added last one too; None where the model was made for other levels."""
-        found = self.comparisons.get(comparison.name, ())
-        expected = [*(level.label for level in comparison.levels), ELSE]
-        return found if [level.label for level in found] == expected else None
-
-
-def _lean(mine: float | None, theirs: float | None, weight: float) -> float | None:
-    if mine is None or theirs is None:
-        return theirs if mine is None else mine
-    return (1 - weight) * mine + weight * theirs
-
-
-ELSE = "else"
-"""The label of the level that is added to every comparison."""
