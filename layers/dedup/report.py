@@ -9,10 +9,10 @@ from io import BytesIO
 from itertools import compress
 from typing import Any
 
-from dedup import sets
+from dedup import rules, sets
 from dedup.files import csv_header, csv_line
-from dedup.records import KNOWN, Record
-from dedup.store import Figures, Kept
+from dedup.records import KNOWN
+from dedup.store import Figures, Kept, People
 
 _UNITS = ("", "k", "M", "G", "T")
 
@@ -32,6 +32,8 @@ class Table:
     note: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    regions: sets.Regions | None = None
+    """Those to plot, where it is about regions."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,30 @@ class Report:
     at: str
     since: str | None
     tables: Sequence[Table]
-    regions: Sequence[tuple[list[str], int]]
-    sources: Mapping[str, int]
-    """Customers of each source."""
+    sources: Sequence[str]
 
 
 def make(figures: Figures, last: Kept | None, sources: Sequence[str]) -> Report:
     """The report of these figures, compared with the last ones that were kept; `sources` are those configured."""
     named = [*sources, *sorted(figures.records.keys() - {*sources})]
+    people = figures.people
     tables = [
         _totals(figures, last, named),
-        _regions(figures, last),
+        _customers(figures.regions, last),
+        *([_people(people, last)] if people else []),
         _sources(figures, last, named),
         _complete(figures, named),
         _refused(figures),
-        _rules(sources),
+        _rules(sources, people),
+        *([_matching(people)] if people else []),
     ]
     if last is None:
         tables = [_without_changes(table) for table in tables]
-    customers = {name: sets.count(figures.regions, sets.union(figures.regions, {name})) for name in named}
-    at = figures.at.strftime("%Y-%m-%d %H:%M UTC")
-    since = last.created_at[:16].replace("T", " ") + " UTC" if last else None
-    return Report(at, since, tables, sets.largest_first(figures.regions), customers)
+    return Report(_moment(figures.at.isoformat()), _moment(last.created_at) if last else None, tables, named)
+
+
+def _moment(time: str) -> str:
+    return time[:16].replace("T", " ") + " UTC"
 
 
 def _without_changes(table: Table) -> Table:
@@ -77,39 +81,58 @@ def _totals(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
         everywhere = sets.count(regions, sets.select(regions, within=set(named)))
         return [total, customers, total - customers, shared, everywhere]
 
-    names = ("Records", "Customers", "Duplicate records", "Customers in several sources", "Customers in every source")
+    note = (
+        "A customer is a customer id, however many records it has. A duplicate is a record beyond a customer's first."
+    )
+    names = ["Records", "Customers", "Duplicate records", "Customers in several sources", "Customers in every source"]
     now = totals(figures.records, figures.regions)
-    before = totals(last.records, last.regions) if last else [None] * len(now)
+    before: list[Change] = [*totals(last.records, last.regions)] if last else [None] * len(now)
+    if figures.people:
+        note += " A person is who matching takes records to be, whatever their ids."
+        names += ["People", "Records beyond a person's first", "People in several sources", "People in every source"]
+        now += totals(figures.records, figures.people.regions)[1:]
+        before += totals(last.records, last.people)[1:] if last and last.run else [None] * 4
     return Table(
         "Totals",
-        "A customer is a customer id, however many records it has. A duplicate is a record beyond a customer's first.",
+        note,
         ("", "Now", "Change"),
         [(name, value, _change(value, old)) for name, value, old in zip(names, now, before, strict=True)],
     )
 
 
-def _regions(figures: Figures, last: Kept | None) -> Table:
-    everyone = sets.count(figures.regions)
-    before = last.regions if last else {}
-    every = sets.largest_first({**dict.fromkeys(before, 0), **figures.regions})
-    gone = [(sorted(region), 0) for region in before if not figures.regions.get(region) and before[region]]
-    shown = [*every, *sorted(gone)][:MAX_REGIONS]
+def _customers(regions: sets.Regions, last: Kept | None) -> Table:
     note = "Customers that exactly these sources have, and no other."
+    return _regions("Who has whom", note, "Customers", regions, last.regions if last else None)
+
+
+def _people(people: People, last: Kept | None) -> Table:
+    note = f"People that exactly these sources have, and no other, as run {people.run} of the matching has them."
+    if last and last.run and last.run != people.run:
+        note += f" Changes are also the matching's: run {last.run} was in force."
+    before = last.people if last and last.run else None
+    return _regions("Who has whom, by person", note, "People", people.regions, before)
+
+
+def _regions(title: str, note: str, counted: str, regions: sets.Regions, before: sets.Regions | None) -> Table:
+    everyone, known = sets.count(regions), before or {}
+    every = sets.largest_first(regions)
+    gone = [(sorted(region), 0) for region, count in known.items() if count and not regions.get(region)]
     if len(every) > MAX_REGIONS:
         note += f" The largest {MAX_REGIONS:,} of {len(every):,}."
     return Table(
-        "Who has whom",
+        title,
         note,
-        ("Sources", "Customers", "Share", "Change"),
+        ("Sources", counted, "Share", "Change"),
         [
             (
                 " + ".join(region),
-                customers,
-                customers / everyone if everyone else 0.0,
-                _change(customers, before.get(frozenset(region), 0) if last else None),
+                count,
+                count / everyone if everyone else 0.0,
+                _change(count, None if before is None else before.get(frozenset(region), 0)),
             )
-            for region, customers in shown
+            for region, count in [*every, *sorted(gone)][:MAX_REGIONS]
         ],
+        regions,
     )
 
 
@@ -156,30 +179,20 @@ def _refused(figures: Figures) -> Table:
     )
 
 
-def _rules(sources: Sequence[str]) -> Table:
-    fields = Record.model_json_schema()["properties"]
-    rows: list[Sequence[Cell]] = [
-        ("Sources", ", ".join(sources)),
-        ("Customers", "Told apart by customer_id alone"),
-        ("Uploads", "Stored whole or not at all; the same upload again changes nothing"),
-        *((name, _rule(fields[name])) for name in ("customer_id", "name", "email", *KNOWN)),
+def _rules(sources: Sequence[str], people: People | None) -> Table:
+    found = f"Found by run {people.run} of the matching" if people else "Not told: no run of the matching was finished"
+    return Table("Rules in force", "", ("Rule", "Says"), [("People", found), *rules.of_records(sources)])
+
+
+def _matching(people: People) -> Table:
+    asked = ", ".join(sorted(people.asked))
+    rows = [
+        ("Run", f"{people.run}, finished {_moment(people.finished_at)}, on {people.engine}"),
+        ("Settings", f"The defaults but for {asked}" if asked else "The defaults"),
+        *rules.of_matching(people.settings, people.model),
+        ("Decisions of people", f"{people.decisions:,} in force; they overrule the rest"),
     ]
-    return Table("Rules in force", "", ("Rule", "Says"), rows)
-
-
-def _rule(schema: Mapping[str, Any]) -> str:
-    needed = "anyOf" not in schema
-    schema = schema if needed else schema["anyOf"][0]
-    says = ["Needed" if needed else "May be left out"]
-    if schema["type"] == "integer":
-        says.append("a whole number of 64 bits")
-    elif schema.get("format") == "email":
-        says.append("an address as RFC 5322 has it, of a domain that is not reserved")
-    else:
-        says.append(
-            f"{schema.get('minLength', 0)} to {schema['maxLength']} characters, none of them a control character"
-        )
-    return "; ".join(says)
+    return Table("Matching in force", "What makes records one person.", ("Rule", "Says"), rows)
 
 
 def _change(now: int, before: int | None) -> Change:
@@ -234,7 +247,7 @@ def to_xlsx(report: Report) -> bytes:
             sheet.freeze_panes(4, 1)
             sheet.set_landscape()
             sheet.fit_to_pages(1, 0)
-            if table.columns[0] == "Sources" and table.rows:
+            if table.regions:
                 last = 3 + min(len(table.rows), PLOTTED)
                 chart = book.add_chart({"type": "bar"})
                 chart.add_series({"categories": [table.title, 4, 0, last, 0], "values": [table.title, 4, 1, last, 1]})
@@ -252,17 +265,16 @@ def to_html(report: Report) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (resources("dedup") / "report.html").read_text("utf-8")
     )
-    return page.render(report=report, plot=_plot(report), compact=compact)
+    return page.render(report=report, draw=_plot, compact=compact)
 
 
-def _plot(report: Report) -> Mapping[str, Any] | None:
+def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
     """Where the parts of an UpSet plot are, in pixels. By hand: what draws such plots in Python needs Matplotlib, which
     is larger than a function may be, and this is bars and dots."""
-    regions = report.regions[:PLOTTED]
-    if not regions:
-        return None
-    sources = sorted(report.sources, key=lambda name: (-report.sources[name], name))
-    most, widest = regions[0][1], max(report.sources.values())
+    regions = sets.largest_first(every)[:PLOTTED]
+    customers_of = {name: sets.count(every, sets.union(every, {name})) for name in sources}
+    sources = sorted(sources, key=lambda name: (-customers_of[name], name))
+    most, widest = regions[0][1], max(customers_of.values())
     left, top, height, row = 250, 24, 190, 26
     step = min(56.0, 650 / len(regions))
     base = top + height
@@ -286,8 +298,8 @@ def _plot(report: Report) -> Mapping[str, Any] | None:
         {
             "name": name,
             "y": base + 24 + row * at,
-            "long": 90 * report.sources[name] / (widest or 1),
-            "customers": report.sources[name],
+            "long": 90 * customers_of[name] / (widest or 1),
+            "customers": customers_of[name],
         }
         for at, name in enumerate(sources)
     ]
@@ -301,7 +313,7 @@ def _plot(report: Report) -> Mapping[str, Any] | None:
         "bars": bars,
         "rows": rows,
         "ticks": ticks if most > 1 else ticks[1:],
-        "more": len(report.regions) - len(regions),
+        "more": len(every) - len(regions),
     }
 
 

@@ -12,6 +12,7 @@ import openpyxl
 import pytest
 from dedup import ingest, report
 from dedup.bucket import ObjectVersion
+from dedup.records import Record
 from dedup.store import Fault, Store
 
 from tests.conftest import api_event, record, sample_records
@@ -180,6 +181,110 @@ def test_change_is_that_since_figures_were_kept(get: Any, keep: Any, store: Stor
     assert lines["Sources", "salesforce", "Change in records"] == "1"
     assert keep()["id"] != kept["id"]
     assert {value for (_, _, column), value in from_csv(get("csv")).items() if column.startswith("Change")} == {"0"}
+
+
+BY_PERSON = "Who has whom, by person"
+
+
+@pytest.fixture
+def match(store: Store) -> Callable[..., int]:
+    """Runs the matching on what there is, with settings; the run that is in force then."""
+    pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it")
+    from jobs import runs
+
+    def match(**asked: Any) -> int:
+        run, _ = store.expect_run({"tiers": ["rules"], **asked}, None, "")
+        assert runs.run(run, store) == "done", store.run(run)
+        return run
+
+    return match
+
+
+def two_people() -> list[Record]:
+    """Three records with ids of their own: Ann is in two sources, Bob in one."""
+    ann = {"name": "Ann Lee", "email": "ann@lee.org"}
+    return [record(1, "hubspot", **ann), record(11, "internal", **ann), record(2, "hubspot", name="Bob Ray")]
+
+
+def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: Store, match: Any) -> None:
+    store.add(two_people())
+    run = match(guards={"max_entity": 7})
+
+    page = Page(get("html")["body"])
+    lines = from_csv(get("csv"))
+    sheets = from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))
+
+    totals = [["People", 2], ["Records beyond a person's first", 1], ["People in several sources", 1]]
+    assert page.tiles[5:8] == [[name, str(n)] for name, n in totals]
+    assert sheets["Totals"][6:9] == totals
+    assert [lines["Totals", str(name), "Now"] for name, _ in totals] == [str(n) for _, n in totals]
+    regions = [("hubspot", 1), ("hubspot + internal", 1)]
+    assert [row[:2] for row in page.tables[BY_PERSON][1:]] == [[name, str(n)] for name, n in regions]
+    assert [row[:2] for row in sheets[BY_PERSON][1:]] == [[name, n] for name, n in regions]
+    assert [lines[BY_PERSON, name, "People"] for name, _ in regions] == ["1", "1"]
+    rules = {
+        "Settings": "The defaults but for guards, tiers",
+        "Rule same_email_and_name": "The same email and given name or a short form of it, unless the date of birth "
+        "differs",
+        "Most records of a person": "7",
+        "Decisions of people": "0 in force; they overrule the rest",
+    }
+    for said in (dict(page.tables["Matching in force"]), dict(sheets["Matching in force"])):
+        assert rules.items() <= said.items()
+        assert said["Run"].startswith(f"{run}, finished 2")
+        assert not {"Model", "One person"} & said.keys(), "the run was told to ask no model"
+    assert all(lines["Matching in force", name, "Says"] == says for name, says in rules.items())
+
+
+def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match: Any) -> None:
+    store.add(two_people())
+    run = match(tiers=["rules", "model"], thresholds={"match": 2})
+    found = store.run(run)
+    assert found
+
+    said = dict(Page(get("html")["body"]).tables["Matching in force"])
+
+    assert said["One person"] == "From match weight +2 on: 80.0% likely"
+    assert said["Asked of people"] == "Match weights from -3 to +6"
+    assert said["Model"].startswith(f"Version {found['model']['version']}, learnt from ")
+    assert said["Veto other_name"] == (
+        "Never with another given name and family name, unless alike in date of birth (same or one digit)"
+    )
+
+
+def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, store: Store, match: Any) -> None:
+    store.add(two_people())
+    keep()
+    first = match()
+    assert ("Totals", "People", "Change") not in from_csv(get("csv")), "when figures were kept, nobody knew"
+    assert from_csv(get("csv"))["Totals", "Records", "Change"] == "0"
+    kept = keep()
+    assert keep() == kept
+
+    store.add([record(3, "internal", name="Cy Fox")])
+    lines = from_csv(get("csv"))
+    assert lines["Totals", "People", "Change"] == "1"
+    changes = {row: value for (table, row, column), value in lines.items() if (table, column) == (BY_PERSON, "Change")}
+    assert changes == {"hubspot": "0", "internal": "1", "hubspot + internal": "0"}
+
+    ann, also_ann = 1, 2
+    store.decide([ann, also_ann], "different", None, "someone")
+    match()
+    page = get("html")["body"]
+    assert f"run {first} was in force" in page
+    assert dict(Page(page).tables["Matching in force"])["Decisions of people"].startswith("1 in force")
+    lines = from_csv(get("csv"))
+    assert lines["Totals", "People", "Change"] == "2"
+    assert lines[BY_PERSON, "hubspot + internal", "Change"] == "-1"
+
+
+def test_before_the_first_run_nobody_is_told_apart_by_person(get: Any, store: Store) -> None:
+    store.add(sample_records())
+    page = Page(get("html")["body"])
+
+    assert dict(page.tables["Rules in force"])["People"] == "Not told: no run of the matching was finished"
+    assert not {BY_PERSON, "Matching in force"} & page.tables.keys()
+    assert len(page.tiles) == 5
 
 
 @pytest.mark.parametrize(

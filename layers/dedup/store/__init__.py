@@ -13,7 +13,7 @@ from dedup.store.exports import Export, Exports, Writing
 from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import KeyReused, Records, Selection, Verification
-from dedup.store.reports import Fault, Figures, Kept, Reports
+from dedup.store.reports import Fault, Figures, Kept, People, Reports
 from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Load",
     "NoRun",
     "Outdated",
+    "People",
     "Reading",
     "Selection",
     "Store",

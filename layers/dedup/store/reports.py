@@ -1,7 +1,7 @@
 """The figures of the report, and those that were kept of earlier ones."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Regions
+from dedup.store import entities
 from dedup.store.base import ISO_TIME, Base, text
 from dedup.store.records import regions_of
 
@@ -32,6 +33,22 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class People:
+    """The run of the matching in force: what it was told and found, and the people of each region as they are now."""
+
+    run: int
+    finished_at: str
+    engine: str
+    asked: Mapping[str, Any]
+    """The settings that were asked for, over the defaults."""
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    decisions: int
+    """What people said of records and did not take back."""
+    regions: Regions
+
+
+@dataclass(frozen=True)
 class Figures:
     """One state of the database. `filled`: of each source's `looked_at` records, how many have the fields of KNOWN."""
 
@@ -43,21 +60,28 @@ class Figures:
     rows: Mapping[str | None, tuple[int, int]]
     """By source as in Fault: rows that files brought, and how many of them were rejected."""
     faults: list[Fault]
+    people: People | None
+    """None before the first finished run."""
 
     def to_keep(self) -> str:
         """What a later report compares with, as JSON."""
-        regions = sorted([sorted(region), customers] for region, customers in self.regions.items())
-        return json.dumps({"records": dict(sorted(self.records.items())), "regions": regions})
+        kept = {"records": dict(sorted(self.records.items())), "regions": _listed(self.regions)}
+        if self.people:
+            kept["people"] = {"run": self.people.run, "regions": _listed(self.people.regions)}
+        return json.dumps(kept)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Figures that were kept: the records of each source, and the customers of each region."""
+    """Figures that were kept: the records of each source, the customers of each region, and, where a run of the
+    matching was in force, which, and the people of each region."""
 
     id: int
     created_at: str
     records: Mapping[str, int]
     regions: Regions
+    run: int | None
+    people: Regions
 
 
 class Reports(Base):
@@ -94,9 +118,25 @@ class Reports(Base):
         return self._database.write(work, repeatable=True)
 
 
+def _listed(regions: Regions) -> list[Any]:
+    return sorted([sorted(region), count] for region, count in regions.items())
+
+
+def _regions(listed: Iterable[Sequence[Any]]) -> Regions:
+    return {frozenset(region): count for region, count in listed}
+
+
 def _kept(report_id: int, created_at: str, figures: Mapping[str, Any]) -> Kept:
-    regions = {frozenset(region): customers for region, customers in figures["regions"]}
-    return Kept(report_id, created_at, figures["records"], regions)
+    # Figures that were kept before a run, or by a version that did not count people, have none.
+    people = figures.get("people", {})
+    return Kept(
+        report_id,
+        created_at,
+        figures["records"],
+        _regions(figures["regions"]),
+        people.get("run"),
+        _regions(people.get("regions", ())),
+    )
 
 
 def _figures(connection: Connection) -> Figures:
@@ -128,4 +168,18 @@ def _figures(connection: Connection) -> Figures:
         {name: dict(zip(KNOWN, counts, strict=True)) for name, _, *counts in looked_at},
         {source: (brought, rejected) for source, brought, rejected in rows},
         [Fault(*row) for row in faults],
+        _people(connection),
     )
+
+
+def _people(connection: Connection) -> People | None:
+    tables = entities.in_force(connection)
+    if not tables:
+        return None
+    [[run]] = connection.run(
+        f"""SELECT row_to_json(r)::text FROM (
+                SELECT id AS run, to_char(finished_at AT TIME ZONE 'UTC', {ISO_TIME}) AS finished_at, engine, asked,
+                    settings, model, (SELECT count(*) FROM decision WHERE revoked_at IS NULL) AS decisions
+                FROM match_run WHERE id = {tables.run}) AS r"""
+    )
+    return People(**json.loads(run), regions=regions_of(connection, "entity")[0])
