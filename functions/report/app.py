@@ -20,10 +20,9 @@ api.install(app)
 described = api.operation(
     "The report",
     str,
-    description="Totals and who has whom, by customer and, once a run of the matching was finished, by person; how "
-    "complete each source is, what files brought, the rules in force, those of the matching too, and what changed "
-    "since the figures were last kept (`POST /api/v1/deduplication/reports`). A spreadsheet is given to who accepts "
-    f"`{XLSX}` first, or a web page: the gateway turns it into bytes for these alone.",
+    description="Totals and who has whom, by customer and by person, how complete each source is, what files brought, "
+    "the rules in force, and what changed since the figures were last kept (`POST /api/v1/deduplication/reports`). "
+    f"Who accepts `{XLSX}` first, or a web page, is given a spreadsheet: the gateway makes bytes for these alone.",
     media=HTML,
     errors=[406, 422],
 )
