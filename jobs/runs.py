@@ -120,9 +120,7 @@ def _work(claim: Claim, store: Store, folder: Path, heart: _Heartbeat) -> None:
     records.unlink()
     name = "spark" if reading.records >= environment().engine_threshold else "duckdb"
     heart.stage("read", name)
-    said: list[Mapping[str, Any]] = [
-        {"records": [a, b], "decision": verdict} for a, b, verdict in store.bound_decisions()
-    ]
+    said: list[Mapping[str, Any]] = [{"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions]
     with ENGINES[name](memory=environment().match_memory) as engine:
         done = match(
             engine,

@@ -15,8 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dedup import bucket
 from dedup.connection import Unavailable
 from dedup.settings import settings
-from dedup.store import Job, Store
-from dedup.store.uploads import Conflict
+from dedup.store import Conflict, Job, Store
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes what a job wrote. Rejected rows hold names and addresses."""

@@ -1,20 +1,21 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `exports` for files that were asked for, `matching` for runs, entities and decisions, `reports`
-for the report's figures."""
+happened to every file, `exports` for files that were asked for, `matching` for runs and entities, `decisions` for what
+people said of records, `reports` for the report's figures, `jobs` for jobs on Spark."""
 
 from functools import cache
 
 from dedup.connection import Database
 from dedup.settings import settings
-from dedup.store.base import UNKNOWN
+from dedup.store.base import UNKNOWN, Conflict
 from dedup.store.customers import Customer, Customers, Traces
+from dedup.store.decisions import Decisions
 from dedup.store.entities import NoRun
 from dedup.store.exports import Export, Exports, Writing
 from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import KeyReused, Records, Selection, Verification
 from dedup.store.reports import Fault, Figures, Kept, People, Reports
-from dedup.store.uploads import Account, Busy, Conflict, Load, Outdated, Superseded, Uploads
+from dedup.store.uploads import Account, Busy, Load, Outdated, Superseded, Uploads
 
 __all__ = [
     "UNKNOWN",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-class Store(Matching, Records, Customers, Uploads, Exports, Reports, Jobs):
+class Store(Matching, Decisions, Records, Customers, Uploads, Exports, Reports, Jobs):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

@@ -46,6 +46,10 @@ ISO_TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
 """The format of to_char() for a time in UTC, as ISO 8601 and RFC 3339 write it."""
 
 
+class Conflict(Exception):
+    """What is there does not allow what was asked."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """What is counted: the table that says which sources have whom, that of what changed, and what an id is called."""

@@ -78,6 +78,8 @@ class Customers(Base):
             connection.run(f"SELECT {WORK_LOCK}")
             connection.run(f"SELECT {FOLD_LOCK}")
             removed = take_out(connection, f"customer_id = {customer_id}")
+            # Nor is it kept whom a decision was about.
+            connection.run(f"DELETE FROM decision_record WHERE customer_id = {customer_id}")
             note(connection, "erase customer", by, customer_id=customer_id, records=removed)
             return removed
 

@@ -137,6 +137,21 @@ def tables_in_force(connection: Connection) -> Tables:
     return tables
 
 
+def settings_of(connection: Connection, tables: Tables) -> Mapping[str, Any]:
+    """The settings of a run."""
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    told: Mapping[str, Any] = json.loads(settings)
+    return told
+
+
+def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> dict[int, int]:
+    """The entity of each record, of those that a run knows."""
+    rows = connection.run(
+        f"SELECT record_id, entity_id FROM {tables.member} WHERE record_id = ANY ({bigints(record_ids)})"
+    )
+    return dict(rows)
+
+
 @lru_cache(maxsize=8)
 def _parsed(settings: str) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
     told = json.loads(settings)
@@ -302,7 +317,10 @@ def detach(connection: Connection, leaving: str) -> None:
 
 
 def detach_members(connection: Connection, tables: Tables, leaving: str) -> None:
-    """Takes members out of a run's entities: those for which a condition holds."""
+    """Takes members out of a run's entities: those for which a condition holds. Where a record of the same source and
+    customer stays in the entity, what joined the one that leaves joins that one, until the next run looks again."""
+    for table in (tables.edge, tables.review):
+        _bequeath(connection, tables, table, leaving)
     counted = tables.counted
     removed = "SELECT 1::bigint << source, 0, -count(*) FROM gone GROUP BY source"
     connection.run(
@@ -315,6 +333,25 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
         ), {_lose("gone", tables)}, {count_changes(removed, counted)} SELECT"""
     )
     connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
+
+
+def _bequeath(connection: Connection, tables: Tables, pairs: str, leaving: str) -> None:
+    """Puts into the pairs of a table, in place of members that leave, those that stay and take their place."""
+    connection.run(
+        f"""WITH gone AS MATERIALIZED (
+            SELECT record_id, entity_id, source, customer_id FROM {tables.member} WHERE {leaving}
+        ), heir AS MATERIALIZED (
+            SELECT g.record_id, min(m.record_id) AS heir FROM gone g
+            JOIN {tables.member} m USING (entity_id, source, customer_id)
+            WHERE NOT EXISTS (SELECT FROM gone WHERE gone.record_id = m.record_id) GROUP BY g.record_id
+        ), moved AS (
+            SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
+            FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
+            WHERE a.heir IS NOT NULL OR b.heir IS NOT NULL
+        )
+        UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
+        FROM moved WHERE e.ctid = moved.place AND one <> other"""
+    )
 
 
 def _lose(gone: str, tables: Tables) -> str:

@@ -7,13 +7,12 @@ from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
-from dedup.clusters import Edge, Facts, keep_ids, resolve
 from dedup.records import KNOWN
-from dedup.store import entities
+from dedup.store import decisions, entities
 from dedup.store.base import ISO_TIME, UNKNOWN, Base, bigints, compact, note, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
 from dedup.store.records import KeyReused, record_text, regions_of
-from dedup.store.uploads import Busy, Conflict, Superseded
+from dedup.store.uploads import Busy, Superseded
 
 KEPT = 5
 """Runs whose tables are kept, the one in force among them: so far back can they be compared."""
@@ -50,11 +49,13 @@ class Claim:
 @dataclass(frozen=True)
 class Reading:
     """The state of the records that a run is about: when it was, in the database's time, what had taken records away
-    before it, and how many records there were."""
+    before it, how many records there were, and what people had said and not taken back: pairs of records and the
+    verdict, the latest last."""
 
     at: str
     removals: int
     records: int
+    decisions: Sequence[tuple[int, int, str]]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Matching(Base):
                     RETURNING attempt, asked::text"""
             )
             if rows:
+                decisions.follow(connection)
                 return Claim(run, rows[0][0], lease, json.loads(rows[0][1]))
             busy = connection.run(
                 f"SELECT FROM match_run WHERE id = {run} AND status = 'running' AND lease_until >= now()"
@@ -168,7 +170,7 @@ class Matching(Base):
 
     def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
         """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in
-        force (record_id, entity_id), both of one state; which state that was."""
+        force (record_id, entity_id), both of one state; which state that was, and what had been said in it."""
         fields = ", ".join(f"r.{field}" for field in ("customer_id", "name", "email", *KNOWN))
 
         def work(connection: Connection) -> Reading:
@@ -188,7 +190,11 @@ class Matching(Base):
                     f"COPY (SELECT record_id, entity_id FROM {tables.member}) TO STDOUT WITH (FORMAT csv, HEADER)",
                     stream=former,
                 )
-            return Reading(at, removals, count)
+            said = connection.run(
+                """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
+                   JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
+            )
+            return Reading(at, removals, count, [(a, b, verdict) for a, b, verdict in said])
 
         return self._database.read(work)
 
@@ -202,18 +208,6 @@ class Matching(Base):
             return int(first)
 
         return self._database.write(work, repeatable=True)
-
-    def bound_decisions(self) -> list[tuple[int, int, str]]:
-        """What people said and did not take back: pairs of records and the verdict, the latest last."""
-        return [
-            (a, b, verdict)
-            for a, b, verdict in self._database.read(
-                lambda connection: connection.run(
-                    """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
-                       JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
-                )
-            )
-        ]
 
     def load_run(
         self, claim: Claim, members: BinaryIO, edges: BinaryIO, review: BinaryIO, terms: BinaryIO, found: Found
@@ -278,13 +272,13 @@ class Matching(Base):
         self._drop_old()
 
     def _decide_again(self, connection: Connection, tables: Tables, reading: Reading) -> None:
-        """What was said, and what was taken back, while the run worked holds in it too."""
+        """What was said, taken back, or went over to other records while the run worked holds in it too."""
         rows = connection.run(
-            f"""SELECT record_ids FROM decision WHERE greatest(created_at, revoked_at) > {text(reading.at)}::timestamptz
-                ORDER BY id"""
+            f"""SELECT record_ids FROM decision
+                WHERE greatest(created_at, revoked_at, followed_at) > {text(reading.at)}::timestamptz ORDER BY id"""
         )
         for [record_ids] in rows:
-            _resolve_again(connection, tables, record_ids)
+            decisions.resolve_again(connection, tables, record_ids)
 
     def _drop_old(self) -> None:
         def work(connection: Connection) -> None:
@@ -361,7 +355,7 @@ class Matching(Base):
             tables = tables_in_force(connection)
             regions, masks, *_ = regions_of(connection, "entity")
             chosen = choose(regions)
-            settings = _settings_of(connection, tables)
+            settings = entities.settings_of(connection, tables)
             if not chosen:
                 return [], False, settings
             inside = (
@@ -395,15 +389,17 @@ class Matching(Base):
                 f"""SELECT record_a, record_b, rule, weight, probability, waterfall FROM {tables.edge}
                     WHERE record_a = ANY ({ids}) AND record_b = ANY ({ids}) ORDER BY 1, 2, rule NULLS LAST"""
             )
-            said = _decisions(connection, f"record_ids && {ids}", 1_000)
+            said = decisions.said(connection, f"record_ids && {ids}", 1_000)
             found = {"id": entity_id, "records": records, "edges": _edges(edges), "decisions": said}
-            return found, _settings_of(connection, tables)
+            return found, entities.settings_of(connection, tables)
 
         return self._database.read(work)
 
     def entities_of(self, record_ids: Sequence[int]) -> dict[int, int]:
         """The entity of each record in the run in force, of those that it knows. Raises NoRun."""
-        return self._database.read(lambda connection: _entities_of(connection, tables_in_force(connection), record_ids))
+        return self._database.read(
+            lambda connection: entities.entities_of(connection, tables_in_force(connection), record_ids)
+        )
 
     def run_in_force(self) -> int:
         """The run whose entities are asked about. Raises NoRun."""
@@ -453,57 +449,7 @@ class Matching(Base):
         """The records of entities of the run in force, in id order."""
         return self._database.read(lambda connection: _records_of(connection, tables_in_force(connection), entity_ids))
 
-    # Decisions and review
-
-    def decide(self, record_ids: Sequence[int], verdict: str, text_of_note: str | None, by: str) -> dict[str, Any]:
-        """Keeps what someone said of records, and does at once what can be done in the run in force; the decision.
-        Raises LookupError, which names the records that there are not."""
-        ids = sorted(set(record_ids))
-
-        def work(connection: Connection) -> dict[str, Any]:
-            tables = in_force(connection, ALONE)
-            there = {record for [record] in connection.run(f"SELECT id FROM record WHERE id = ANY ({bigints(ids)})")}
-            if missing := [str(record) for record in ids if record not in there]:
-                raise LookupError(f"No such record: {', '.join(missing)}")
-            [[decision]] = connection.run(
-                f"""INSERT INTO decision (record_ids, verdict, note, decided_by)
-                    VALUES ({bigints(ids)}, {text(verdict)}, {text(text_of_note)}, {text(by)}) RETURNING id"""
-            )
-            pairs = [(a, b) for n, a in enumerate(ids) for b in ids[n + 1 :]]
-            connection.run(f"INSERT INTO decision_pair VALUES {', '.join(f'({a}, {b}, {decision})' for a, b in pairs)}")
-            note(connection, f"decide {verdict}", by, records=len(ids))
-            if tables:
-                _resolve_again(connection, tables, ids)
-            return _decisions(connection, f"id = {decision}", 1)[0]
-
-        return self._database.write(work, repeatable=False)
-
-    def revoke(self, decision: int, by: str) -> dict[str, Any] | None:
-        """Takes a decision back, and undoes at once what can be undone in the run in force; the decision, or None where
-        there is none. Raises Conflict where it was taken back before."""
-
-        def work(connection: Connection) -> dict[str, Any] | None:
-            tables = in_force(connection, ALONE)
-            found = _decisions(connection, f"id = {decision}", 1)
-            if not found:
-                return None
-            if found[0]["revoked_at"]:
-                raise Conflict("The decision was taken back before")
-            connection.run(
-                f"UPDATE decision SET revoked_at = clock_timestamp(), revoked_by = {text(by)} WHERE id = {decision}"
-            )
-            connection.run(f"DELETE FROM decision_pair WHERE decision_id = {decision}")
-            note(connection, "revoke decision", by, records=len(found[0]["record_ids"]))
-            if tables:
-                _resolve_again(connection, tables, found[0]["record_ids"])
-            return _decisions(connection, f"id = {decision}", 1)[0]
-
-        return self._database.write(work, repeatable=False)
-
-    def decisions(self, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """What people said, the newest first, what was taken back too."""
-        condition = "true" if before is None else f"id < {before}"
-        return self._database.read(lambda connection: _decisions(connection, condition, limit))
+    # Review
 
     def review(self, limit: int) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
         """The pairs that a person should look at, the most uncertain first, of which nobody has spoken: those of the
@@ -532,7 +478,7 @@ class Matching(Base):
                 for a, b, weight, probability, waterfall, guard in rows
                 if a in records and b in records
             ]
-            return pairs, _settings_of(connection, tables)
+            return pairs, entities.settings_of(connection, tables)
 
         return self._database.read(work)
 
@@ -545,12 +491,6 @@ class Matching(Base):
                 compact(connection, tables.counted)
 
         self._database.write(work, repeatable=True)
-
-
-def _settings_of(connection: Connection, tables: Tables) -> Mapping[str, Any]:
-    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
-    told: Mapping[str, Any] = json.loads(settings)
-    return told
 
 
 def _jsonb(value: Any) -> str:
@@ -570,13 +510,6 @@ def _parted(connection: Connection, whole: str, parts: str) -> tuple[list[dict[s
             GROUP BY w.entity_id HAVING count(DISTINCT p.entity_id) > 1 ORDER BY w.entity_id LIMIT {CHANGES}"""
     )
     return [{"entity_id": entity, "record_ids": records} for entity, records, _ in rows], rows[0][2] if rows else 0
-
-
-def _entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> dict[int, int]:
-    rows = connection.run(
-        f"SELECT record_id, entity_id FROM {tables.member} WHERE record_id = ANY ({bigints(record_ids)})"
-    )
-    return dict(rows)
 
 
 def _records(connection: Connection, record_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -600,68 +533,3 @@ def _records_of(connection: Connection, tables: Tables, entity_ids: Sequence[int
 def _edges(rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     names = ("record_a", "record_b", "rule", "weight", "probability", "waterfall")
     return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def _decisions(connection: Connection, condition: str, limit: int) -> list[dict[str, Any]]:
-    rows = connection.run(
-        f"""SELECT row_to_json(d)::text FROM (
-                SELECT id, record_ids, verdict, note, decided_by,
-                    to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
-                    to_char(revoked_at AT TIME ZONE 'UTC', {ISO_TIME}) AS revoked_at, revoked_by
-                FROM decision WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS d"""
-    )
-    return [json.loads(row) for [row] in rows]
-
-
-def _resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:
-    """Makes the entities of some records again from their edges and from what people said, as a run does. The caller is
-    alone."""
-    touched: set[int] = set()
-    more = set(_entities_of(connection, tables, record_ids).values())
-    while more - touched:
-        # And those that a decision would have joined with them, and another kept apart.
-        touched |= more
-        more = {
-            entity
-            for [entity] in connection.run(
-                f"""SELECT DISTINCT o.entity_id FROM {tables.member} m
-                    JOIN decision_pair p ON m.record_id IN (p.record_a, p.record_b)
-                    JOIN decision d ON d.id = p.decision_id AND d.verdict = 'same'
-                    JOIN {tables.member} o ON o.record_id IN (p.record_a, p.record_b)
-                    WHERE m.entity_id = ANY ({bigints(touched)})"""
-            )
-        }
-    rows = connection.run(
-        f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member}
-            WHERE entity_id = ANY ({bigints(touched)})"""
-    )
-    facts = {record: Facts(*known) for record, _, *known in rows}
-    former = {record: entity for record, entity, *_ in rows}
-    ids = bigints(facts)
-    said: dict[tuple[int, int], str] = {
-        (a, b): verdict
-        for a, b, verdict in connection.run(
-            f"""SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p JOIN decision d ON d.id = p.decision_id
-                WHERE p.record_a = ANY ({ids}) AND p.record_b = ANY ({ids}) ORDER BY d.id"""
-        )
-    }
-    edges = [
-        Edge((a, b), 1e6 if weight is None else weight)
-        for a, b, weight in connection.run(
-            f"""SELECT record_a, record_b, weight FROM {tables.edge}
-                WHERE joins AND record_a = ANY ({ids}) AND record_b = ANY ({ids})"""
-        )
-        if said.get((a, b)) != "different"
-    ]
-    edges += [Edge(pair, 1e6, binding=True) for pair, verdict in said.items() if verdict == "same"]
-    apart = {pair for pair, verdict in said.items() if verdict == "different"}
-    guards = _settings_of(connection, tables)["guards"]
-    clusters, _ = resolve(
-        facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
-    )
-    kept = keep_ids(clusters, former, 2**62)
-    new = sorted({entity for entity in kept.values() if entity >= 2**62})
-    fresh = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
-    names = dict(zip(new, (entity for [entity] in fresh), strict=True))
-    target = {record: names.get(entity, entity) for record, entity in kept.items()}
-    entities.move(connection, tables, {record: e for record, e in target.items() if e != former[record]})

@@ -2,7 +2,7 @@
 
 from pg8000.native import Connection
 
-from dedup.store import entities
+from dedup.store import decisions, entities
 from dedup.store.base import count_changes
 
 
@@ -33,4 +33,5 @@ def take_out(connection: Connection, leaving: str) -> int:
         SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
     )
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
+    decisions.follow_at_once(connection)
     return int(removed)

@@ -16,13 +16,14 @@ from pg8000.native import Connection
 
 from dedup.connection import Unavailable
 from dedup.records import KNOWN
-from dedup.store import entities
+from dedup.store import decisions, entities
 from dedup.store.base import (
     FOLD_LOCK,
     ISO_TIME,
     UNKNOWN,
     WORK_LOCK,
     Base,
+    Conflict,
     copy_text,
     count_changes,
     note,
@@ -59,10 +60,6 @@ class Outdated(Exception):
 
 class RowsLost(Exception):
     """Rows that waited are gone, for PostgreSQL crashed and came back: the file has to be read anew."""
-
-
-class Conflict(Exception):
-    """The upload's status does not allow what was asked."""
 
 
 @dataclass(frozen=True)
@@ -473,6 +470,7 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
         SELECT count(*) FROM (SELECT customer_id FROM changed UNION SELECT customer_id FROM masked) AS lost"""
     )
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
+    decisions.follow_at_once(connection)
     return int(went)
 
 
