@@ -26,8 +26,8 @@ spark: .venv/installed # regions of files, on Spark: FILE=path or folder, SOURCE
 verify: .venv/installed
 	@FUNCTION=Verify $(BIN)/python -m local.invoke
 
-test: .venv/installed
-	$(BIN)/pytest
+test: .venv/installed # a PostgreSQL and a stack for each process
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff format --check

@@ -311,6 +311,12 @@ def spark(scratch: str) -> Iterator["SparkSession"]:
             "spark.sql.warehouse.dir": f"{scratch}/warehouse",
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
         }
+        # A JVM that this process has already started would give its workers the environment of then.
+        here |= {
+            f"spark.executorEnv.{name}": value
+            for name, value in os.environ.items()
+            if name == "PYTHONPATH" or name.startswith("AWS_")
+        }
         for name, value in here.items():
             builder = builder.config(name, str(value))
     session = builder.getOrCreate()

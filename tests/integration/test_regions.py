@@ -74,7 +74,7 @@ FILES: dict[str, bytes] = {
 
 @pytest.fixture(scope="module")
 def session(aws_url: str) -> Iterator["SparkSession"]:
-    # Its Python workers get their environment from the one in which it starts.
+    # Its Python workers get theirs from the one in which the session starts.
     with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory() as scratch:
         for name, value in {
             "AWS_ENDPOINT_URL": aws_url,
