@@ -3,6 +3,7 @@
 import * as auth from "./auth.js?v=";
 import { Customer, Customers } from "./customers.js?v=";
 import { html, render, useEffect, useState } from "./lib.js?v=";
+import { Lookup } from "./lookup.js?v=";
 import { Matching, People, Person, Review, Run } from "./matching.js?v=";
 import { Overview } from "./overview.js?v=";
 import { Empty, Fault, Title, link } from "./parts.js?v=";
@@ -18,6 +19,7 @@ const ROUTES = [
   [/^\/matching$/, Matching],
   [/^\/matching\/(\d+)$/, Run],
   [/^\/people$/, People],
+  [/^\/people\/lookup$/, Lookup],
   [/^\/people\/(-?\d+)$/, Person],
   [/^\/review$/, Review],
 ];

@@ -9,7 +9,7 @@ import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, 
 const POLL = 1000;
 const REVIEW_PAGE = 20;
 const underWay = (run) => ["waiting", "running"].includes(run.status);
-const percent = (probability) => (probability > 0.9999 ? "over 99.99 %" : `${(probability * 100).toFixed(probability > 0.99 ? 2 : 0)} %`);
+export const percent = (probability) => (probability > 0.9999 ? "over 99.99 %" : `${(probability * 100).toFixed(probability > 0.99 ? 2 : 0)} %`);
 const signed = (weight) => `${weight > 0 ? "+" : weight < 0 ? "−" : ""}${Math.abs(weight).toFixed(1)}`;
 
 /** All runs, and a button for another one. */
@@ -124,7 +124,7 @@ export function People({ query, sources, go }) {
   const pages = usePages("entities", { query: asked, limit: 25 });
   const change = (changed) => go("/people", { ...asked, ...changed });
   return html`
-    <${Title}>People<//>
+    <${Title} aside=${html`<a class="button" href=${link("/people/lookup")}>Look someone up</a>`}>People<//>
     <div class="panels beside">
       <${Panel} title="Sources">
         <${SourceFilter} sources=${sources} has=${has} lacks=${lacks} choose=${change} />
@@ -190,7 +190,7 @@ function byPair(edges) {
 }
 
 /** Why two records are, or may be, of one person: the rules, and each field's part in the weight. */
-function Reason({ title, rules = [], score }) {
+export function Reason({ title, rules = [], score }) {
   const known = (score?.fields ?? []).filter((field) => field.level !== "missing").sort((a, b) => b.weight - a.weight);
   const missing = (score?.fields ?? []).filter((field) => field.level === "missing");
   return html`<div class="reason">

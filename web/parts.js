@@ -66,8 +66,8 @@ export const Empty = ({ title, children }) => html`<div class="empty"><strong>${
 /** There is no answer by person before the first run. */
 export const NoRun = () =>
   html`<${Empty} title="No matching run has finished yet">
-    Who is one person under different ids is found by a matching run. <a href=${link("/matching")}>Start one</a>, or count by
-    customer id.
+    Who is one person under different ids is found by a matching run. <a href=${link("/matching")}>Start one</a>; until then
+    customers are told apart by their ids alone.
   <//>`;
 
 /** The states of an answer that is not there, or `children` of its body. */

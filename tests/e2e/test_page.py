@@ -1,5 +1,6 @@
 """The page in the system's Chromium, against the whole local stack: what people see, do and can't break."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
+from dedup.connection import Database
+from dedup.settings import Settings
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT
@@ -343,6 +346,10 @@ def test_nothing_keeps_anybody_from_using_a_view(views: list[str], show: Open, t
 def barriers(page: Page, view: str) -> None:
     page.goto(page.url.partition("#")[0] + f"#{view}")
     settled(page)
+    accessible(page, view)
+
+
+def accessible(page: Page, view: str) -> None:
     found = Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(view, fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
@@ -485,12 +492,111 @@ def test_pairs_are_decided_by_keyboard_and_undone(people: str, show: Open) -> No
     expect(heads).to_have_text(second)
 
 
+def test_person_is_found_by_what_is_known_of_them(people: str, show: Open) -> None:
+    entity = person(people, "Katherine Moreau", "Kate Moreau")
+    page = show("/people")
+    page.get_by_role("link", name="Look someone up").click()
+    expect(page.get_by_role("heading", name="Who is this?")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.type("kate MOREAU")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Katherine.Moreau@example.com")
+    page.keyboard.press("Enter")
+
+    first = page.get_by_role("article").first
+    expect(page.locator(".answer")).to_have_text(re.compile(r"^[1-9]\d* (person|people)"))
+    expect(first.locator(".likely")).to_contain_text("99")
+    expect(first).to_contain_text("same email and name")
+    expect(first.locator("li.for", has_text="email")).to_contain_text("same")
+    expect(first.locator("dl")).to_contain_text(entity["golden"]["email"]["value"])
+    first.get_by_role("link").click()
+    expect(page.get_by_role("heading", name=f"Person {entity['id']}")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("Name")).to_have_value("kate MOREAU")
+    expect(first.get_by_role("link")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_label("Name")).to_have_value("")
+    expect(page.get_by_role("article")).to_have_count(0)
+
+
+@pytest.mark.parametrize("view", ["/people", "/people/lookup", "/review", "/?by=entity"])
+def test_before_the_first_run_the_views_of_people_lead_to_one(no_run: None, show: Open, view: str) -> None:
+    page = show(view)
+    expect(page.get_by_text("No matching run has finished yet")).to_be_visible()
+    barriers(page, view)
+    expect(page.get_by_role("button", name="Look up")).to_have_count(0)
+    page.get_by_role("link", name="Start one").click()
+    expect(page.get_by_role("button", name="Start a run")).to_be_visible()
+
+
+@pytest.fixture
+def no_run(people: str, stack_folder: Path | None) -> Iterator[None]:
+    """The stack as it is before the first run: the database says that none is in force."""
+    if stack_folder is None:
+        pytest.skip("the stack's database is not ours")
+    environment = json.loads((stack_folder / "environment.json").read_text())
+    told = {name.lower(): value for name, value in environment.items() if name.lower() in Settings.model_fields}
+    database = Database(Settings.model_validate(told))
+
+    def put(run: int | None) -> Any:
+        return database.write(
+            lambda connection: connection.run(
+                f"UPDATE match_state s SET in_force = {run or 'NULL'} FROM match_state old RETURNING old.in_force"
+            ),
+            repeatable=False,
+        )
+
+    [[run]] = put(None)
+    yield
+    put(run)
+    database.close()
+
+
+def test_lookup_of_nobody_of_nothing_and_of_what_the_api_refuses(people: str, show: Open) -> None:
+    page = show("/people/lookup")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_role("alert")).to_have_text("Type something that is known.")
+    page.get_by_label("Name").fill("Zebulon <b>Quux</b>")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_text("Nobody like this")).to_be_visible()
+    page.get_by_label("Name").fill("Zebu\x01lon")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_role("alert")).to_contain_text("name:")
+    page.route("**/entities/lookup", lambda route: route.abort(), times=1)
+    page.get_by_label("Name").fill("Zebulon")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_role("alert")).to_contain_text("The API does not answer")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("Nobody like this")).to_be_visible()
+
+
+def test_answer_of_a_lookup_is_in_sight_on_a_phone(people: str, show: Open) -> None:
+    page = show("/people/lookup", viewport=PHONE)
+    page.get_by_label("Name").fill("Kate Moreau")
+    page.get_by_label("Email").fill("katherine.moreau@example.com")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article").first.get_by_role("link")).to_be_in_viewport()
+    themes: list[Any] = ["light", "dark"]
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
+        accessible(page, f"/people/lookup, {theme}")
+    fits_a_phone(page, "/people/lookup")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_keeps_anybody_from_using_the_views_of_people(people: str, show: Open, theme: Any) -> None:
     run = requests.get(f"{people}/matching/runs", params={"limit": 1}, timeout=30).json()[0]["id"]
     entity = person(people, "Katherine Moreau", "Kate Moreau")["id"]
     page = show("/nowhere", color_scheme=theme)
-    for view in ("/?by=entity", "/matching", f"/matching/{run}", "/people", f"/people/{entity}", "/review"):
+    for view in (
+        "/?by=entity",
+        "/matching",
+        f"/matching/{run}",
+        "/people",
+        "/people/lookup",
+        f"/people/{entity}",
+        "/review",
+    ):
         page.set_viewport_size(DESKTOP)
         barriers(page, view)
         fits_a_phone(page, view)
