@@ -33,12 +33,9 @@ def create_export(
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     digest = hashlib.sha256(f"{request.format} {question}".encode()).hexdigest()
     key = api.upload_key(idempotency_key)
-    export_id, status = open_store().expect_export(question, request.format, key, digest, api.caller(app), request.by)
-    if status == "waiting":
-        # A repeat sends it again, for the first may have failed here: an export is written once.
-        queues.send(settings().export_queue, {"export": export_id})
-    begun = ExportBegun.model_validate({"id": export_id, "status": status})
-    return Response(202, "application/json", begun)
+    noted = open_store().expect_export(question, request.format, key, digest, api.caller(app), request.by)
+    begun = queues.begin(settings().export_queue, "export", noted)
+    return Response(202, "application/json", ExportBegun.model_validate(begun))
 
 
 handler = api.handler(app)

@@ -29,12 +29,9 @@ def create_job(
     request: Annotated[JobRequest, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[JobBegun]:
     batch.require()
-    key = api.upload_key(idempotency_key)
-    job_id, status = open_store().expect_job(request.prefix, key, request.prefix, api.caller(app))
-    if status == "waiting":
-        # A repeat sends it again, for the first may have failed here: a job is done once.
-        queues.send(settings().job_queue, {"job": job_id})
-    return Response(202, "application/json", JobBegun.model_validate({"id": job_id, "status": status}))
+    noted = open_store().expect_job(request.prefix, api.upload_key(idempotency_key), request.prefix, api.caller(app))
+    begun = queues.begin(settings().job_queue, "job", noted)
+    return Response(202, "application/json", JobBegun.model_validate(begun))
 
 
 handler = api.handler(app)

@@ -21,6 +21,15 @@ def client() -> "SQSClient":
     return boto3.client("sqs")
 
 
+def begin(url: str, kind: str, noted: tuple[int, str]) -> dict[str, Any]:
+    """Has work begun that was noted, its id and status, if it waits; what the API says of it. Raises Unavailable."""
+    piece, status = noted
+    if status == "waiting":
+        # A repeat sends it again, for the first may have failed here: it is done once.
+        send(url, {kind: piece})
+    return {"id": piece, "status": status}
+
+
 def send(url: str, message: Mapping[str, Any]) -> None:
     """Sends a message to the queue at `url`. Raises Unavailable where the queue does not take it."""
     try:

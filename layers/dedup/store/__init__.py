@@ -1,6 +1,7 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
 happened to every file, `exports` for files that were asked for, `matching` for runs and entities, `decisions` for what
-people said of records, `reports` for the report's figures, `jobs` for jobs on Spark."""
+people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work`
+for what exports and jobs have in common."""
 
 from functools import cache
 

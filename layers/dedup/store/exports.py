@@ -1,7 +1,6 @@
 """What was asked to be written to a file, what became of it, and the rows themselves.
 
-Whoever writes holds a lease, which it renews; when it runs out, another attempt may start over. An attempt that was
-overtaken can finish nothing."""
+Whoever writes renews its lease; an attempt that was overtaken can finish nothing."""
 
 import json
 from collections.abc import Callable, Collection
@@ -13,19 +12,15 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import ISO_TIME, UNKNOWN, Base, note, text
+from dedup.store.base import ISO_TIME, UNKNOWN, Base, text
 from dedup.store.entities import Tables, tables_in_force
-from dedup.store.records import KeyReused, counted_by, regions_of
-from dedup.store.uploads import Busy, Superseded
+from dedup.store.records import counted_by, regions_of
+from dedup.store.uploads import Superseded
+from dedup.store.work import Work, done, failed, interrupted
 
-TRIES = 3
-"""Attempts, as many as the queue gives."""
+_WORK = Work("export")
 
 _KNOWN = ", ".join(f"r.{field}" for field in KNOWN)
-
-_STATUS = f"""CASE WHEN status <> 'running' OR lease_until >= now() THEN status
-    WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END"""
-_TIMES = ", ".join(f"to_char({n} AT TIME ZONE 'UTC', {ISO_TIME})" for n in ("created_at", "started_at", "finished_at"))
 
 
 class Sink(Protocol):
@@ -87,20 +82,7 @@ class Exports(Base):
 
         def work(connection: Connection) -> tuple[int, str]:
             counted_by(connection, counts)
-            rows = connection.run(
-                f"""INSERT INTO export (question, format, key, digest)
-                    VALUES ({text(question)}, {text(form)}, {text(key)}, {text(digest)})
-                    ON CONFLICT (key) DO NOTHING RETURNING id, status"""
-            )
-            if rows:
-                note(connection, "export", by)
-                return rows[0][0], rows[0][1]
-            [[export_id, status, first_digest]] = connection.run(
-                f"SELECT id, {_STATUS}, digest FROM export WHERE key = {text(key)}"
-            )
-            if first_digest != digest:
-                raise KeyReused
-            return export_id, status
+            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, by)
 
         return self._database.write(work, repeatable=key is not None)
 
@@ -108,16 +90,12 @@ class Exports(Base):
         """Begins to write an export; None where that was done before. Raises Busy while another attempt is at it."""
 
         def work(connection: Connection) -> Writing | None:
-            rows = connection.run(
-                f"""UPDATE export SET status = 'running', attempt = attempt + 1, rows = 0, reason = NULL,
-                        started_at = now(), lease_until = now() + interval '{lease} s'
-                    WHERE id = {export_id} AND ({_STATUS}) = 'waiting' RETURNING attempt, question, format"""
-            )
-            for attempt, question, form in rows:
-                return Writing(export_id, attempt, question, form, lease)
-            if connection.run(f"SELECT FROM export WHERE id = {export_id} AND ({_STATUS}) = 'running'"):
-                raise Busy
-            return None
+            claimed = _WORK.claim(connection, export_id, lease, "attempt, question, format")
+            if not claimed:
+                return None
+            connection.run(f"UPDATE export SET rows = 0 WHERE id = {export_id}")
+            attempt, question, form = claimed
+            return Writing(export_id, attempt, question, form, lease)
 
         return self._database.write(work, repeatable=False)
 
@@ -135,23 +113,16 @@ class Exports(Base):
 
     def finish_export(self, writing: Writing, rows: int, size: int, key: str, version: str | None) -> None:
         """Ends the export well: its rows, its bytes, and its object's key and version. Nothing when superseded."""
-        self._end_export(
-            writing,
-            f"""status = 'done', rows = {rows}, bytes = {size}, object_key = {text(key)},
-                object_version = {text(version)}, finished_at = clock_timestamp()""",
-        )
+        changes = f"rows = {rows}, bytes = {size}, object_key = {text(key)}, object_version = {text(version)}"
+        self._end_export(writing, done(changes))
 
     def fail_export(self, writing: Writing, reason: str) -> None:
         """Ends the export without a file. Nothing when superseded."""
-        self._end_export(writing, f"status = 'failed', reason = {text(reason)}, finished_at = clock_timestamp()")
+        self._end_export(writing, failed(reason))
 
     def interrupt_export(self, writing: Writing, reason: str) -> None:
         """Gives the export back, to be written by the next delivery; where this was the last, it failed."""
-        self._end_export(
-            writing,
-            f"""reason = {text(reason)}, status = CASE WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END,
-                finished_at = CASE WHEN attempt < {TRIES} THEN NULL ELSE clock_timestamp() END""",
-        )
+        self._end_export(writing, interrupted(reason))
 
     def export(self, export_id: int, kept_days: int) -> Export | None:
         """What is known of one export; None when there is none of that id."""
@@ -164,8 +135,8 @@ class Exports(Base):
 
     def exports_there(self, kept_days: int, limit: int) -> list[int]:
         """The ids of the exports whose object is in the bucket or on its way there, the newest first."""
-        query = f"""SELECT id FROM export WHERE ({_STATUS}) = 'running'
-                OR started_at IS NOT NULL AND ({_STATUS}) = 'waiting'
+        query = f"""SELECT id FROM export WHERE ({_WORK.status}) = 'running'
+                OR started_at IS NOT NULL AND ({_WORK.status}) = 'waiting'
                 OR status = 'done' AND finished_at > now() - interval '{kept_days} days'
             ORDER BY id DESC LIMIT {limit}"""
         return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
@@ -202,19 +173,14 @@ class Exports(Base):
 
     def _end_export(self, writing: Writing, changes: str) -> None:
         self._database.write(
-            lambda connection: connection.run(
-                f"UPDATE export SET {changes}, lease_until = NULL WHERE {writing.current}"
-            ),
+            lambda connection: connection.run(f"UPDATE export SET {changes} WHERE {writing.current}"),
             repeatable=True,
         )
 
     def _exports(self, condition: str, limit: int, kept_days: int) -> list[Export]:
-        query = f"""
-            SELECT id, {_STATUS}, question, format, rows, bytes, object_key, object_version,
-                CASE WHEN status = 'running' AND ({_STATUS}) <> 'running' THEN 'It was cut off' ELSE reason END,
-                {_TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
-            FROM export WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
-        return [Export(*row) for row in self._database.read(lambda connection: connection.run(query))]
+        columns = "question, format, rows, bytes, object_key, object_version"
+        rows = self._database.read(lambda connection: _WORK.found(connection, columns, condition, limit, kept_days))
+        return [Export(*row) for row in rows]
 
 
 _RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},

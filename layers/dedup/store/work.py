@@ -1,0 +1,99 @@
+"""Work that is noted when it is asked for and done by a function that a queue starts.
+
+Each kind has a table with a row for each piece: what was asked, and what became of it. Whoever is at it holds a lease;
+when that runs out, another attempt may start over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pg8000.native import Connection
+
+from dedup.store.base import ISO_TIME, note, text
+from dedup.store.records import KeyReused
+from dedup.store.uploads import Busy
+
+TRIES = 3
+"""Attempts, as many as the queue gives."""
+
+_TIMES = ", ".join(f"to_char({n} AT TIME ZONE 'UTC', {ISO_TIME})" for n in ("created_at", "started_at", "finished_at"))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work of one kind: the name of its table, and of what the audit calls it."""
+
+    name: str
+    elsewhere: str = "false"
+    """The condition in SQL that a piece that runs does so where nobody has to hold a lease."""
+
+    @property
+    def status(self) -> str:
+        """The status in SQL, of a piece whose lease ran out too: it waits for the next attempt, if there is one."""
+        return f"""CASE WHEN status <> 'running' OR {self.elsewhere} OR lease_until >= now() THEN status
+            WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END"""
+
+    def expect(
+        self, connection: Connection, asked: Mapping[str, str], key: str | None, digest: str, by: str
+    ) -> tuple[int, str]:
+        """Notes what `by` asked for, column by column, once for a `key`: its id and status. Raises KeyReused."""
+        rows = connection.run(
+            f"""INSERT INTO {self.name} ({", ".join(asked)}, key, digest)
+                VALUES ({", ".join(map(text, asked.values()))}, {text(key)}, {text(digest)})
+                ON CONFLICT (key) DO NOTHING RETURNING id, status"""
+        )
+        if rows:
+            note(connection, self.name, by)
+            return rows[0][0], rows[0][1]
+        [[piece, status, first]] = connection.run(
+            f"SELECT id, {self.status}, digest FROM {self.name} WHERE key = {text(key)}"
+        )
+        if first != digest:
+            raise KeyReused
+        return piece, status
+
+    def claim(self, connection: Connection, piece: int, lease: float, columns: str) -> list[Any] | None:
+        """Begins a piece that waits: its columns; None where that was done before, or there is none. Raises Busy while
+        another attempt is at it."""
+        rows: list[list[Any]] = connection.run(
+            f"""UPDATE {self.name} SET status = 'running', attempt = attempt + 1, reason = NULL, started_at = now(),
+                    lease_until = now() + interval '{lease} s'
+                WHERE id = {piece} AND ({self.status}) = 'waiting' RETURNING {columns}"""
+        )
+        if rows:
+            return rows[0]
+        if connection.run(
+            f"SELECT FROM {self.name} WHERE id = {piece} AND ({self.status}) = 'running' AND NOT ({self.elsewhere})"
+        ):
+            raise Busy
+        return None
+
+    def found(
+        self, connection: Connection, columns: str, condition: str, limit: int, kept_days: int
+    ) -> list[list[Any]]:
+        """What is known of the pieces that fit a condition, the newest first: id, status, the columns, why it failed,
+        when it was asked for, begun and ended, and whether it ended less than so many days ago."""
+        found: list[list[Any]] = connection.run(
+            f"""SELECT id, {self.status}, {columns},
+                CASE WHEN status = 'running' AND ({self.status}) <> 'running' THEN 'It was cut off' ELSE reason END,
+                {_TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
+            FROM {self.name} WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
+        )
+        return found
+
+
+def done(changes: str) -> str:
+    """The changes in SQL to a row that end a piece well, with others."""
+    return f"status = 'done', {changes}, lease_until = NULL, finished_at = clock_timestamp()"
+
+
+def failed(reason: str) -> str:
+    """Those that end it without an answer."""
+    return f"status = 'failed', reason = {text(reason)}, lease_until = NULL, finished_at = clock_timestamp()"
+
+
+def interrupted(reason: str) -> str:
+    """Those that give it back, to be done by the next delivery; where this was the last, it failed."""
+    return f"""reason = {text(reason)}, lease_until = NULL,
+        status = CASE WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END,
+        finished_at = CASE WHEN attempt < {TRIES} THEN NULL ELSE clock_timestamp() END"""
