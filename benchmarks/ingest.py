@@ -17,7 +17,7 @@ from botocore.config import Config
 from benchmarks import ROOT, stacks
 from benchmarks.data import SOURCES, Data
 from benchmarks.handlers import measure_handler
-from benchmarks.load import connect, open_store
+from benchmarks.load import open_store
 from benchmarks.measure import Figure, Key
 from local.postgres import WHEEL, Postgres, Settings
 from local.s3 import BUCKET, S3
@@ -84,7 +84,7 @@ def _new_database(postgres: Postgres, name: str) -> Settings:
     store = open_store(database)
     store.migrate()
     store.close()
-    with closing(connect(database)) as connection:
+    with closing(database.connect()) as connection:
         connection.run("CHECKPOINT")
     return database
 

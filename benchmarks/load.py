@@ -22,7 +22,7 @@ UPLOADED = 1_000_000
 
 def load_reference(database: Settings, data: Data) -> None:
     """Copies the records into the reference's table, which is there already."""
-    with closing(connect(database)) as connection:
+    with closing(database.connect()) as connection:
         _copy(connection, "customers (customer_id, name, email, source)", data, lambda row: row)
         settle(connection)
 
@@ -41,7 +41,7 @@ def load_ours(database: Settings, data: Data) -> list[float]:
         store.add(batch)
         times.append((time.perf_counter() - start) * 1000)
     store.close()
-    with closing(connect(database)) as connection:
+    with closing(database.connect()) as connection:
         settle(connection)
     return times
 
@@ -54,7 +54,7 @@ def _records(rows: Iterator[Row]) -> list[Record]:
 def _copy_ours(store: Store, database: Settings, rows: Iterator[Row]) -> None:
     # The first upload makes the sources known, and the others' records seem to be its own.
     upload = store.add(_records(rows))
-    with closing(connect(database)) as connection:
+    with closing(database.connect()) as connection:
         bits = dict(connection.run("SELECT name, bit FROM source"))
         columns = "record (customer_id, name, email, source, upload_id)"
         _copy(connection, columns, rows, lambda row: (*row[:3], bits[row.source], upload.id))
@@ -91,15 +91,3 @@ def settle(connection: Connection) -> None:
     something is timed."""
     connection.run("VACUUM ANALYZE")
     connection.run("CHECKPOINT")
-
-
-def connect(database: Settings) -> Connection:
-    """A connection that commits each statement."""
-    return Connection(
-        database.user,
-        host=database.host,
-        port=database.port,
-        database=database.name,
-        password=database.password,
-        ssl_context=False,
-    )

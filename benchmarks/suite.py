@@ -15,7 +15,7 @@ from benchmarks.data import STYLES, Data
 from benchmarks.goals import COLD_START, LAYER
 from benchmarks.handlers import measure_handler
 from benchmarks.ingest import ingest
-from benchmarks.load import BATCH, connect, load_ours, load_reference, settle
+from benchmarks.load import BATCH, load_ours, load_reference, settle
 from benchmarks.measure import Figure, Figures, Key, Stack
 from benchmarks.stacks import Service
 from local.postgres import Postgres, Settings
@@ -77,7 +77,7 @@ def _beside_the_reference(
     yield from writes.readers(data, ours)
     with stacks.reference(theirs, log) as reference:
         for each in (database, theirs):
-            with closing(connect(each)) as connection:
+            with closing(each.connect()) as connection:
                 settle(connection)
         yield from writes.clear(data, {"reference": reference, "ours": ours})
 

@@ -50,6 +50,17 @@ class Settings:
         """The same as one URL, as psql takes it."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.name}"
 
+    def connect(self) -> Connection:
+        """A connection that commits each statement."""
+        return Connection(
+            self.user,
+            host=self.host,
+            port=self.port,
+            database=self.name,
+            password=self.password,
+            ssl_context=False,
+        )
+
     def environment(self) -> dict[str, str]:
         """The same as the functions' environment variables."""
         return {
@@ -141,10 +152,7 @@ class Postgres:
 
     def create_database(self, name: str) -> Settings:
         """Create the database `name` unless it is there, and return how to reach it."""
-        at = self.settings()
-        with closing(
-            Connection(at.user, host=at.host, port=at.port, database=at.name, password=at.password, ssl_context=False)
-        ) as connection:
+        with closing(self.settings().connect()) as connection:
             if not connection.run("SELECT 1 FROM pg_database WHERE datname = :name", name=name):
                 connection.run(f"CREATE DATABASE {identifier(name)}")
         return self.settings(name)

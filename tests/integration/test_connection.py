@@ -13,9 +13,8 @@ from dedup.connection import Unavailable
 from dedup.records import digest
 from dedup.settings import settings
 from dedup.store import Store
-from pg8000.native import Connection
 
-from tests.conftest import record, sample_records
+from tests.conftest import connect, record, sample_records
 from tests.proxy import Proxy
 
 
@@ -24,10 +23,7 @@ def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
     """Cuts every connection of the functions to this test's database; how many there were."""
 
     def kill() -> int:
-        s = settings()
-        with Connection(
-            s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
-        ) as admin:
+        with connect() as admin:
             return len(
                 admin.run(
                     """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

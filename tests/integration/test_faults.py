@@ -27,7 +27,7 @@ from dedup.store.uploads import RowsLost, Superseded
 from pg8000.native import Connection
 
 from local.postgres import Postgres
-from tests.conftest import record, sample_records
+from tests.conftest import connect, record, sample_records
 from tests.proxy import Fault, Pair, Proxy, half_open, reset_after, reset_before, reset_within
 
 NewStore = Callable[..., Store]
@@ -37,10 +37,7 @@ FILE = [(n, f"Customer {n}", f"c{n}@example.com", "hubspot") for n in range(210,
 
 def terminate(pair: Pair, data: bytes) -> bool:
     """pg_terminate_backend() on every connection of the functions."""
-    s = settings()
-    with Connection(
-        s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
-    ) as admin:
+    with connect() as admin:
         admin.run(
             """SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'dedup'"""

@@ -12,9 +12,8 @@ from dedup.records import digest
 from dedup.settings import settings
 from dedup.store import Store
 from pg8000.exceptions import DatabaseError
-from pg8000.native import Connection
 
-from tests.conftest import lambda_context, load_function, sample_records
+from tests.conftest import connect, lambda_context, load_function, sample_records
 
 APP = "dedup_app"
 
@@ -121,10 +120,7 @@ def app_store(
     settings.cache_clear()
     migrate({})
     migrate({})
-    s = settings()
-    with Connection(
-        s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
-    ) as owner:
+    with connect() as owner:
         owner.run(f"ALTER ROLE {APP} PASSWORD 'app'")
         store = new_store(db_user=APP, db_password="app", db_app_user="")
         yield store
@@ -169,8 +165,5 @@ def test_application_changes_no_table(app_store: Store, statement: str) -> None:
 
 
 def test_role_has_the_timeout_that_a_proxy_lets_no_session_set(app_store: Store) -> None:
-    s = settings()
-    with Connection(
-        APP, host=s.db_host, port=s.db_port, database=s.db_name, password="app", ssl_context=False
-    ) as behind_a_proxy:
+    with connect(APP, "app") as behind_a_proxy:
         assert behind_a_proxy.run("SHOW statement_timeout") == [["20s"]]

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from dedup import sets
 from dedup.connection import Unavailable
-from dedup.settings import settings as current
 from dedup.store import Conflict, Load, Store, records
 from dedup.store.base import DRAIN_ROWS
 from hypothesis import HealthCheck, settings
@@ -24,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import record
+from tests.conftest import connect, record
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FOLD = 7236836
@@ -37,13 +36,6 @@ def outside(store: Store) -> Iterator[Connection]:
     """A connection of somebody else, to hold locks with."""
     with closing(connect()) as connection:
         yield connection
-
-
-def connect() -> Connection:
-    to = current()
-    return Connection(
-        to.db_user, host=to.db_host, port=to.db_port, database=to.db_name, password=to.db_password, ssl_context=False
-    )
 
 
 def waiting_load(
