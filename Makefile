@@ -72,12 +72,12 @@ job-code: # what EMR Serverless runs, see docs/operations.md; needs uv, on Linux
 	rm -rf .local/code && mkdir -p .local/code/python
 	uv python install --quiet --no-bin --install-dir .local/code/python 3.11
 	cd .local/code/python && mv cpython-3.11*/* .
-	uv pip install --quiet --python .local/code/python/bin/python3.11 --break-system-packages --no-deps --require-hashes -r layers/requirements.txt
-	uv pip install --quiet --python .local/code/python/bin/python3.11 --break-system-packages boto3
+	uv pip install --quiet --python .local/code/python/bin/python3.11 --break-system-packages --no-deps --require-hashes -r jobs/requirements.txt
+	cp .local/code/python/lib/python3.11/site-packages/splink/internals/files/spark_jars/scala-udf-similarity-*_spark3.x.jar .local/code/similarity.jar
 	tar -czf .local/code/python.tar.gz -C .local/code/python bin lib
 	rm -rf .local/code/python
 	cd layers && $(abspath $(BIN))/python -m zipfile -c ../.local/code/jobs.zip dedup ../jobs
-	cp jobs/regions.py .local/code/
+	cp jobs/regions.py jobs/match.py .local/code/
 
 openapi: .venv/installed # after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi

@@ -8,3 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 if find_spec("dedup") is None:  # a checkout; a container or a cluster has the layer's package beside this one
     sys.path.append(str(ROOT / "layers"))
+
+
+class BadInput(Exception):
+    """What was given can't be worked on; the message says what was expected, what came, and what to do."""

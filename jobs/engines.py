@@ -13,7 +13,8 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 from dedup import normalise
 
-from jobs import ROOT
+from jobs import ROOT, BadInput
+from jobs.places import SUBMITTED, find_java
 
 BATCH = 25_000
 """Records that are normalised together."""
@@ -24,10 +25,6 @@ ALONE = 100_000
 KEPT = {"id": pa.int64(), "source": pa.string(), "customer_id": pa.string()}
 SCHEMA = pa.schema([*KEPT.items(), *((column, pa.string()) for column in normalise.COLUMNS)])
 """The columns of `records`: what identifies a record, and its comparable form."""
-
-
-class BadInput(Exception):
-    """An input that can't be matched; the message says what was expected, what came, and what to do."""
 
 
 class Engine(Protocol):
@@ -181,7 +178,7 @@ class DuckDB:
 
 
 class Spark:
-    """Spark: in this process's session, or `local[*]` where there is none."""
+    """Spark: as it was submitted, in this process's session, or `local[*]` where there is none."""
 
     name = "spark"
     jaro_winkler = "jaro_winkler"
@@ -190,11 +187,13 @@ class Spark:
         from splink import SparkAPI
         from splink.backends.spark import similarity_jar_location
 
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        # Its Python workers find the layer and the jobs here; on a cluster they come with --py-files.
-        paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        if not SUBMITTED:
+            find_java()
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            # Its Python workers find the layer and the jobs here; on a cluster they come with --py-files.
+            paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         from pyspark.sql import SparkSession
 
         self._own = SparkSession.getActiveSession() is None
@@ -202,13 +201,13 @@ class Spark:
         self._scratch = scratch or str(self._temporary and self._temporary.name)
         builder = (
             SparkSession.builder.appName("match")
-            .config("spark.jars", similarity_jar_location())
             .config("spark.sql.adaptive.enabled", "true")
             .config("spark.sql.parquet.compression.codec", "zstd")
         )
-        if self._own:
+        if self._own and not SUBMITTED:
             builder = (
                 builder.master(master or "local[*]")
+                .config("spark.jars", similarity_jar_location())
                 .config("spark.driver.memory", memory.removesuffix("B"))  # 4GB is 4G to a JVM
                 .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))
                 .config("spark.default.parallelism", str(2 * (os.cpu_count() or 1)))
@@ -262,7 +261,11 @@ class Spark:
         self.session.read.parquet(path).createOrReplaceTempView(table)
 
     def fill(self, table: str, rows: pa.Table) -> None:
-        self._keep(table, self.session.createDataFrame(rows))
+        # Row by row: Spark 3 takes no Arrow table. What is filled in is small.
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        lines = [tuple(row.values()) for row in rows.to_pylist()]
+        self._keep(table, self.session.createDataFrame(lines, from_arrow_schema(rows.schema)))
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self.session.sql(query).collect()]

@@ -19,6 +19,7 @@ import argparse
 import json
 import logging
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +36,8 @@ from dedup.normalise import COLUMNS
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
-from jobs import scoring
-from jobs.engines import ENGINES, BadInput, Engine
+from jobs import BadInput, places, scoring
+from jobs.engines import ENGINES, Engine
 from jobs.model import DEFAULT_MODEL, Model
 
 logger = logging.getLogger("jobs")
@@ -102,7 +103,7 @@ class Decisions:
 def match(
     engine: Engine,
     source: str,
-    output: Path,
+    output: str,
     settings: Settings,
     *,
     decisions: Decisions | None = None,
@@ -143,13 +144,14 @@ def match(
         refused = _cluster(engine, settings, run, linker)
         _keep_ids(engine, previous, first_id)
     with run.step("write"):
-        output.mkdir(parents=True, exist_ok=True)
+        if not output.startswith(places.S3):
+            Path(output).mkdir(parents=True, exist_ok=True)
         _write(engine, settings, output, refused)
         [(run.counts["entities"],)] = engine.rows("SELECT count(DISTINCT entity_id) FROM entity")
-        (output / "model.json").write_text(used.text())
-        (output / "settings.json").write_text(told.model_dump_json(indent=2) + "\n")
+        places.write(f"{output}/model.json", used.text())
+        places.write(f"{output}/settings.json", told.model_dump_json(indent=2) + "\n")
     # Last: a folder with this file is a run that was finished.
-    (output / "run.json").write_text(json.dumps(run.summary(), indent=2) + "\n")
+    places.write(f"{output}/run.json", json.dumps(run.summary(), indent=2) + "\n")
     return run
 
 
@@ -386,7 +388,7 @@ def _former(engine: Engine, previous: str | None) -> str:
     return f"SELECT record_id, entity_id FROM {table}"
 
 
-def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) -> None:
+def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -> None:
     thresholds = settings.thresholds
     rules = " ".join(f"WHEN {place} THEN '{rule.name}'" for place, rule in enumerate(settings.rules))
     engine.fill("refused", refused)
@@ -400,18 +402,18 @@ def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) 
                 veto IS NULL AND match_weight >= {thresholds.match} FROM model_edge
             WHERE match_weight >= {thresholds.review}""",
     )
-    engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", output / "entities.parquet")
-    engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", output / "edges.parquet")
+    engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", f"{output}/entities.parquet")
+    engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", f"{output}/edges.parquet")
     forms = ", ".join(f"r.{column}" for column in ("source", "customer_id", *COLUMNS))
     engine.save(
         f"SELECT e.record_id, e.entity_id, {forms} FROM entity e JOIN records r ON r.id = e.record_id",
-        output / "members.parquet",
+        f"{output}/members.parquet",
     )
-    engine.save(_terms(settings), output / "terms.parquet")
+    engine.save(_terms(settings), f"{output}/terms.parquet")
     engine.save(
         """SELECT CAST(floor(match_weight) AS int) AS match_weight, count(*) AS pairs FROM model_edge
            GROUP BY 1 ORDER BY 1""",
-        output / "histogram.parquet",
+        f"{output}/histogram.parquet",
     )
     # A person has spoken of some pairs, and a rule of others: neither is asked about, unless a guard stood against it.
     # Where the evidence contradicts itself nothing is certain, whatever the weight.
@@ -432,7 +434,7 @@ def _write(engine: Engine, settings: Settings, output: Path, refused: pa.Table) 
             LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
             WHERE m.id_l IS NULL AND d.id_l IS NULL
         ) AS pairs ORDER BY uncertainty DESC, record_l, record_r""",
-        output / "review.parquet",
+        f"{output}/review.parquet",
     )
 
 
@@ -451,35 +453,58 @@ def _terms(settings: Settings) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. 0 when the run was finished, 2 for an input that can't be matched."""
-    parser = argparse.ArgumentParser("jobs.match", description="Finds which records are one person, and says why.")
+    parser = argparse.ArgumentParser(
+        "jobs.match", description="Finds which records are one person, and says why. All may be s3://BUCKET/KEY."
+    )
     parser.add_argument("input", help="records: a Parquet, CSV or JSON file, or a folder of Parquet files")
-    parser.add_argument("output", type=Path, help="the folder to write to")
+    parser.add_argument("output", help="the folder to write to")
     parser.add_argument("--engine", choices=ENGINES, default="duckdb")
-    parser.add_argument("--settings", type=Path, default=DEFAULT)
-    parser.add_argument("--model", type=Path, help="a model.json to use as it is, instead of learning one")
+    parser.add_argument("--settings")
+    parser.add_argument("--model", help="a model.json to use as it is, instead of learning one")
     parser.add_argument("--previous", help="entities.parquet of an earlier run, to keep its entity ids")
-    parser.add_argument("--decisions", type=Path, help='JSON lines: {"records": [1, 2], "decision": "same"}')
+    parser.add_argument("--decisions", help='JSON lines: {"records": [1, 2], "decision": "same"}')
+    parser.add_argument("--first-id", type=int, default=1, help="of new entities")
     parser.add_argument("--memory", default="4GB", help="what the engine may take")
     asked = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
-    lines = asked.decisions.read_text().splitlines() if asked.decisions else []
     try:
-        with ENGINES[asked.engine](memory=asked.memory) as engine:
-            run = match(
-                engine,
-                asked.input,
-                asked.output,
-                Settings.load(asked.settings),
-                decisions=Decisions.of([json.loads(line) for line in lines if line.strip()]),
-                previous=asked.previous,
-                model=Model.load(asked.model) if asked.model else None,
-            )
+        with tempfile.TemporaryDirectory(prefix="match-") as scratch:
+            run = _run(asked, Path(scratch))
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(run.summary(), indent=2))
     return 0
+
+
+def _run(asked: argparse.Namespace, scratch: Path) -> Run:
+    def here(place: str | None) -> Path | None:
+        return places.fetched(place, scratch) if place else None
+
+    def tables(place: str | None) -> str | None:
+        return place if places.SUBMITTED or not place else str(places.fetched(place, scratch))
+
+    decisions, settings, model = here(asked.decisions), here(asked.settings), here(asked.model)
+    lines = decisions.read_text().splitlines() if decisions else []
+    # A Spark that was not submitted has no file system for S3: what it writes is sent there afterwards.
+    sent = asked.output.startswith(places.S3) and not places.SUBMITTED
+    output = str(scratch / "found") if sent else asked.output
+    options = {"scratch": f"{asked.output}-scratch"} if places.SUBMITTED else {"memory": asked.memory}
+    with ENGINES[asked.engine](**options) as engine:
+        run = match(
+            engine,
+            str(tables(asked.input)),
+            output,
+            Settings.load(settings or DEFAULT),
+            decisions=Decisions.of([json.loads(line) for line in lines if line.strip()]),
+            previous=tables(asked.previous),
+            model=Model.load(model) if model else None,
+            first_id=asked.first_id,
+        )
+    if sent:
+        places.send(Path(output), asked.output)
+    return run
 
 
 if __name__ == "__main__":

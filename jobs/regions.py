@@ -14,9 +14,6 @@ Everything after that is spread by customer. Writes, as Parquet and as summary.j
 import argparse
 import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -31,28 +28,20 @@ from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, OpenObject
 from dedup.settings import settings
 
-from jobs import ROOT
+from jobs import ROOT, BadInput, places
+from jobs.places import S3, SUBMITTED, bucket_and_key, find_java
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-OLDEST_JAVA = 17
 MAX_TASKS = 10_000
 """Above so many files a task reads several."""
 
-SUBMITTED = "PYSPARK_GATEWAY_PORT" in os.environ
-"""Whether this was started by spark-submit, which says where Spark runs."""
-
-_S3 = "s3://"
 _STAGED = """file int,
     customer struct<customer_id: bigint, source: int, records: bigint>,
     reject struct<line: bigint, field: string, reason: string, row: string>,
     ending struct<source: string, mode: string, modified: bigint, accepted: bigint, rejected: bigint, reason: string>"""
 """What reading gives: a line has one of the three. Of a customer there is one for each batch and source."""
-
-
-class BadInput(Exception):
-    """What was given can't be worked on; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +102,10 @@ class Summary:
 
 def listed(place: str, source: str | None = None) -> list[File]:
     """The files at a path or below a prefix, of objects the versions that are current now. Raises BadInput."""
-    found = list(_objects(*_bucket_and_key(place)) if place.startswith(_S3) else _paths(Path(place), source))
+    found = list(_objects(*bucket_and_key(place)) if place.startswith(S3) else _paths(Path(place), source))
     if not found:
         raise BadInput(f"There are no files in {place}")
     return sorted(found, key=lambda file: file.key)
-
-
-def _bucket_and_key(url: str) -> tuple[str, str]:
-    name, _, key = url.removeprefix(_S3).partition("/")
-    return name, key
 
 
 def _objects(name: str, prefix: str) -> Iterator[File]:
@@ -273,20 +257,6 @@ def _write(frame: "DataFrame", path: str) -> None:
 # Spark
 
 
-def find_java() -> None:
-    """Raises BadInput where there is no Java that Spark runs on."""
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""  # noqa: S603
-    version = re.search(r'version "(?:1\.)?(\d+)', said)
-    if not version or int(version[1]) < OLDEST_JAVA:
-        found = f"found is Java {version[1]}" if version else "there is none"
-        raise BadInput(
-            f"Spark needs Java {OLDEST_JAVA}, and {found} in JAVA_HOME or on the PATH: install a JDK, "
-            "such as Debian's openjdk-17-jre-headless"
-        )
-
-
 @contextmanager
 def spark(scratch: str) -> Iterator["SparkSession"]:
     """Spark as it was submitted, and else all cores of this machine, with what it spills in `scratch`."""
@@ -334,24 +304,13 @@ def work(place: str, output: str, source: str | None = None) -> Summary:
     found = listed(place, source)
     with tempfile.TemporaryDirectory(prefix="regions-") as scratch, spark(scratch) as session:
         # A Spark that was not submitted has no file system for S3: its tables are sent there afterwards.
-        sent = output.startswith(_S3) and not SUBMITTED
+        sent = output.startswith(S3) and not SUBMITTED
         tables = f"{scratch}/tables" if sent else output
         summary = run(session, found, tables)
         if sent:
-            _send(Path(tables), output)
-    figures = json.dumps(summary.figures(), indent=1).encode()
-    if output.startswith(_S3):
-        name, key = _bucket_and_key(f"{output}/summary.json")
-        bucket.client().put_object(Bucket=name, Key=key, Body=figures, ContentType="application/json")
-    else:
-        Path(output, "summary.json").write_bytes(figures)
+            places.send(Path(tables), output)
+    places.write(f"{output}/summary.json", json.dumps(summary.figures(), indent=1))
     return summary
-
-
-def _send(folder: Path, output: str) -> None:
-    name, prefix = _bucket_and_key(output)
-    for path in sorted(folder.glob("*/*.parquet")):
-        bucket.client().upload_file(str(path), name, f"{prefix}/{path.relative_to(folder)}")
 
 
 def report(summary: Summary, output: str) -> Iterator[str]:
@@ -380,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", choices=settings().sources, help="of the rows of local files that name none")
     given = parser.parse_args(arguments)
     output = given.output.rstrip("/")
-    if not output.startswith(_S3):
+    if not output.startswith(S3):
         output = str(Path(output).absolute())
     try:
         summary = work(given.input, output, given.source)

@@ -1,27 +1,34 @@
 """One run of the matching on what the store has: the records are read out into files, matched, and what was found is
 read in and put in force. It holds no more of them than the engine does.
 
+Many records are matched by Spark, which has them from the bucket and writes there what it found: on this machine in a
+process of its own, or on EMR Serverless, which goes on when the function has ended. Then the queue is told to send the
+run again, to see how it is.
+
 Every delivery of an event may be the first, a repeat, or one of several at the same moment, and the function may die
 anywhere: until the last transaction the run before it stays in force."""
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 import duckdb
+from dedup import batch, queues
 from dedup.connection import Database, Unavailable
 from dedup.match_settings import Settings
 from dedup.settings import settings as environment
-from dedup.store import Claim, Found, Store, Superseded
+from dedup.store import Claim, Found, Reading, Store, Superseded
 from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
-from jobs.engines import ENGINES, BadInput
+from jobs import BadInput, places
+from jobs.engines import DuckDB
 from jobs.match import Decisions, match
 
 LEASE = 60.0
@@ -30,23 +37,41 @@ LEASE = 60.0
 NEAR = 20
 """Pairs nearest to the threshold that are kept with a run."""
 
-STAGES = {"read": 0.1, "rules": 0.2, "train": 0.25, "score": 0.4, "cluster": 0.6, "write": 0.75, "load": 0.8}
+LOOK_AGAIN = 60
+"""Seconds after which a run on EMR Serverless is looked after again."""
+
+SPARK = "spark"
+JAR = "similarity.jar"
+"""What Splink brings to Spark, where the code is."""
+
+STAGES = {
+    "read": 0.1,
+    SPARK: 0.2,
+    "rules": 0.2,
+    "train": 0.25,
+    "score": 0.4,
+    "cluster": 0.6,
+    "write": 0.75,
+    "load": 0.8,
+}
 """How far a run is when a stage begins."""
 
+RECORDS, FORMER = "records.parquet", "former.parquet"
 _CSV = "(FORMAT csv, HEADER)"
 
 
-def run(run_id: int, store: Store) -> str | None:
-    """Works on a run, unless that was done before: how it ended, "done" or "failed"; None for nothing to do.
+def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lambda: 900.0) -> str | None:
+    """Works on a run, unless that was done before: how it is now, "done", "failed" or "running" elsewhere; None for
+    nothing to do.
 
     Raises store.Busy while another attempt is at it, and whatever keeps it from being done now."""
     claim = store.claim_run(run_id, LEASE)
     if claim is None:
         return None
     try:
-        with _Heartbeat(claim) as heart, TemporaryDirectory(prefix="run-") as folder:
-            _work(claim, store, Path(folder), heart)
-        return "done"
+        with TemporaryDirectory(prefix="run-") as folder, _Heartbeat(claim) as heart:
+            work = _Work(claim, store, Path(folder), heart, remaining_seconds)
+            return work.look_after(claim.handed) if claim.handed else work.begin()
     except (BadInput, ValidationError) as refusal:
         store.fail_run(claim, _reason(refusal))
         return "failed"
@@ -70,7 +95,7 @@ class _Heartbeat:
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._store = Store(Database(environment()))
-        self._stage = "begin"
+        self._stage = SPARK if claim.handed else "begin"
         self._engine: str | None = None
         self._changed, self._stopped = threading.Event(), False
         self.lost = False
@@ -108,34 +133,114 @@ class _Heartbeat:
             self._changed.clear()
 
 
-def _work(claim: Claim, store: Store, folder: Path, heart: _Heartbeat) -> None:
-    settings = Settings.over(claim.asked)
-    records, former, found = folder / "records.csv", folder / "former.csv", folder / "found"
-    with records.open("wb+") as all_of_them, former.open("wb+") as entities:
-        reading = store.read_out(all_of_them, entities)
-    if not reading.records:
-        raise BadInput("There are no records")
-    _parquet(records, "all_varchar = true")
-    _parquet(former, "columns = {'record_id': 'BIGINT', 'entity_id': 'BIGINT'}")
-    records.unlink()
-    name = "spark" if reading.records >= environment().engine_threshold else "duckdb"
-    heart.stage("read", name)
-    said: list[Mapping[str, Any]] = [{"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions]
-    with ENGINES[name](memory=environment().match_memory) as engine:
-        done = match(
-            engine,
-            str(folder / "records.parquet"),
-            found,
-            settings,
-            decisions=Decisions.of(said),
-            previous=str(folder / "former.parquet") if (folder / "former.parquet").exists() else None,
-            first_id=store.reserve_ids(reading.records),
-            report=heart.stage,
-        )
-    heart.stage("load")
-    _load(claim, store, found, settings, done.summary())
-    heart.stage("load")
-    store.put_in_force(claim, reading)
+@dataclass(frozen=True)
+class _Work:
+    """One attempt at a run, with a folder for its files."""
+
+    claim: Claim
+    store: Store
+    folder: Path
+    heart: _Heartbeat
+    remaining_seconds: Callable[[], float]
+
+    @property
+    def found(self) -> Path:
+        return self.folder / "found"
+
+    def begin(self) -> str:
+        """The whole run, or as far as it is done here."""
+        settings = Settings.over(self.claim.asked)
+        reading = self._read_out()
+        first_id = self.store.reserve_ids(reading.records)
+        said: list[Mapping[str, Any]] = [
+            {"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions
+        ]
+        if reading.records >= environment().engine_threshold:
+            return self._on_spark(settings, reading, said, first_id)
+        self.heart.stage("read", "duckdb")
+        former = self.folder / FORMER
+        with DuckDB(memory=environment().match_memory) as engine:
+            match(
+                engine,
+                str(self.folder / RECORDS),
+                str(self.found),
+                settings,
+                decisions=Decisions.of(said),
+                previous=str(former) if former.exists() else None,
+                first_id=first_id,
+                report=self.heart.stage,
+            )
+        return self._put_in_force(reading)
+
+    def look_after(self, handed: Mapping[str, Any]) -> str:
+        """What there is to do for a run that EMR Serverless works on."""
+        over, reason = batch.ended(handed["run"])
+        if not over:
+            return self._hand_over(handed)
+        if reason:
+            places.remove(handed["place"])
+            raise BadInput(f"Spark: {reason}")
+        places.fetch(f"{handed['place']}/found", self.found)
+        ended = self._put_in_force(Reading(**handed["reading"]))
+        places.remove(handed["place"])
+        return ended
+
+    def _read_out(self) -> Reading:
+        records, former = self.folder / "records.csv", self.folder / "former.csv"
+        with records.open("wb+") as all_of_them, former.open("wb+") as entities:
+            reading = self.store.read_out(all_of_them, entities)
+        if not reading.records:
+            raise BadInput("There are no records")
+        _parquet(records, "all_varchar = true")
+        _parquet(former, "columns = {'record_id': 'BIGINT', 'entity_id': 'BIGINT'}")
+        records.unlink()
+        return reading
+
+    def _on_spark(self, settings: Settings, reading: Reading, said: list[Mapping[str, Any]], first_id: int) -> str:
+        self.heart.stage(SPARK, SPARK)
+        if not (environment().batch_application or environment().batch_here):
+            raise BadInput(
+                f"{reading.records} records are for Spark, from {environment().engine_threshold} on: deploy the stack "
+                "with CreateBatch=true, or a larger EngineThreshold"
+            )
+        name = f"{self.claim.run}-{self.claim.attempt}"
+        place = batch.place(f"jobs/match/{name}")
+        given = self.folder / "given"
+        given.mkdir()
+        (given / "settings.json").write_text(settings.model_dump_json())
+        (given / "decisions.json").write_text("".join(f"{json.dumps(one)}\n" for one in said))
+        arguments = [f"{place}/given/{RECORDS}", f"{place}/found", "--engine", SPARK, "--first-id", str(first_id)]
+        arguments += ["--settings", f"{place}/given/settings.json", "--decisions", f"{place}/given/decisions.json"]
+        arguments += ["--memory", environment().match_memory]
+        for name in (RECORDS, FORMER):
+            if (self.folder / name).exists():
+                (self.folder / name).rename(given / name)
+        if (given / FORMER).exists():
+            arguments += ["--previous", f"{place}/given/{FORMER}"]
+        places.send(given, f"{place}/given")
+        if environment().batch_application:
+            outside = batch.submit("match", f"match-{name}", arguments, jars=[JAR])
+            return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
+        try:
+            reason = batch.run_here("match", arguments, self.remaining_seconds() - batch.STOP_SECONDS)
+            if reason:
+                raise BadInput(f"Spark: {reason}")
+            places.fetch(f"{place}/found", self.found)
+        finally:
+            places.remove(place)
+        return self._put_in_force(reading)
+
+    def _hand_over(self, handed: Mapping[str, Any]) -> str:
+        self.store.hand_over(self.claim, handed)
+        queues.send(environment().match_queue, {"run": self.claim.run}, LOOK_AGAIN)
+        return "running"
+
+    def _put_in_force(self, reading: Reading) -> str:
+        self.heart.stage("load")
+        _load(self.claim, self.store, self.found)
+        self.heart.stage("load")
+        self.store.put_in_force(self.claim, reading)
+        return "done"
 
 
 def _parquet(path: Path, how: str) -> None:
@@ -153,7 +258,10 @@ def _parquet(path: Path, how: str) -> None:
             )
 
 
-def _load(claim: Claim, store: Store, found: Path, settings: Settings, summary: dict[str, Any]) -> None:
+def _load(claim: Claim, store: Store, found: Path) -> None:
+    settings, summary, model = (
+        json.loads((found / f"{name}.json").read_text()) for name in ("settings", "run", "model")
+    )
     members, edges = _files(found / "members.parquet"), _files(found / "edges.parquet")
     columns = ", ".join(MEMBER_COLUMNS)
     tables = {
@@ -175,7 +283,7 @@ def _load(claim: Claim, store: Store, found: Path, settings: Settings, summary: 
         near = database.sql(
             f"""SELECT record_l, record_r, match_weight, match_probability FROM {_files(found / "review.parquet")}
                 WHERE match_weight IS NOT NULL
-                ORDER BY abs(match_weight - {settings.thresholds.match}), 1, 2 LIMIT {NEAR}"""
+                ORDER BY abs(match_weight - {settings["thresholds"]["match"]}), 1, 2 LIMIT {NEAR}"""
         ).fetchall()
     with ExitStack() as opened:
         members_csv, edges_csv, review_csv, terms_csv = (
@@ -188,8 +296,8 @@ def _load(claim: Claim, store: Store, found: Path, settings: Settings, summary: 
             review_csv,
             terms_csv,
             Found(
-                settings=json.loads((found / "settings.json").read_text()),
-                model=json.loads((found / "model.json").read_text()),
+                settings=settings,
+                model=model,
                 engine=summary["engine"],
                 pairs=summary["counts"].get("scored_pairs", 0),
                 histogram=[{"weight": weight, "pairs": pairs} for weight, pairs in bars],

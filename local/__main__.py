@@ -17,6 +17,8 @@ from local import ROOT, LocalError, lock
 
 DATABASE = "dedup"
 ENVIRONMENT_FILE = "environment.json"
+OWN = ("SOURCES", "ENGINE_THRESHOLD")
+"""Variables of the functions that the caller's environment may say."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -163,7 +165,7 @@ def claim(path: Path, url: str, stack: ExitStack) -> None:
 
 def own_environment() -> dict[str, str]:
     """What the caller's environment says about the functions' configuration, over what the template does."""
-    return {name: value for name, value in os.environ.items() if name == "SOURCES" or name.startswith("POWERTOOLS_")}
+    return {name: value for name, value in os.environ.items() if name in OWN or name.startswith("POWERTOOLS_")}
 
 
 if __name__ == "__main__":

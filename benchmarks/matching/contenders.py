@@ -27,7 +27,7 @@ def ours(records: Path, found: Path, tiers: tuple[str, ...] = ("rules", "model")
     settings = Settings.load().model_copy(update={"tiers": tiers})
     options: dict[str, Any] = {"memory": "3GB"} if engine == "duckdb" else {"memory": "5g"}
     with ENGINES[engine](**options) as opened:
-        match(opened, str(records), output, settings)
+        match(opened, str(records), str(output), settings)
     entities = pq.read_table(output / "entities.parquet")
     pq.write_table(entities.rename_columns(["id", "cluster"]), found)
 

@@ -25,7 +25,7 @@ def main() -> None:
         pq.write_table(people(100_000, SEED), records)
         default = ROOT / "jobs" / "model.json"
         default.unlink(missing_ok=True)
-        match(engine, str(records), output, Settings.load())
+        match(engine, str(records), str(output), Settings.load())
         default.write_text(Model.load(output / "model.json").text())
 
 

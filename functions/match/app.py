@@ -15,9 +15,10 @@ from jobs.runs import run
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-def work(record: SQSRecord) -> None:
+def work(record: SQSRecord, lambda_context: LambdaContext) -> None:
     run_id = int(json.loads(record.body)["run"])
-    logger.info("Run", extra={"run": run_id, "ended": run(run_id, open_store())})
+    ended = run(run_id, open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)
+    logger.info("Run", extra={"run": run_id, "ended": ended})
 
 
 @logger.inject_lambda_context(clear_state=True)

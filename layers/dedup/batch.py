@@ -1,11 +1,12 @@
 """Jobs on Spark: on EMR Serverless, or, in a checkout of the repository, as a process of this machine.
 
-The job is jobs/regions.py in both; it writes below `jobs/<id>/` in the bucket."""
+The job is a module of jobs/ in both, and writes below `jobs/` in the bucket. Regions are counted for whoever asks; a
+run of the matching with many records is a job too, begun by jobs/runs.py."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> s
         return None
     try:
         if settings().batch_application:
-            store.started_job(job_id, start(job_id, prefix))
+            store.started_job(job_id, submit("regions", f"regions-{job_id}", _arguments(job_id, prefix)))
             return "running"
-        reason = _run_here(job_id, prefix, remaining_seconds() - STOP_SECONDS)
+        reason = run_here("regions", _arguments(job_id, prefix), remaining_seconds() - STOP_SECONDS)
         if reason:
             store.fail_job(job_id, reason)
             return "failed"
@@ -68,10 +69,19 @@ def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> s
     return "done"
 
 
-def start(job_id: int, prefix: str) -> str:
-    """Starts the job on EMR Serverless, once however often it is asked; the run's id."""
-    s3 = f"s3://{settings().bucket}"
-    code = f"{s3}/{CODE}"
+def place(key: str) -> str:
+    """What jobs call an object, or a prefix, of the bucket."""
+    return f"s3://{settings().bucket}/{key}"
+
+
+def _arguments(job_id: int, prefix: str) -> list[str]:
+    return [place(prefix), place(f"jobs/{job_id}")]
+
+
+def submit(module: str, token: str, arguments: Sequence[str], jars: Sequence[str] = ()) -> str:
+    """Starts a module of jobs/ on EMR Serverless, once for a token however often it is asked, with jars that are beside
+    its code; the run's id."""
+    code = place(CODE)
     variables = {
         "PYSPARK_PYTHON": "./environment/bin/python",
         "SOURCES": ",".join(settings().sources),
@@ -84,17 +94,18 @@ def start(job_id: int, prefix: str) -> str:
         "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": variables["PYSPARK_PYTHON"],
         **{f"spark.emr-serverless.driverEnv.{name}": value for name, value in variables.items()},
         **{f"spark.executorEnv.{name}": value for name, value in variables.items()},
+        **({"spark.jars": ",".join(f"{code}/{jar}" for jar in jars)} if jars else {}),
     }
     answer = client().start_job_run(
         applicationId=settings().batch_application,
-        clientToken=f"job-{job_id}",
+        clientToken=token,
         executionRoleArn=settings().batch_role,
         executionTimeoutMinutes=RUN_MINUTES,
-        name=f"regions-{job_id}",
+        name=token,
         jobDriver={
             "sparkSubmit": {
-                "entryPoint": f"{code}/regions.py",
-                "entryPointArguments": [f"{s3}/{prefix}", f"{s3}/jobs/{job_id}"],
+                "entryPoint": f"{code}/{module}.py",
+                "entryPointArguments": [*arguments],
                 "sparkSubmitParameters": " ".join(f"--conf {name}={value}" for name, value in conf.items()),
             }
         },
@@ -106,27 +117,35 @@ def seen_to(job: Job, store: Store) -> Job:
     """The job as it is now: one that runs on EMR Serverless is asked for its state, and ended where it has ended."""
     if job.status != "running" or not job.run:
         return job
-    try:
-        run = client().get_job_run(applicationId=settings().batch_application, jobRunId=job.run)["jobRun"]
-    except (BotoCoreError, ClientError) as error:
-        raise Unavailable("EMR Serverless does not say how the job is") from error
-    if run["state"] in _ENDED_BADLY:
-        store.fail_job(job.id, str(run.get("stateDetails") or run["state"])[:1_000])
-    elif run["state"] == "SUCCESS":
+    over, reason = ended(job.run)
+    if reason:
+        store.fail_job(job.id, reason)
+    elif over:
         store.finish_job(job.id, *_written(job.id))
     return store.job(job.id, KEPT_DAYS) or job
 
 
-def _run_here(job_id: int, prefix: str, seconds: float) -> str | None:
-    """Does the job in a process of its own. Why it failed, where it did: what the job says of what can be mended."""
-    s3 = f"s3://{settings().bucket}"
-    command = [sys.executable, "-m", "jobs.regions", f"{s3}/{prefix}", f"{s3}/jobs/{job_id}"]
+def ended(run: str) -> tuple[bool, str | None]:
+    """Whether a run on EMR Serverless is over, and why it failed, where it did. Raises Unavailable."""
+    try:
+        known = client().get_job_run(applicationId=settings().batch_application, jobRunId=run)["jobRun"]
+    except (BotoCoreError, ClientError) as error:
+        raise Unavailable("EMR Serverless does not say how the job is") from error
+    if known["state"] in _ENDED_BADLY:
+        return True, str(known.get("stateDetails") or known["state"])[:1_000]
+    return known["state"] == "SUCCESS", None
+
+
+def run_here(module: str, arguments: Sequence[str], seconds: float) -> str | None:
+    """Does a module of jobs/ in a process of its own. Why it failed, where it did: what it says of what can be
+    mended."""
+    command = [sys.executable, "-m", f"jobs.{module}", *arguments]
     try:
         done = subprocess.run(  # noqa: S603
             command, cwd=_ROOT, timeout=seconds, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        return "It took longer than a function may: ask for a smaller prefix"
+        return "It took longer than a function may"
     said = done.stderr.strip().rpartition("\n")[2]
     return (said or f"The process ended with {done.returncode}")[:1_000] if done.returncode else None
 

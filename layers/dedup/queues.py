@@ -30,9 +30,10 @@ def begin(url: str, kind: str, noted: tuple[int, str]) -> dict[str, Any]:
     return {"id": piece, "status": status}
 
 
-def send(url: str, message: Mapping[str, Any]) -> None:
-    """Sends a message to the queue at `url`. Raises Unavailable where the queue does not take it."""
+def send(url: str, message: Mapping[str, Any], delay: int = 0) -> None:
+    """Sends a message to the queue at `url`, to be delivered after so many seconds. Raises Unavailable where the queue
+    does not take it."""
     try:
-        client().send_message(QueueUrl=url, MessageBody=json.dumps(message))
+        client().send_message(QueueUrl=url, MessageBody=json.dumps(message), DelaySeconds=delay)
     except (BotoCoreError, ClientError) as error:
         raise Unavailable("The queue does not take work now") from error

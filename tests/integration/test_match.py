@@ -24,8 +24,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from jobs import BadInput
 from jobs import match as job
-from jobs.engines import ENGINES, BadInput, DuckDB
+from jobs.engines import ENGINES, DuckDB
 from jobs.match import Decisions, Run
 from jobs.model import Model
 from tests.conftest import ROOT
@@ -80,7 +81,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     def run(source: str | Path, engine: str = "duckdb", settings: Settings | None = None, **options: Any) -> Path:
         output = tmp_path / f"run{next(runs)}"
         with ENGINES[engine](memory="2g" if engine == "spark" else "1GB") as opened:
-            done = job.match(opened, str(source), output, settings or Settings.load(), **options)
+            done = job.match(opened, str(source), str(output), settings or Settings.load(), **options)
         assert isinstance(done, Run)
         return output
 

@@ -17,8 +17,7 @@ from dedup import files, ingest
 from dedup.bucket import ObjectVersion
 from dedup.store import Account, Store
 
-from jobs import regions
-from jobs.regions import BadInput
+from jobs import BadInput, places, regions
 from tests import exports
 from tests.conftest import ROOT
 
@@ -30,7 +29,7 @@ BUCKET = "uploads"
 
 def reason_without_spark() -> str:
     try:
-        regions.find_java()
+        places.find_java()
     except BadInput as error:
         return str(error)
     return ""

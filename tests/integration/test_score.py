@@ -24,7 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("score")
     pq.write_table(people(800, seed=11), folder / "people.parquet")
     with DuckDB(memory="1GB") as engine:
-        match(engine, str(folder / "people.parquet"), folder / "found", Settings.load())
+        match(engine, str(folder / "people.parquet"), str(folder / "found"), Settings.load())
     return folder / "found"
 
 

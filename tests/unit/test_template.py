@@ -42,10 +42,20 @@ COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": ",".join(ORIGINS)
 BATCH = OWN_DATABASE | {"CreateBatch": "true"}
 DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO, BATCH]
 
-PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobruns/*")
+PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobs/match/*", "/jobruns/*")
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
 LOOKUP = ("/api/v1/entities/lookup", "post")
 """A question that is too long for a path."""
+MATCHES_ON_SPARK = {
+    "s3:GetObject",
+    "s3:PutObject",
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:ListBucket",
+    "emr-serverless:StartJobRun",
+    "emr-serverless:GetJobRun",
+    "iam:PassRole",
+}
 JOBS = {"Export", "Ingest", "Match", "RunJob", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
@@ -358,7 +368,8 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "StartMatch": {"sqs:SendMessage"},
-        "Match": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+        "Match": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"}
+        | (MATCHES_ON_SPARK if given == BATCH else set()),
         "EraseCustomer": {
             "s3:GetObject",
             "s3:GetObjectVersion",
@@ -580,7 +591,7 @@ def test_job_on_spark_reads_what_arrived_and_writes_its_results_alone() -> None:
 
 def test_there_is_no_spark_unless_it_is_asked_for() -> None:
     assert "Batch" not in stack().resources
-    for function in ("CreateJob", "RunJob", "ShowJob"):
+    for function in ("CreateJob", "RunJob", "ShowJob", "Match"):
         assert functions(stack())[function]["Environment"]["Variables"]["BATCH_APPLICATION"] == ""
         assert functions(stack(BATCH))[function]["Environment"]["Variables"]["BATCH_APPLICATION"]
 

@@ -22,6 +22,9 @@ CHANGES = 100
 
 MAX_ATTEMPTS = 3
 
+_MORE = f"attempt - looked < {MAX_ATTEMPTS}"
+"""Whether there may be another attempt."""
+
 _RUN_TIMES = ", ".join(
     f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME}) AS {name}" for name in ("created_at", "started_at", "finished_at")
 )
@@ -39,6 +42,8 @@ class Claim:
     """Seconds that an attempt may be silent before another may start over."""
     asked: Mapping[str, Any]
     """The settings that were asked for, over the defaults."""
+    handed: Mapping[str, Any] | None = None
+    """Where EMR Serverless works on it: what was noted when it was handed over."""
 
     @property
     def current(self) -> str:
@@ -101,15 +106,20 @@ class Matching(Base):
 
         def work(connection: Connection) -> Claim | None:
             rows = connection.run(
-                f"""UPDATE match_run SET status = 'running', attempt = attempt + 1, started_at = now(), reason = NULL,
-                        progress = 0, stage = 'begin', lease_until = now() + interval '{lease} s'
-                    WHERE id = {run} AND attempt < {MAX_ATTEMPTS}
-                        AND (status = 'waiting' OR status = 'running' AND lease_until < now())
-                    RETURNING attempt, asked::text"""
+                f"""UPDATE match_run SET status = 'running', attempt = attempt + 1, reason = NULL,
+                        started_at = CASE WHEN handed IS NULL THEN now() ELSE started_at END,
+                        progress = CASE WHEN handed IS NULL THEN 0 ELSE progress END,
+                        stage = CASE WHEN handed IS NULL THEN 'begin' ELSE stage END,
+                        lease_until = now() + interval '{lease} s'
+                    WHERE id = {run} AND {_MORE} AND (status = 'waiting'
+                        OR status = 'running' AND (lease_until < now() OR lease_until IS NULL))
+                    RETURNING attempt, asked::text, handed::text"""
             )
             if rows:
-                decisions.follow(connection)
-                return Claim(run, rows[0][0], lease, json.loads(rows[0][1]))
+                [[attempt, asked, handed]] = rows
+                if not handed:
+                    decisions.follow(connection)
+                return Claim(run, attempt, lease, json.loads(asked), handed and json.loads(handed))
             busy = connection.run(
                 f"SELECT FROM match_run WHERE id = {run} AND status = 'running' AND lease_until >= now()"
             )
@@ -133,6 +143,20 @@ class Matching(Base):
 
         self._database.write(work, repeatable=True)
 
+    def hand_over(self, claim: Claim, handed: Mapping[str, Any]) -> None:
+        """Ends the attempt, and leaves the run to EMR Serverless, until somebody claims it to see how it is. Raises
+        Superseded."""
+
+        def work(connection: Connection) -> None:
+            rows = connection.run(
+                f"""UPDATE match_run SET handed = {_jsonb(handed)}, attempt = attempt + 1, looked = attempt + 1,
+                        lease_until = NULL WHERE {claim.current} RETURNING id"""
+            )
+            if not rows:
+                raise Superseded
+
+        self._database.write(work, repeatable=False)
+
     def fail_run(self, claim: Claim, reason: str) -> None:
         """Ends the run for a reason that its caller can understand; the last one stays in force."""
 
@@ -151,8 +175,8 @@ class Matching(Base):
         self._database.write(
             lambda connection: connection.run(
                 f"""UPDATE match_run SET lease_until = NULL, reason = {text(reason)},
-                        status = CASE WHEN attempt < {MAX_ATTEMPTS} THEN 'waiting' ELSE 'failed' END,
-                        finished_at = CASE WHEN attempt >= {MAX_ATTEMPTS} THEN clock_timestamp() END
+                        status = CASE WHEN {_MORE} THEN 'waiting' ELSE 'failed' END,
+                        finished_at = CASE WHEN {_MORE} THEN NULL ELSE clock_timestamp() END
                     WHERE {claim.current}"""
             ),
             repeatable=True,
@@ -310,8 +334,8 @@ class Matching(Base):
         query = f"""
             SELECT row_to_json(r)::text FROM (
                 SELECT id, CASE WHEN status = 'running' AND lease_until < now() THEN
-                        CASE WHEN attempt < {MAX_ATTEMPTS} THEN 'waiting' ELSE 'failed' END ELSE status END AS status,
-                    CASE WHEN status = 'running' AND lease_until < now() AND attempt >= {MAX_ATTEMPTS}
+                        CASE WHEN {_MORE} THEN 'waiting' ELSE 'failed' END ELSE status END AS status,
+                    CASE WHEN status = 'running' AND lease_until < now() AND NOT {_MORE}
                         THEN 'It was interrupted {MAX_ATTEMPTS} times' ELSE reason END AS reason,
                     engine, progress, stage,
                     id = coalesce((SELECT in_force FROM match_state), 0) AS in_force, records, pairs, entities, model,

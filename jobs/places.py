@@ -1,0 +1,89 @@
+"""Where jobs run, read and write: Spark's Java; paths of this machine, and s3://BUCKET/KEY."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from dedup import bucket
+
+from jobs import BadInput
+
+OLDEST_JAVA = 17
+
+SUBMITTED = "PYSPARK_GATEWAY_PORT" in os.environ
+"""Whether this was started by spark-submit, which says where Spark runs, and whose Spark reads and writes s3:// itself."""
+
+S3 = "s3://"
+WRITTEN = (".parquet", ".json")
+"""What a job writes; Spark puts notes of its own beside it."""
+
+
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Of s3://BUCKET/KEY."""
+    name, _, key = url.removeprefix(S3).partition("/")
+    return name, key
+
+
+def fetched(place: str, folder: Path) -> Path:
+    """A file of this machine with what is at a place: itself, or a copy of the object in `folder`."""
+    if not place.startswith(S3):
+        return Path(place)
+    name, key = bucket_and_key(place)
+    path = folder / key.rpartition("/")[2]
+    bucket.client().download_file(name, key, str(path))
+    return path
+
+
+def fetch(url: str, folder: Path) -> None:
+    """Copies the objects below s3://BUCKET/PREFIX into a folder, which is made."""
+    name, prefix = bucket_and_key(url)
+    for key in _keys(name, f"{prefix}/"):
+        path = folder / key.removeprefix(f"{prefix}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bucket.client().download_file(name, key, str(path))
+
+
+def send(folder: Path, url: str) -> None:
+    """Copies what a job wrote into a folder to below s3://BUCKET/PREFIX."""
+    name, prefix = bucket_and_key(url)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in WRITTEN and path.is_file():
+            bucket.client().upload_file(str(path), name, f"{prefix}/{path.relative_to(folder)}")
+
+
+def write(place: str, text: str) -> None:
+    """Makes a file, or an object, of a text."""
+    if place.startswith(S3):
+        name, key = bucket_and_key(place)
+        bucket.client().put_object(Bucket=name, Key=key, Body=text.encode(), ContentType="application/json")
+    else:
+        Path(place).write_text(text)
+
+
+def remove(url: str) -> None:
+    """Deletes the objects below s3://BUCKET/PREFIX."""
+    name, prefix = bucket_and_key(url)
+    for key in _keys(name, f"{prefix}/"):
+        bucket.client().delete_object(Bucket=name, Key=key)
+
+
+def _keys(name: str, prefix: str) -> Iterator[str]:
+    for page in bucket.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix):
+        yield from (one["Key"] for one in page.get("Contents", ()))
+
+
+def find_java() -> None:
+    """Raises BadInput where there is no Java that Spark runs on."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""  # noqa: S603
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    if not version or int(version[1]) < OLDEST_JAVA:
+        found = f"found is Java {version[1]}" if version else "there is none"
+        raise BadInput(
+            f"Spark needs Java {OLDEST_JAVA}, and {found} in JAVA_HOME or on the PATH: install a JDK, "
+            "such as Debian's openjdk-17-jre-headless"
+        )
