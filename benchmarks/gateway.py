@@ -18,12 +18,11 @@ def main(port: str, log: str) -> None:
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("DB_", "POWERTOOLS_"))}
     template = Template(ROOT / "template.yaml", passed_on)
     workers = Workers(template.functions, Path(log))
-    server = template.server(workers, listen(int(port)))
+    end = template.serve(workers, listen(int(port)))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     stop.wait()
-    server.shutdown()
+    end()
     workers.close()
 
 

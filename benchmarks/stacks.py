@@ -1,31 +1,35 @@
 """Both stacks as processes of their own on one PostgreSQL, and a client of either."""
 
 import os
+import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-import urllib3
 
 from benchmarks import ROOT
 from local.postgres import Settings
 
 START_SECONDS = 60.0
+ANSWER_SECONDS = 600.0
 
 
 class Client:
-    """A client of one service, with one connection per thread that uses it at the same time."""
+    """A client of one service, with one connection for each thread, which is kept. Not of a library that does more:
+    what a client takes is part of every time over HTTP."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=urllib3.Timeout(600))
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._of_thread = threading.local()
 
     def get(self, path: str) -> bytes:
         """The body of the answer. Raises RuntimeError when it is no success."""
@@ -48,12 +52,28 @@ class Client:
         """The same for a DELETE."""
         return self._request("DELETE", path)[0]
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[bytes, Mapping[str, str]]:
+    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[bytes, HTTPMessage]:
         headers = {"Content-Type": "application/json"} if body else {}
-        answer = self._pool.request(method, self._url + path, body=body, headers=headers)
+        connection = self._connection()
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (HTTPException, OSError):
+            connection.close()
+            raise
         if answer.status not in (200, 201):
-            raise RuntimeError(f"{method} {path[:200]} was answered {answer.status}: {answer.data[:500]!r}")
-        return answer.data, answer.headers
+            raise RuntimeError(f"{method} {path[:200]} was answered {answer.status}: {content[:500]!r}")
+        return content, answer.headers
+
+    def _connection(self) -> HTTPConnection:
+        found: HTTPConnection | None = getattr(self._of_thread, "connection", None)
+        if found is None:
+            found = self._of_thread.connection = HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        elif found.sock and select.select([found.sock], [], [], 0)[0]:
+            # Something to read before anything was asked: the service closed it meanwhile.
+            found.close()
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ def reference(database: Settings, log: Path, workers: int = 1) -> Iterator[Servi
             serving = [child for child in process.children() if "resource_tracker" not in " ".join(child.cmdline())]
             return serving if workers > 1 else [process]
 
-        yield Service(Client(f"http://127.0.0.1:{port}"), processes)
+        yield Service(Client(port), processes)
 
 
 @contextmanager
@@ -101,7 +121,7 @@ def ours(database: Settings, log: Path) -> Iterator[Service]:
     port = _free_port()
     command = ["-m", "benchmarks.gateway", str(port), str(log)]
     with _running(command, our_environment(database), log, port) as process:
-        yield Service(Client(f"http://127.0.0.1:{port}"), process.children)
+        yield Service(Client(port), process.children)
 
 
 @contextmanager
@@ -121,11 +141,11 @@ def _running(arguments: list[str], environment: Mapping[str, str], log: Path, po
 
 def _wait_until_healthy(process: psutil.Popen, port: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    client = Client(f"http://127.0.0.1:{port}")
+    client = Client(port)
     while process.poll() is None and time.monotonic() < deadline:
         try:
             client.get("/health")
-        except (urllib3.exceptions.HTTPError, RuntimeError):
+        except (HTTPException, OSError, RuntimeError):
             time.sleep(0.1)
         else:
             return

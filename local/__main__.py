@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -91,9 +90,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     for poller in s3.create(template.queues):
         poller.start(partial(workers.invoke, poller.queue.function))
         stack.callback(poller.stop)
-    server = template.server(workers, listener)
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    stack.callback(server.shutdown)
+    stack.callback(template.serve(workers, listener))
     note_environment(folder, environment)
     print(
         f"page       {url}/app\n"

@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import socket
+import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +29,8 @@ from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.events.api_event import RequestContext
 from samcli.local.lambdafn.env_vars import EnvironmentVariables
 from samcli.local.lambdafn.exceptions import FunctionNotFound
+from waitress.server import create_server
 from werkzeug import Response
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from local import LocalError
 from local.s3 import MAX_CONCURRENCY, Queue
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
+# Requests that are worked on at once; each that runs a function waits for an environment.
+THREADS = 32
+# Clients that keep their connection.
+MAX_CONNECTIONS = 1000
 # SAM makes one request id and gives it to every request; here each gets its own, as on AWS.
 SAM_REQUEST_ID = RequestContext().request_id
 TOO_LARGE = {
@@ -83,8 +89,9 @@ class Template:
             for function in found
         }
 
-    def server(self, workers: Workers, listener: socket.socket) -> BaseWSGIServer:
-        """The gateway on a socket from `listen`: `serve_forever()` runs it, `shutdown()` in another thread ends it."""
+    def serve(self, workers: Workers, listener: socket.socket) -> Callable[[], None]:
+        """Answer on a socket from `listen` from now on, in threads of its own. What is returned takes no more
+        connections; what was begun goes on."""
         port = listener.getsockname()[1]
         service = LocalApigwService(
             api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
@@ -95,9 +102,21 @@ class Template:
             (rule.methods or set()).discard("HEAD")
         for status in (404, 405):
             service._app.register_error_handler(status, _no_route)
-        return make_server(
-            HOST, port, _as_text(service._app), threaded=True, request_handler=_Quiet, fd=listener.fileno()
+        # Not the server that Flask brings, which closes every connection after one answer.
+        server = create_server(
+            _logged(_as_text(service._app)),
+            sockets=[listener],
+            threads=THREADS,
+            connection_limit=MAX_CONNECTIONS,
+            asyncore_use_poll=True,
+            recv_bytes=65536,
+            # Larger ones would go through files.
+            inbuf_overflow=PAYLOAD_LIMIT,
+            outbuf_overflow=PAYLOAD_LIMIT,
+            ident=None,
         )
+        threading.Thread(target=server.run, daemon=True).start()
+        return partial(setattr, server, "accepting", False)
 
 
 class _Runner:
@@ -144,14 +163,17 @@ def _as_text(app: "WSGIApplication") -> "WSGIApplication":
     return serve
 
 
-class _Quiet(WSGIRequestHandler):
-    """Logs each request to the log file, and sends small answers at once."""
+def _logged(app: "WSGIApplication") -> "WSGIApplication":
+    """The gateway, which logs each request to the log file."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        def start(status: str, *rest: Any) -> Any:
+            log.info("%s %s %s", environ["REQUEST_METHOD"], environ["REQUEST_URI"], status)
+            return start_response(status, *rest)
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        log.info("%s %s", self.requestline, code)
+        return app(environ, start)
+
+    return serve
 
 
 def listen(port: int) -> socket.socket:
