@@ -35,12 +35,6 @@ PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
 bytes and an escaped character up to three times its UTF-8."""
 
-_RECORD_COLUMNS = f"""r.id, r.customer_id, r.name, r.email, s.name AS source,
-    to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
-    to_char(r.updated_at AT TIME ZONE 'UTC', {ISO_TIME}) AS updated_at"""
-
-_KNOWN_COLUMNS = ", ".join(f"r.{field}" for field in KNOWN)
-
 
 def counted_by(connection: Connection, by: str) -> Counted:
     """What is counted for a question by "customer" or by "entity". Raises NoRun."""
@@ -50,16 +44,18 @@ def counted_by(connection: Connection, by: str) -> Counted:
 def record_text(rows: str) -> str:
     """A query for the id of each record of `rows` (a query for rows of the table record) and its JSON text, `line`:
     what every record has, and what is known."""
-    return f"""SELECT core.id, CASE WHEN known IS NULL THEN core.line
-            ELSE left(core.line, -1) || ',' || substr(known, 2) END AS line
-        FROM ({rows}) AS r JOIN source s ON s.bit = r.source
-        CROSS JOIN LATERAL (
-            SELECT r.id, row_to_json(c)::text AS line FROM (SELECT {_RECORD_COLUMNS}) AS c
-        ) AS core
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN num_nonnulls({_KNOWN_COLUMNS}) > 0 THEN (
-                SELECT json_strip_nulls(row_to_json(k))::text FROM (SELECT {_KNOWN_COLUMNS}) AS k) END AS known
-        ) AS extra"""
+    # Joined from its parts: row_to_json looks up each column's type for each row, which takes twice as long.
+    times = "".join(
+        f""" || ',"{column}":' || coalesce('"' || to_char(r.{column} AT TIME ZONE 'UTC', {ISO_TIME}) || '"', 'null')"""
+        for column in ("created_at", "updated_at")
+    )
+    known = " || ".join(f"""coalesce(',"{field}":' || to_json(r.{field})::text, '')""" for field in KNOWN)
+    any_known = f"num_nonnulls({', '.join(f'r.{field}' for field in KNOWN)}) > 0"
+    return f"""SELECT r.id, '{{"id":' || r.id || ',"customer_id":' || r.customer_id
+            || ',"name":' || to_json(r.name)::text || ',"email":' || to_json(r.email)::text
+            || ',"source":' || to_json(s.name)::text{times}
+            || CASE WHEN {any_known} THEN {known} ELSE '' END || '}}' AS line
+        FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
 
 
 class KeyReused(Exception):
