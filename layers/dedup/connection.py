@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from pg8000.core import Context
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
@@ -42,6 +43,8 @@ _SESSION = {
 }
 """For the server, so that a client which is gone without a word holds its locks for a minute: milliseconds, seconds,
 seconds, times. Nobody pauses in a transaction for that long."""
+
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _SIGN_IN_REFUSED = "28P01"
 
@@ -83,12 +86,46 @@ def _is_local(host: str) -> bool:
         return host in ("localhost", "host.docker.internal")
 
 
+class _Connection(Connection):  # type: ignore[misc] # it has no types
+    """pg8000's, where a transaction takes no round trips of its own: it begins with its first statement, and a read is
+    over without waiting for its COMMIT to be answered."""
+
+    _begin = ""
+    _unanswered: Context | None = None
+
+    def begin(self, statement: str) -> None:
+        """Begins a transaction with the next statement."""
+        self._begin = statement
+
+    def end_read(self) -> None:
+        """Ends a transaction that wrote nothing."""
+        if self._begin:
+            self._begin = ""
+            return
+        self._unanswered = Context("COMMIT")
+        self.send_QUERY("COMMIT")
+        self._sock.flush()
+
+    def run(self, sql: str, stream: Any = None, types: Any = None, **params: Any) -> Any:
+        """As pg8000's."""
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered:
+            self.handle_messages(unanswered)
+        begin, self._begin = self._begin, ""
+        if begin and stream is None:
+            sql = f"{begin}; {sql}"
+        elif begin:
+            # COPY's protocol takes one statement.
+            super().run(begin)
+        return super().run(sql, stream, types, **params)
+
+
 class Database:
     """The connection of this environment, and transactions on it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._connection: Connection | None = None
+        self._connection: _Connection | None = None
         self._used_at = 0.0
 
     def ping(self) -> None:
@@ -99,7 +136,7 @@ class Database:
         """What `work` returns, given a connection in a read-only transaction that sees one state of the database.
 
         `work` may be called again when the connection was lost. Raises Unavailable."""
-        return self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", work, repeatable=True)
+        return self._transaction(_READ, work, repeatable=True)
 
     def write(self, work: Callable[[Connection], T], *, repeatable: bool) -> T:
         """What `work` returns, given a connection in a transaction that is committed after it; whatever it raises
@@ -125,10 +162,13 @@ class Database:
             committing = False
             try:
                 connection = self._attempt(self._live)
-                connection.run(begin)
+                connection.begin(begin)
                 result = work(connection)
                 committing = True
-                connection.run("COMMIT")
+                if begin == _READ:
+                    connection.end_read()
+                else:
+                    connection.run("COMMIT")
             except BROKEN as error:
                 self.close()
                 if committing and not repeatable:
@@ -158,7 +198,7 @@ class Database:
             self.close()
             raise Unavailable("The database can't be reached") from error
 
-    def _live(self, check_always: bool = False) -> Connection:
+    def _live(self, check_always: bool = False) -> _Connection:
         if self._connection is not None and (check_always or time.time() - self._used_at > IDLE_BEFORE_CHECK):
             self._check(self._connection)
         if self._connection is None:
@@ -187,7 +227,7 @@ class Database:
         # The server gives up first, so that its answer is the error rather than a dead socket.
         return self._settings.db_statement_timeout + 2
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> _Connection:
         settings = self._settings
         try:
             return self._sign_in(credentials(settings))
@@ -197,7 +237,7 @@ class Database:
             # The password was rotated since the secret was fetched.
             return self._sign_in(credentials(settings, changed=True))
 
-    def _sign_in(self, who: Credentials) -> Connection:
+    def _sign_in(self, who: Credentials) -> _Connection:
         settings = self._settings
         # pg8000's own socket lacks TCP_NODELAY: every COPY would wait 40 ms for a delayed acknowledgement.
         sock = socket.create_connection((settings.db_host, settings.db_port), settings.db_connect_timeout)
@@ -206,7 +246,7 @@ class Database:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             # RDS Proxy refuses these options: behind it the role has the timeouts, set by migrate.
             session = _SESSION | {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
-            connection = Connection(
+            connection = _Connection(
                 who.user,
                 host=settings.db_host,
                 database=settings.db_name,
