@@ -22,7 +22,7 @@ api.install(app)
         paged=True,
     ),
 )
-def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[Analysis]:
+def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[str]:
     question = api.question(QUESTION, by)
     after = pages.decode_cursor(cursor, question)
     found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit, by)
@@ -33,7 +33,7 @@ def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
         duplicates_found=found.records - customers,
         unique_customer_ids=found.ids["ids"],
     )
-    return api.paged(app, analysis, found.next_positions(after), question)
+    return api.paged(app, api.json_of(analysis), found.next_positions(after), question)
 
 
 handler = api.handler(app)

@@ -23,7 +23,7 @@ api.install(app)
         paged=True,
     ),
 )
-def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[Comparison]:
+def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[str]:
     sources = settings().sources
     question = api.question(QUESTION, by)
     after = pages.decode_cursor(cursor, question)
@@ -36,7 +36,7 @@ def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
     counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
     distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
     comparison = Comparison.model_validate({**found.ids, **counts, **distinct})
-    return api.paged(app, comparison, found.next_positions(after), question)
+    return api.paged(app, api.json_of(comparison), found.next_positions(after), question)
 
 
 handler = api.handler(app)

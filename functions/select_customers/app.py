@@ -37,7 +37,7 @@ def select_customers(
     limit: api.Limit = 1000,
     cursor: api.Cursor = None,
     by: api.By = "customer",
-) -> Response[CustomerSelection]:
+) -> Response[str]:
     named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
     question = api.question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
     after = pages.decode_cursor(cursor, question)
@@ -45,7 +45,7 @@ def select_customers(
     selection = CustomerSelection(
         count=sets.count(found.regions, sets.select(found.regions, *named)), customer_ids=found.ids["ids"]
     )
-    return api.paged(app, selection, found.next_positions(after), question)
+    return api.paged(app, api.json_of(selection), found.next_positions(after), question)
 
 
 handler = api.handler(app)
