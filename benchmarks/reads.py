@@ -70,7 +70,7 @@ def reads_of_ours(data: Data, service: Service) -> Iterator[tuple[Key, Figure]]:
     everywhere = [(region, sorted(set(SOURCES) - set(region))) for region in data.regions()]
     for within, without in [*everywhere, (SOURCES[:1], [])]:
         path = f"{SELECT}?in={','.join(within)}&not_in={','.join(without)}&limit={page}"
-        question = f"customers in {sorted(within)} not in {without}"
+        question = f"customers in {sorted(within)} not in {without} region []"
         cursor = encode_cursor({"ids": data.last_position(page, within, without)}, question)
         name = f"{PAGE_OF}{' and '.join(within)}{', in no other' if without else ''}"
         yield _read(f"{name}: first", data, "ours", service, path, page)
