@@ -18,6 +18,14 @@ from tests.conftest import connect, record, sample_records
 from tests.proxy import Proxy
 
 
+def connect() -> Connection:
+    """A connection of the test's own to its database."""
+    s = settings()
+    return Connection(
+        s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
+    )
+
+
 @pytest.fixture
 def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
     """Cuts every connection of the functions to this test's database; how many there were."""
@@ -45,6 +53,24 @@ def test_connection_killed_between_requests_is_replaced(store: Store, kill_all: 
     store.add([record(109, "hubspot")])
 
     assert total(store) == 13
+
+
+def test_a_read_leaves_no_transaction_behind(store: Store) -> None:
+    store.add(sample_records())
+    assert total(store) == 12
+
+    def states() -> set[str]:
+        with connect() as admin:
+            rows = admin.run(
+                """SELECT state FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'dedup'"""
+            )
+        return {state for [state] in rows}
+
+    deadline = time.monotonic() + 10
+    while states() != {"idle"} and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert states() == {"idle"}
 
 
 def test_read_killed_inside_is_read_again(store: Store, kill_all: Callable[[], int]) -> None:
