@@ -18,14 +18,6 @@ from tests.conftest import connect, record, sample_records
 from tests.proxy import Proxy
 
 
-def connect() -> Connection:
-    """A connection of the test's own to its database."""
-    s = settings()
-    return Connection(
-        s.db_user, host=s.db_host, port=s.db_port, database=s.db_name, password=s.db_password, ssl_context=False
-    )
-
-
 @pytest.fixture
 def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
     """Cuts every connection of the functions to this test's database; how many there were."""
