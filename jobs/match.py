@@ -137,7 +137,8 @@ def match(
     if "model" in settings.tiers:
         used, linker = _score(engine, settings, run, model)
     else:
-        used, linker = model or Model(prior=0, comparisons={}, records=0), None
+        # A lookup scores with it.
+        used, linker = _start(settings, run, model), None
         engine.create("model_edge", _NO_MODEL_EDGES)
     run.model_version = used.version
     with run.step("cluster"):
@@ -240,12 +241,21 @@ def _rule_edges(engine: Engine, settings: Settings) -> None:
     engine.create("rule_edge", " UNION ALL ".join(queries))
 
 
+def _default() -> Model | None:
+    return Model.load() if DEFAULT_MODEL.is_file() else None
+
+
+def _start(settings: Settings, run: Run, given: Model | None) -> Model:
+    """What is known before these records teach anything."""
+    prior = scoring.first_prior(settings, run.counts["records"], run.counts["rule_pairs"])
+    return (given or _default() or Model(prior=prior, comparisons={}, records=0)).model_copy(update={"prior": prior})
+
+
 def _score(engine: Engine, settings: Settings, run: Run, given: Model | None) -> tuple[Model, Linker]:
     records = run.counts["records"]
-    default = Model.load() if DEFAULT_MODEL.is_file() else None
+    default = _default()
     with run.step("train"):
-        prior = scoring.first_prior(settings, records, run.counts["rule_pairs"])
-        start = (given or default or Model(prior=prior, comparisons={}, records=0)).model_copy(update={"prior": prior})
+        start = _start(settings, run, given)
         made = scoring.linker(engine, settings, start, records)
         run.trained = given is None and (records >= settings.training.from_records or default is None)
         if run.trained:

@@ -72,15 +72,19 @@ class Scorer:
             return Step(name, MISSING, 0.0)
         levels = comparison["levels"]
         place = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
-        known = self._weights[name][place]
+        label = ELSE if place == len(levels) else levels[place]["label"]
+        known = {one["label"]: one for one in self._weights.get(name, ())}.get(label)
+        if known is None:
+            # A model that was made for other settings, and not taught by these records.
+            return Step(name, label, 0.0)
         u = max(known["u"], SMALLEST)
         weight = math.log2(max(known["m"], SMALLEST) / u)
-        if place == len(levels):
+        if label == ELSE:
             return Step(name, ELSE, weight)
         term = levels[place].get("term_frequency")
         if term and (share := _share(shares.get(term, {}), one[term])):
             weight += self._rarity * (math.log2(u) - math.log2(share))
-        return Step(name, levels[place]["label"], weight)
+        return Step(name, label, weight)
 
     def _veto(self, levels: Mapping[str, str]) -> str | None:
         return next(

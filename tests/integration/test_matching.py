@@ -597,6 +597,20 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     assert best["golden"]["name"]
 
 
+OWN_COMPARISON = [{"name": "who", "columns": ["given"], "levels": [{"label": "same", "equal": ["given"]}]}]
+
+
+@pytest.mark.parametrize("asked", [RULES, {"comparisons": OWN_COMPARISON, "guards": {"vetoes": [], "doubts": []}}])
+def test_a_lookup_answers_whatever_the_run_was_told(functions: Call, store: Store, asked: dict[str, Any]) -> None:
+    store.add(people())
+    matched(store, **asked)
+    body = {"name": PEOPLE[0]["name"], "email": PEOPLE[0]["email"]}
+    answer = functions("find_entity", api_event("POST", "/api/v1/entities/lookup", body))
+    assert answer["statusCode"] == 200
+    [best, *_] = json.loads(answer["body"])["matches"]
+    assert (best["rule"], best["record_id"]) == ("same_email_and_name", 1)
+
+
 @pytest.mark.parametrize("path", ["analyze", "compare-sources", "regions", "customers"])
 def test_before_a_run_a_question_by_entity_is_a_conflict(functions: Call, path: str) -> None:
     name = {"compare-sources": "compare", "customers": "select_customers"}.get(path, path)

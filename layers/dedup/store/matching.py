@@ -454,7 +454,7 @@ class Matching(Base):
             if all(form.get(column) is not None for column in key)
         ]
         asked = " OR ".join(
-            f"field = {text(t)} AND (value IS NULL OR value = {text(form.get(t) or '')})" for t in terms
+            ["false", *(f"field = {text(t)} AND (value IS NULL OR value = {text(form.get(t) or '')})" for t in terms)]
         )
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
