@@ -18,7 +18,8 @@ from dedup.golden import golden
 from dedup.records import Record
 from dedup.sets import count
 from dedup.settings import settings
-from dedup.store import Busy, Conflict, KeyReused, NoRun, Store
+from dedup.store import Busy, Conflict, KeyReused, NoRun, Store, decisions, entities
+from dedup.store.base import FOLD_LOCK
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -460,6 +461,44 @@ def test_a_snapshot_while_a_run_works_leaves_decisions_in_it(
     monkeypatch.setattr(after_a_run, "load_run", meanwhile)
     matched(after_a_run, **RULES)
     assert by_customer(after_a_run) == {frozenset({ANN}), frozenset({OTHER_ANN}), frozenset({TWO, THREE})}
+    agrees(after_a_run)
+
+
+def test_an_upload_beside_the_end_of_a_snapshot_waits_for_nothing_and_is_matched_after_it(
+    new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, original = new_store(db_statement_timeout=5), decisions.follow_at_once
+    seen: list[Any] = []
+
+    def meanwhile(connection: Any) -> None:
+        added = other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+        seen.append((other.entities_of(range(1, 20)), other.verify().agreed, added.accepted))
+        original(connection)
+
+    monkeypatch.setattr(decisions, "follow_at_once", meanwhile)
+    snapshot(after_a_run, "salesforce", salesforce)
+
+    [(known, agreed, accepted)] = seen
+    assert (sorted(known), agreed, accepted) == ([1, 2, 3, 4], True, 1)
+    assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
+    agrees(after_a_run)
+
+
+def test_what_is_pending_is_matched_by_the_next_upload_once(
+    new_store: Callable[..., Store], after_a_run: Store
+) -> None:
+    other = new_store()
+
+    def beside(connection: Any) -> None:
+        connection.run(f"SELECT {FOLD_LOCK}, {entities.ALONE}")
+        other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+        other.add([person(10, "internal")])
+
+    after_a_run._database.write(beside, repeatable=False)
+    assert sorted(after_a_run.entities_of(range(1, 20))) == [1, 2, 3, 4]
+    other.add([person(11, "internal")])
+    assert sorted(after_a_run.entities_of(range(1, 20))) == [1, 2, 3, 4, 5, 6, 7]
+    assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)
 
 

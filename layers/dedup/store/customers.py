@@ -1,9 +1,11 @@
 """One customer: all of their records, in every source, and their erasure."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.connection import Unavailable
 from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
 from dedup.store.entities import in_force
 from dedup.store.records import records_query
@@ -83,7 +85,10 @@ class Customers(Base):
             note(connection, "erase customer", by, customer_id=customer_id, records=removed)
             return removed
 
-        return self._database.write(work, repeatable=False)
+        removed = self._database.write(work, repeatable=False)
+        with suppress(Unavailable):
+            self.drain(batches=1)
+        return removed
 
 
 def _sources_of(connection: Connection, customer_id: int) -> list[str]:

@@ -21,6 +21,7 @@ from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
 _LOCK = 7236839
 SHARED = f"pg_advisory_xact_lock_shared({_LOCK})"
 ALONE = f"pg_advisory_xact_lock({_LOCK})"
+_TRY = f"pg_try_advisory_xact_lock_shared({_LOCK})"
 
 BATCH = 2_000
 """Records that are normalised and matched by one statement."""
@@ -166,11 +167,30 @@ def _settings(connection: Connection, tables: Tables) -> tuple[tuple[Rule, ...],
 # Records that come
 
 
-def attach(connection: Connection, upload_id: int) -> None:
-    """Makes the records of an upload members of the run in force. Nothing where none is."""
-    tables = in_force(connection, SHARED)
+def attach(connection: Connection, upload_id: int, *, wait: bool = True) -> None:
+    """Makes the records of an upload members of the run in force, nothing where none is; where that would have to
+    `wait` and may not, they are pending."""
+    if wait:
+        connection.run(f"SELECT {SHARED}")
+    elif connection.run(f"SELECT {_TRY}") == [[False]]:
+        connection.run(f"INSERT INTO pending_match VALUES ({upload_id})")
+        return
+    tables = in_force(connection)
     if tables:
         attach_records(connection, tables, f"SELECT id FROM record WHERE upload_id = {upload_id}")
+
+
+def attach_pending(connection: Connection) -> None:
+    """Makes members of the records that are pending, unless somebody keeps from it: then the next upload does."""
+    if connection.run(f"SELECT {_TRY}") == [[False]]:
+        return
+    rows = connection.run(
+        """DELETE FROM pending_match WHERE upload_id = ANY (ARRAY(
+               SELECT upload_id FROM pending_match FOR UPDATE SKIP LOCKED)) RETURNING upload_id"""
+    )
+    tables = in_force(connection)
+    if tables and rows:
+        _attach_missing(connection, tables, bigints(upload for [upload] in rows))
 
 
 def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
@@ -373,6 +393,7 @@ def _lose(gone: str, tables: Tables) -> str:
 def clear(connection: Connection) -> None:
     """Takes all records out of the run in force."""
     tables = in_force(connection, ALONE)
+    connection.run("DELETE FROM pending_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
     if tables:
         names = [name for name in tables.all if name != tables.term]
@@ -447,7 +468,8 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
         )
         SELECT (SELECT count(*) FROM truth),
             (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
-             WHERE r.id IS NULL OR m.record_id IS NULL),
+             WHERE r.id IS NULL
+                OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM pending_match)),
             (SELECT count(*) FROM truth t FULL JOIN {counted.table} k USING (entity_id)
              WHERE (t.sources, t.records) IS DISTINCT FROM (k.sources, k.records)),
             (SELECT count(*) FROM ({_true_changes(tables)}) AS t (sources, customers, records)
@@ -468,15 +490,19 @@ def mend(connection: Connection) -> None:
 def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
     """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    attach_records(
-        connection,
-        tables,
-        f"""SELECT r.id FROM record r WHERE r.upload_id IN (SELECT u.id FROM upload u WHERE {uploads})
-            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
-    )
+    _attach_missing(connection, tables, f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})")
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)
+
+
+def _attach_missing(connection: Connection, tables: Tables, uploads: str) -> None:
+    attach_records(
+        connection,
+        tables,
+        f"""SELECT r.id FROM record r WHERE r.upload_id = ANY ({uploads})
+            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
+    )
 
 
 def _json(members: Sequence[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, BinaryIO
 
 from pg8000.native import Connection
@@ -505,6 +506,11 @@ class Matching(Base):
             return pairs, entities.settings_of(connection, tables)
 
         return self._database.read(work)
+
+    def drain(self, batches: float = inf) -> None:
+        """Folds in what is pending, and matches the records that are."""
+        super().drain(batches)
+        self._database.write(entities.attach_pending, repeatable=True)
 
     def compact(self) -> None:
         """Replaces the changes of each region by their sum, those of the run in force too."""

@@ -131,7 +131,7 @@ class Records(Base):
                 may_fold = True
             record_id = _store_records(connection, upload.id, records, bits)
             _count_in(connection, records, bits, may_fold)
-            entities.attach(connection, upload.id)
+            entities.attach(connection, upload.id, wait=may_fold)
             return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False), pending > 0
 
         upload, drains = self._database.write(work, repeatable=key is not None)
@@ -250,7 +250,8 @@ def _begin_upload(
         ), noted AS (
             INSERT INTO audit (action, principal, upload_id, records)
             SELECT 'upload', {text(by)}, id, {accepted} FROM begun
-        ) SELECT id, at, {MAY_FOLD}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM pending_membership) FROM begun"""
+        ) SELECT id, at, {MAY_FOLD}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM pending_membership)
+            + (SELECT count(*) FROM pending_match) FROM begun"""
     )
     if rows:
         [[upload_id, at, may_fold, pending]] = rows

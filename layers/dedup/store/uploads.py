@@ -315,7 +315,10 @@ class Uploads(Base):
             note(connection, "delete upload", by, upload_id=upload_id, records=removed)
             return removed
 
-        return self._database.write(work, repeatable=True)
+        removed = self._database.write(work, repeatable=True)
+        with suppress(Unavailable):
+            self.drain(batches=1)
+        return removed
 
 
 def _find_or_insert(
