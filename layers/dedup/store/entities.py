@@ -339,8 +339,7 @@ def detach(connection: Connection, leaving: str) -> None:
 def detach_members(connection: Connection, tables: Tables, leaving: str) -> None:
     """Takes members out of a run's entities: those for which a condition holds. Where a record of the same source and
     customer stays in the entity, what joined the one that leaves joins that one, until the next run looks again."""
-    for table in (tables.edge, tables.review):
-        _bequeath(connection, tables, table, leaving)
+    _bequeath(connection, tables, leaving)
     counted = tables.counted
     removed = "SELECT 1::bigint << source, 0, -count(*) FROM gone GROUP BY source"
     connection.run(
@@ -355,23 +354,29 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
     connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
 
 
-def _bequeath(connection: Connection, tables: Tables, pairs: str, leaving: str) -> None:
-    """Puts into the pairs of a table, in place of members that leave, those that stay and take their place."""
-    connection.run(
-        f"""WITH gone AS MATERIALIZED (
-            SELECT record_id, entity_id, source, customer_id FROM {tables.member} WHERE {leaving}
-        ), heir AS MATERIALIZED (
-            SELECT g.record_id, min(m.record_id) AS heir FROM gone g
-            JOIN {tables.member} m USING (entity_id, source, customer_id)
-            WHERE NOT EXISTS (SELECT FROM gone WHERE gone.record_id = m.record_id) GROUP BY g.record_id
-        ), moved AS (
-            SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
-            FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
-            WHERE a.heir IS NOT NULL OR b.heir IS NOT NULL
-        )
-        UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
-        FROM moved WHERE e.ctid = moved.place AND one <> other"""
+def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
+    """Puts into the edges and the review, in place of members that leave, those that stay and take their place.
+
+    Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
+    gone = bigints(record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}"))
+    rows = connection.run(
+        f"""SELECT g.record_id, min(m.record_id) FROM unnest({gone}) AS i (record_id)
+            JOIN {tables.member} g USING (record_id) JOIN {tables.member} m USING (entity_id, source, customer_id)
+            WHERE m.record_id <> ALL ({gone}) GROUP BY g.record_id"""
     )
+    if not rows:
+        return
+    heir = f"unnest({bigints(record for record, _ in rows)}, {bigints(heir for _, heir in rows)})"
+    for pairs in (tables.edge, tables.review):
+        connection.run(
+            f"""WITH heir AS MATERIALIZED (SELECT * FROM {heir} AS t (record_id, heir)), moved AS (
+                SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
+                FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
+                WHERE a.heir IS NOT NULL OR b.heir IS NOT NULL
+            )
+            UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
+            FROM moved WHERE e.ctid = moved.place AND one <> other"""
+        )
 
 
 def _lose(gone: str, tables: Tables) -> str:
