@@ -14,7 +14,7 @@ import boto3
 import pytest
 import requests
 
-WAIT_SECONDS = 60
+WAIT_SECONDS = 300
 _numbers = itertools.count()
 
 
