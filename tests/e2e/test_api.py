@@ -4,9 +4,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -51,19 +49,6 @@ def test_root_says_that_it_runs(base_url: str) -> None:
 
 def test_health(base_url: str) -> None:
     assert get(f"{base_url}/health") == {"status": "healthy"}
-
-
-def test_a_connection_is_kept(base_url: str) -> None:
-    connection = HTTPConnection(urlsplit(base_url).netloc, timeout=30)
-    sockets = []
-    for _ in range(2):
-        connection.request("GET", "/health")
-        assert connection.getresponse().read() == b'{"status":"healthy"}'
-        sockets.append(connection.sock)
-    connection.close()
-
-    assert sockets[0] is not None
-    assert sockets[0] is sockets[1]
 
 
 def test_one_record_is_stored_as_it_came(api: str) -> None:

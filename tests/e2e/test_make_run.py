@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,19 @@ def test_a_taken_port_is_one_sentence(folder: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         assert f"Port {port} is taken" in Run(folder, port).refusal()
+
+
+def test_a_connection_is_kept(run: Run) -> None:
+    connection = HTTPConnection("127.0.0.1", run.port, timeout=30)
+    sockets = []
+    for _ in range(2):
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b'{"status":"healthy"}'
+        sockets.append(connection.sock)
+    connection.close()
+
+    assert sockets[0] is not None
+    assert sockets[0] is sockets[1]
 
 
 def test_an_environment_that_is_killed_is_replaced(run: Run) -> None:
