@@ -283,7 +283,8 @@ def _header(event: dict[str, Any], name: str) -> str | None:
 
 
 def _refusal(event: dict[str, Any]) -> Response[str] | None:
-    """The answer to a body that is too large, of another type or undecodable; None where the resolver may go on.
+    """The answer to a body that is too large, of another type, undecodable or an array; None where the resolver may go
+    on.
 
     A body that came as base64 is decoded in place."""
     body = event.get("body")
@@ -304,4 +305,7 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
         event |= {"body": body, "isBase64Encoded": False}
     if len(body) > MAX_BODY_BYTES or (not body.isascii() and len(body.encode("utf-8", "replace")) > MAX_BODY_BYTES):
         return problem(413, f"A body may have {MAX_BODY_BYTES} bytes; upload larger files to the bucket")
+    if body.lstrip().startswith("["):
+        # Powertools would take its first element for the body.
+        return invalid(("body",), "Input should be an object", "model_type")
     return None

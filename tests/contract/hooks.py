@@ -49,4 +49,5 @@ def filter_case(context: Any, case: Any) -> bool:
     return sum(len(str(value).encode()) * 3 for value in query.values()) < URI_BYTES and "" not in (
         query.get("in"),
         query.get("not_in"),
+        query.get("region"),
     )

@@ -70,7 +70,7 @@ def test_every_function_has_a_sample_event() -> None:
     ("text", "status"),
     [
         ("{", 400),
-        ("[" * 100_000, 400),
+        ('{"customers": ' + "[" * 100_000, 400),
         ('{"customers": [' + "9" * 5000 + "]}", 400),
         ('{"customers": [{"customer_id": NaN}]}', 400),
         ('"\\ud800"', 400),
@@ -100,6 +100,16 @@ def test_bad_body_is_a_problem_and_writes_nothing(functions: Call, text: str, st
     assert content_type(answer) == "application/problem+json"
     assert not any(word in answer["body"] for word in ("Traceback", "File ", "INSERT", "SELECT"))
     assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
+
+
+@pytest.mark.parametrize("name", ["create_customer", "create_export", "start_match"])
+def test_body_in_an_array_is_no_body(functions: Call, name: str) -> None:
+    sample = json.loads((ROOT / "events" / f"{name}.json").read_text())
+
+    answer = functions(name, sample | {"body": f" [{sample['body']}]"})
+
+    assert answer["statusCode"] == 422
+    assert body(answer)["detail"] == [{"loc": ["body"], "msg": "Input should be an object", "type": "model_type"}]
 
 
 def test_one_bad_record_refuses_the_whole_upload_and_says_which(functions: Call) -> None:

@@ -30,6 +30,7 @@ from jobs.engines import ENGINES, DuckDB
 from jobs.match import Decisions, Run
 from jobs.model import Model
 from tests.conftest import ROOT
+from tests.integration.test_regions import JVM_OF_SMALL_QUERIES
 
 PEOPLE = ROOT / "samples" / "people.json"
 without_spark = pytest.mark.skipif(
@@ -431,8 +432,7 @@ def test_spark_gives_duckdbs_clusters(
 ) -> None:
     from benchmarks.matching.people import people as made_up
 
-    # Hundreds of small queries, none of which runs long enough to be worth compiling well.
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", JVM_OF_SMALL_QUERIES)
     source = write(made_up(400, 5).to_pylist())
     decisions = Decisions.of([{"records": [1, 2], "decision": "same"}])
 

@@ -19,7 +19,7 @@ from jobs import places, runs
 from tests.conftest import lambda_context, load_function
 from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured
 from tests.integration.test_matching import RULES, agrees, by_customer, matched, people, person, together
-from tests.integration.test_regions import needs_spark
+from tests.integration.test_regions import JVM_OF_SMALL_QUERIES, needs_spark
 
 
 @pytest.fixture
@@ -167,8 +167,7 @@ def test_many_records_and_no_spark_fail_with_the_way_out(four: Store, queue: str
 def test_many_records_are_matched_by_spark_on_this_machine(
     store: Store, queue: str, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
-    # Its JVM runs nearly everything once: compiling it well takes longer than it saves.
-    environment.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    environment.setenv("JDK_JAVA_OPTIONS", JVM_OF_SMALL_QUERIES)
     store.add(people())
     configured(environment, ENGINE_THRESHOLD="61")
     matched(store, **RULES)  # the model is compared in test_match.py

@@ -35,6 +35,10 @@ def reason_without_spark() -> str:
     return ""
 
 
+JVM_OF_SMALL_QUERIES = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
+"""For hundreds of queries that run once: compiling them well takes longer than it saves. The quick compiler's own cache
+is too small for their code, and when it is full nothing is compiled any more."""
+
 needs_spark = pytest.mark.skipif(bool(reason_without_spark()), reason=reason_without_spark())
 
 
