@@ -16,7 +16,7 @@ Sizes = Mapping[int, Figures]
 GOAL_SIZE = 1_000_000
 COLD_START = "cold start"
 LAYER = "install of the layer, and its size"
-NO_API = ("ingest", "migrate", "scopes", "verify")
+NO_API = ("export", "ingest", "match", "migrate", "run_job", "scopes", "verify")
 """Functions that no request waits for."""
 READS = ("analyze", "compare", "regions", "customers", "page", "all unique ids")
 

@@ -24,7 +24,11 @@ Filename = Annotated[
 ]
 
 
-class Service(BaseModel):
+class Model(BaseModel, defer_build=True):
+    """What the models here are. Each is built when it is first used, for a function uses a few of them."""
+
+
+class Service(Model):
     """That the API runs, and where its documentation is."""
 
     message: str
@@ -33,13 +37,13 @@ class Service(BaseModel):
     docs: str
 
 
-class Health(BaseModel):
+class Health(Model):
     """Whether the database answers."""
 
     status: str
 
 
-class StoredFields(BaseModel):
+class StoredFields(Model):
     """What every stored record has."""
 
     id: int
@@ -55,7 +59,7 @@ class StoredRecord(KnownFields, StoredFields):
     """A record as it is stored. Of the fields from phone to date_of_birth it has those that are known."""
 
 
-class Customer(BaseModel):
+class Customer(Model):
     """One customer: the sources that have them, and a page of their records in id order."""
 
     customer_id: CustomerId
@@ -64,7 +68,7 @@ class Customer(BaseModel):
     records: list[StoredRecord]
 
 
-class Erasure(BaseModel):
+class Erasure(Model):
     """What was erased of a customer. `files` are the keys of the exports that brought them: these stay in the bucket
     until they expire, at most 1,000 are named. `exports` are the ids of those that were asked for here and are in the
     bucket or being written: any of them may hold the customer, until it expires or its object is deleted."""
@@ -77,41 +81,41 @@ class Erasure(BaseModel):
     exports: list[int] = Field(description="Exports of /api/v1/exports that may hold the customer, at most 1,000")
 
 
-class Erased(BaseModel):
+class Erased(Model):
     """That a customer was erased."""
 
     message: str
     details: Erasure
 
 
-class UploadDetails(BaseModel):
+class UploadDetails(Model):
     """What an upload stored."""
 
     count: Count
     upload_id: int
 
 
-class Uploaded(BaseModel):
+class Uploaded(Model):
     """An upload that was accepted whole."""
 
     message: str
     details: UploadDetails
 
 
-class DeletionDetails(BaseModel):
+class DeletionDetails(Model):
     """What was deleted."""
 
     deleted_count: Count
 
 
-class Cleared(BaseModel):
+class Cleared(Model):
     """That all records were deleted."""
 
     message: str
     details: DeletionDetails
 
 
-class Analysis(BaseModel):
+class Analysis(Model):
     """How many customers there are. Counts are of everything; the ids are one page."""
 
     total_records: Count
@@ -120,7 +124,7 @@ class Analysis(BaseModel):
     unique_customer_ids: Ids
 
 
-class Comparison(BaseModel):
+class Comparison(Model):
     """Which sources have whom. Beside the fields here, for each source: `only_in_<source>` (one page of ids),
     `only_in_<source>_count` and `<source>_count` (distinct customers, of everything)."""
 
@@ -131,21 +135,21 @@ class Comparison(BaseModel):
     in_all_sources_count: Count
 
 
-class CustomerSelection(BaseModel):
+class CustomerSelection(Model):
     """The customers that a set question selects. The count is of everything; the ids are one page."""
 
     count: Count
     customer_ids: Ids
 
 
-class RegionCount(BaseModel):
+class RegionCount(Model):
     """How many customers are in exactly these sources and in no other."""
 
     sources: list[str]
     count: Count
 
 
-class UploadRequest(BaseModel):
+class UploadRequest(Model):
     """A file that will be uploaded."""
 
     filename: Filename
@@ -158,7 +162,7 @@ class UploadRequest(BaseModel):
     )
 
 
-class ExpectedUpload(BaseModel):
+class ExpectedUpload(Model):
     """Where to PUT the file, until when, and where to see what became of it."""
 
     id: int
@@ -168,7 +172,7 @@ class ExpectedUpload(BaseModel):
     expires_in: int
 
 
-class UploadAccount(BaseModel):
+class UploadAccount(Model):
     """What became of an upload. came, went and stayed count customers of its sources: new with this upload, gone with
     this snapshot, there before."""
 
@@ -193,21 +197,21 @@ class UploadAccount(BaseModel):
     finished_at: Time | None
 
 
-class SignIn(BaseModel):
+class SignIn(Model):
     """Where people sign in by OpenID: the user pool's host, and the client that the page is there."""
 
     url: str
     client_id: str
 
 
-class PageConfig(BaseModel):
+class PageConfig(Model):
     """What the page is told of its deployment."""
 
     sources: tuple[str, ...]
     sign_in: SignIn | None = Field(description="None where nobody signs in, or requests are signed instead")
 
 
-class ExportRequest(BaseModel):
+class ExportRequest(Model):
     """Whose records are to be written: the customers of a set question, as /api/v1/deduplication/customers asks it."""
 
     within: list[Source] = Field(
@@ -221,14 +225,14 @@ class ExportRequest(BaseModel):
     format: Literal["csv", "ndjson", "parquet"] = "csv"
 
 
-class ExportBegun(BaseModel):
+class ExportBegun(Model):
     """An export that will be written."""
 
     id: int
     status: ExportStatus
 
 
-class ExportAccount(BaseModel):
+class ExportAccount(Model):
     """What became of an export: a line for each record of each customer (or entity), by customer (or entity)."""
 
     id: int
@@ -247,14 +251,14 @@ class ExportAccount(BaseModel):
     finished_at: Time | None
 
 
-class KeptReport(BaseModel):
+class KeptReport(Model):
     """The figures that later reports are compared with."""
 
     id: int
     created_at: Time
 
 
-class JobRequest(BaseModel):
+class JobRequest(Model):
     """Which files are to be read."""
 
     prefix: str = Field(
@@ -265,14 +269,14 @@ class JobRequest(BaseModel):
     )
 
 
-class JobBegun(BaseModel):
+class JobBegun(Model):
     """A job that will be done."""
 
     id: int
     status: ExportStatus
 
 
-class JobRegion(BaseModel):
+class JobRegion(Model):
     """How many customers exactly these sources have, in how many records."""
 
     sources: list[str]
@@ -280,14 +284,14 @@ class JobRegion(BaseModel):
     records: Count
 
 
-class JobOutput(BaseModel):
+class JobOutput(Model):
     """A file that a job wrote."""
 
     name: str = Field(description="regions/…, customers/…, rejects/… or files/…, Parquet; summary.json")
     url: str = Field(description="The file, for 15 minutes")
 
 
-class JobAccount(BaseModel):
+class JobAccount(Model):
     """What became of a job. What it found is there when it is done."""
 
     id: int
@@ -306,7 +310,7 @@ class JobAccount(BaseModel):
     finished_at: Time | None
 
 
-class InvalidField(BaseModel):
+class InvalidField(Model):
     """One thing wrong with a request: where, why, and the kind of error."""
 
     loc: list[str | int]
@@ -314,7 +318,7 @@ class InvalidField(BaseModel):
     type: str
 
 
-class Problem(BaseModel):
+class Problem(Model):
     """An error, as RFC 9457 shapes it. A validation error lists at most 100 of its `total` faults in `detail`."""
 
     type: str = "about:blank"
@@ -324,7 +328,7 @@ class Problem(BaseModel):
     total: Count | None = None
 
 
-class RunRequest(BaseModel):
+class RunRequest(Model):
     """A run of the matching."""
 
     settings: dict[str, Any] = Field(
@@ -340,14 +344,14 @@ class RunRequest(BaseModel):
         return settings
 
 
-class RunBegun(BaseModel):
+class RunBegun(Model):
     """A run that waits to begin."""
 
     id: int
     status: str
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(Model):
     """What the run knew of how alike one person's records are."""
 
     model_config = ConfigDict(extra="allow")
@@ -355,14 +359,14 @@ class ModelInfo(BaseModel):
     version: str
 
 
-class WeightBar(BaseModel):
+class WeightBar(Model):
     """Scored pairs whose match weight is from here to one more."""
 
     weight: int
     pairs: Count
 
 
-class NearPair(BaseModel):
+class NearPair(Model):
     """Two records near the threshold."""
 
     record_a: int
@@ -371,7 +375,7 @@ class NearPair(BaseModel):
     probability: float
 
 
-class MatchRun(BaseModel):
+class MatchRun(Model):
     """A run of the matching. `in_force`: its entities are those that are asked about."""
 
     id: int
@@ -392,14 +396,14 @@ class MatchRun(BaseModel):
     finished_at: Time | None
 
 
-class ChangedEntity(BaseModel):
+class ChangedEntity(Model):
     """An entity whose records had several in the other run."""
 
     entity_id: int
     record_ids: list[int]
 
 
-class RunChanges(BaseModel):
+class RunChanges(Model):
     """What changed between two runs, of the records that both know: the first hundred of each, and how many."""
 
     came_together: list[ChangedEntity]
@@ -408,7 +412,7 @@ class RunChanges(BaseModel):
     came_apart_count: Count
 
 
-class EntitySummary(BaseModel):
+class EntitySummary(Model):
     """A person: how many records there are, with which ids, from where, and what survives of them."""
 
     id: int
@@ -418,7 +422,7 @@ class EntitySummary(BaseModel):
     golden: dict[str, str]
 
 
-class GoldenField(BaseModel):
+class GoldenField(Model):
     """A value that survived, whose it is, and the rule that decided: `only` where there was no other value."""
 
     value: str
@@ -427,7 +431,7 @@ class GoldenField(BaseModel):
     rule: str
 
 
-class FieldWeight(BaseModel):
+class FieldWeight(Model):
     """What one comparison adds to the match weight."""
 
     field: str
@@ -435,7 +439,7 @@ class FieldWeight(BaseModel):
     weight: float
 
 
-class EntityEdge(BaseModel):
+class EntityEdge(Model):
     """Why two records are one: a rule, or the match weight field by field. `weight` also has the prior's."""
 
     record_a: int
@@ -446,7 +450,7 @@ class EntityEdge(BaseModel):
     fields: list[FieldWeight]
 
 
-class Decision(BaseModel):
+class Decision(Model):
     """What someone said of records."""
 
     id: int
@@ -459,7 +463,7 @@ class Decision(BaseModel):
     revoked_by: str | None
 
 
-class Entity(BaseModel):
+class Entity(Model):
     """A person with all records, the golden record, why the records belong together, and what was said of them."""
 
     id: int
@@ -477,7 +481,7 @@ class LookupRecord(KnownFields):
     email: Annotated[str, Field(max_length=320)] | None = Field(default=None, repr=False)
 
 
-class Match(BaseModel):
+class Match(Model):
     """An entity that the record may be, by its record that is most like it."""
 
     entity_id: int
@@ -489,13 +493,13 @@ class Match(BaseModel):
     golden: dict[str, str]
 
 
-class Matches(BaseModel):
+class Matches(Model):
     """Who the record most likely is, the best first; ten at most."""
 
     matches: list[Match]
 
 
-class DecisionRequest(BaseModel):
+class DecisionRequest(Model):
     """That records are one person, or that they are different ones."""
 
     record_ids: Annotated[
@@ -507,7 +511,7 @@ class DecisionRequest(BaseModel):
     )
 
 
-class ReviewPair(BaseModel):
+class ReviewPair(Model):
     """Two records that a person should look at. `guard`: what stood against joining them, or made it doubtful."""
 
     record_a: StoredRecord
