@@ -70,13 +70,13 @@ Source = Annotated[str, AfterValidator(known_source)]
 
 
 def _known_sources(value: str) -> str:
-    for name in filter(None, value.split(",")):
+    for name in value.split(",") if value else ():
         known_source(name)
     return value
 
 
 SourceList = Annotated[str, AfterValidator(_known_sources)]
-"""Names of configured sources, separated by commas."""
+"""Names of configured sources, separated by commas; none where it is empty."""
 
 
 def _nothing_as_none(value: str | None) -> str | None:

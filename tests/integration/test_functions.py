@@ -220,6 +220,13 @@ def test_unknown_source_names_the_known_ones(functions: Call) -> None:
     assert body(answer)["detail"][0]["msg"] == "Input should be 'salesforce', 'hubspot' or 'internal'"
 
 
+@pytest.mark.parametrize("names", [",", "hubspot,", ",hubspot", "hubspot,,internal"])
+def test_list_with_an_empty_name_is_422(functions: Call, names: str) -> None:
+    answer = functions("select_customers", api_event("GET", "/api/v1/deduplication/customers", query={"not_in": names}))
+
+    assert (answer["statusCode"], body(answer)["detail"][0]["loc"]) == (422, ["query", "not_in"])
+
+
 def test_database_that_is_down_is_503_with_retry_after(environment: pytest.MonkeyPatch, functions: Call) -> None:
     environment.setenv("DB_PORT", "1")
     from dedup.settings import settings
