@@ -1,7 +1,6 @@
 """The two engines behind one face: tables made by SQL that both understand, and Splink's door to each."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,8 +12,8 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 from dedup import normalise
 
-from jobs import ROOT, BadInput
-from jobs.places import SUBMITTED, find_java
+from jobs import BadInput
+from jobs.places import SUBMITTED, prepare_spark
 
 BATCH = 25_000
 """Records that are normalised together."""
@@ -187,13 +186,7 @@ class Spark:
         from splink import SparkAPI
         from splink.backends.spark import similarity_jar_location
 
-        if not SUBMITTED:
-            find_java()
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-            # Its Python workers find the layer and the jobs here; on a cluster they come with --py-files.
-            paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        told = {} if SUBMITTED else prepare_spark()
         from pyspark.sql import SparkSession
 
         self._own = SparkSession.getActiveSession() is None
@@ -207,6 +200,7 @@ class Spark:
         if self._own and not SUBMITTED:
             builder = (
                 builder.master(master or "local[*]")
+                .config(map=told)
                 .config("spark.jars", similarity_jar_location())
                 .config("spark.driver.memory", memory.removesuffix("B"))  # 4GB is 4G to a JVM
                 .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))

@@ -4,12 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dedup import bucket
 
-from jobs import BadInput
+from jobs import ROOT, BadInput
 
 OLDEST_JAVA = 17
 
@@ -87,3 +89,19 @@ def find_java() -> None:
             f"Spark needs Java {OLDEST_JAVA}, and {found} in JAVA_HOME or on the PATH: install a JDK, "
             "such as Debian's openjdk-17-jre-headless"
         )
+
+
+def prepare_spark() -> dict[str, Any]:
+    """Makes ready for a Spark on this machine's cores: what it has to be told so that its Python workers find the layer,
+    the jobs and AWS. On a cluster these come with --py-files. Raises BadInput."""
+    find_java()
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    # A JVM that this process has already started would give its workers the environment of then.
+    return {
+        f"spark.executorEnv.{name}": value
+        for name, value in os.environ.items()
+        if name == "PYTHONPATH" or name.startswith("AWS_")
+    }

@@ -28,8 +28,8 @@ from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, OpenObject
 from dedup.settings import settings
 
-from jobs import ROOT, BadInput, places
-from jobs.places import S3, SUBMITTED, bucket_and_key, find_java
+from jobs import BadInput, places
+from jobs.places import S3, SUBMITTED, bucket_and_key, prepare_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -260,18 +260,12 @@ def _write(frame: "DataFrame", path: str) -> None:
 @contextmanager
 def spark(scratch: str) -> Iterator["SparkSession"]:
     """Spark as it was submitted, and else all cores of this machine, with what it spills in `scratch`."""
-    if not SUBMITTED:
-        find_java()
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        # Its Python workers find the layer and the jobs here.
-        paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    told = {} if SUBMITTED else prepare_spark()
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("regions").config("spark.sql.session.timeZone", "UTC")
     if not SUBMITTED:
-        here = {
+        here: dict[str, Any] = told | {
             "spark.master": "local[*]",
             "spark.driver.memory": "1g",
             "spark.sql.shuffle.partitions": os.cpu_count() or 1,
@@ -280,12 +274,6 @@ def spark(scratch: str) -> Iterator["SparkSession"]:
             "spark.local.dir": scratch,
             "spark.sql.warehouse.dir": f"{scratch}/warehouse",
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
-        }
-        # A JVM that this process has already started would give its workers the environment of then.
-        here |= {
-            f"spark.executorEnv.{name}": value
-            for name, value in os.environ.items()
-            if name == "PYTHONPATH" or name.startswith("AWS_")
         }
         for name, value in here.items():
             builder = builder.config(name, str(value))

@@ -29,11 +29,9 @@ def start_match(
     request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[RunBegun]:
     digest = hashlib.sha256(json.dumps(request.settings, sort_keys=True).encode()).hexdigest()
-    run, status = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
-    if status == "waiting":
-        # A repeat sends it again, for the first may have failed here: a run is worked on once.
-        queues.send(settings().match_queue, {"run": run})
-    return Response(202, "application/json", RunBegun(id=run, status=status))
+    noted = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
+    begun = queues.begin(settings().match_queue, "run", noted)
+    return Response(202, "application/json", RunBegun.model_validate(begun))
 
 
 handler = api.handler(app)

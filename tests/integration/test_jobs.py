@@ -39,6 +39,14 @@ def configured(environment: pytest.MonkeyPatch, **variables: str) -> None:
     batch.client.cache_clear()
 
 
+def emr_application(environment: pytest.MonkeyPatch, **variables: str) -> str:
+    """An application on EMR Serverless, which the functions are told of; its id."""
+    made = boto3.client("emr-serverless").create_application(name="dedup", releaseLabel="emr-7.5.0", type="SPARK")
+    name = str(made["applicationId"])
+    configured(environment, BATCH_APPLICATION=name, BATCH_ROLE=ROLE, **variables)
+    return name
+
+
 @pytest.fixture
 def queue(s3: Any, environment: pytest.MonkeyPatch) -> str:
     url = str(boto3.client("sqs").create_queue(QueueName="jobs")["QueueUrl"])
@@ -49,10 +57,7 @@ def queue(s3: Any, environment: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def application(queue: str, environment: pytest.MonkeyPatch) -> str:
-    made = boto3.client("emr-serverless").create_application(name="dedup", releaseLabel="emr-7.5.0", type="SPARK")
-    name = str(made["applicationId"])
-    configured(environment, BATCH_APPLICATION=name, BATCH_ROLE=ROLE, BATCH_HERE="false")
-    return name
+    return emr_application(environment, BATCH_HERE="false")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from moto.emrserverless.models import emrserverless_backends
 from jobs import match as job
 from jobs import places, runs
 from tests.conftest import lambda_context, load_function
-from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured
+from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured, emr_application
 from tests.integration.test_matching import RULES, agrees, by_customer, matched, people, person, together
 from tests.integration.test_regions import JVM_OF_SMALL_QUERIES, needs_spark
 
@@ -33,10 +33,7 @@ def queue(s3: Any, environment: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def application(queue: str, environment: pytest.MonkeyPatch) -> str:
-    made = boto3.client("emr-serverless").create_application(name="dedup", releaseLabel="emr-7.5.0", type="SPARK")
-    name = str(made["applicationId"])
-    configured(environment, BATCH_APPLICATION=name, BATCH_ROLE=ROLE)
-    return name
+    return emr_application(environment)
 
 
 def started(application: str) -> list[Any]:
