@@ -67,6 +67,13 @@ def _remove(folder: Path) -> None:
 
 @pytest.fixture
 def api(base_url: str) -> str:
-    """The API's base path, with no record in it."""
-    requests.delete(f"{base_url}/api/v1/customers", timeout=30).raise_for_status()
+    """The API's base path, with no record in it, and no decision that would go over to records to come."""
+    empty(f"{base_url}/api/v1")
     return f"{base_url}/api/v1"
+
+
+def empty(api: str) -> None:
+    requests.delete(f"{api}/customers", timeout=30).raise_for_status()
+    for decision in requests.get(f"{api}/matching/decisions", params={"limit": 100}, timeout=30).json():
+        if not decision["revoked_at"]:
+            requests.delete(f"{api}/matching/decisions/{decision['id']}", timeout=30).raise_for_status()

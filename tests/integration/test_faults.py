@@ -208,7 +208,7 @@ def test_latency_only_takes_time(new_store: NewStore, proxy: Proxy) -> None:
 def test_deadlock_is_tried_again(new_store: NewStore) -> None:
     ours, other = new_store(), new_store()
     ours.add(sample_records())
-    locked, tries = threading.Event(), 0
+    locked, through, tries = threading.Event(), threading.Event(), 0
 
     def lock(connection: Connection, customer: int) -> None:
         connection.run(f"SELECT FROM customer_membership WHERE customer_id = {customer} FOR UPDATE")
@@ -216,6 +216,8 @@ def test_deadlock_is_tried_again(new_store: NewStore) -> None:
     def first_this(connection: Connection) -> None:
         nonlocal tries
         tries += 1
+        # A lock that was given up goes to whoever comes first, which may be this one again.
+        assert tries == 1 or through.wait(10)
         connection.run("SET LOCAL deadlock_timeout = '100ms'")
         lock(connection, 101)
         if tries == 1:
@@ -232,6 +234,7 @@ def test_deadlock_is_tried_again(new_store: NewStore) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(other._database.write, first_that, repeatable=False)
+        done.add_done_callback(lambda _: through.set())
         ours._database.write(first_this, repeatable=False)
         done.result()
 
