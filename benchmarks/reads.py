@@ -10,7 +10,7 @@ from benchmarks import stacks
 from benchmarks.data import SOURCES, Data
 from benchmarks.handlers import api_event, measure_handler
 from benchmarks.measure import Figure, Key, Stack, peak_memory, sample
-from benchmarks.paths import ANALYZE, COMPARE, RECORDS, REGIONS, SELECT
+from benchmarks.paths import ANALYZE, COMPARE, COUNT, RECORDS, REGIONS, SELECT
 from benchmarks.stacks import Service
 from local.postgres import Settings
 
@@ -50,6 +50,7 @@ def reads_of_reference(data: Data, service: Service) -> Iterator[tuple[Key, Figu
         # It has no pages: this answer is how a client gets all ids.
         yield analysis[0]._replace(operation="all unique ids"), analysis[1]
         yield _read("compare", data, "reference", service, COMPARE, at_least=3)
+    yield _read("count(DISTINCT)", data, "reference", service, COUNT)
     page = page_size(data)
     yield _read(f"{RECORDS_PAGE}: first", data, "reference", service, f"{RECORDS}?limit={page}", page)
     last = f"{RECORDS}?limit={page}&skip={data.size - page}"

@@ -13,7 +13,7 @@ import pytest
 from dedup.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings, settings
-from dedup.store import Store, open_store
+from dedup.store import Selection, Store, open_store
 from pg8000.native import Connection
 
 from local.postgres import Postgres
@@ -159,6 +159,12 @@ def api_event(
 def record(customer_id: int, source: str, **changes: Any) -> Record:
     fields = {"name": f"Customer {customer_id}", "email": f"c{customer_id}@example.com"}
     return Record(**{"customer_id": customer_id, "source": source, **fields, **changes})
+
+
+def ids_of(found: Selection, name: str = "ids") -> list[int]:
+    """The ids of a page."""
+    ids: list[int] = json.loads(found.pages[name].json)
+    return ids
 
 
 SAMPLE = [

@@ -27,13 +27,13 @@ def analyze(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
     after = pages.decode_cursor(cursor, question)
     found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit, by)
     customers = sets.count(found.regions)
-    analysis = Analysis(
-        total_records=found.records,
-        unique_customers=customers,
-        duplicates_found=found.records - customers,
-        unique_customer_ids=found.ids["ids"],
-    )
-    return api.paged(app, api.json_of(analysis), found.next_positions(after), question)
+    analysis: dict[str, int | str] = {
+        "total_records": found.records,
+        "unique_customers": customers,
+        "duplicates_found": found.records - customers,
+        "unique_customer_ids": found.pages["ids"].json,
+    }
+    return api.paged(app, api.json_object(analysis), found.next_positions(after), question)
 
 
 handler = api.handler(app)

@@ -35,8 +35,8 @@ def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
     found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)), by)
     counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
     distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
-    comparison = Comparison.model_validate({**found.ids, **counts, **distinct})
-    return api.paged(app, api.json_of(comparison), found.next_positions(after), question)
+    ids = {name: page.json for name, page in found.pages.items()}
+    return api.paged(app, api.json_object({**ids, **counts, **distinct}), found.next_positions(after), question)
 
 
 handler = api.handler(app)

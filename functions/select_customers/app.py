@@ -42,10 +42,9 @@ def select_customers(
     question = api.question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
     after = pages.decode_cursor(cursor, question)
     found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit, by)
-    selection = CustomerSelection(
-        count=sets.count(found.regions, sets.select(found.regions, *named)), customer_ids=found.ids["ids"]
-    )
-    return api.paged(app, api.json_of(selection), found.next_positions(after), question)
+    count = sets.count(found.regions, sets.select(found.regions, *named))
+    selection = api.json_object({"count": count, "customer_ids": found.pages["ids"].json})
+    return api.paged(app, selection, found.next_positions(after), question)
 
 
 handler = api.handler(app)

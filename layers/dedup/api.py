@@ -190,6 +190,12 @@ def json_of(body: Any) -> str:
     return to_json(body).decode()
 
 
+def json_object(fields: Mapping[str, int | str]) -> str:
+    """The text of a JSON object of these fields: numbers, and what is the text of JSON itself, such as a page of
+    ids."""
+    return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+
+
 def question(asked: str, by: str) -> str:
     """What a cursor belongs to: ids of customers and of entities are two lists."""
     return asked if by == "customer" else f"{asked} by {by}"

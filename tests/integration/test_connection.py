@@ -14,7 +14,7 @@ from dedup.records import digest
 from dedup.settings import settings
 from dedup.store import Store
 
-from tests.conftest import connect, record, sample_records
+from tests.conftest import connect, ids_of, record, sample_records
 from tests.proxy import Proxy
 
 
@@ -74,7 +74,7 @@ def test_read_killed_inside_is_read_again(store: Store, kill_all: Callable[[], i
             kill()
         return {"ids": set(regions)}
 
-    assert store.select(choose, {}, 100).ids["ids"] == [*range(101, 109)]
+    assert ids_of(store.select(choose, {}, 100)) == [*range(101, 109)]
 
 
 @pytest.mark.parametrize("key", [None, "k"])

@@ -27,7 +27,7 @@ from dedup.store.uploads import RowsLost, Superseded
 from pg8000.native import Connection
 
 from local.postgres import Postgres
-from tests.conftest import connect, record, sample_records
+from tests.conftest import connect, ids_of, record, sample_records
 from tests.proxy import Fault, Pair, Proxy, half_open, reset_after, reset_before, reset_within
 
 NewStore = Callable[..., Store]
@@ -57,7 +57,7 @@ def total(store: Store) -> int:
 
 
 def everyone(store: Store) -> list[int]:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, 10_000).ids["ids"]
+    return ids_of(store.select(lambda regions: {"ids": set(regions)}, {}, 10_000))
 
 
 def until_done(work: Callable[[], Any]) -> tuple[Any, int]:

@@ -24,7 +24,7 @@ from dedup.settings import settings as current
 from dedup.store import Account, Busy, Outdated, Store, Superseded
 
 from tests import exports
-from tests.conftest import ROOT, api_event, lambda_context, load_function
+from tests.conftest import ROOT, api_event, ids_of, lambda_context, load_function
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
@@ -64,7 +64,7 @@ def load(store: Store) -> Callable[[ObjectVersion], Account]:
 
 def members(store: Store, source: str) -> list[int]:
     found = store.select(lambda regions: {"ids": sets.union(regions, {source})}, {}, 10_000)
-    return found.ids["ids"]
+    return ids_of(found)
 
 
 def total(store: Store) -> int:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import connect, record
+from tests.conftest import connect, ids_of, record
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FOLD = 7236836
@@ -101,8 +101,8 @@ class Truth:
         while after is not None:
             found = store.select(lambda of: {name: ask(of) for name, ask in questions.items()}, after, page)
             assert found.records == len(self.records)
-            for name, ids in found.ids.items():
-                walked[name] += ids
+            for name in found.pages:
+                walked[name] += ids_of(found, name)
             after = found.next_positions(after)
         for name, ask in questions.items():
             assert walked[name] == sorted(itertools.chain.from_iterable(regions[region] for region in ask(regions))), (

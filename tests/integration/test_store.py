@@ -14,7 +14,7 @@ from dedup.store.base import COMPACT_EVERY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import record, sample_records
+from tests.conftest import ids_of, record, sample_records
 
 
 def everyone(store: Store, limit: int = 10_000) -> Selection:
@@ -25,7 +25,7 @@ def walk(store: Store, choose: Callable[[sets.Regions], Any], limit: int) -> Ite
     after: dict[str, int] | None = {}
     while after is not None:
         found = store.select(lambda regions: {"ids": choose(regions)}, after, limit)
-        yield found.ids["ids"]
+        yield ids_of(found)
         after = found.next_positions(after)
 
 
@@ -263,7 +263,7 @@ def test_records_come_back_as_they_went_in(store: Store, people: list[tuple[int,
     assert [(r["customer_id"], r["name"], r["email"]) for r in json.loads(text)] == [
         (r.customer_id, r.name, r.email) for r in records
     ]
-    assert everyone(store).ids["ids"] == sorted({who for who, _ in people})
+    assert ids_of(everyone(store)) == sorted({who for who, _ in people})
 
 
 def test_page_ends_early_where_it_would_be_too_large(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Self
 from pg8000.native import Connection, literal
 
 from dedup.connection import Database
+from dedup.sets import Region
 
 # In the order in which they are taken, WORK_LOCK before the row of an upload: what waits in one order can't deadlock.
 WORK_LOCK = "pg_advisory_xact_lock_shared(7236838)"
@@ -68,6 +69,7 @@ class Base:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._bits: Mapping[str, int] = {}
+        self._masks: dict[str, Mapping[Region, int]] = {}
 
     def ping(self) -> None:
         """Returns when the database answers; raises Unavailable within three seconds."""

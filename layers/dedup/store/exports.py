@@ -14,7 +14,7 @@ from dedup.records import KNOWN
 from dedup.sets import Region, Regions
 from dedup.store.base import ISO_TIME, UNKNOWN, Base, text
 from dedup.store.entities import Tables, tables_in_force
-from dedup.store.records import counted_by, regions_of
+from dedup.store.records import counted_by, state_of
 from dedup.store.uploads import Superseded
 from dedup.store.work import Work, done, failed, interrupted
 
@@ -152,14 +152,14 @@ class Exports(Base):
 
         def work(connection: Connection) -> None:
             sink = begin()
-            regions, masks, _, counted, pending = regions_of(connection, by)
-            chosen = [(masks[region], region) for region in choose(regions)]
+            state = state_of(connection, by)
+            chosen = [(state.masks[region], region) for region in choose(state.regions)]
             if not chosen:
                 return
             if by == "entity":
                 lines = _entity_lines(tables_in_force(connection), chosen)
             else:
-                lines = _customer_lines("membership_now" if pending else counted.table, chosen)
+                lines = _customer_lines("membership_now" if state.pending else state.counted.table, chosen)
             try:
                 connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
             except DatabaseError:

@@ -12,7 +12,7 @@ from dedup.records import KNOWN
 from dedup.store import decisions, entities
 from dedup.store.base import ISO_TIME, UNKNOWN, Base, bigints, compact, note, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
-from dedup.store.records import KeyReused, record_text, regions_of
+from dedup.store.records import KeyReused, record_text, state_of
 from dedup.store.uploads import Busy, Superseded
 
 KEPT = 5
@@ -378,14 +378,13 @@ class Matching(Base):
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
             tables = tables_in_force(connection)
-            regions, masks, *_ = regions_of(connection, "entity")
-            chosen = choose(regions)
+            state = state_of(connection, "entity")
+            chosen = choose(state.regions)
             settings = entities.settings_of(connection, tables)
             if not chosen:
                 return [], False, settings
-            inside = (
-                "true" if len(chosen) == len(regions) else f"sources IN ({', '.join(str(masks[r]) for r in chosen)})"
-            )
+            masks = ", ".join(str(state.masks[region]) for region in chosen)
+            inside = "true" if len(chosen) == len(state.regions) else f"sources IN ({masks})"
             several = f"AND records > 1 AND records >= {min_records}" if min_records > 1 else ""
             ids = [
                 entity

@@ -1,7 +1,6 @@
 """Records are the truth; membership and region counts are kept beside them in the same transaction, so that a set
 question is answered from a few dozen rows however many records there are."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -74,20 +73,51 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Ids in ascending order, as the text of a JSON array; the last of them, None where there is none; and whether more
+    follow."""
+
+    json: str
+    last: int | None
+    more: bool
+
+    @classmethod
+    def of(cls, array: str, limit: int) -> "Page":
+        """The first `limit` ids of the text of PostgreSQL's array. They stay text: as numbers in Python they would be
+        read, checked and written, which takes longer than finding them."""
+        ids = array[1:-1]
+        more = ids.count(",") >= limit
+        if more:
+            ids = ids.rpartition(",")[0]
+        return cls(f"[{ids}]", int(ids.rpartition(",")[2]) if ids else None, more)
+
+
+@dataclass(frozen=True)
 class Selection:
     """One state of the database: the regions and their customers, the records in all, and for each named set of
-    customers one page of its ids, ascending, and whether more follow."""
+    customers one page of its ids."""
 
     regions: Regions
     records: int
-    ids: Mapping[str, list[int]]
-    more: Mapping[str, bool]
+    pages: Mapping[str, Page]
 
     def next_positions(self, after: Mapping[str, int]) -> dict[str, int] | None:
         """What the next page comes after, list by list; None where no list has more."""
-        if not any(self.more.values()):
+        if not any(page.more for page in self.pages.values()):
             return None
-        return {**after, **{name: found[-1] for name, found in self.ids.items() if found}}
+        return {**after, **{name: page.last for name, page in self.pages.items() if page.last is not None}}
+
+
+@dataclass(frozen=True)
+class State:
+    """One state of what is counted: the customers (or entities) of each region that has any, the bits that stand for
+    it, the records in all, and whether anything of it is pending."""
+
+    counted: Counted
+    regions: dict[Region, int]
+    masks: dict[Region, int]
+    records: int
+    pending: bool
 
 
 @dataclass(frozen=True)
@@ -172,7 +202,7 @@ class Records(Base):
 
     def regions(self, by: str = "customer") -> Regions:
         """How many customers, or entities, are in each region that has any. Raises NoRun."""
-        return self._database.read(lambda connection: regions_of(connection, by)[0])
+        return self._database.read(lambda connection: state_of(connection, by).regions)
 
     def select(
         self,
@@ -186,27 +216,29 @@ class Records(Base):
         for the entities of the run in force instead. Raises NoRun where none is."""
 
         def work(connection: Connection) -> Selection:
-            regions, masks, records, counted, pending = regions_of(connection, by)
-            chosen = choose(regions)
-            pages = [
-                _ids_query(
-                    counted,
-                    [masks[r] for r in selected],
-                    len(selected) == len(regions),
-                    after.get(name),
-                    limit + 1,
-                    pending,
-                )
-                for name, selected in chosen.items()
-            ]
-            [row] = connection.run(f"SELECT {', '.join(pages)}")
-            ids = dict(zip(chosen, (json.loads(f"[{array[1:-1]}]") for array in row), strict=True))
-            return Selection(
-                regions,
-                records,
-                {name: found[:limit] for name, found in ids.items()},
-                {name: len(found) > limit for name, found in ids.items()},
-            )
+            counted = counted_by(connection, by)
+
+            def pages(masks: Mapping[Region, int], pending: bool) -> list[str]:
+                return [
+                    _ids_query(
+                        counted,
+                        [masks[region] for region in chosen],
+                        len(chosen) == len(masks),
+                        after.get(name),
+                        limit + 1,
+                        pending,
+                    )
+                    for name, chosen in choose(masks).items()
+                ]
+
+            # Which regions there are seldom changes: the pages of those that were there last come with the counts.
+            expected = self._masks.get(by, {})
+            state, arrays = _ask(connection, counted, pages(expected, pending=False))
+            if state.pending or state.masks != expected:
+                [arrays] = connection.run(f"SELECT {', '.join(pages(state.masks, state.pending))}")
+            self._masks[by] = {} if state.pending else state.masks
+            found = (Page.of(array, limit) for array in arrays)
+            return Selection(state.regions, state.records, dict(zip(choose(state.regions), found, strict=True)))
 
         return self._database.read(work)
 
@@ -310,30 +342,44 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
         )
 
 
-def regions_of(connection: Connection, by: str) -> tuple[dict[Region, int], dict[Region, int], int, Counted, bool]:
-    """The customers (or entities) of each region, the bits that stand for it, the records in all, what is counted, and
-    whether anything of it is pending. Raises NoRun."""
-    counted = counted_by(connection, by)
-    rows = connection.run(_regions_query(counted.changes))
-    # Whoever makes something pending counts its records, so there is a row. Entities are never pending.
-    pending = counted is CUSTOMERS and bool(rows and rows[0][-1])
+def state_of(connection: Connection, by: str) -> State:
+    """The state of what is counted by "customer" or by "entity". Raises NoRun."""
+    return _ask(connection, counted_by(connection, by), [])[0]
+
+
+def _ask(connection: Connection, counted: Counted, scalars: Sequence[str]) -> tuple[State, list[str]]:
+    """The state, and the values of `scalars` (in SQL) in the same round trip."""
+    [[changes, names, moving, *values]] = connection.run(_state_query(counted.changes, scalars))
+    # Whoever makes something pending counts its records, so there is a change. Entities are never pending.
+    pending = counted is CUSTOMERS and moving and bool(changes)
     if pending:
-        rows = connection.run(_regions_query("change_now"))
-    named = [(frozenset(names.split(",")), sources, customers) for sources, customers, _, names, _ in rows if customers]
-    return (
-        {region: customers for region, _, customers in named},
-        {region: sources for region, sources, _ in named},
-        sum(records for _, _, records, *_ in rows),
+        [[changes, *_]] = connection.run(_state_query("change_now", []))
+    masks = {
+        frozenset(name for bit, name in (names or {}).items() if sources >> int(bit) & 1): (sources, customers)
+        for sources, customers, _ in changes or ()
+        if customers
+    }
+    state = State(
         counted,
+        {region: customers for region, (_, customers) in masks.items()},
+        {region: sources for region, (sources, _) in masks.items()},
+        sum(records for *_, records in changes or ()),
         pending,
     )
+    return state, values
 
 
-def _regions_query(changes: str) -> str:
+def _state_query(changes: str, scalars: Sequence[str]) -> str:
     # By the index on id: until they are vacuumed away, rows that were drained are still in the table's pages.
-    return f"""SELECT sources, sum(customers)::bigint, sum(records)::bigint, (
-            SELECT string_agg(name, ',') FROM source WHERE change.sources & (1::bigint << bit) <> 0
-        ), (SELECT max(id) FROM pending_membership) IS NOT NULL FROM {changes} AS change GROUP BY sources"""
+    columns = [
+        f"""(SELECT json_agg(json_build_array(sources, customers, records)) FROM (
+            SELECT sources, sum(customers) AS customers, sum(records) AS records FROM {changes} GROUP BY sources
+        ) AS change)""",
+        "(SELECT json_object_agg(bit, name) FROM source)",
+        "(SELECT max(id) FROM pending_membership) IS NOT NULL",
+        *scalars,
+    ]
+    return f"SELECT {', '.join(columns)}"
 
 
 def _ids_query(

@@ -12,7 +12,7 @@ from dedup.records import KNOWN
 from dedup.sets import Regions
 from dedup.store import entities
 from dedup.store.base import ISO_TIME, Base, text
-from dedup.store.records import regions_of
+from dedup.store.records import state_of
 
 SAMPLE = 200_000
 """Records that are looked at to say how complete they are: whole pages of the table, as many as these are on. The share
@@ -140,12 +140,12 @@ def _kept(report_id: int, created_at: str, figures: Mapping[str, Any]) -> Kept:
 
 
 def _figures(connection: Connection) -> Figures:
-    regions, _, total, *_ = regions_of(connection, "customer")
+    state = state_of(connection, "customer")
     records = connection.run(
         """SELECT name, sum(records)::bigint FROM source JOIN change_now ON sources = 1::bigint << bit
            GROUP BY name HAVING sum(records) <> 0"""
     )
-    share = min(100.0, 100 * SAMPLE / total) if total else 100.0
+    share = min(100.0, 100 * SAMPLE / state.records) if state.records else 100.0
     looked_at = connection.run(
         f"""SELECT s.name, {", ".join(["count(*)", *(f"count({field})" for field in KNOWN)])}
             FROM record AS r TABLESAMPLE SYSTEM ({share}) REPEATABLE (0) JOIN source s ON s.bit = r.source GROUP BY 1"""
@@ -163,7 +163,7 @@ def _figures(connection: Connection) -> Figures:
     return Figures(
         at,
         dict(records),
-        regions,
+        state.regions,
         {name: count for name, count, *_ in looked_at},
         {name: dict(zip(KNOWN, counts, strict=True)) for name, _, *counts in looked_at},
         {source: (brought, rejected) for source, brought, rejected in rows},
@@ -182,4 +182,4 @@ def _people(connection: Connection) -> People | None:
                     settings, model, (SELECT count(*) FROM decision WHERE revoked_at IS NULL) AS decisions
                 FROM match_run WHERE id = {tables.run}) AS r"""
     )
-    return People(**json.loads(run), regions=regions_of(connection, "entity")[0])
+    return People(**json.loads(run), regions=state_of(connection, "entity").regions)
