@@ -14,20 +14,21 @@ import atheris
 
 with atheris.instrument_imports(include=["dedup.files"]):
     from dedup import files
+    from dedup.files import compression, json_rows
 
 from dedup.records import NamedFields, Record
 
 from tests.exports import COMPRESSIONS, DELIMITERS, ENCODINGS, FORMATS, FORMS, people, write
 
 SOURCES = (None, "hubspot")
-CHUNKS = (files.CHUNK, 16, 1000)
+CHUNKS = (compression.CHUNK, 16, 1000)
 
 
 def read_it(data: bytes) -> None:
     """Reads the bytes as a file: it is refused with a reason, or every row of it is accepted or rejected with one. The
     first byte says of which source the upload is, and in which pieces it is read."""
     choice, data = data[:1] or b"\0", data[1:]
-    source, files.CHUNK = SOURCES[choice[0] % 2], CHUNKS[choice[0] // 2 % 3]
+    source, compression.CHUNK = SOURCES[choice[0] % 2], CHUNKS[choice[0] // 2 % 3]
     rows: list[files.Row] = []
     rejected: list[files.Rejected] = []
     reason = "none"
@@ -45,7 +46,7 @@ def read_it(data: bytes) -> None:
         assert bad.line >= 1
         assert len(bad.row) <= files.MAX_EXCERPT
     assert b"\0" not in b"".join(files.rejected_csv(rejected))
-    if len(data) < files.CHUNK:
+    if len(data) < compression.CHUNK:
         assert len(rows) + len(rejected) == (rows_of_ndjson(data) or len(rows) + len(rejected))
 
 
@@ -55,7 +56,7 @@ def rows_of_ndjson(data: bytes) -> int | None:
         text = data.decode()
     except UnicodeDecodeError:
         return None
-    if files._is_json(text) or not files._is_ndjson(text):
+    if json_rows.is_json(text) or not json_rows.is_ndjson(text):
         return None
     return sum(bool(line.strip()) for line in io.StringIO(text, newline=""))
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from dedup import files
 from dedup.files import Rejected, Unreadable, read, rejected_csv
+from dedup.files.compression import CHUNK
 from dedup.records import KNOWN, NamedFields, Record
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -80,7 +81,7 @@ def ids(rows: Iterable[Row]) -> list[int]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that rows, characters and line ends are cut everywhere."""
-    monkeypatch.setattr(files, "CHUNK", 37)
+    monkeypatch.setattr("dedup.files.compression.CHUNK", 37)
 
 
 # Formats, encodings, compressions
@@ -167,7 +168,7 @@ def test_rows_round_trip_through_every_format(made: tuple[list[Person], dict[str
     expected = [Record.model_validate(dict(zip(NamedFields.model_fields, p.row, strict=True))) for p in persons]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "CHUNK", chunk)
+        patch.setattr("dedup.files.compression.CHUNK", chunk)
         rows, rejected = load(write(persons, **how), "internal")
 
     assert rejected == []
@@ -633,11 +634,11 @@ def test_bomb_is_stopped_early(compress: Any) -> None:
     with pytest.raises(Unreadable, match="expands to more than 200 times its size"):
         list(read(stream, "hubspot"))
 
-    assert stream.given < 20 * len(row) + files.CHUNK
+    assert stream.given < 20 * len(row) + CHUNK
 
 
 def test_repetitive_export_is_no_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "BOMB_FROM", 500_000)
+    monkeypatch.setattr("dedup.files.compression.BOMB_FROM", 500_000)
     text = "".join(f"{number},Ann,ann@example.com,{'n/a,' * 80}\n" for number in range(3000))
     data = gzip.compress((f"id,name,email{',x' * 81}\n" + text).encode())
 
@@ -666,7 +667,7 @@ def test_errors_of_the_stream_pass_through() -> None:
     ids=["csv", "open quote", "bad rows", "json", "ndjson"],
 )
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch, head: bytes, row: bytes) -> None:
-    monkeypatch.setattr(files, "CHUNK", 32_000)
+    monkeypatch.setattr("dedup.files.compression.CHUNK", 32_000)
     block = row * (13_000 // len(row))
     stream = Pieces([head, *[block] * 60])
     batches = read(stream, "hubspot")
@@ -729,7 +730,7 @@ starts = st.sampled_from(
 @settings(max_examples=600, deadline=None)
 def test_no_bytes_break_it(data: bytes, source: str | None, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "CHUNK", chunk)
+        patch.setattr("dedup.files.compression.CHUNK", chunk)
         _survives(data, source)
 
 
@@ -750,7 +751,7 @@ def test_no_damage_breaks_it(
         data[place : place + taken] = put
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "CHUNK", chunk)
+        patch.setattr("dedup.files.compression.CHUNK", chunk)
         _survives(bytes(data), "hubspot")
 
 

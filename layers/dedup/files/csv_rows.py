@@ -1,0 +1,161 @@
+"""The rows of CSV (RFC 4180), with a comma, semicolon, tab or pipe between the fields."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from operator import itemgetter
+from typing import Any
+
+from dedup.files.columns import fields, is_known
+from dedup.files.tables import MAX_ROW, TOO_LONG, Table, Unreadable, quoted, reject
+from dedup.files.text import first_line, lines_of
+
+_DELIMITERS = ",;\t|"
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+def is_csv(head: str) -> bool:
+    """Whether it may be CSV: its first line is text."""
+    return not _BINARY.search(first_line(head))
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Any:
+    # Strict: the lenient reader makes a wrong value of a quote that was not doubled, and says nothing.
+    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+
+
+def read_csv(texts: Iterator[str]) -> Iterator[Table]:
+    """The rows below the header, those of a text at a time. Raises Unreadable where the header has not what is
+    needed."""
+    blocks = lines_of(texts)
+    line = 1
+    for lines in blocks:
+        if any(map(str.strip, lines)):
+            break
+        line += len(lines)
+    delimiter, header, done = _header(lines)
+    places = fields(header)
+    _require(places, header)
+    while True:
+        line += done
+        lines = lines[done:]
+        more = next(blocks, None)
+        closed = more is None or _begins_too_long(more)
+        table, done = _table(lines, line, delimiter, len(header), places, closed)
+        yield table
+        if more is None:
+            return
+        lines += more
+
+
+def _header(lines: Sequence[str]) -> tuple[str, list[str], int]:
+    """The delimiter, the first row that isn't blank, and how many lines it ends after."""
+
+    def read_with(delimiter: str) -> tuple[str, list[str], int]:
+        reader = _reader(lines, delimiter)
+        try:
+            return delimiter, next(row for row in reader if any(map(str.strip, row))), reader.line_num
+        except (csv.Error, StopIteration):
+            return delimiter, [], 0
+
+    def ours(header: Sequence[str]) -> int:
+        return sum(map(is_known, header))
+
+    return max(map(read_with, _DELIMITERS), key=lambda found: (ours(found[1]), len(found[1])))
+
+
+def _require(places: Mapping[str, int], header: Sequence[str]) -> None:
+    named = "name" in places or {"first_name", "last_name"} <= places.keys()
+    missing = [name for name in ("customer_id", "email") if name not in places]
+    missing += [] if named else ["name (or first name and last name)"]
+    if missing:
+        found = ", ".join(map(quoted, header[:20])) or "nothing"
+        raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; found {found}")
+
+
+def _table(
+    lines: list[str], line: int, delimiter: str, width: int, places: Mapping[str, int], closed: bool
+) -> tuple[Table, int]:
+    """The rows that end in `lines`, of which the first is the file's line `line`, and how many lines they are. The last
+    row is left to be read again when it may go on after them: unless `closed`."""
+    try:
+        rows = list(_reader(lines, delimiter))
+    except csv.Error:
+        rows = []
+    starts: Sequence[int] = range(len(lines))
+    raws = lines
+    errors: list[tuple[int, str]] = []
+    done = len(lines)
+    # A row takes a line or more: as many rows as lines are one on each.
+    if len(rows) != len(lines) or _begins_too_long(lines):
+        rows, spans, errors, done = _rows(lines, delimiter, closed)
+        starts = [begin for begin, _ in spans]
+        raws = ["".join(lines[begin:end]) for begin, end in spans]
+    rejected = [reject(line + at, "", reason, lines[at]) for at, reason in errors]
+    if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
+        reasons = [_misshapen(row, width) for row in rows]
+        rejected += [
+            reject(line + at, "", reason, raw) for at, reason, raw in zip(starts, reasons, raws, strict=True) if reason
+        ]
+        kept = [reason is None for reason in reasons]
+        rows, starts, raws = list(compress(rows, kept)), list(compress(starts, kept)), list(compress(raws, kept))
+    columns = {name: list(map(itemgetter(place), rows)) for name, place in places.items()}
+    return Table([line + at for at in starts], raws, columns, rejected), done
+
+
+def _rows(
+    lines: list[str], delimiter: str, closed: bool
+) -> tuple[list[list[str]], list[tuple[int, int]], list[tuple[int, str]], int]:
+    """The rows, the lines of each (from, to), the lines that no row can begin at with the reasons, and how many lines
+    all of them are. Slower than csv alone."""
+    rows: list[list[str]] = []
+    spans: list[tuple[int, int]] = []
+    errors: list[tuple[int, str]] = []
+    at = base = 0
+    if _begins_too_long(lines):
+        errors.append((0, TOO_LONG))
+        at = base = 1
+    reader = _reader(_from(lines, at), delimiter)
+    while True:
+        try:
+            for row in reader:
+                end = base + reader.line_num
+                rows.append(row)
+                spans.append((at, end))
+                at = end
+            return rows, spans, errors, at
+        except csv.Error as error:
+            end = base + reader.line_num
+            if end == len(lines) and not closed and sum(map(len, lines[at:])) <= MAX_ROW:
+                return rows, spans, errors, at
+            errors.append((at, f"not a row of CSV: {_reason(error)}"))
+            # With the next line, not with the one after the error: a quote left open would take good rows with it.
+            at += 1
+            if end != at:
+                base = at
+                reader = _reader(_from(lines, at), delimiter)
+
+
+def _begins_too_long(lines: Sequence[str]) -> bool:
+    return any(len(line) > MAX_ROW for line in lines[:1])
+
+
+def _from(lines: list[str], at: int) -> Iterable[str]:
+    return map(lines.__getitem__, range(at, len(lines))) if at else lines
+
+
+def _reason(error: csv.Error) -> str:
+    reason = str(error)
+    if reason == "unexpected end of data":
+        return "a quote is opened and not closed"
+    return f"{reason}: is a quote left open?" if "limit" in reason else reason
+
+
+def _misshapen(row: Sequence[str], width: int) -> str | None:
+    """Why a row can't be read by the header: None when it can, empty when there is nothing in it."""
+    if not any(map(str.strip, row)):
+        return ""
+    if len(row) < width or any(map(str.strip, row[width:])):
+        return f"{len(row)} fields where the header has {width}"
+    return None

@@ -1,0 +1,139 @@
+"""Values as spreadsheets and CRMs write them, made into what Record is asked about."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dedup.files.tables import quoted
+from dedup.settings import settings
+
+Problems = defaultdict[int, list[tuple[str, str]]]
+"""By the place of a row in its table: each field that is refused, and why."""
+
+
+class _Refused(Exception):
+    """A value that Record is not asked about, and why."""
+
+
+_WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'(.*?)'?""")
+_ID_DIGITS = re.compile(r"-?[0-9]+")
+_ID_GROUPED = re.compile(
+    r"-?[1-9][0-9]{0,2}(?:([ \u00a0\u2009\u202f'’])[0-9]{3}(?:\1[0-9]{3})*|([.,])[0-9]{3}(?:\2[0-9]{3})+)"
+)
+_ID_DECIMAL = re.compile(r"(-?[0-9]+)[.,]0{1,2}")
+_ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+"),
+        "scientific notation has lost digits: export the column as text or as a number without decimals",
+    ),
+    (
+        re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}"),
+        "either a thousands separator or a decimal one: write the number without it",
+    ),
+    (
+        re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?"),
+        "an id of letters and digits, as Salesforce makes them, is not a whole number: export your own customer number",
+    ),
+)
+_EXACT = 2**53
+"""Up to here a 64-bit floating-point number (IEEE 754) is exact; a larger one with a decimal point has lost digits."""
+
+
+def _customer_id(value: Any) -> Any:
+    """A customer_id as spreadsheets write it, as the whole number it says; what else it is, for Record to judge.
+
+    Raises _Refused where it could mean two numbers or none."""
+    if isinstance(value, float) and value.is_integer():
+        return _exact(int(value))
+    if not isinstance(value, str):
+        return value
+    if wrapped := _WRAPPED.fullmatch(value):
+        value = "".join(filter(None, wrapped.groups())).strip()
+    if not value:
+        return None
+    if len(value) <= 64:
+        if _ID_DIGITS.fullmatch(value):
+            return int(value)
+        if _ID_GROUPED.fullmatch(value):
+            return int(re.sub(r"[^0-9-]", "", value))
+        if decimal := _ID_DECIMAL.fullmatch(value):
+            return _exact(int(decimal[1]))
+    raise _Refused(
+        next((reason for form, reason in _ID_REFUSED if form.fullmatch(value)), "Input should be a whole number")
+    )
+
+
+def _exact(number: int) -> int:
+    if abs(number) > _EXACT:
+        raise _Refused("a decimal number of this size has lost digits: export the column as text")
+    return number
+
+
+def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
+    """The whole numbers that the ids of a column say; what else a value is, for Record to judge."""
+    if {*map(type, values)} == {int}:
+        return list(values)
+    try:
+        digits = "".join(values)
+        if digits.isascii() and digits.isdigit() and all(values) and max(map(len, values)) <= 64:
+            return list(map(int, values))
+    except TypeError:
+        pass
+    return _converted("customer_id", _customer_id, values, 0, problems)
+
+
+def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> list[Any]:
+    """The source of each row: `given` to those that name none. Refused is another, and none where none is given."""
+
+    def convert(value: Any) -> Any:
+        name = value.lower() if isinstance(value, str) else value
+        if name in (None, ""):
+            if given is None:
+                raise _Refused("neither the row nor the upload names a source")
+            return given
+        if given is not None and name != given:
+            raise _Refused(f"{quoted(str(value))} contradicts the upload's source {given!r}")
+        return name
+
+    return _converted("source", convert, values, settings().sources[0], problems)
+
+
+def _converted(
+    name: str, convert: Callable[[Any], Any], values: Sequence[Any], stand_in: Any, problems: Problems
+) -> list[Any]:
+    """The values as `convert` makes them; for those that it refuses `stand_in`, which Record accepts."""
+    converted = []
+    for place, value in enumerate(values):
+        try:
+            converted.append(convert(value))
+        except _Refused as refused:
+            problems[place].append((name, str(refused)))
+            converted.append(stand_in)
+    return converted
+
+
+def full_names(columns: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
+    """The names; where there is none, first and last name."""
+    nothing = [None] * count
+    first, last = columns.get("first_name", nothing), columns.get("last_name", nothing)
+    names = columns.get("name", nothing)
+    if not any(first) and not any(last):
+        return names
+    return [name or _joined(*parts) or name for name, *parts in zip(names, first, last, strict=True)]
+
+
+def _joined(*parts: Any) -> Any:
+    filled = [part for part in parts if part]
+    try:
+        return " ".join(filled)
+    except TypeError:
+        return filled
+
+
+def trimmed(values: Sequence[Any]) -> list[Any]:
+    """The values without white space around them."""
+    try:
+        return list(map(str.strip, values))
+    except TypeError:
+        return [value.strip() if isinstance(value, str) else value for value in values]
