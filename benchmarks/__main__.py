@@ -60,9 +60,10 @@ def run(sizes: list[int]) -> dict[int, Figures]:
         try:
             postgres.start()
             found = {}
+            databases: suite.Databases = {}
             for size in sizes:
                 print(f"{size:,} records", file=sys.stderr)
-                found[size] = suite.measure(size, postgres, folder, say, whole=size == sizes[-1])
+                found[size] = suite.measure(size, postgres, folder, databases, say, whole=size == sizes[-1])
         except Exception:
             print(_end_of(folder / suite.LOG), file=sys.stderr)
             raise

@@ -8,7 +8,7 @@ from benchmarks.call_handler import EMPTY
 from benchmarks.data import STYLES
 from benchmarks.ingest import OPERATION as INGEST
 from benchmarks.measure import Figure, Figures, Key, Level
-from benchmarks.reads import PAGE_OF, RECORDS_PAGE
+from benchmarks.reads import IN_TURNS, OF_A_TENTH, PAGE_OF, RECORDS_PAGE
 
 Sizes = Mapping[int, Figures]
 """The figures of a run, by the number of records."""
@@ -48,13 +48,13 @@ def reference(operation: str, level: Level = "http") -> Key:
 
 
 def times_as_fast(mine: Key, other: Key) -> Callable[[Sizes], float | None]:
-    """How many times as long the other takes: at GOAL_SIZE, or at the largest size where that was not measured."""
+    """How many times as long the other takes: at GOAL_SIZE, or at the largest size where it was not measured there."""
 
     def measured(sizes: Sizes) -> float | None:
-        figures = sizes.get(GOAL_SIZE) or sizes[max(sizes)]
-        if mine not in figures or other not in figures:
-            return None
-        return figures[other].median_ms / figures[mine].median_ms
+        for figures in (sizes.get(GOAL_SIZE, {}), sizes[max(sizes)]):
+            if mine in figures and other in figures:
+                return figures[other].median_ms / figures[mine].median_ms
+        return None
 
     return measured
 
@@ -72,13 +72,13 @@ def times_as_long(
 
 
 def growth(operation: str) -> Callable[[Sizes], float | None]:
-    """How many times as long it takes with ten times the records, on the ids where that is worst."""
+    """How many times as long it takes with ten times the records, on the ids where that is worst, at the largest
+    size."""
 
     def measured(sizes: Sizes) -> float | None:
-        large = max(sizes)
-        if large // 10 not in sizes:
-            return None
-        pairs = ((sizes[large].get(key), sizes[large // 10].get(key)) for key in (ours(operation, s) for s in STYLES))
+        figures = sizes[max(sizes)]
+        keys = [(ours(f"{operation}{IN_TURNS}", s), ours(f"{operation}{IN_TURNS}{OF_A_TENTH}", s)) for s in STYLES]
+        pairs = ((figures.get(whole), figures.get(tenth)) for whole, tenth in keys)
         return max((a.median_ms / b.median_ms for a, b in pairs if a and b), default=None)
 
     return measured

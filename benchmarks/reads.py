@@ -21,6 +21,9 @@ machines have."""
 WALK_PAGE = 10_000
 RECORDS_PAGE = "page of records"
 PAGE_OF = "page of ids in "
+IN_TURNS = ", in turns"
+OF_A_TENTH = ", of a tenth"
+TURNS = 200
 
 
 def agree(data: Data, ours: Service, reference: Service) -> None:
@@ -76,6 +79,19 @@ def reads_of_ours(data: Data, service: Service) -> Iterator[tuple[Key, Figure]]:
         name = f"{PAGE_OF}{' and '.join(within)}{', in no other' if without else ''}"
         yield _read(f"{name}: first", data, "ours", service, path, page)
         yield _read(f"{name}: last", data, "ours", service, f"{path}&cursor={cursor}", page)
+
+
+def in_turns(data: Data, all_of_it: Service, tenth: Service) -> Iterator[tuple[Key, Figure]]:
+    """What a question costs with all records and with a tenth of them, over HTTP and in turns: what else the machine
+    does meanwhile is in both."""
+    for operation, path in (("analyze", ANALYZE), ("compare", COMPARE)):
+        services = {f"{operation}{IN_TURNS}": all_of_it, f"{operation}{IN_TURNS}{OF_A_TENTH}": tenth}
+        times: dict[str, list[float]] = {name: [] for name in services}
+        for _ in range(TURNS + 1):
+            for name, service in services.items():
+                times[name] += sample(service.client.get, [path], warm_up=False)
+        for name, taken in times.items():
+            yield Key(name, data.style, "http", "ours"), Figure.of(taken[1:])
 
 
 def handlers(data: Data, ours: Settings, reference: Settings) -> Iterator[tuple[Key, Figure]]:

@@ -28,23 +28,40 @@ COLD_STARTS = 5
 LOG = "services.log"
 
 
-def measure(size: int, postgres: Postgres, folder: Path, say: Callable[[Key, Figure], None], whole: bool) -> Figures:
+Databases = dict[tuple[int, str], Settings]
+"""Ours, by the number of records that were loaded into them and the style of their ids."""
+
+
+def measure(
+    size: int,
+    postgres: Postgres,
+    folder: Path,
+    databases: Databases,
+    say: Callable[[Key, Figure], None],
+    whole: bool,
+) -> Figures:
     """Measures with `size` records everything, or, unless `whole`, what tells how cost grows.
 
-    `folder` is for files that may be deleted afterwards. `say` is called with each figure as soon as it is known."""
+    `folder` is for files that may be deleted afterwards; `databases` are those of smaller sizes, and get this one's.
+    `say` is called with each figure as soon as it is known."""
     figures: Figures = {}
-    for key, figure in _all(size, postgres, folder, whole):
+    for key, figure in _all(size, postgres, folder, databases, whole):
         figures[key] = figure
         say(key, figure)
     return figures
 
 
-def _all(size: int, postgres: Postgres, folder: Path, whole: bool) -> Iterator[tuple[Key, Figure]]:
+def _all(
+    size: int, postgres: Postgres, folder: Path, databases: Databases, whole: bool
+) -> Iterator[tuple[Key, Figure]]:
     log = folder / LOG
     for style in STYLES:
         data = Data(size, style)
-        database = postgres.create_database(f"ours_{size}_{style}")
+        database = databases[size, style] = postgres.create_database(f"ours_{size}_{style}")
         yield Key(LOAD, style, "process", "ours"), Figure.of(load_ours(database, data), None, BATCH)
+        if smaller := databases.get((size // 10, style)):
+            with stacks.ours(database, log) as all_of_it, stacks.ours(smaller, log) as tenth:
+                yield from reads.in_turns(data, all_of_it, tenth)
         with stacks.ours(database, log) as ours:
             if style == "dense":
                 theirs = postgres.create_database(f"reference_{size}")

@@ -15,13 +15,19 @@ const fileOf = (upload) => upload.object_key?.replace(/^.*\/\d+-|^.*\//, "") ?? 
 /** All uploads, and where to drop a file. */
 export function Uploads({ sources }) {
   const pages = usePages("uploads", { limit: 25 });
-  const latest = useAnswer("uploads", { query: { limit: 25 }, every: (uploads) => (uploads.some(fresh) ? 1500 : null) });
+  const [sent, setSent] = useState(false);
+  const moving = sent || pages.items?.some(fresh);
+  const latest = useAnswer(moving ? "uploads" : null, { query: { limit: 25 }, every: (uploads) => (uploads.some(fresh) ? 1500 : null) });
+  const started = () => {
+    setSent(true);
+    latest.reload();
+  };
   const known = new Map((latest.body ?? []).map((upload) => [upload.id, upload]));
   const newer = (latest.body ?? []).filter((upload) => !pages.items?.some((item) => item.id === upload.id));
   const items = pages.items && [...newer, ...pages.items.map((item) => known.get(item.id) ?? item)];
   return html`
     <${Title}>Uploads<//>
-    <${Drop} sources=${sources} started=${latest.reload} />
+    <${Drop} sources=${sources} started=${started} />
     <${Panel} wide title="History" note="The newest first.">
       <${Pages} pages=${{ ...pages, items }} lines=${6} empty=${html`<${Empty} title="No uploads yet">Drop a file above to begin.<//>`}>
         ${(uploads) => html`<${Table} caption="Uploads" columns=${COLUMNS} rows=${uploads} keyOf=${(upload) => upload.id} />`}
