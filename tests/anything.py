@@ -1,0 +1,29 @@
+"""What holds of any bytes that are read as a file."""
+
+import io
+
+from dedup.files import MAX_EXCERPT, Rejected, Row, Unreadable, read, rejected_csv
+from dedup.records import NamedFields, Record
+
+
+def read_anything(data: bytes, source: str | None) -> int:
+    """Reads the bytes as a file of an upload of that source, and asserts that it is refused with a reason, or that
+    every row of it is accepted as a record or rejected with one; how many rows there were."""
+    rows: list[Row] = []
+    rejected: list[Rejected] = []
+    reason = "none"
+    try:
+        for batch in read(io.BytesIO(data), source):
+            rows += [row[: len(NamedFields.model_fields)] for row in batch.rows]
+            rejected += batch.rejected
+    except Unreadable as refusal:
+        reason = str(refusal)
+    assert 0 < len(reason.encode()) < 5000
+    for row in rows:
+        Record.model_validate(dict(zip(NamedFields.model_fields, row, strict=True)))
+    for bad in rejected:
+        assert bad.reason
+        assert bad.line >= 1
+        assert len(bad.row) <= MAX_EXCERPT
+    assert b"\0" not in b"".join(rejected_csv(rejected))
+    return len(rows) + len(rejected)
