@@ -35,8 +35,10 @@ def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
     found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)), by)
     counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
     distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
-    ids = {name: page.json for name, page in found.pages.items()}
-    return api.paged(app, api.json_object({**ids, **counts, **distinct}), found.next_positions(after), question)
+    said: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
+    # What the model names comes first.
+    comparison = api.json_object({name: said[name] for name in (*Comparison.model_fields, *said)})
+    return api.paged(app, comparison, found.next_positions(after), question)
 
 
 handler = api.handler(app)
