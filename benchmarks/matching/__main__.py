@@ -165,7 +165,7 @@ def main() -> int:
     print(HEAD)
     with tempfile.TemporaryDirectory(prefix="bench-matching-") as scratch:
         folder = Path(scratch)
-        for sibling in SIBLINGS.values():
+        for sibling in {*SIBLINGS.values()}:
             pq.write_table(DATA[sibling](), folder / f"{sibling}.parquet")
         for data in asked.data:
             pq.write_table(DATA[data](), folder / f"{data}.parquet")

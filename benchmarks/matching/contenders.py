@@ -90,7 +90,7 @@ def recordlinkage(records: Path, found: Path) -> None:
 
 
 def dedupe(records: Path, found: Path) -> None:
-    """dedupe: learns from labelled pairs of a sibling of the data, which `sibling` names."""
+    """dedupe: learns from labelled pairs of a sibling of the data, which SIBLINGS names."""
     import dedupe as library
     from dedupe.serializer import write_training
     from dedupe.variables import ShortString, String

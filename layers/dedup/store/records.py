@@ -354,15 +354,15 @@ def _ask(connection: Connection, counted: Counted, scalars: Sequence[str]) -> tu
     pending = counted is CUSTOMERS and moving and bool(changes)
     if pending:
         [[changes, *_]] = connection.run(_state_query("change_now", []))
-    masks = {
-        frozenset(name for bit, name in (names or {}).items() if sources >> int(bit) & 1): (sources, customers)
+    named = [
+        (frozenset(name for bit, name in (names or {}).items() if sources >> int(bit) & 1), sources, customers)
         for sources, customers, _ in changes or ()
         if customers
-    }
+    ]
     state = State(
         counted,
-        {region: customers for region, (_, customers) in masks.items()},
-        {region: sources for region, (sources, _) in masks.items()},
+        {region: customers for region, _, customers in named},
+        {region: sources for region, sources, _ in named},
         sum(records for *_, records in changes or ()),
         pending,
     )
