@@ -256,13 +256,9 @@ def _score(engine: Engine, settings: Settings, run: Run, given: Model | None) ->
     default = _default()
     with run.step("train"):
         start = _start(settings, run, given)
-        made = scoring.linker(engine, settings, start, records)
         run.trained = given is None and (records >= settings.training.from_records or default is None)
-        if run.trained:
-            used = scoring.train(made, engine, settings, records).leaning_on(default, settings)
-            made = scoring.linker(engine, settings, used, records)
-        else:
-            used = start
+        used = scoring.train(engine, settings, start, records).leaning_on(default, settings) if run.trained else start
+        made = scoring.linker(engine, settings, used, records)
     with run.step("score"):
         scoring.score(made, engine, settings, "model_edge")
         prior = scoring.settle_prior(engine, "model_edge", used.prior, records)

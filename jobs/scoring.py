@@ -68,13 +68,13 @@ def _comparison(comparison: Comparison, model: Model | None, jaro_winkler: str, 
 
 
 def _weighted(level: Any, weights: LevelWeights | None) -> Any:
-    if weights and weights.m is not None and weights.u is not None:
-        level.configure(m_probability=max(weights.m, SMALLEST), u_probability=max(weights.u, SMALLEST))
-    return level
+    known = {"m_probability": weights.m, "u_probability": weights.u} if weights else {}
+    return level.configure(**{name: max(value, SMALLEST) for name, value in known.items() if value is not None})
 
 
-def linker(engine: Engine, settings: Settings, model: Model | None, records: int) -> Linker:
-    """Splink over the table `records`, whose columns block_0, block_1, … hold what pairs must share to be looked at."""
+def linker(engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "records") -> Linker:
+    """Splink over a table of records, whose columns block_0, block_1, … hold what pairs must share to be looked at.
+    `records`: how many there are in all."""
     # How common a value is can't be told from few records: where they are, what is known of all values counts.
     rarity = records / (records + RECORDS_FOR_RARITY)
     creator = SettingsCreator(
@@ -88,23 +88,32 @@ def linker(engine: Engine, settings: Settings, model: Model | None, records: int
         max_iterations=25,
         em_convergence=0.0005,
     )
-    return Linker(engine.splink.register("records"), creator, log_level=logging.ERROR, validate_settings=False)
+    return Linker(engine.splink.register(table), creator, log_level=logging.ERROR, validate_settings=False)
 
 
-def train(made: Linker, engine: Engine, settings: Settings, records: int) -> Model:
-    """Learns from the records: `u` from random pairs, `m` by EM from pairs that agree in something; the model."""
+def train(engine: Engine, settings: Settings, start: Model, records: int) -> Model:
+    """Learns from the records, beginning with `start`: `u` from random pairs, `m` by EM from pairs that agree in something;
+    the model."""
     training = settings.training
+    # Splink takes samples by a hash that each engine has of its own: no two would learn the same.
+    engine.create("drawn", f"SELECT *, md5('{training.seed} ' || CAST(id AS string)) AS lot FROM records")
+    engine.create("sampled", f"SELECT * FROM drawn ORDER BY lot LIMIT {math.isqrt(2 * training.max_pairs)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made.training.estimate_u_using_random_sampling(max_pairs=training.max_pairs, seed=training.seed)
+        random = linker(engine, settings, start, records, "sampled")
+        random.training.estimate_u_using_random_sampling(max_pairs=training.max_pairs, num_chunks=1)
+        start = read_model(random, settings, records).leaning_on(start, settings)
+        made = linker(engine, settings, start, records, "drawn")
         for columns in training.passes:
             found = _pairs_that_agree(engine, columns)
             if found < training.pass_needs_pairs:
                 logger.info("No pass on %s: %d pairs", ", ".join(columns), found)
                 continue
-            made.training.estimate_parameters_using_expectation_maximisation(
-                block_on(*columns), max_pairs=training.max_pairs if found > training.max_pairs else None
-            )
+            agree = [f"l.{column} = r.{column}" for column in columns]
+            if found > training.max_pairs:
+                last = f"{int(math.sqrt(training.max_pairs / found) * 2**32):08x}"
+                agree += [f"l.lot < '{last}'", f"r.lot < '{last}'"]
+            made.training.estimate_parameters_using_expectation_maximisation(" AND ".join(agree), max_pairs=None)
     return read_model(made, settings, records)
 
 
