@@ -65,6 +65,13 @@ def _remove(folder: Path) -> None:
     Postgres(folder).remove()
 
 
+@pytest.fixture(scope="session")
+def images() -> None:
+    """Exports and the matching are there, which run in images of their own: unless DEDUP_IMAGES says no."""
+    if os.environ.get("DEDUP_IMAGES") == "no":
+        pytest.skip("the images are built from a registry")
+
+
 @pytest.fixture
 def api(base_url: str) -> str:
     """The API's base path, with no record in it, and no decision that would go over to records to come."""

@@ -153,6 +153,7 @@ def test_one_region_is_asked_for_by_its_sources(sample: Dedup) -> None:
     assert sample("customers", "--region", "hubspot").stdout == "106\n"
 
 
+@pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("form", ["ndjson", "parquet"])
 def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Path, form: str) -> None:
     path = tmp_path / "out"
@@ -167,6 +168,7 @@ def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Pat
         assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == account["id"]
 
 
+@pytest.mark.usefixtures("images")
 def test_persons_are_found_looked_up_and_decided_about(dedup: Dedup, api: str, base_url: str) -> None:
     people = json.loads((ROOT / "samples" / "people.json").read_text())
     requests.post(f"{api}/customers/bulk", json=people, timeout=30).raise_for_status()

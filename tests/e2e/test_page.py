@@ -34,8 +34,8 @@ DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 LIMIT = 200_000
 HOSTILE = ["<img src=x onerror=document.title='owned'>", '<b>bold</b> & "quoted"', "שלום עולם", "مرحبا بالعالم"]
 LARGEST = 2**63 - 1
-# Of a machine that does other work too.
-expect.set_options(timeout=30_000)
+# Of a machine that does other work too, or of containers that begin to run with the first request.
+expect.set_options(timeout=60_000)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
@@ -65,7 +65,7 @@ def show(browser: Browser, base_url: str) -> Iterator[Open]:
     def show(view: str, url: str = base_url, viewport: Any = DESKTOP, **options: Any) -> Page:
         contexts.append(browser.new_context(viewport=viewport, reduced_motion="reduce", **options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         hear(page)
         page.goto(f"{url}/app#{view}")
         return page
@@ -406,7 +406,7 @@ def test_picture_of_the_page(api: str, show: Open, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def people(browser: Browser, base_url: str) -> str:
+def people(browser: Browser, base_url: str, images: None) -> str:
     """The API with records of people who are in it under several ids, after a matching run that the page started."""
     api = f"{base_url}/api/v1"
     empty(api)

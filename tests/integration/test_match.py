@@ -435,12 +435,15 @@ def test_spark_gives_duckdbs_clusters(
     monkeypatch.setenv("JDK_JAVA_OPTIONS", JVM_OF_SMALL_QUERIES)
     source = write(made_up(400, 5).to_pylist())
     decisions = Decisions.of([{"records": [1, 2], "decision": "same"}])
+    passes = [["family", "root"], ["email"]]
+    settings = Settings.over({"training": {"from_records": 100, "max_pairs": 10_000, "passes": passes}})
 
-    duckdb = run(source, decisions=decisions)
-    spark = run(source, "spark", decisions=decisions, previous=str(duckdb / "entities.parquet"))
+    duckdb = run(source, settings=settings, decisions=decisions)
+    spark = run(source, "spark", settings, decisions=decisions, previous=str(duckdb / "entities.parquet"))
 
     ours, theirs = together(duckdb), together(spark)
     assert len(ours & theirs) >= 0.999 * len(ours | theirs)
     kept = sum(entities(duckdb)[record] == entity for record, entity in entities(spark).items())
     assert kept >= 0.99 * len(entities(duckdb))
     assert rows_of(spark / "review.parquet")
+    assert json.loads((spark / "run.json").read_text())["model"]["trained_here"]
