@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload spark job-code verify invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
+.PHONY: bench-matching run sample upload spark job-code verify event invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -25,6 +25,9 @@ spark: .venv/installed # regions of files, on Spark: FILE=path or folder, SOURCE
 
 verify: .venv/installed
 	@FUNCTION=Verify $(BIN)/python -m local.invoke
+
+event: .venv/installed # one function on its sample event, beside make run or without it: FUNCTION=Analyze, EVENT=file for another
+	@FUNCTION="$(FUNCTION)" EVENT="$(EVENT)" $(BIN)/python -m local.invoke
 
 test: .venv/installed # a PostgreSQL and a stack for each process
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile

@@ -1,6 +1,7 @@
 """The laptop runtime: template.yaml served without Docker and without an AWS account. Start it with `make run`."""
 
 import fcntl
+import re
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 class LocalError(Exception):
     """Something the person at the terminal has to change; its text is the one sentence that they need."""
+
+
+def sample_event(function: str) -> Path:
+    """The event in events/ that is named after a function: bulk_upload.json of BulkUpload."""
+    return ROOT / "events" / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', function).lower()}.json"
 
 
 def lock(path: Path) -> TextIO | None:

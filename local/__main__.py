@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import ROOT, LocalError, lock
+
+if TYPE_CHECKING:
+    from local.workers import Workers
 
 DATABASE = "dedup"
 ENVIRONMENT_FILE = "environment.json"
@@ -81,11 +85,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     template = Template(ROOT / "template.yaml", environment)
     workers = Workers(template.functions, logs / "functions.log")
     stack.callback(workers.close)
-    if "Migrate" in template.functions:
-        answer = workers.invoke("Migrate", b"{}")
-        if answer.failed:
-            reason = json.loads(answer.payload)["errorMessage"]
-            raise LocalError(f"The migrations failed: {reason} (see {logs / 'functions.log'}).")
+    migrate(workers, logs / "functions.log")
     abandon_uploads(environment)
     for poller in s3.create(template.queues):
         poller.start(partial(workers.invoke, poller.queue.function))
@@ -105,6 +105,13 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         "Ctrl-C stops all of it; the data stays.",
         flush=True,
     )
+
+
+def migrate(workers: "Workers", log: Path) -> None:
+    """Bring the database's tables up to date. Raises LocalError, which names the functions' `log`."""
+    answer = workers.invoke("Migrate", b"{}")
+    if answer.failed:
+        raise LocalError(f"The migrations failed: {json.loads(answer.payload)['errorMessage']} (see {log}).")
 
 
 def abandon_uploads(environment: Mapping[str, str]) -> None:

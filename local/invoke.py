@@ -1,25 +1,26 @@
-"""`make verify`: runs the function that FUNCTION names, as `make run` would, beside it or without it."""
+"""`make event FUNCTION=Analyze`: runs a function on its sample event, or on the event in the file EVENT, as `make run`
+would, beside it or without it. `make verify` is one of them."""
 
 import json
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rich.console import Console
 
-from local import ROOT, LocalError, lock
-from local.__main__ import DATABASE, ENVIRONMENT_FILE, data_folder, forget_aws, log_folder, own_environment
+from local import ROOT, LocalError, lock, sample_event
+from local.__main__ import DATABASE, ENVIRONMENT_FILE, data_folder, forget_aws, log_folder, migrate, own_environment
 
 
 def main() -> int:
-    """Invoke the function that FUNCTION names on the event in the file EVENT, or on none; the exit code is 1 when that
-    fails."""
-    name, event = os.environ.get("FUNCTION", ""), os.environ.get("EVENT", "")
+    """Invoke the function that FUNCTION names on the event in the file EVENT, or on its sample event; the exit code is
+    1 when that fails."""
+    name = os.environ.get("FUNCTION", "")
     try:
         with ExitStack() as stack:
-            return invoke(data_folder(), name, Path(event).read_bytes() if event else b"{}", stack)
+            return invoke(data_folder(), name, Path(os.environ.get("EVENT") or sample_event(name)), stack)
     except LocalError as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -27,21 +28,25 @@ def main() -> int:
     return 1
 
 
-def invoke(folder: Path, name: str, event: bytes, stack: ExitStack) -> int:
-    """Print what the function answers; its log goes to the terminal, too. Raises LocalError."""
-    log_folder(folder)
+def invoke(folder: Path, name: str, event: Path, stack: ExitStack) -> int:
+    """Print what the function answers to the event in a file; its log goes to the terminal, too. Raises LocalError, and
+    OSError where the file can't be read."""
+    logs = log_folder(folder)
     forget_aws()
     from local.gateway import Template
     from local.workers import Workers
 
-    template = Template(ROOT / "template.yaml", running(folder) or start(folder, stack))
+    beside = running(folder)
+    template = Template(ROOT / "template.yaml", beside or start(folder, stack))
     if name not in template.functions:
         raise LocalError(f"FUNCTION must be one of {', '.join(sorted(template.functions))}.")
+    if not beside:
+        with closing(Workers(template.functions, logs / "functions.log", size=1)) as workers:
+            migrate(workers, logs / "functions.log")
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, "function.log")
-        workers = Workers(template.functions, log, size=1)
-        stack.callback(workers.close)
-        answer = workers.invoke(name, event)
+        workers = stack.enter_context(closing(Workers(template.functions, log, size=1)))
+        answer = workers.invoke(name, event.read_bytes())
         sys.stderr.write(log.read_text(encoding="utf-8"))
     Console().print_json(answer.payload.decode())
     return int(answer.failed)

@@ -7,13 +7,12 @@ docker-compose.yml's PostgreSQL is up by then. `make test-sam-local` uses the sa
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from local import ROOT
+from local import ROOT, sample_event
 from local.gateway import Template
 from local.workers import Function
 
@@ -119,7 +118,7 @@ def main() -> int:
 
 def invoke(sam: Sam, function: str) -> int:
     """Run one function on its sample event and print its answer; the exit code."""
-    event = ROOT / "events" / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', function).lower()}.json"
+    event = sample_event(function)
     if not event.exists():
         print(f"There is no function {function}: events/ has one event for each.", file=sys.stderr)
         return 1
