@@ -3,7 +3,7 @@
 import { useAnswer } from "./api.js?v=";
 import { SourceBars, UpSet, Venn } from "./charts.js?v=";
 import { html } from "./lib.js?v=";
-import { Answer, ByChoice, Empty, Panel, Title, link, number } from "./parts.js?v=";
+import { Answer, ByChoice, Empty, NoRun, Panel, Title, link, number } from "./parts.js?v=";
 
 /** What is counted, in the singular and the plural. */
 export const nounOf = (by) => (by === "entity" ? ["person", "people"] : ["customer", "customers"]);
@@ -16,10 +16,13 @@ export function Overview({ query, sources, go }) {
   const regions = useAnswer("deduplication/regions", { query: { by } });
   const compared = useAnswer("deduplication/compare-sources", { query: { limit: 1, by } });
   const nothing = totals.body?.total_records === 0;
+  const title = html`<${Title} aside=${html`<${ByChoice} by=${by} choose=${(chosen) => go("/", { by: chosen })} />`}>
+    How many customers do we have?
+  <//>`;
+  // Whichever of the three refuses first speaks for all of them.
+  if ([totals, regions, compared].some(({ error }) => error?.status === 409)) return html`${title}<${NoRun} />`;
   return html`
-    <${Title} aside=${html`<${ByChoice} by=${by} choose=${(chosen) => go("/", { by: chosen })} />`}>
-      How many customers do we have?
-    <//>
+    ${title}
     <${Answer} answer=${totals} lines=${2}>
       ${(body) => html`<${Totals} of=${body} by=${by} />`}
     <//>

@@ -322,7 +322,7 @@ def test_part_that_is_lost_is_asked_for_again(sample: str, show: Open) -> None:
     page.goto(page.url.partition("#")[0] + "?fresh#/")
     expect(page.locator("a.region")).to_have_count(6)
     page.route("**/app/overview.js?*", lambda route: route.abort())
-    page.goto(page.url.partition("?")[0] + "?fresh#/")
+    page.goto(page.url.partition("?")[0] + "?again#/")
     expect(page.get_by_text("A part of this page did not arrive")).to_be_visible()
 
 
