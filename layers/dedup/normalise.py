@@ -237,6 +237,14 @@ def _roots() -> Mapping[str, str]:
     return MappingProxyType(roots)
 
 
+@cache
+def _names_of() -> Mapping[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    for given, stem in _roots().items():
+        names[stem] = (*names.get(stem, ()), given)
+    return MappingProxyType(names)
+
+
 def root(given: str) -> str:
     """What stands for all the names that someone called `given` may go by: `bill` and `william` → `william`."""
     return _roots().get(given, given)
@@ -322,12 +330,14 @@ def email(text: str | None, providers: Mapping[str, MailProvider] = MAIL_PROVIDE
 
 def mailbox(address: str | None, who: PersonName) -> str | None:
     """The part before the @ of an address as `email` returns it, where it says more than the name does: of `jd.miles82`
-    all of it, of `jane.doe` or `jdoe` nothing, if Jane Doe has it. Two Jane Does have such addresses too."""
+    all of it, of `jane.doe`, `jdoe` or `janet.doe2` nothing, if Jane Doe has it. Two Jane Does have such addresses too,
+    and a single digit tells one from another at one provider, not who has it at the next."""
     local = (address or "").rpartition("@")[0]
     rest = _NO_WORD.sub("", local)
-    for part in sorted(filter(None, (who.family, who.given, who.root)), key=len, reverse=True):
+    names = {who.family, who.given, *_names_of().get(who.root or "", ())}
+    for part in sorted(filter(None, names), key=lambda part: (-len(part), part)):
         rest = rest.replace(part, "", 1)
-    return local if len(rest) > 2 or any(letter.isdigit() for letter in rest) else None
+    return local if len(rest) > 2 or (len(rest) == 2 and rest.isdigit()) else None
 
 
 _DIGITS = re.compile(r"[ ().-]+")
