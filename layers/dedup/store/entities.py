@@ -105,6 +105,7 @@ class Tables:
         connection.run("; ".join(f"CREATE INDEX ON {self.member} ({', '.join(c)})" for c in columns))
         connection.run(
             f"""CREATE INDEX ON {self.edge} (record_a); CREATE INDEX ON {self.edge} (record_b);
+                CREATE INDEX ON {self.review} (record_a); CREATE INDEX ON {self.review} (record_b);
                 CREATE INDEX ON {self.review} (uncertainty DESC, record_a, record_b);
                 CREATE INDEX ON {self.term} (field, value);
                 CREATE INDEX ON {self.counted.table} (sources, entity_id);
@@ -346,9 +347,9 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
         f"""WITH gone AS (
             DELETE FROM {tables.member} WHERE {leaving} RETURNING record_id, entity_id, source
         ), edges AS (
-            DELETE FROM {tables.edge} e USING gone WHERE gone.record_id IN (e.record_a, e.record_b)
+            DELETE FROM {tables.edge} WHERE ctid IN ({_pairs_of("gone", tables.edge)})
         ), reviews AS (
-            DELETE FROM {tables.review} e USING gone WHERE gone.record_id IN (e.record_a, e.record_b)
+            DELETE FROM {tables.review} WHERE ctid IN ({_pairs_of("gone", tables.review)})
         ), {_lose("gone", tables)}, {count_changes(removed, counted)} SELECT"""
     )
     connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
@@ -372,11 +373,18 @@ def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
             f"""WITH heir AS MATERIALIZED (SELECT * FROM {heir} AS t (record_id, heir)), moved AS (
                 SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
                 FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
-                WHERE a.heir IS NOT NULL OR b.heir IS NOT NULL
+                WHERE e.ctid IN ({_pairs_of("heir", pairs)})
             )
             UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
             FROM moved WHERE e.ctid = moved.place AND one <> other"""
         )
+
+
+def _pairs_of(records: str, pairs: str) -> str:
+    """A query for the places in a table of pairs of those with a record in `records`. By one side and by the other: a join by
+    either can't be hashed, and of many records takes hours."""
+    side = f"SELECT p.ctid FROM {pairs} p JOIN {records} g ON g.record_id = p."
+    return f"{side}record_a UNION ALL {side}record_b"
 
 
 def _lose(gone: str, tables: Tables) -> str:
