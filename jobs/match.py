@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 from dedup import matching
-from dedup.clusters import ALIKE, Edge, Facts, Pair, resolve
+from dedup.clusters import ALIKE, STRONGEST, Edge, Facts, Pair, resolve
 from dedup.match_settings import DEFAULT, Settings
 from dedup.normalise import COLUMNS
 from splink import Linker
@@ -42,9 +42,6 @@ from jobs.model import DEFAULT_MODEL, Model
 
 logger = logging.getLogger("jobs")
 
-_STRONGEST = 1e6
-"""What a rule's edge weighs where two edges can't both hold: more than any match weight. Earlier rules weigh more."""
-
 
 @dataclass
 class Run:
@@ -52,6 +49,8 @@ class Run:
 
     engine: str
     settings: Settings
+    waived: tuple[str, ...] = ()
+    """The guards that the records showed to be needless."""
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model_version: str = ""
@@ -74,6 +73,7 @@ class Run:
             "engine": self.engine,
             "tiers": self.settings.tiers,
             "model": {"version": self.model_version, "trained_here": self.trained},
+            "waived": self.waived,
             "counts": self.counts,
             "seconds": self.seconds,
         }
@@ -218,7 +218,8 @@ def _without_needless_guards(engine: Engine, settings: Settings, run: Run) -> Se
     run.counts |= {"home_pairs": pairs, "home_pairs_of_two_people": int(different)}
     if pairs < guards.households.from_pairs or different >= guards.households.at_least * pairs:
         return settings
-    return settings.model_copy(update={"guards": guards.model_copy(update={"vetoes": (), "contradictions": ()})})
+    run.waived = ("vetoes", "contradictions")
+    return settings.model_copy(update={"guards": guards.model_copy(update=dict.fromkeys(run.waived, ()))})
 
 
 def _said(engine: Engine, decisions: Decisions) -> None:
@@ -273,10 +274,10 @@ def _accepted(settings: Settings) -> str:
     """The edges that join records, each with its strength, binding ones marked."""
     return f"""
         SELECT e.id_l, e.id_r, max(e.strength) AS strength, max(e.binding) AS binding FROM (
-            SELECT id_l, id_r, CAST({_STRONGEST} - place AS double) AS strength, 0 AS binding FROM rule_edge
+            SELECT id_l, id_r, CAST({STRONGEST} - place AS double) AS strength, 0 AS binding FROM rule_edge
             UNION ALL SELECT id_l, id_r, match_weight, 0 FROM model_edge
                       WHERE match_weight >= {settings.thresholds.match} AND veto IS NULL
-            UNION ALL SELECT d.id_l, d.id_r, CAST({_STRONGEST} AS double), 1 FROM decision d
+            UNION ALL SELECT d.id_l, d.id_r, CAST({STRONGEST} AS double), 1 FROM decision d
                       JOIN records l ON l.id = d.id_l JOIN records r ON r.id = d.id_r WHERE d.decision = 'same'
         ) AS e LEFT JOIN decision d ON d.id_l = e.id_l AND d.id_r = e.id_r AND d.decision = 'different'
         WHERE d.id_l IS NULL GROUP BY e.id_l, e.id_r"""

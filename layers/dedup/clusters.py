@@ -7,6 +7,11 @@ Pair = tuple[int, int]
 """Two record ids, the smaller first."""
 
 
+STRONGEST = 1e6
+"""How strong an edge is that a person's word or the first rule made: more than any match weight. Each later rule's is
+weaker by one."""
+
+
 class Edge(NamedTuple):
     """Why two records may be one. The stronger holds where both can't."""
 

@@ -109,6 +109,36 @@ def test_the_same_people_keep_their_ids_in_the_next_run(store: Store) -> None:
     assert changes == {"came_together": [], "came_apart": [], "came_together_count": 0, "came_apart_count": 0}
 
 
+def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> None:
+    """Where nobody shares a home, nothing keeps two given names apart: not in the run, and not in what comes after."""
+    chain = [
+        person(1, "hubspot", name="Ada Quarterman", phone="202 555 0101"),
+        person(2, "internal", name="Quarterman,", phone="202 555 0101", company="Quarterman & Co"),
+        person(3, "salesforce", name="Hugo Quarterman", company="Quarterman & Co"),
+    ]
+    homes = [
+        person(
+            n,
+            source,
+            name=f"Ingrid Family{n}",
+            address=f"{n} Main Street",
+            postcode="20001",
+            date_of_birth="1950-02-03",
+        )
+        for n in range(4, 44)
+        for source in ("hubspot", "internal")
+    ]
+    store.add([*chain, *homes])
+    rules = [{"name": "phone", "equal": ["phone"]}, {"name": "company", "equal": ["company", "family"]}]
+    matched(store, tiers=["rules"], rules=rules)
+    assert {1, 2, 3} in members(store).values()
+
+    store.decide([1, 4], "same", None, "me")
+
+    assert {1, 2, 3, 4} in members(store).values()
+    agrees(store)
+
+
 def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> None:
     store.add([person(1, "hubspot", email="a@example.com"), person(2, "internal"), person(3, "internal")])
     first = matched(store, **RULES)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.clusters import Edge, Facts, keep_ids, resolve
+from dedup.clusters import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.store import entities
 from dedup.store.base import ISO_TIME, Base, Conflict, bigints, note, text
 from dedup.store.entities import ALONE, Tables, in_force
@@ -159,17 +159,19 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
                 WHERE p.record_a = ANY ({ids}) AND p.record_b = ANY ({ids}) ORDER BY d.id"""
         )
     }
+    settings = entities.settings_of(connection, tables)
+    strengths = {rule["name"]: STRONGEST - place for place, rule in enumerate(settings["rules"])}
     edges = [
-        Edge((a, b), 1e6 if weight is None else weight)
-        for a, b, weight in connection.run(
-            f"""SELECT record_a, record_b, weight FROM {tables.edge}
+        Edge((a, b), strengths[rule] if weight is None else weight)
+        for a, b, rule, weight in connection.run(
+            f"""SELECT record_a, record_b, rule, weight FROM {tables.edge}
                 WHERE joins AND record_a = ANY ({ids}) AND record_b = ANY ({ids})"""
         )
         if verdicts.get((a, b)) != "different"
     ]
-    edges += [Edge(pair, 1e6, binding=True) for pair, verdict in verdicts.items() if verdict == "same"]
+    edges += [Edge(pair, STRONGEST, binding=True) for pair, verdict in verdicts.items() if verdict == "same"]
     apart = {pair for pair, verdict in verdicts.items() if verdict == "different"}
-    guards = entities.settings_of(connection, tables)["guards"]
+    guards = settings["guards"]
     clusters, _ = resolve(
         facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
     )

@@ -381,8 +381,8 @@ def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
 
 
 def _pairs_of(records: str, pairs: str) -> str:
-    """A query for the places in a table of pairs of those with a record in `records`. By one side and by the other: a join by
-    either can't be hashed, and of many records takes hours."""
+    """A query for the places, in a table of pairs, of those with a record in `records`. By one side, then by the other:
+    a join by either can't be hashed, and of many records takes hours."""
     side = f"SELECT p.ctid FROM {pairs} p JOIN {records} g ON g.record_id = p."
     return f"{side}record_a UNION ALL {side}record_b"
 
