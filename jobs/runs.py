@@ -203,8 +203,8 @@ class _Work:
                 f"{reading.records} records are for Spark, from {environment().engine_threshold} on: deploy the stack "
                 "with CreateBatch=true, or a larger EngineThreshold"
             )
-        name = f"{self.claim.run}-{self.claim.attempt}"
-        place = batch.place(f"jobs/match/{name}")
+        attempt = f"{self.claim.run}-{self.claim.attempt}"
+        place = batch.place(f"jobs/match/{attempt}")
         given = self.folder / "given"
         given.mkdir()
         (given / "settings.json").write_text(settings.model_dump_json())
@@ -219,7 +219,7 @@ class _Work:
             arguments += ["--previous", f"{place}/given/{FORMER}"]
         places.send(given, f"{place}/given")
         if environment().batch_application:
-            outside = batch.submit("match", f"match-{name}", arguments, jars=[JAR])
+            outside = batch.submit("match", f"match-{attempt}", arguments, jars=[JAR])
             return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
         try:
             reason = batch.run_here("match", arguments, self.remaining_seconds() - batch.STOP_SECONDS)
