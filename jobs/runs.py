@@ -262,8 +262,9 @@ def _load(claim: Claim, store: Store, found: Path) -> None:
     settings, summary, model = (
         json.loads((found / f"{name}.json").read_text()) for name in ("settings", "run", "model")
     )
-    # What decides about these records from now on is what decided in the run.
-    settings["guards"] |= {name: [] for name in summary["waived"]}
+    # What decides about these records from now on is what decided in the run. One that Spark began before a deployment
+    # may not say what it waived.
+    settings["guards"] |= {name: [] for name in summary.get("waived", ())}
     members, edges = _files(found / "members.parquet"), _files(found / "edges.parquet")
     columns = ", ".join(MEMBER_COLUMNS)
     tables = {

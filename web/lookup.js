@@ -3,7 +3,7 @@
 import { call, useAnswer } from "./api.js?v=";
 import { html, useEffect, useRef, useState } from "./lib.js?v=";
 import { Reason, percent } from "./matching.js?v=";
-import { Empty, Fault, NoRun, Panel, Text, Title, Waiting, counted, link, plain } from "./parts.js?v=";
+import { Empty, Fault, NoRun, Panel, Text, Title, Waiting, counted, link, plain, withoutRun } from "./parts.js?v=";
 
 /** What may be typed: the API's name, and how a browser helps to type it. */
 const FIELDS = [
@@ -42,7 +42,7 @@ export function Lookup() {
     if (matches && answer.current.getBoundingClientRect().top > innerHeight * 0.7) answer.current.scrollIntoView();
   }, [matches]);
   const title = html`<${Title} above=${html`<a href=${link("/people")}>People</a>`}>Who is this?<//>`;
-  if ([error, anybody.error].some((problem) => problem?.status === 409)) return html`${title}<${NoRun} />`;
+  if (withoutRun(error, anybody.error)) return html`${title}<${NoRun} />`;
   return html`
     ${title}
     <div class="panels beside">

@@ -4,7 +4,7 @@ import { call, useAnswer, usePages } from "./api.js?v=";
 import { Histogram } from "./charts.js?v=";
 import { SourceFilter, namesIn } from "./customers.js?v=";
 import { html, useCallback, useEffect, useRef, useState } from "./lib.js?v=";
-import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, plain, when } from "./parts.js?v=";
+import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, plain, when, withoutRun } from "./parts.js?v=";
 
 const POLL = 1000;
 const REVIEW_PAGE = 20;
@@ -270,7 +270,7 @@ export function Review() {
   useKeys({ s: () => decide("same"), d: () => decide("different"), n: skip, u: undo });
   const undoButton = html`<button class="button" disabled=${!decided.length} onClick=${undo}>Undo <kbd>U</kbd></button>`;
   const done = html`<p class="note" aria-live="polite">${decided.length ? `${counted(decided.length, "pair")} decided; the last one: ${decided.at(-1).verdict}.` : ""}</p>`;
-  if (error?.status === 409) return html`<${Title}>Review<//><${NoRun} />`;
+  if (withoutRun(error)) return html`<${Title}>Review<//><${NoRun} />`;
   if (error) return html`<${Title}>Review<//><${Fault} error=${error} retry=${load} />`;
   if (!queue) return html`<${Title}>Review<//><${Waiting} lines=${8} />`;
   return html`

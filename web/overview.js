@@ -3,7 +3,7 @@
 import { useAnswer } from "./api.js?v=";
 import { SourceBars, UpSet, Venn } from "./charts.js?v=";
 import { html } from "./lib.js?v=";
-import { Answer, ByChoice, Empty, NoRun, Panel, Title, link, number } from "./parts.js?v=";
+import { Answer, ByChoice, Empty, NoRun, Panel, Title, link, number, withoutRun } from "./parts.js?v=";
 
 /** What is counted, in the singular and the plural. */
 export const nounOf = (by) => (by === "entity" ? ["person", "people"] : ["customer", "customers"]);
@@ -20,7 +20,7 @@ export function Overview({ query, sources, go }) {
     How many customers do we have?
   <//>`;
   // Whichever of the three refuses first speaks for all of them.
-  if ([totals, regions, compared].some(({ error }) => error?.status === 409)) return html`${title}<${NoRun} />`;
+  if (withoutRun(totals.error, regions.error, compared.error)) return html`${title}<${NoRun} />`;
   return html`
     ${title}
     <${Answer} answer=${totals} lines=${2}>

@@ -70,10 +70,13 @@ export const NoRun = () =>
     customers are told apart by their ids alone.
   <//>`;
 
+/** Whether one of some errors, or nulls, says that no run has finished yet. */
+export const withoutRun = (...errors) => errors.some((error) => error?.status === 409);
+
 /** The states of an answer that is not there, or `children` of its body. */
 export function Answer({ answer, lines, children }) {
   const { body, error, reload } = answer;
-  if (error) return error.status === 409 ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
+  if (error) return withoutRun(error) ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
   if (body === null) return html`<${Waiting} lines=${lines} />`;
   return children(body);
 }
@@ -82,7 +85,7 @@ export function Answer({ answer, lines, children }) {
 export function Pages({ pages, empty, lines, children }) {
   const { items, error, more, loading, reload } = pages;
   if (error && !items) {
-    return error.status === 409 ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
+    return withoutRun(error) ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
   }
   if (!items) return html`<${Waiting} lines=${lines} />`;
   if (!items.length) return empty;
