@@ -271,7 +271,8 @@ def review(
         return
     for pair in pairs:
         records = [pair["record_a"], pair["record_b"]]
-        screen.rows(f"{pair['probability']:.1%} the same", records, RECORD)
+        likely = pair["probability"]
+        screen.rows("the same by a rule" if likely is None else f"{likely:.1%} the same", records, RECORD)
         answer = Prompt.ask("same, different, next, quit?", choices=["s", "d", "n", "q"], default="n", console=out)
         if answer == "q":
             return

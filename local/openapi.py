@@ -11,7 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.merge import OpenAPIMerge
 from aws_lambda_powertools.event_handler.openapi.models import Tag
-from dedup.settings import Settings
+from dedup.settings import VERSION, Settings
 
 from local import ROOT
 
@@ -68,7 +68,7 @@ def document() -> dict[str, Any]:
     Raises UserWarning where a function can't be imported, and OpenAPIMergeError where two have the same route."""
     merge = OpenAPIMerge(
         title="Customer Deduplication API",
-        version="1.0.0",
+        version=VERSION,
         description=DESCRIPTION,
         tags=[Tag(name=name, description=description) for name, description in TAGS.items()],
         on_conflict="error",

@@ -11,6 +11,8 @@ const REVIEW_PAGE = 20;
 const underWay = (run) => ["waiting", "running"].includes(run.status);
 export const percent = (probability) => (probability > 0.9999 ? "over 99.99 %" : `${(probability * 100).toFixed(probability > 0.99 ? 2 : 0)} %`);
 const signed = (weight) => `${weight > 0 ? "+" : weight < 0 ? "−" : ""}${Math.abs(weight).toFixed(1)}`;
+/** What speaks for a pair, in words: nothing was weighed where a rule alone does. */
+const evidence = ({ weight, probability }) => (probability === null ? "By a rule" : `Weight ${signed(weight)}: ${percent(probability)} likely`);
 
 /** All runs, and a button for another one. */
 export function Matching({ go }) {
@@ -195,7 +197,7 @@ export function Reason({ title, rules = [], score }) {
   const missing = (score?.fields ?? []).filter((field) => field.level === "missing");
   return html`<div class="reason">
     <p><strong>${title}</strong>${rules.map((rule) => html` <span class="chip" key=${rule}>${plain(rule)}</span>`)}${" "}
-      ${score && html`<span class="note">weight ${signed(score.weight)}, ${percent(score.probability)}</span>`}</p>
+      ${score && html`<span class="note">${evidence(score)}</span>`}</p>
     ${known.length > 0 &&
     html`<ul class="levels">
       ${known.map(
@@ -277,7 +279,7 @@ export function Review() {
     <${Title}>Review<//>
     ${refusal && html`<${Fault} error=${refusal} />`}
     ${pair
-      ? html`<${Panel} wide title="Are these one person?" note=${`Weight ${signed(pair.weight)}: ${percent(pair.probability)} likely. The most uncertain first.`} key=${keyOf(pair)}>
+      ? html`<${Panel} wide title="Are these one person?" note=${`${evidence(pair)}. The most uncertain first.`} key=${keyOf(pair)}>
           <${Records} records=${[pair.record_a, pair.record_b]} label="The two records" />
           <div class="controls verdict">
             <button class="button primary" onClick=${() => decide("same")}>Same person <kbd>S</kbd></button>

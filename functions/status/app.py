@@ -4,9 +4,8 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup import api
 from dedup.answers import Health, Service
 from dedup.connection import Unavailable
+from dedup.settings import VERSION
 from dedup.store import open_store
-
-VERSION = "1.0.0"
 
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "dedup")
 """In logs and metrics. On AWS the stack's name: two environments of one account share the metrics' namespace."""
 
+VERSION = "1.0.0"
+"""What `GET /` and the document say of the API."""
+
 MAX_SOURCES = 63
 """A set of sources is kept as the bits of a signed 64-bit integer, and the sign bit is left alone."""
 

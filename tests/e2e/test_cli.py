@@ -20,6 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.conftest import ROOT
+from tests.e2e.conftest import hold_back_a_rule
 
 SECONDS = 120
 KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "session-token"
@@ -188,21 +189,36 @@ def test_persons_are_found_looked_up_and_decided_about(dedup: Dedup, api: str, b
 
     pairs = printed(dedup("review", "--json"))
     assert pairs
-    decided = subprocess.run(
-        command("review", "--limit", "1"),
-        cwd=ROOT,
-        env=environment(base_url),
-        input="d\n",
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    decided = reviewed(base_url, "d")
     assert (decided.returncode, decided.stderr) == (0, "")
     assert len(printed(dedup("review", "--json"))) < len(pairs)
     ids = [str(record["id"]) for record in whole["records"][:2]]
     decision = printed(dedup("decide", *ids, "different", "--note", "Mother and daughter", "--json"))
     assert (decision["verdict"], decision["note"]) == ("different", "Mother and daughter")
     assert printed(dedup("analyze", "--by", "entity", "--json"))["unique_customers"] == 33
+
+
+def reviewed(url: str, answer: str) -> Done:
+    """The command `review`, which is given one pair and one answer."""
+    return subprocess.run(
+        command("review", "--limit", "1"),
+        cwd=ROOT,
+        env=environment(url),
+        input=f"{answer}\n",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.usefixtures("images")
+def test_pair_that_a_rule_alone_speaks_for_is_reviewed(api: str, base_url: str) -> None:
+    assert hold_back_a_rule(api)["probability"] is None
+
+    done = reviewed(base_url, "n")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the same by a rule" in done.stdout
 
 
 @pytest.mark.parametrize(("form", "begins"), [("html", b"<!doctype html>"), ("csv", b"\xef\xbb\xbf"), ("xlsx", b"PK")])

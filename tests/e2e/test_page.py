@@ -16,7 +16,7 @@ from dedup.settings import Settings
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import empty
+from tests.e2e.conftest import empty, hold_back_a_rule
 from tests.e2e.sign_in import gateway
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -604,6 +604,16 @@ def test_nothing_keeps_anybody_from_using_the_views_of_people(people: str, show:
         page.set_viewport_size(DESKTOP)
         barriers(page, view)
         fits_a_phone(page, view)
+
+
+def test_pair_that_a_rule_alone_speaks_for_has_no_weight(api: str, images: None, show: Open) -> None:
+    """Last of these: it takes the people's records away."""
+    pair = hold_back_a_rule(api)
+    assert pair["probability"] is None
+    page = show("/review")
+    expect(page.get_by_text(f"held back: {pair['guard'].replace('_', ' ')}")).to_be_visible()
+    expect(page.get_by_text("By a rule")).to_have_count(2)
+    expect(page.get_by_text(re.compile("weight|likely", re.IGNORECASE))).to_have_count(0)
 
 
 # Who asks

@@ -391,16 +391,13 @@ def test_unknown_kind_of_file_ends_the_command_with_2(tmp_path: Path, capsys: py
     assert ".parquet" in capsys.readouterr().err
 
 
-def test_run_that_is_broken_off_leaves_no_finished_folder(
-    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def broken(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(job, "_write", broken)
+def test_run_that_is_broken_off_leaves_no_finished_folder(run: Callable[..., Path], tmp_path: Path) -> None:
+    def broken(step: str) -> None:
+        if step == "write":
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(PEOPLE)
+        run(PEOPLE, report=broken)
     assert not list(tmp_path.glob("run*/run.json"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from dedup import static
 from dedup.answers import Comparison
 from dedup.records import Record
 from dedup.settings import settings
@@ -163,7 +164,7 @@ def test_asset_is_served_to_be_kept_for_good(page: str) -> None:
             }[name.rsplit(".", 1)[1]]
         )
         assert "immutable" in header(answer, "Cache-Control")
-        assert header(answer, "X-Content-Type-Options") == "nosniff"
+        assert {name: header(answer, name) for name in static.SAFE} == static.SAFE
         assert len(json.dumps(answer).encode()) < LAMBDA_LIMIT
 
 
