@@ -141,9 +141,13 @@ def tables_in_force(connection: Connection) -> Tables:
 
 def settings_of(connection: Connection, tables: Tables) -> Mapping[str, Any]:
     """The settings of a run."""
-    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
-    told: Mapping[str, Any] = json.loads(settings)
+    told: Mapping[str, Any] = json.loads(_settings_text(connection, tables))
     return told
+
+
+def _settings_text(connection: Connection, tables: Tables) -> str:
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    return str(settings)
 
 
 def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> dict[int, int]:
@@ -158,11 +162,6 @@ def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int
 def _parsed(settings: str) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
     told = json.loads(settings)
     return matching.rules(told), matching.conventions(told), int(told["guards"]["max_rule_block"])
-
-
-def _settings(connection: Connection, tables: Tables) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
-    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
-    return _parsed(settings)
 
 
 # Records that come
@@ -197,7 +196,7 @@ def attach_pending(connection: Connection) -> None:
 def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
     """Makes records, a query for their ids, members of a run: each joins the entity of the earliest record that the
     strongest rule says it is one with, or is an entity of its own. It joins no two entities: the next run does."""
-    known = _settings(connection, tables)
+    known = _parsed(_settings_text(connection, tables))
     fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", "name", "email", *KNOWN))
     last = -(2**63)
     added: list[int] = []
@@ -311,18 +310,24 @@ def _join(
 
 def _count_members(connection: Connection, tables: Tables, records: Iterable[int]) -> None:
     """Adds members that are new to membership and counts."""
-    counted = tables.counted
+    added = "SELECT 1::bigint << source, 0, count(*) FROM came GROUP BY source"
     connection.run(
         f"""WITH came AS MATERIALIZED (
             SELECT entity_id, source FROM {tables.member} WHERE record_id = ANY ({bigints(records)})
-        ), changed AS (
-            INSERT INTO {counted.table} AS m (entity_id, sources, records)
-            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM came GROUP BY entity_id ORDER BY entity_id
+        ), {_gain("came", tables)}, {count_changes(added, tables.counted)} SELECT"""
+    )
+
+
+def _gain(members: str, tables: Tables) -> str:
+    """The part of a WITH by which entities gain `members`, what follows FROM in a query for them, and `changed` for
+    count_changes()."""
+    return f"""changed AS (
+            INSERT INTO {tables.counted.table} AS m (entity_id, sources, records)
+            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {members} GROUP BY entity_id ORDER BY entity_id
             ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
                 records = m.records + excluded.records
             RETURNING sources, previous
-        ), {count_changes("SELECT 1::bigint << source, 0, count(*) FROM came GROUP BY source", counted)} SELECT"""
-    )
+        )"""
 
 
 # Records that go
@@ -381,8 +386,8 @@ def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
 
 
 def _pairs_of(records: str, pairs: str) -> str:
-    """A query for the places in a table of pairs of those with a record in `records`. By one side and by the other: a join by
-    either can't be hashed, and of many records takes hours."""
+    """A query for the places in a table of pairs of those with a record in `records`. By one side and by the other: a
+    join by either can't be hashed, and of many records takes hours."""
     side = f"SELECT p.ctid FROM {pairs} p JOIN {records} g ON g.record_id = p."
     return f"{side}record_a UNION ALL {side}record_b"
 
@@ -429,14 +434,8 @@ def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -
         f"""UPDATE {tables.member} m SET entity_id = t.entity_id FROM ({moving}) AS t WHERE m.record_id = t.record_id"""
     )
     connection.run(
-        f"""WITH changed AS (
-            INSERT INTO {counted.table} AS m (entity_id, sources, records)
-            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {tables.member}
-            WHERE record_id = ANY ({records}) GROUP BY entity_id ORDER BY entity_id
-            ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
-                records = m.records + excluded.records
-            RETURNING sources, previous
-        ), {count_changes(NO_CHANGES, counted)} SELECT"""
+        f"""WITH {_gain(f"{tables.member} WHERE record_id = ANY ({records})", tables)},
+            {count_changes(NO_CHANGES, counted)} SELECT"""
     )
     connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
 
