@@ -15,7 +15,6 @@ from pg8000.native import Connection
 
 from dedup import matching, normalise
 from dedup.matching import Rule
-from dedup.records import KNOWN
 from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
@@ -197,7 +196,7 @@ def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
     """Makes records, a query for their ids, members of a run: each joins the entity of the earliest record that the
     strongest rule says it is one with, or is an entity of its own. It joins no two entities: the next run does."""
     known = _parsed(_settings_text(connection, tables))
-    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", "name", "email", *KNOWN))
+    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", *normalise.FIELDS))
     last = -(2**63)
     added: list[int] = []
     while True:
@@ -223,14 +222,13 @@ def _attach_batch(
     conventions: normalise.Conventions,
     most: int,
 ) -> None:
-    names = ("name", "email", *KNOWN)
     members = [
         {
             "record_id": row[0],
             "entity_id": 0,
             "source": row[1],
             "customer_id": row[2],
-            **normalise.record(dict(zip(names, row[3:-1], strict=True)), conventions),
+            **normalise.record(dict(zip(normalise.FIELDS, row[3:-1], strict=True)), conventions),
         }
         for row in rows
     ]

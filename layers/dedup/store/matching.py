@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
-from dedup.records import KNOWN
+from dedup import normalise
 from dedup.store import decisions, entities
 from dedup.store.base import TIMES, UNKNOWN, Base, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
@@ -174,7 +174,7 @@ class Matching(Base):
     def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
         """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in
         force (record_id, entity_id), both of one state; which state that was, and what had been said in it."""
-        fields = ", ".join(f"r.{field}" for field in ("customer_id", "name", "email", *KNOWN))
+        fields = ", ".join(f"r.{field}" for field in ("customer_id", *normalise.FIELDS))
 
         def work(connection: Connection) -> Reading:
             for stream in (records, former):
