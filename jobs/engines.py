@@ -35,7 +35,7 @@ class Engine(Protocol):
     """What the engine calls that function."""
 
     def read(self, path: str) -> None:
-        """Makes the table `raw` of a Parquet, CSV or JSON file or folder."""
+        """Makes the table `raw` of a Parquet, CSV or JSON file or folder. Raises BadInput."""
 
     def normalise(self, conventions: normalise.Conventions) -> None:
         """Makes the table `records` (SCHEMA) of `raw`."""

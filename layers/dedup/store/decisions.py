@@ -119,7 +119,8 @@ def follow(connection: Connection) -> list[int]:
 
 
 def follow_at_once(connection: Connection) -> None:
-    """The same, and makes them hold in the run in force. After records were taken away, and alone."""
+    """Decisions about records that are gone go over to others, as follow() says, and hold in the run in force. The
+    caller is alone, and has taken the records away."""
     found = follow(connection)
     tables = in_force(connection)
     if found and tables:
