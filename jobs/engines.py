@@ -13,7 +13,7 @@ import pyarrow as pa
 from dedup import normalise
 
 from jobs import BadInput
-from jobs.places import SUBMITTED, prepare_spark
+from jobs.places import SUBMITTED, spark_here
 
 BATCH = 25_000
 """Records that are normalised together."""
@@ -35,7 +35,7 @@ class Engine(Protocol):
     """What the engine calls that function."""
 
     def read(self, path: str) -> None:
-        """Makes the table `raw` of a Parquet, CSV or JSON file or folder."""
+        """Makes the table `raw` of a Parquet, CSV or JSON file or folder. Raises BadInput."""
 
     def normalise(self, conventions: normalise.Conventions) -> None:
         """Makes the table `records` (SCHEMA) of `raw`."""
@@ -95,19 +95,16 @@ class DuckDB:
     name = "duckdb"
     jaro_winkler = "jaro_winkler_similarity"
 
-    def __init__(self, *, memory: str = "4GB", threads: int | None = None, workers: int | None = None) -> None:
+    def __init__(self, *, memory: str = "4GB") -> None:
         import duckdb
         from splink import DuckDBAPI
 
         self._scratch = tempfile.TemporaryDirectory(prefix="match-")
-        self._workers = workers or os.cpu_count() or 1
         self.connection = duckdb.connect(str(Path(self._scratch.name) / "match.duckdb"))
         self.connection.execute(f"SET memory_limit = '{memory}'")
         self.connection.execute(f"SET temp_directory = '{self._scratch.name}/spilled'")
         # The order of rows means nothing here, and keeping it costs memory.
         self.connection.execute("SET preserve_insertion_order = false")
-        if threads:
-            self.connection.execute(f"SET threads = {threads}")
         self.splink = DuckDBAPI(self.connection)
 
     def read(self, path: str) -> None:
@@ -139,10 +136,11 @@ class DuckDB:
         reader = self.connection.sql("SELECT * FROM raw").to_arrow_reader(BATCH)
         work = partial(normalise_batch, conventions)
         [(records,)] = self.connection.cursor().execute("SELECT count(*) FROM raw").fetchall()
-        if self._workers == 1 or records < ALONE:
+        workers = os.cpu_count() or 1
+        if workers == 1 or records < ALONE:
             batches = list(map(work, reader))
         else:
-            with ProcessPoolExecutor(self._workers) as pool:
+            with ProcessPoolExecutor(workers) as pool:
                 batches = list(pool.map(work, reader))
         self.fill("records", pa.Table.from_batches(batches, SCHEMA))
 
@@ -182,35 +180,23 @@ class Spark:
     name = "spark"
     jaro_winkler = "jaro_winkler"
 
-    def __init__(self, *, memory: str = "4g", master: str | None = None, scratch: str | None = None) -> None:
+    def __init__(self, *, memory: str = "4g", scratch: str | None = None) -> None:
+        from pyspark.sql import SparkSession
         from splink import SparkAPI
         from splink.backends.spark import similarity_jar_location
-
-        told = {} if SUBMITTED else prepare_spark()
-        from pyspark.sql import SparkSession
 
         self._own = SparkSession.getActiveSession() is None
         self._temporary = None if scratch else tempfile.TemporaryDirectory(prefix="match-")
         self._scratch = scratch or str(self._temporary and self._temporary.name)
-        builder = (
-            SparkSession.builder.appName("match")
-            .config("spark.sql.adaptive.enabled", "true")
-            .config("spark.sql.parquet.compression.codec", "zstd")
-        )
+        told: dict[str, Any] = {"spark.sql.adaptive.enabled": "true", "spark.sql.parquet.compression.codec": "zstd"}
         if self._own and not SUBMITTED:
-            builder = (
-                builder.master(master or "local[*]")
-                .config(map=told)
-                .config("spark.jars", similarity_jar_location())
-                .config("spark.driver.memory", memory.removesuffix("B"))  # 4GB is 4G to a JVM
-                .config("spark.sql.shuffle.partitions", str(2 * (os.cpu_count() or 1)))
-                .config("spark.default.parallelism", str(2 * (os.cpu_count() or 1)))
-                .config("spark.ui.enabled", "false")
-                .config("spark.ui.showConsoleProgress", "false")
-                .config("spark.sql.warehouse.dir", f"{self._scratch}/warehouse")
-                .config("spark.driver.extraJavaOptions", f"-Dderby.system.home={self._scratch}")
-            )
-        self.session = builder.getOrCreate()
+            parts = 2 * (os.cpu_count() or 1)
+            told |= spark_here(self._scratch, memory.removesuffix("B"), parts) | {  # 4GB is 4G to a JVM
+                "spark.jars": similarity_jar_location(),
+                "spark.default.parallelism": str(parts),
+                "spark.driver.extraJavaOptions": f"-Dderby.system.home={self._scratch}",
+            }
+        self.session = SparkSession.builder.appName("match").config(map=told).getOrCreate()
         self.session.sparkContext.setLogLevel("ERROR")
         self.session.sparkContext.setCheckpointDir(f"{self._scratch}/checkpoints")
         self.splink: Any = SparkAPI(  # type: ignore[no-untyped-call]

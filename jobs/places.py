@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ SUBMITTED = "PYSPARK_GATEWAY_PORT" in os.environ
 """Whether this was started by spark-submit, which says where Spark runs, and whose Spark reads and writes s3:// itself."""
 
 S3 = "s3://"
-WRITTEN = (".parquet", ".json")
-"""What a job writes; Spark puts notes of its own beside it."""
 
 
 def bucket_and_key(url: str) -> tuple[str, str]:
-    """Of s3://BUCKET/KEY."""
+    """The two names in s3://BUCKET/KEY."""
     name, _, key = url.removeprefix(S3).partition("/")
     return name, key
 
@@ -42,7 +39,7 @@ def fetched(place: str, folder: Path) -> Path:
 def fetch(url: str, folder: Path) -> None:
     """Copies the objects below s3://BUCKET/PREFIX into a folder, which is made."""
     name, prefix = bucket_and_key(url)
-    for key in _keys(name, f"{prefix}/"):
+    for key in bucket.keys_below(name, f"{prefix}/"):
         path = folder / key.removeprefix(f"{prefix}/")
         path.parent.mkdir(parents=True, exist_ok=True)
         bucket.client().download_file(name, key, str(path))
@@ -52,7 +49,7 @@ def send(folder: Path, url: str) -> None:
     """Copies what a job wrote into a folder to below s3://BUCKET/PREFIX."""
     name, prefix = bucket_and_key(url)
     for path in sorted(folder.rglob("*")):
-        if path.suffix in WRITTEN and path.is_file():
+        if path.suffix in bucket.WRITTEN and path.is_file():
             bucket.client().upload_file(str(path), name, f"{prefix}/{path.relative_to(folder)}")
 
 
@@ -68,13 +65,8 @@ def write(place: str, text: str) -> None:
 def remove(url: str) -> None:
     """Deletes the objects below s3://BUCKET/PREFIX."""
     name, prefix = bucket_and_key(url)
-    for key in _keys(name, f"{prefix}/"):
+    for key in bucket.keys_below(name, f"{prefix}/"):
         bucket.client().delete_object(Bucket=name, Key=key)
-
-
-def _keys(name: str, prefix: str) -> Iterator[str]:
-    for page in bucket.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix):
-        yield from (one["Key"] for one in page.get("Contents", ()))
 
 
 def find_java() -> None:
@@ -91,17 +83,26 @@ def find_java() -> None:
         )
 
 
-def prepare_spark() -> dict[str, Any]:
-    """Makes ready for a Spark on this machine's cores: what it has to be told so that its Python workers find the layer,
-    the jobs and AWS. On a cluster these come with --py-files. Raises BadInput."""
+def spark_here(scratch: str, memory: str, partitions: int) -> dict[str, Any]:
+    """Makes ready for a Spark on this machine's cores: what it has to be told. `scratch`: a folder for its tables;
+    `memory`: its JVM's; `partitions`: of what it shuffles. Raises BadInput."""
     find_java()
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     paths = [str(ROOT), str(ROOT / "layers"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    # A JVM that this process has already started would give its workers the environment of then.
-    return {
+    # So its Python workers find the layer, the jobs and AWS; on a cluster these come with --py-files. A JVM that this
+    # process has already started would give its workers the environment of then.
+    workers = {
         f"spark.executorEnv.{name}": value
         for name, value in os.environ.items()
         if name == "PYTHONPATH" or name.startswith("AWS_")
+    }
+    return workers | {
+        "spark.master": "local[*]",
+        "spark.driver.memory": memory,
+        "spark.sql.shuffle.partitions": str(partitions),
+        "spark.sql.warehouse.dir": f"{scratch}/warehouse",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
     }

@@ -29,7 +29,7 @@ from dedup.bucket import Misplaced, ObjectVersion, OpenObject
 from dedup.settings import settings
 
 from jobs import BadInput, places
-from jobs.places import S3, SUBMITTED, bucket_and_key, prepare_spark
+from jobs.places import S3, SUBMITTED, bucket_and_key, spark_here
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -260,24 +260,16 @@ def _write(frame: "DataFrame", path: str) -> None:
 @contextmanager
 def spark(scratch: str) -> Iterator["SparkSession"]:
     """Spark as it was submitted, and else all cores of this machine, with what it spills in `scratch`."""
-    told = {} if SUBMITTED else prepare_spark()
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.appName("regions").config("spark.sql.session.timeZone", "UTC")
+    told: dict[str, Any] = {"spark.sql.session.timeZone": "UTC"}
     if not SUBMITTED:
-        here: dict[str, Any] = told | {
-            "spark.master": "local[*]",
-            "spark.driver.memory": "1g",
-            "spark.sql.shuffle.partitions": os.cpu_count() or 1,
-            "spark.ui.enabled": "false",
+        told |= spark_here(scratch, "1g", os.cpu_count() or 1) | {
             "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
             "spark.local.dir": scratch,
-            "spark.sql.warehouse.dir": f"{scratch}/warehouse",
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
         }
-        for name, value in here.items():
-            builder = builder.config(name, str(value))
-    session = builder.getOrCreate()
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.builder.appName("regions").config(map=told).getOrCreate()
     try:
         yield session
     finally:

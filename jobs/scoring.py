@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dedup.match_settings import Comparison, Level, Settings, Veto
-from dedup.score import ELSE
+from dedup.score import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
 from splink.comparison_library import CustomComparison
@@ -16,16 +16,6 @@ from jobs.engines import Engine
 from jobs.model import LevelWeights, Model
 
 logger = logging.getLogger("jobs")
-
-SMALLEST = 1e-9
-"""No level is taken as impossible because none of its pairs were seen: that would outweigh everything else."""
-
-
-RECORDS_FOR_RARITY = 1000
-"""With so many records, their term frequencies count half."""
-
-SWAPPED = 0.88
-"""How alike, by Jaro-Winkler, parts of names must be that changed places."""
 
 
 def key_sql(part: str, side: str = "") -> str:
@@ -102,7 +92,7 @@ def train(engine: Engine, settings: Settings, start: Model, records: int) -> Mod
         warnings.simplefilter("ignore")
         random = linker(engine, settings, start, records, "sampled")
         random.training.estimate_u_using_random_sampling(max_pairs=training.max_pairs, num_chunks=1)
-        start = read_model(random, settings, records).leaning_on(start, settings)
+        start = read_model(random, records).leaning_on(start, settings)
         made = linker(engine, settings, start, records, "drawn")
         for columns in training.passes:
             found = _pairs_that_agree(engine, columns)
@@ -114,7 +104,7 @@ def train(engine: Engine, settings: Settings, start: Model, records: int) -> Mod
                 last = f"{int(math.sqrt(training.max_pairs / found) * 2**32):08x}"
                 agree += [f"l.lot < '{last}'", f"r.lot < '{last}'"]
             made.training.estimate_parameters_using_expectation_maximisation(" AND ".join(agree), max_pairs=None)
-    return read_model(made, settings, records)
+    return read_model(made, records)
 
 
 def first_prior(settings: Settings, records: int, pairs_by_rules: int) -> float:
@@ -161,8 +151,8 @@ def _pairs_that_agree(engine: Engine, columns: tuple[str, ...]) -> int:
     return int(found)
 
 
-def read_model(made: Linker, settings: Settings, records: int) -> Model:
-    """What a linker knows now."""
+def read_model(made: Linker, records: int) -> Model:
+    """What a linker knows now, as a model that so many records taught."""
     saved = made.misc.save_model_to_json()
     comparisons = {}
     for comparison in saved["comparisons"]:

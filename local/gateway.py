@@ -64,15 +64,14 @@ class Template:
     """template.yaml as SAM CLI understands it: `functions` by resource name, the `queues` that start some of them, and
     the routes that lead to others.
 
-    `parameters` are values for the template's parameters; `environment` is laid over each function's own variables. A
-    variable that the template gives a queue's address has it at `environment`'s AWS_ENDPOINT_URL. A function in a
-    container image runs from its Command, a module of this repository. Raises LocalError when SAM CLI can't read the
-    template.
+    `environment` is laid over each function's own variables. A variable that the template gives a queue's address has
+    it at `environment`'s AWS_ENDPOINT_URL. A function in a container image runs from its Command, a module of this
+    repository. Raises LocalError when SAM CLI can't read the template.
     """
 
-    def __init__(self, path: Path, environment: Mapping[str, str], parameters: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         try:
-            self._stacks, _ = SamLocalStackProvider.get_stacks(str(path), parameter_overrides=dict(parameters or {}))
+            self._stacks, _ = SamLocalStackProvider.get_stacks(str(path))
         except ClickException as error:
             raise LocalError(f"{path}: {error.message}") from error
         found = list(SamFunctionProvider(self._stacks, use_raw_codeuri=True).get_all())

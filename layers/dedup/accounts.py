@@ -1,4 +1,4 @@
-"""An upload's and an export's account as the API shows it."""
+"""The account of an upload, an export or a job as the API shows it."""
 
 from dataclasses import asdict
 

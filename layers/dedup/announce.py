@@ -29,7 +29,7 @@ def _client() -> "EventBridgeClient":
 
 def announce(account: Account, store: Store) -> None:
     """Tells of an upload that is done or failed, and of any other nothing: once, or again by the next delivery of its
-    event when the function dies in here."""
+    event when the function dies in here. Raises RuntimeError where EventBridge does not take it."""
     if account.announced or account.status not in DETAIL_TYPES:
         return
     if settings().event_bus:

@@ -154,6 +154,4 @@ def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:
     """The summary of a job that has ended well, and the keys of all that it wrote."""
     prefix, name = f"jobs/{job_id}/", settings().bucket
     figures = json.loads(bucket.client().get_object(Bucket=name, Key=f"{prefix}summary.json")["Body"].read())
-    pages = bucket.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
-    keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
-    return figures, [key for key in keys if key.endswith((".parquet", ".json"))]
+    return figures, [key for key in bucket.keys_below(name, prefix) if key.endswith(bucket.WRITTEN)]

@@ -1,7 +1,7 @@
 """The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -17,6 +17,9 @@ INCOMING = "incoming/"
 REJECTED = "rejected/"
 SNAPSHOT = "snapshot"
 URL_SECONDS = 15 * 60
+
+WRITTEN = (".parquet", ".json")
+"""What a job writes; Spark puts notes of its own beside it."""
 
 _PART_BYTES = 8 * 1024 * 1024
 """S3 takes parts of a multipart upload from 5 MB."""
@@ -134,6 +137,12 @@ def open_object(version: ObjectVersion) -> OpenObject:
         head["LastModified"],
         head["Metadata"],
     )
+
+
+def keys_below(name: str, prefix: str) -> Iterator[str]:
+    """The keys of the objects in the bucket `name` that begin with a prefix."""
+    for page in client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix):
+        yield from (one["Key"] for one in page.get("Contents", ()))
 
 
 def is_gone(error: "ClientError") -> bool:

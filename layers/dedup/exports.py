@@ -16,7 +16,7 @@ from dedup import bucket, sets
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
 from dedup.settings import settings
-from dedup.store import Busy, NoRun, Store, Superseded, Writing
+from dedup.store import NoRun, Store, Superseded, Writing
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes an export. It holds names and addresses."""
@@ -238,5 +238,3 @@ class _Parquet:
 
 
 FORMS: Mapping[str, Callable[[_Object, Sequence[str]], _Form]] = {"csv": _Csv, "ndjson": _Ndjson, "parquet": _Parquet}
-
-__all__ = ["KEPT_DAYS", "Busy", "write"]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from dedup.normalise import FIELDS
+
 Rule = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
 """What decides which record's value survives:
 
@@ -12,7 +14,6 @@ most_complete   with the most letters and digits: `Margaret A. Hill` before `M. 
 most_trusted    of the source that `trusted` names first; sources that it does not name come last
 most_common     that most records have, however they write it"""
 
-FIELDS = ("name", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
 TOGETHER = (("address", "city", "postcode", "country"),)
 """Fields that survive from one record, all of them: half of an address and half of another is nobody's."""
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from dedup.golden import FIELDS
 from dedup.golden import Rule as Survives
 from dedup.golden import Survivorship as Plain
-from dedup.normalise import COLUMNS
+from dedup.normalise import COLUMNS, FIELDS
 
 DEFAULT = files("dedup") / "match_settings.json"
 
@@ -41,7 +40,6 @@ Compared = Annotated[str, _one_of(COLUMNS)]
 """A column of the comparable form."""
 Order = Annotated[tuple[Survives, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-Label = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class _Model(BaseModel):

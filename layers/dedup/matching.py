@@ -50,7 +50,7 @@ def conventions(settings: Mapping[str, Any]) -> Conventions:
     """How values are normalised."""
     told = settings["normalising"]
     providers = {domain: MailProvider(**rule) for domain, rule in told["providers"].items()}
-    return Conventions(told.get("region", "US"), providers, frozenset(told["placeholder_dates"]))
+    return Conventions(told["region"], providers, frozenset(told["placeholder_dates"]))
 
 
 def survivorship(settings: Mapping[str, Any]) -> Survivorship:

@@ -8,7 +8,7 @@ phonenumbers, imported when the first number comes.
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -303,19 +303,11 @@ class MailProvider:
     """What begins a tag that is not part of the mailbox: the `+` of jdoe+news."""
 
 
-MAIL_PROVIDERS: Mapping[str, MailProvider] = MappingProxyType({
-    "gmail.com": MailProvider(dots=False, tag="+"),
-    "googlemail.com": MailProvider("gmail.com", dots=False, tag="+"),
-    "yahoo.com": MailProvider(tag="-"),
-    "*": MailProvider(tag="+"),
-})  # fmt: skip
-"""The default rules by domain; `*` is for all others. A tag is left out everywhere: its mailbox has one owner."""
-
-
-def email(text: str | None, providers: Mapping[str, MailProvider] = MAIL_PROVIDERS) -> str | None:
+def email(text: str | None, providers: Mapping[str, MailProvider]) -> str | None:
     """The mailbox that an address leads to: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None without an @.
 
-    `providers` must give a provider's own domain the same rule as its others."""
+    `providers`: the rules by domain; `*` is for all others. A provider's own domain must have the same rule as its
+    others."""
     local, at, domain = unicodedata.normalize("NFKC", text or "").casefold().strip().rpartition("@")
     local, domain = "".join(local.split()), "".join(domain.split()).strip(".")
     if not (at and local and domain):
@@ -344,7 +336,7 @@ _DIGITS = re.compile(r"[ ().-]+")
 _NANP = re.compile(r"(?:\+?1)?([2-9]\d{9})")
 
 
-def phone(text: str | None, region: str = "US") -> str | None:
+def phone(text: str | None, region: str) -> str | None:
     """The number in E.164 (`+12025550123`), its extension left out; None where it could be nobody's number.
 
     `region`: ISO 3166's two letters of the country that a number without a country code is read in."""
@@ -486,11 +478,9 @@ _DATES = (
     re.compile(r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})"),
     re.compile(r"(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4})"),
 )
-PLACEHOLDER_DATES = frozenset({"1900-01-01", "1970-01-01", "1111-11-11", "0001-01-01"})
-"""What systems store when they know no date: two records that have one agree on nothing."""
 
 
-def date(text: str | None, placeholders: frozenset[str] = PLACEHOLDER_DATES) -> str | None:
+def date(text: str | None, placeholders: frozenset[str]) -> str | None:
     """A date as `YYYY-MM-DD`, from that, `YYYYMMDD`, or `DD.MM.YYYY`; None for other forms: 03/04 is two dates.
 
     A day that no calendar has is kept: it is a slip of the right one, and near it."""
@@ -506,10 +496,12 @@ def date(text: str | None, placeholders: frozenset[str] = PLACEHOLDER_DATES) -> 
 class Conventions:
     """What normalising has to be told: it can't be seen from a value."""
 
-    region: str = "US"
+    region: str
     """The country of records that name none: it reads their phone numbers and postcodes."""
-    providers: Mapping[str, MailProvider] = field(default_factory=lambda: MAIL_PROVIDERS)
-    placeholder_dates: frozenset[str] = PLACEHOLDER_DATES
+    providers: Mapping[str, MailProvider]
+    """The rules by domain; `*` is for all others."""
+    placeholder_dates: frozenset[str]
+    """What systems store when they know no date: two records that have one agree on nothing."""
 
 
 FIELDS = ("name", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")

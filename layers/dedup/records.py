@@ -89,9 +89,6 @@ Known = Annotated[
 ]
 """Something more that may be known of a customer, as it was written. Empty is not known."""
 
-KNOWN = ("phone", "company", "address", "city", "postcode", "country", "date_of_birth")
-"""The fields that a record may have beside those that it must have."""
-
 
 class KnownFields(BaseModel):
     """What may be known of a customer beside name and email."""
@@ -103,6 +100,10 @@ class KnownFields(BaseModel):
     postcode: Known = Field(default=None, repr=False)
     country: Known = Field(default=None, repr=False, description="Its name, or ISO 3166's two letters")
     date_of_birth: Known = Field(default=None, repr=False, description="YYYY-MM-DD; others are kept as they are")
+
+
+KNOWN = tuple(KnownFields.model_fields)
+"""The fields that a record may have beside those that it must have."""
 
 
 class NamedFields(BaseModel):

@@ -13,11 +13,11 @@ ELSE = "else"
 MISSING = "missing"
 
 SMALLEST = 1e-9
-"""As jobs.scoring has it: no level is impossible."""
+"""No level is taken as impossible because none of its pairs were seen: that would outweigh everything else."""
 RECORDS_FOR_RARITY = 1000
-"""As jobs.scoring has it: with so many records, term frequencies count half."""
+"""With so many records, their term frequencies count half."""
 SWAPPED = 0.88
-"""As jobs.scoring has it: how alike parts of names must be that changed places."""
+"""How alike, by Jaro-Winkler, parts of names must be that changed places."""
 
 Form = Mapping[str, Any]
 Shares = Mapping[str, Mapping[str | None, int]]
@@ -61,7 +61,7 @@ class Scorer:
         return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
 
     def score(self, one: Form, other: Form, shares: Shares) -> Score:
-        """Of two records. `shares` is about the values that both have."""
+        """How likely two records are one, by their comparable forms. `shares` is about the values that both have."""
         steps = tuple(self._step(comparison, one, other, shares) for comparison in self._comparisons)
         weight = self._prior + sum(step.weight for step in steps)
         return Score(weight, probability(weight), steps, self._veto({step.field: step.level for step in steps}))

@@ -1,4 +1,5 @@
-"""What the environment says: every setting, typed, read once and on first use."""
+"""What the environment says: the settings, typed, read once and on first use. dedup.api reads ALLOWED_ORIGINS itself,
+when it is imported."""
 
 import os
 import re

@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from dedup.golden import FIELDS, Survivorship, golden
+from dedup.golden import Survivorship, golden
+from dedup.normalise import FIELDS
 from hypothesis import given
 from hypothesis import strategies as st
 

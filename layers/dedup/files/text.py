@@ -38,7 +38,7 @@ _BEYOND_ASCII = re.compile("[^\0-\x7f]")
 
 
 def texts_of(chunks: Iterator[bytes]) -> Iterator[str]:
-    """The text, in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252."""
+    """The text of bytes in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252. Raises Unreadable."""
     head = next(chunks, b"")
     kind = next((kind for magic, kind in _NOT_TEXT.items() if head.startswith(magic)), None)
     if kind:

@@ -1,7 +1,8 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `exports` for files that were asked for, `matching` for runs and entities, `decisions` for what
-people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work`
-for what exports and jobs have in common."""
+happened to every file, `exports` for files that were asked for, `matching` for runs and questions about entities,
+`entities` for keeping them in step with the records, `decisions` for what people said of records, `reports` for the
+report's figures, `jobs` for jobs on Spark, `work` for what runs, exports and jobs have in common, `removal` for taking
+records away, `roles` for what the application's role may do, `base` for what all of them need."""
 
 from functools import cache
 

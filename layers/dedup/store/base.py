@@ -43,9 +43,6 @@ UNKNOWN = "unknown"
 NO_CHANGES = "SELECT 0, 0, 0 WHERE false"
 """No rows of region_change."""
 
-ISO_TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
-"""The format of to_char() for a time in UTC, as ISO 8601 and RFC 3339 write it."""
-
 
 class Conflict(Exception):
     """What is there does not allow what was asked."""
@@ -224,6 +221,15 @@ def bigints(values: Iterable[int]) -> str:
 def text(value: str | None) -> str:
     """The string as a literal in SQL; NULL for None."""
     return "NULL" if value is None else str(literal(value))
+
+
+def iso(column: str) -> str:
+    """The time in a column, in UTC as ISO 8601 and RFC 3339 write it."""
+    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+TIMES = ", ".join(f"{iso(name)} AS {name}" for name in ("created_at", "started_at", "finished_at"))
+"""The columns that say when work was asked for, begun and ended."""
 
 
 def copy_text(value: str | None) -> str:

@@ -9,7 +9,7 @@ from pg8000.native import Connection
 
 from dedup.clusters import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.store import entities
-from dedup.store.base import ISO_TIME, Base, Conflict, bigints, note, text
+from dedup.store.base import Base, Conflict, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, in_force
 
 
@@ -78,8 +78,8 @@ def said(connection: Connection, condition: str, limit: int) -> list[dict[str, A
     rows = connection.run(
         f"""SELECT row_to_json(d)::text FROM (
                 SELECT id, record_ids, verdict, note, decided_by,
-                    to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at,
-                    to_char(revoked_at AT TIME ZONE 'UTC', {ISO_TIME}) AS revoked_at, revoked_by
+                    {iso("created_at")} AS created_at,
+                    {iso("revoked_at")} AS revoked_at, revoked_by
                 FROM decision WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS d"""
     )
     return [json.loads(row) for [row] in rows]
@@ -119,7 +119,8 @@ def follow(connection: Connection) -> list[int]:
 
 
 def follow_at_once(connection: Connection) -> None:
-    """The same, and makes them hold in the run in force. After records were taken away, and alone."""
+    """Decisions about records that are gone go over to others, as follow() says, and hold in the run in force. The
+    caller is alone, and has taken the records away."""
     found = follow(connection)
     tables = in_force(connection)
     if found and tables:

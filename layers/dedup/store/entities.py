@@ -15,7 +15,6 @@ from pg8000.native import Connection
 
 from dedup import matching, normalise
 from dedup.matching import Rule
-from dedup.records import KNOWN
 from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
@@ -141,9 +140,13 @@ def tables_in_force(connection: Connection) -> Tables:
 
 def settings_of(connection: Connection, tables: Tables) -> Mapping[str, Any]:
     """The settings of a run."""
-    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
-    told: Mapping[str, Any] = json.loads(settings)
+    told: Mapping[str, Any] = json.loads(_settings_text(connection, tables))
     return told
+
+
+def _settings_text(connection: Connection, tables: Tables) -> str:
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    return str(settings)
 
 
 def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> dict[int, int]:
@@ -158,11 +161,6 @@ def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int
 def _parsed(settings: str) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
     told = json.loads(settings)
     return matching.rules(told), matching.conventions(told), int(told["guards"]["max_rule_block"])
-
-
-def _settings(connection: Connection, tables: Tables) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
-    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
-    return _parsed(settings)
 
 
 # Records that come
@@ -197,8 +195,8 @@ def attach_pending(connection: Connection) -> None:
 def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
     """Makes records, a query for their ids, members of a run: each joins the entity of the earliest record that the
     strongest rule says it is one with, or is an entity of its own. It joins no two entities: the next run does."""
-    known = _settings(connection, tables)
-    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", "name", "email", *KNOWN))
+    known = _parsed(_settings_text(connection, tables))
+    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", *normalise.FIELDS))
     last = -(2**63)
     added: list[int] = []
     while True:
@@ -224,14 +222,13 @@ def _attach_batch(
     conventions: normalise.Conventions,
     most: int,
 ) -> None:
-    names = ("name", "email", *KNOWN)
     members = [
         {
             "record_id": row[0],
             "entity_id": 0,
             "source": row[1],
             "customer_id": row[2],
-            **normalise.record(dict(zip(names, row[3:-1], strict=True)), conventions),
+            **normalise.record(dict(zip(normalise.FIELDS, row[3:-1], strict=True)), conventions),
         }
         for row in rows
     ]
@@ -311,18 +308,24 @@ def _join(
 
 def _count_members(connection: Connection, tables: Tables, records: Iterable[int]) -> None:
     """Adds members that are new to membership and counts."""
-    counted = tables.counted
+    added = "SELECT 1::bigint << source, 0, count(*) FROM came GROUP BY source"
     connection.run(
         f"""WITH came AS MATERIALIZED (
             SELECT entity_id, source FROM {tables.member} WHERE record_id = ANY ({bigints(records)})
-        ), changed AS (
-            INSERT INTO {counted.table} AS m (entity_id, sources, records)
-            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM came GROUP BY entity_id ORDER BY entity_id
+        ), {_gain("came", tables)}, {count_changes(added, tables.counted)} SELECT"""
+    )
+
+
+def _gain(members: str, tables: Tables) -> str:
+    """The part of a WITH by which entities gain `members`, what follows FROM in a query for them, and `changed` for
+    count_changes()."""
+    return f"""changed AS (
+            INSERT INTO {tables.counted.table} AS m (entity_id, sources, records)
+            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {members} GROUP BY entity_id ORDER BY entity_id
             ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
                 records = m.records + excluded.records
             RETURNING sources, previous
-        ), {count_changes("SELECT 1::bigint << source, 0, count(*) FROM came GROUP BY source", counted)} SELECT"""
-    )
+        )"""
 
 
 # Records that go
@@ -429,14 +432,8 @@ def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -
         f"""UPDATE {tables.member} m SET entity_id = t.entity_id FROM ({moving}) AS t WHERE m.record_id = t.record_id"""
     )
     connection.run(
-        f"""WITH changed AS (
-            INSERT INTO {counted.table} AS m (entity_id, sources, records)
-            SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {tables.member}
-            WHERE record_id = ANY ({records}) GROUP BY entity_id ORDER BY entity_id
-            ON CONFLICT (entity_id) DO UPDATE SET previous = m.sources, sources = m.sources | excluded.sources,
-                records = m.records + excluded.records
-            RETURNING sources, previous
-        ), {count_changes(NO_CHANGES, counted)} SELECT"""
+        f"""WITH {_gain(f"{tables.member} WHERE record_id = ANY ({records})", tables)},
+            {count_changes(NO_CHANGES, counted)} SELECT"""
     )
     connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
 

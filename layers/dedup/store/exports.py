@@ -12,11 +12,11 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import ISO_TIME, UNKNOWN, Base, text
+from dedup.store.base import UNKNOWN, Base, iso, text
 from dedup.store.entities import Tables, tables_in_force
 from dedup.store.records import counted_by, state_of
 from dedup.store.uploads import Superseded
-from dedup.store.work import Work, done, failed, interrupted
+from dedup.store.work import Work, done, failed
 
 _WORK = Work("export")
 
@@ -122,7 +122,7 @@ class Exports(Base):
 
     def interrupt_export(self, writing: Writing, reason: str) -> None:
         """Gives the export back, to be written by the next delivery; where this was the last, it failed."""
-        self._end_export(writing, interrupted(reason))
+        self._end_export(writing, _WORK.interrupted(reason))
 
     def export(self, export_id: int, kept_days: int) -> Export | None:
         """What is known of one export; None when there is none of that id."""
@@ -184,7 +184,7 @@ class Exports(Base):
 
 
 _RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},
-    to_char(r.created_at AT TIME ZONE 'UTC', {ISO_TIME}) AS created_at"""
+    {iso("r.created_at")} AS created_at"""
 
 
 def _customer_lines(membership: str, chosen: Collection[tuple[int, Region]]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.store.base import UNKNOWN, Base, text
-from dedup.store.work import Work, done, failed, interrupted
+from dedup.store.work import Work, done, failed
 
 _WORK = Work("job", elsewhere="run IS NOT NULL")
 
@@ -61,7 +61,7 @@ class Jobs(Base):
 
     def interrupt_job(self, job_id: int, reason: str) -> None:
         """Gives a job back, to be begun by the next delivery; where this was the last, it failed."""
-        self._change(job_id, interrupted(reason))
+        self._change(job_id, _WORK.interrupted(reason))
 
     def job(self, job_id: int, kept_days: int) -> Job | None:
         """What is known of one job; None when there is none of that id."""

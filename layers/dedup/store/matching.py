@@ -1,4 +1,4 @@
-"""The runs of the matching, what they found, and what people said of it."""
+"""The runs of the matching, and what they found."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,13 @@ from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
-from dedup.records import KNOWN
+from dedup import normalise
 from dedup.store import decisions, entities
-from dedup.store.base import ISO_TIME, UNKNOWN, Base, bigints, compact, note, text
+from dedup.store.base import TIMES, UNKNOWN, Base, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
-from dedup.store.records import KeyReused, record_text, state_of
+from dedup.store.records import record_text, state_of
 from dedup.store.uploads import Busy, Superseded
+from dedup.store.work import TRIES, Work, done, failed
 
 KEPT = 5
 """Runs whose tables are kept, the one in force among them: so far back can they be compared."""
@@ -21,14 +22,9 @@ KEPT = 5
 CHANGES = 100
 """Entities of each kind that a comparison of two runs shows."""
 
-MAX_ATTEMPTS = 3
+_WORK = Work("match_run", action="match", elsewhere="lease_until IS NULL", attempts="attempt - looked")
+"""A run that was handed over has no lease, but while somebody looks how it is, which is no attempt."""
 
-_MORE = f"attempt - looked < {MAX_ATTEMPTS}"
-"""Whether there may be another attempt."""
-
-_RUN_TIMES = ", ".join(
-    f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME}) AS {name}" for name in ("created_at", "started_at", "finished_at")
-)
 _LATE = "15 minutes"
 """An upload's finished_at is written before its commit, by this at most: no function lives longer."""
 
@@ -77,29 +73,17 @@ class Found:
 
 
 class Matching(Base):
-    """Runs, entities and decisions of one database."""
+    """Runs and entities of one database."""
 
     # Runs
 
     def expect_run(self, asked: Mapping[str, Any], key: str | None, digest: str, by: str = UNKNOWN) -> tuple[int, str]:
         """Notes a run that waits to begin; its id and status: of the first one where the key came before. Raises
         KeyReused."""
-
-        def work(connection: Connection) -> tuple[int, str]:
-            rows = connection.run(
-                f"""INSERT INTO match_run (key, digest, asked)
-                    VALUES ({text(key)}, {text(digest)}, {text(json.dumps(asked))}::jsonb)
-                    ON CONFLICT (key) DO NOTHING RETURNING id, status"""
-            )
-            if rows:
-                note(connection, "match", by)
-                return int(rows[0][0]), str(rows[0][1])
-            [[run, status, first]] = connection.run(f"SELECT id, status, digest FROM match_run WHERE key = {text(key)}")
-            if first != digest:
-                raise KeyReused
-            return int(run), str(status)
-
-        return self._database.write(work, repeatable=key is not None)
+        return self._database.write(
+            lambda connection: _WORK.expect(connection, {"asked": json.dumps(asked)}, key, digest, by),
+            repeatable=key is not None,
+        )
 
     def claim_run(self, run: int, lease: float) -> Claim | None:
         """Begins to work on a run; None where it was finished or given up before, or there is none. Raises Busy while
@@ -112,7 +96,7 @@ class Matching(Base):
                         progress = CASE WHEN handed IS NULL THEN 0 ELSE progress END,
                         stage = CASE WHEN handed IS NULL THEN 'begin' ELSE stage END,
                         lease_until = now() + interval '{lease} s'
-                    WHERE id = {run} AND {_MORE} AND (status = 'waiting'
+                    WHERE id = {run} AND {_WORK.more} AND (status = 'waiting'
                         OR status = 'running' AND (lease_until < now() OR lease_until IS NULL))
                     RETURNING attempt, asked::text, handed::text"""
             )
@@ -162,10 +146,7 @@ class Matching(Base):
         """Ends the run for a reason that its caller can understand; the last one stays in force."""
 
         def work(connection: Connection) -> None:
-            rows = connection.run(
-                f"""UPDATE match_run SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
-                        finished_at = clock_timestamp() WHERE {claim.current} RETURNING id"""
-            )
+            rows = connection.run(f"UPDATE match_run SET {failed(reason)} WHERE {claim.current} RETURNING id")
             if rows:
                 Tables(claim.run).drop(connection)
 
@@ -175,10 +156,7 @@ class Matching(Base):
         """Gives the run back, to be begun again by the next delivery; after the last attempt it failed."""
         self._database.write(
             lambda connection: connection.run(
-                f"""UPDATE match_run SET lease_until = NULL, reason = {text(reason)},
-                        status = CASE WHEN {_MORE} THEN 'waiting' ELSE 'failed' END,
-                        finished_at = CASE WHEN {_MORE} THEN NULL ELSE clock_timestamp() END
-                    WHERE {claim.current}"""
+                f"UPDATE match_run SET {_WORK.interrupted(reason)} WHERE {claim.current}"
             ),
             repeatable=True,
         )
@@ -187,8 +165,8 @@ class Matching(Base):
         """Ends all runs that are not done. Nobody may be working on one."""
         self._database.write(
             lambda connection: connection.run(
-                f"""UPDATE match_run SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
-                        attempt = attempt + 1, finished_at = clock_timestamp() WHERE status IN ('waiting', 'running')"""
+                f"""UPDATE match_run SET {failed(reason)}, attempt = attempt + 1
+                    WHERE status IN ('waiting', 'running')"""
             ),
             repeatable=True,
         )
@@ -196,7 +174,7 @@ class Matching(Base):
     def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
         """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in
         force (record_id, entity_id), both of one state; which state that was, and what had been said in it."""
-        fields = ", ".join(f"r.{field}" for field in ("customer_id", "name", "email", *KNOWN))
+        fields = ", ".join(f"r.{field}" for field in ("customer_id", *normalise.FIELDS))
 
         def work(connection: Connection) -> Reading:
             for stream in (records, former):
@@ -281,12 +259,9 @@ class Matching(Base):
                 return
             self._decide_again(connection, tables, reading)
             connection.run(f"UPDATE match_state SET in_force = {claim.run}")
-            connection.run(
-                f"""UPDATE match_run SET status = 'done', progress = 1, stage = NULL, lease_until = NULL, kept = true,
-                        records = (SELECT count(*) FROM {tables.member}), finished_at = clock_timestamp(),
-                        entities = (SELECT count(*) FROM {tables.counted.table})
-                    WHERE {claim.current}"""
-            )
+            changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
+                entities = (SELECT count(*) FROM {tables.counted.table})"""
+            connection.run(f"UPDATE match_run SET {done(changes)} WHERE {claim.current}")
 
         def in_turn(connection: Connection) -> None:
             connection.run(f"SELECT {ALONE}")
@@ -334,14 +309,13 @@ class Matching(Base):
     def _runs(self, condition: str, limit: int) -> list[dict[str, Any]]:
         query = f"""
             SELECT row_to_json(r)::text FROM (
-                SELECT id, CASE WHEN status = 'running' AND lease_until < now() THEN
-                        CASE WHEN {_MORE} THEN 'waiting' ELSE 'failed' END ELSE status END AS status,
-                    CASE WHEN status = 'running' AND lease_until < now() AND NOT {_MORE}
-                        THEN 'It was interrupted {MAX_ATTEMPTS} times' ELSE reason END AS reason,
+                SELECT id, {_WORK.status} AS status,
+                    CASE WHEN status = 'running' AND ({_WORK.status}) = 'failed'
+                        THEN 'It was interrupted {TRIES} times' ELSE reason END AS reason,
                     engine, progress, stage,
                     id = coalesce((SELECT in_force FROM match_state), 0) AS in_force, records, pairs, entities, model,
                     coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
-                    {_RUN_TIMES}
+                    {TIMES}
                 FROM match_run WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS r"""
         return [json.loads(row) for [row] in self._database.read(lambda connection: connection.run(query))]
 

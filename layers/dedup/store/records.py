@@ -15,7 +15,6 @@ from dedup.store import entities
 from dedup.store.base import (
     COMPACT_EVERY,
     CUSTOMERS,
-    ISO_TIME,
     MAX_PENDING,
     MAY_FOLD,
     UNKNOWN,
@@ -26,6 +25,7 @@ from dedup.store.base import (
     bigints,
     copy_text,
     fold_in,
+    iso,
     note,
     text,
 )
@@ -45,7 +45,7 @@ def record_text(rows: str) -> str:
     what every record has, and what is known."""
     # Joined from its parts: row_to_json looks up each column's type for each row, which takes twice as long.
     times = "".join(
-        f""" || ',"{column}":' || coalesce('"' || to_char(r.{column} AT TIME ZONE 'UTC', {ISO_TIME}) || '"', 'null')"""
+        f""" || ',"{column}":' || coalesce('"' || {iso(f"r.{column}")} || '"', 'null')"""
         for column in ("created_at", "updated_at")
     )
     known = " || ".join(f"""coalesce(',"{field}":' || to_json(r.{field})::text, '')""" for field in KNOWN)
@@ -272,7 +272,7 @@ def _begin_upload(
     connection: Connection, key: str | None, digest: str, accepted: int, by: str
 ) -> tuple[Upload, bool, int]:
     """The upload, whether it may fold in what it brings, and about how many rows are pending."""
-    created_at = f"to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME})"
+    created_at = iso("created_at")
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
         f"""WITH begun AS (

@@ -11,14 +11,14 @@ from pg8000.native import Connection
 from dedup.records import KNOWN
 from dedup.sets import Regions
 from dedup.store import entities
-from dedup.store.base import ISO_TIME, Base, text
+from dedup.store.base import Base, iso, text
 from dedup.store.records import state_of
 
 SAMPLE = 200_000
 """Records that are looked at to say how complete they are: whole pages of the table, as many as these are on. The share
 of so many is right to a fifth of a per cent nineteen times in twenty, were they in no order."""
 
-_AT = f"to_char(created_at AT TIME ZONE 'UTC', {ISO_TIME})"
+_AT = iso("created_at")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _people(connection: Connection) -> People | None:
         return None
     [[run]] = connection.run(
         f"""SELECT row_to_json(r)::text FROM (
-                SELECT id AS run, to_char(finished_at AT TIME ZONE 'UTC', {ISO_TIME}) AS finished_at, engine, asked,
+                SELECT id AS run, {iso("finished_at")} AS finished_at, engine, asked,
                     settings, model, (SELECT count(*) FROM decision WHERE revoked_at IS NULL) AS decisions
                 FROM match_run WHERE id = {tables.run}) AS r"""
     )

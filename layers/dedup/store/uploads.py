@@ -19,7 +19,7 @@ from dedup.records import KNOWN
 from dedup.store import decisions, entities
 from dedup.store.base import (
     FOLD_LOCK,
-    ISO_TIME,
+    TIMES,
     UNKNOWN,
     WORK_LOCK,
     Base,
@@ -247,16 +247,13 @@ class Uploads(Base):
         return self._accounts("true" if before is None else f"u.id < {before}", limit)
 
     def _accounts(self, condition: str, limit: int | None) -> list[Account]:
-        times = (
-            f"to_char({name} AT TIME ZONE 'UTC', {ISO_TIME})" for name in ("created_at", "started_at", "finished_at")
-        )
         query = f"""
             SELECT id, CASE
                     WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
                     ELSE status END,
                 origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
-                rejected_version, {", ".join(times)}, announced_at IS NOT NULL
+                rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit or "ALL"}"""
         return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
 

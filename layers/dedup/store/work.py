@@ -9,29 +9,35 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.store.base import ISO_TIME, note, text
+from dedup.store.base import TIMES, note, text
 from dedup.store.records import KeyReused
 from dedup.store.uploads import Busy
 
 TRIES = 3
 """Attempts, as many as the queue gives."""
 
-_TIMES = ", ".join(f"to_char({n} AT TIME ZONE 'UTC', {ISO_TIME})" for n in ("created_at", "started_at", "finished_at"))
-
 
 @dataclass(frozen=True)
 class Work:
-    """Work of one kind: the name of its table, and of what the audit calls it."""
+    """Work of one kind: the name of its table, and of what the audit calls it, where that is no other."""
 
     name: str
+    action: str | None = None
     elsewhere: str = "false"
     """The condition in SQL that a piece that runs does so where nobody has to hold a lease."""
+    attempts: str = "attempt"
+    """How many of TRIES a piece has had, in SQL."""
+
+    @property
+    def more(self) -> str:
+        """The condition in SQL that there may be another attempt."""
+        return f"{self.attempts} < {TRIES}"
 
     @property
     def status(self) -> str:
         """The status in SQL, of a piece whose lease ran out too: it waits for the next attempt, if there is one."""
         return f"""CASE WHEN status <> 'running' OR {self.elsewhere} OR lease_until >= now() THEN status
-            WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END"""
+            WHEN {self.more} THEN 'waiting' ELSE 'failed' END"""
 
     def expect(
         self, connection: Connection, asked: Mapping[str, str], key: str | None, digest: str, by: str
@@ -43,7 +49,7 @@ class Work:
                 ON CONFLICT (key) DO NOTHING RETURNING id, status"""
         )
         if rows:
-            note(connection, self.name, by)
+            note(connection, self.action or self.name, by)
             return rows[0][0], rows[0][1]
         [[piece, status, first]] = connection.run(
             f"SELECT id, {self.status}, digest FROM {self.name} WHERE key = {text(key)}"
@@ -76,10 +82,17 @@ class Work:
         found: list[list[Any]] = connection.run(
             f"""SELECT id, {self.status}, {columns},
                 CASE WHEN status = 'running' AND ({self.status}) <> 'running' THEN 'It was cut off' ELSE reason END,
-                {_TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
+                {TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
             FROM {self.name} WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         )
         return found
+
+    def interrupted(self, reason: str) -> str:
+        """The changes in SQL to a row that give the piece back, to be done by the next delivery; where this was the
+        last, it failed."""
+        return f"""reason = {text(reason)}, lease_until = NULL,
+            status = CASE WHEN {self.more} THEN 'waiting' ELSE 'failed' END,
+            finished_at = CASE WHEN {self.more} THEN NULL ELSE clock_timestamp() END"""
 
 
 def done(changes: str) -> str:
@@ -88,12 +101,5 @@ def done(changes: str) -> str:
 
 
 def failed(reason: str) -> str:
-    """Those that end it without an answer."""
+    """The changes in SQL to a row that end a piece without an answer, and say why."""
     return f"status = 'failed', reason = {text(reason)}, lease_until = NULL, finished_at = clock_timestamp()"
-
-
-def interrupted(reason: str) -> str:
-    """Those that give it back, to be done by the next delivery; where this was the last, it failed."""
-    return f"""reason = {text(reason)}, lease_until = NULL,
-        status = CASE WHEN attempt < {TRIES} THEN 'waiting' ELSE 'failed' END,
-        finished_at = CASE WHEN attempt < {TRIES} THEN NULL ELSE clock_timestamp() END"""

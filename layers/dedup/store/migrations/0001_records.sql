@@ -45,7 +45,7 @@ CREATE TABLE clearing (
 -- Rows of files that are being loaded wait here, in a table for each attempt.
 CREATE SCHEMA staging;
 
--- The truth. No foreign keys: each would cost a lookup per row in COPY, and only store.py writes here.
+-- The truth. No foreign keys: each would cost a lookup per row in COPY, and only dedup.store writes here.
 CREATE TABLE record (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     customer_id bigint NOT NULL,
