@@ -367,7 +367,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "DeleteUpload": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
-        "StartMatch": {"sqs:SendMessage"},
+        "StartRun": {"sqs:SendMessage"},
         "Match": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"}
         | (MATCHES_ON_SPARK if given == BATCH else set()),
         "EraseCustomer": {

@@ -25,9 +25,7 @@ api.install(app)
         errors=api.BODY_ERRORS,
     ),
 )
-def start_match(
-    request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None
-) -> Response[RunBegun]:
+def start_run(request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[RunBegun]:
     digest = hashlib.sha256(json.dumps(request.settings, sort_keys=True).encode()).hexdigest()
     noted = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
     begun = queues.begin(settings().match_queue, "run", noted)
