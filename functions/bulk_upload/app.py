@@ -26,7 +26,7 @@ api.install(app)
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[Uploaded]:
     key = api.upload_key(idempotency_key)
     upload = open_store().add(
-        batch.customers, key=key, digest=digest("bulk", batch.customers) if key else "", by=api.caller(app)
+        batch.customers, key=key, digest=digest("bulk", batch.customers) if key else "", principal=api.caller(app)
     )
     api.count_accepted(0 if upload.repeated else upload.accepted)
     uploaded = Uploaded(

@@ -16,7 +16,7 @@ api.install(app)
 @app.post("/api/v1/customers", **api.operation("Store one record", StoredRecord, status=201, errors=api.BODY_ERRORS))
 def create_customer(record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[str]:
     upload = open_store().add(
-        [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), by=api.caller(app)
+        [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), principal=api.caller(app)
     )
     api.count_accepted(0 if upload.repeated else upload.accepted)
     known = record.model_dump(exclude_none=True)

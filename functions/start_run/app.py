@@ -27,7 +27,9 @@ api.install(app)
 )
 def start_run(request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[RunBegun]:
     digest = hashlib.sha256(json.dumps(request.settings, sort_keys=True).encode()).hexdigest()
-    noted = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
+    noted = open_store().expect_run(
+        request.settings, api.upload_key(idempotency_key), digest, principal=api.caller(app)
+    )
     begun = queues.begin(settings().match_queue, "run", noted)
     return Response(202, "application/json", RunBegun.model_validate(begun))
 

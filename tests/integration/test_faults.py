@@ -412,7 +412,7 @@ def test_disk_that_is_full_refuses_and_loses_nothing(tmp_path: Path, environment
 def test_backup_restored_answers_the_same(server: Postgres) -> None:
     """pg_dump and pg_restore, as they come with PostgreSQL."""
     store = open_store()
-    store.add(sample_records(), key="k", digest="d", by="me")
+    store.add(sample_records(), key="k", digest="d", principal="me")
     store.erase(108)
     before = (everyone(store), store.regions(), store.records_page(None, 100), store.accounts(None, 10))
     at, copy = server.settings("dedup"), server.create_database("restored")

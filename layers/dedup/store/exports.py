@@ -74,15 +74,15 @@ class Exports(Base):
         form: str,
         key: str | None = None,
         digest: str = "",
-        by: str = UNKNOWN,
-        counts: str = "customer",
+        principal: str = UNKNOWN,
+        by: str = "customer",
     ) -> tuple[int, str]:
-        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `counts`: "customer" or
+        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `by`: "customer" or
         "entity". Raises KeyReused, and NoRun where there are no entities yet."""
 
         def work(connection: Connection) -> tuple[int, str]:
-            counted_by(connection, counts)
-            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, by)
+            counted_by(connection, by)
+            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, principal)
 
         return self._database.write(work, repeatable=key is not None)
 

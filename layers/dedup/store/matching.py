@@ -81,7 +81,9 @@ class Matching(Base):
 
     # Runs
 
-    def expect_run(self, asked: Mapping[str, Any], key: str | None, digest: str, by: str = UNKNOWN) -> tuple[int, str]:
+    def expect_run(
+        self, asked: Mapping[str, Any], key: str | None, digest: str, principal: str = UNKNOWN
+    ) -> tuple[int, str]:
         """Notes a run that waits to begin; its id and status: of the first one where the key came before. Raises
         KeyReused."""
 
@@ -92,7 +94,7 @@ class Matching(Base):
                     ON CONFLICT (key) DO NOTHING RETURNING id, status"""
             )
             if rows:
-                note(connection, "match", by)
+                note(connection, "match", principal)
                 return int(rows[0][0]), str(rows[0][1])
             [[run, status, first]] = connection.run(f"SELECT id, status, digest FROM match_run WHERE key = {text(key)}")
             if first != digest:
