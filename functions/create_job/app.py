@@ -29,7 +29,8 @@ def create_job(
     request: Annotated[JobRequest, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[JobBegun]:
     spark_jobs.require()
-    noted = open_store().expect_job(request.prefix, api.upload_key(idempotency_key), request.prefix, api.caller(app))
+    key, digest = api.client_key(idempotency_key, request)
+    noted = open_store().expect_job(request.prefix, key, digest, api.caller(app))
     begun = queues.begin(settings().job_queue, "job", noted)
     return Response(202, "application/json", JobBegun.model_validate(begun))
 

@@ -1,5 +1,6 @@
 """What the API answers, as models: they are validated against, and documented from, these."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -341,7 +342,9 @@ class RunRequest(Model):
         from dedup.match_settings import Settings  # the one operation that needs them
 
         Settings.over(settings)
-        return settings
+        # In one order: a repeat is one whichever way its client orders them.
+        ordered: dict[str, Any] = json.loads(json.dumps(settings, sort_keys=True))
+        return ordered
 
 
 class RunBegun(Model):

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import traceback
@@ -21,6 +22,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Que
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from dedup.answers import Problem
@@ -180,9 +182,13 @@ def count_accepted(records: int) -> None:
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, records)
 
 
-def upload_key(idempotency_key: str | None) -> str | None:
-    """The upload's key for a client's Idempotency-Key: apart from those of files."""
-    return idempotency_key and f"api/{idempotency_key}"
+def client_key(idempotency_key: str | None, request: BaseModel) -> tuple[str | None, str]:
+    """The key for a client's Idempotency-Key, apart from those of files, and 64 hexadecimal digits of SHA-256 that tell
+    what came with it from other content, or from the same asked of another operation. Without one, None and nothing."""
+    if not idempotency_key:
+        return None, ""
+    content = f"{type(request).__name__} {request.model_dump_json(exclude_none=True)}"
+    return f"api/{idempotency_key}", hashlib.sha256(content.encode()).hexdigest()
 
 
 def json_of(body: Any) -> str:
