@@ -131,17 +131,19 @@ def operation(
     description: str = "",
     status: int = 200,
     media: str = "application/json",
+    others: Mapping[str, Any] | None = None,
     errors: Sequence[int] = (),
     unavailable: Any = Problem,
     paged: bool = False,
     later: bool = False,
 ) -> dict[str, Any]:
-    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `unavailable`
-    is what it answers while the database is down; None where it does not ask the database. `later`: it may leave the
-    work to a queue, and then answers 202."""
+    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `others`:
+    the content that it may have of other media, as Powertools takes it. `unavailable` is what it answers while the
+    database is down; None where it does not ask the database. `later`: it may leave the work to a queue, and then
+    answers 202."""
     fault = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
-        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}}},
+        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}, **(others or {})}},
         **{error: {"description": _FAULTS[error], "content": {fault: {"model": Problem}}} for error in (*errors, 500)},
     }
     if paged:
