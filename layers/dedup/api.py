@@ -21,6 +21,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
@@ -95,6 +96,11 @@ def parse_json(text: str) -> Any:
         raise NotJson(str(error), "", 0) from error
 
 
+def json_of(body: Any) -> str:
+    """The body as JSON text: what is absent stays absent."""
+    return to_json(body).decode()
+
+
 def _cors() -> CORSConfig | None:
     origins = [origin for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",") if origin]
     return CORSConfig(origins[0], origins[1:], expose_headers=["Link"]) if origins else None
@@ -104,7 +110,7 @@ CORS = _cors()
 RESOLVER: dict[str, Any] = {
     "enable_validation": True,
     "json_body_deserializer": parse_json,
-    "serializer": lambda body: to_json(body).decode(),
+    "serializer": json_of,
     "cors": CORS,
 }
 """The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
@@ -193,11 +199,6 @@ def client_key(idempotency_key: str | None, request: BaseModel) -> tuple[str | N
     return f"api/{idempotency_key}", hashlib.sha256(content.encode()).hexdigest()
 
 
-def json_of(body: Any) -> str:
-    """The body as JSON text: what is absent stays absent."""
-    return to_json(body).decode()
-
-
 def json_object(fields: Mapping[str, int | str]) -> str:
     """The text of a JSON object of these fields: numbers, and what is the text of JSON itself, such as a page of
     ids."""
@@ -275,9 +276,10 @@ def handler(app: APIGatewayRestResolver) -> Handler:
         try:
             refusal = _refusal(event)
             if refusal:
+                cors = CORS.to_dict(APIGatewayProxyEvent(event).headers.get("Origin")) if CORS else {}
                 return {
                     "statusCode": refusal.status_code,
-                    "headers": refusal.headers | (CORS.to_dict(_header(event, "origin")) if CORS else {}),
+                    "headers": refusal.headers | cors,
                     "body": refusal.body,
                     "isBase64Encoded": False,
                 }
@@ -291,11 +293,6 @@ def handler(app: APIGatewayRestResolver) -> Handler:
     )
 
 
-def _header(event: dict[str, Any], name: str) -> str | None:
-    headers = event.get("headers") or {}
-    return next((value for key, value in headers.items() if key.lower() == name), None)
-
-
 def _refusal(event: dict[str, Any]) -> Response[str] | None:
     """The answer to a body that is too large, of another type, undecodable or an array; None where the resolver may go
     on.
@@ -304,13 +301,12 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
     body = event.get("body")
     if not body:
         return None
-    headers = event.get("headers") or {}
-    name = next((name for name in headers if name.lower() == "content-type"), None)
-    if name:
-        media_type = headers[name].partition(";")[0].strip().lower()
+    headers = APIGatewayProxyEvent(event).headers
+    if "Content-Type" in headers:
+        media_type = headers["Content-Type"].partition(";")[0].strip().lower()
         if media_type and media_type != "application/json":
             return problem(415, f"Expected application/json, got {media_type[:100]}")
-        headers[name] = "application/json"
+        event["headers"] = headers | {"Content-Type": "application/json"}
     if event.get("isBase64Encoded"):
         try:
             body = base64.b64decode(body, validate=True).decode()
