@@ -126,7 +126,7 @@ _FAULTS = {
     415: "The body is not application/json",
     422: "Not valid: `detail` lists what is wrong and where",
     500: "A failure of ours; the log has it",
-    503: "The database does not answer",
+    503: "The database, or another service that this takes, is not available now",
 }
 
 
@@ -243,7 +243,7 @@ def _on_failure(error: Exception) -> Response[str]:
 
 
 def _on_unavailable(error: Unavailable) -> Response[str]:
-    logger.warning("Database unavailable", extra={"reason": str(error), "cause": type(error.__cause__).__name__})
+    logger.warning("Unavailable", extra={"reason": str(error), "cause": type(error.__cause__).__name__})
     return problem(503, str(error), {"Retry-After": "1"})
 
 

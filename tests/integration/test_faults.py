@@ -21,8 +21,8 @@ from dedup import connection as connections
 from dedup import sets
 from dedup.connection import Unavailable
 from dedup.settings import settings
-from dedup.store import Busy, Store, open_store
-from dedup.store.uploads import RowsLost, Superseded
+from dedup.store import Busy, Store, Superseded, open_store
+from dedup.store.uploads import RowsLost
 from pg8000.native import Connection
 
 from local.postgres import Postgres

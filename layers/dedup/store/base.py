@@ -51,6 +51,18 @@ class Conflict(Exception):
     """What is there does not allow what was asked."""
 
 
+class KeyReused(Exception):
+    """The key of what was asked came before, with other content."""
+
+
+class Busy(Exception):
+    """Another attempt is at it now."""
+
+
+class Superseded(Exception):
+    """This attempt may not go on: another took over, or it was ended meanwhile."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """What is counted: the table that says which sources have whom, that of what changed, and what an id is called."""

@@ -12,10 +12,9 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import ISO_TIME, UNKNOWN, Base, text
+from dedup.store.base import ISO_TIME, UNKNOWN, Base, Superseded, text
 from dedup.store.entities import Tables, tables_in_force
 from dedup.store.records import counted_by, state_of
-from dedup.store.uploads import Superseded
 from dedup.store.work import Work, done, failed, interrupted
 
 _WORK = Work("export")

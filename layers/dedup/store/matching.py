@@ -10,10 +10,9 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.store import decisions, entities
-from dedup.store.base import ISO_TIME, UNKNOWN, Base, bigints, compact, note, text
+from dedup.store.base import ISO_TIME, UNKNOWN, Base, Busy, KeyReused, Superseded, bigints, compact, note, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
-from dedup.store.records import KeyReused, record_text, state_of
-from dedup.store.uploads import Busy, Superseded
+from dedup.store.records import record_text, state_of
 
 KEPT = 5
 """Runs whose tables are kept, the one in force among them: so far back can they be compared."""

@@ -22,6 +22,7 @@ from dedup.store.base import (
     WAIT_TO_FOLD,
     Base,
     Counted,
+    KeyReused,
     alone,
     bigints,
     copy_text,
@@ -55,10 +56,6 @@ def record_text(rows: str) -> str:
             || ',"source":' || to_json(s.name)::text{times}
             || CASE WHEN {any_known} THEN {known} ELSE '' END || '}}' AS line
         FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
-
-
-class KeyReused(Exception):
-    """This upload's key came before, with other content."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from dedup.store.base import (
     UNKNOWN,
     WORK_LOCK,
     Base,
+    Busy,
     Conflict,
+    Superseded,
     copy_text,
     count_changes,
     note,
@@ -44,14 +46,6 @@ Rejects = tuple[str, str | None] | None
 
 _ABANDONED = "1 day"
 """How long after its lease the staging table of an upload is kept for an attempt that may yet come."""
-
-
-class Busy(Exception):
-    """Another attempt is loading this upload now."""
-
-
-class Superseded(Exception):
-    """This attempt may not go on: the upload was taken over, or deleted."""
 
 
 class Outdated(Exception):

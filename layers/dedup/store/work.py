@@ -9,9 +9,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.store.base import ISO_TIME, note, text
-from dedup.store.records import KeyReused
-from dedup.store.uploads import Busy
+from dedup.store.base import ISO_TIME, Busy, KeyReused, note, text
 
 TRIES = 3
 """Attempts, as many as the queue gives."""
