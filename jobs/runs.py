@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-from dedup import batch, queues
+from dedup import queues, spark_jobs
 from dedup.connection import Database, Unavailable
 from dedup.match_settings import Settings
 from dedup.settings import settings as environment
@@ -174,7 +174,7 @@ class _Work:
 
     def look_after(self, handed: Mapping[str, Any]) -> str:
         """What there is to do for a run that EMR Serverless works on."""
-        over, reason = batch.ended(handed["run"])
+        over, reason = spark_jobs.ended(handed["run"])
         if not over:
             return self._hand_over(handed)
         if reason:
@@ -204,7 +204,7 @@ class _Work:
                 "with CreateBatch=true, or a larger EngineThreshold"
             )
         attempt = f"{self.claim.run}-{self.claim.attempt}"
-        place = batch.place(f"jobs/match/{attempt}")
+        place = spark_jobs.place(f"jobs/match/{attempt}")
         given = self.folder / "given"
         given.mkdir()
         (given / "settings.json").write_text(settings.model_dump_json())
@@ -219,10 +219,10 @@ class _Work:
             arguments += ["--previous", f"{place}/given/{FORMER}"]
         places.send(given, f"{place}/given")
         if environment().batch_application:
-            outside = batch.submit("match", f"match-{attempt}", arguments, jars=[JAR])
+            outside = spark_jobs.submit("match", f"match-{attempt}", arguments, jars=[JAR])
             return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
         try:
-            reason = batch.run_here("match", arguments, self.remaining_seconds() - batch.STOP_SECONDS)
+            reason = spark_jobs.run_here("match", arguments, self.remaining_seconds() - spark_jobs.STOP_SECONDS)
             if reason:
                 raise BadInput(f"Spark: {reason}")
             places.fetch(f"{place}/found", self.found)

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from dedup import api
 from dedup.answers import UploadDetails, Uploaded
-from dedup.records import Batch, digest
+from dedup.records import Batch
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -24,10 +24,8 @@ api.install(app)
     ),
 )
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[Uploaded]:
-    key = api.upload_key(idempotency_key)
-    upload = open_store().add(
-        batch.customers, key=key, digest=digest("bulk", batch.customers) if key else "", by=api.caller(app)
-    )
+    key, digest = api.client_key(idempotency_key, batch)
+    upload = open_store().add(batch.customers, key=key, digest=digest, principal=api.caller(app))
     api.count_accepted(0 if upload.repeated else upload.accepted)
     uploaded = Uploaded(
         message=f"Successfully uploaded {upload.accepted} customer records",

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from dedup import api
 from dedup.answers import StoredRecord
-from dedup.records import Record, digest
+from dedup.records import Record
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -15,9 +15,8 @@ api.install(app)
 
 @app.post("/api/v1/customers", **api.operation("Store one record", StoredRecord, status=201, errors=api.BODY_ERRORS))
 def create_customer(record: Annotated[Record, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[str]:
-    upload = open_store().add(
-        [record], key=api.upload_key(idempotency_key), digest=digest("one", [record]), by=api.caller(app)
-    )
+    key, digest = api.client_key(idempotency_key, record)
+    upload = open_store().add([record], key=key, digest=digest, principal=api.caller(app))
     api.count_accepted(0 if upload.repeated else upload.accepted)
     known = record.model_dump(exclude_none=True)
     stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **known)

@@ -1,6 +1,5 @@
 """POST /api/v1/exports: has the records of the customers of a set question written to a file."""
 
-import hashlib
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -31,8 +30,7 @@ def create_export(
     request: Annotated[ExportRequest, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[ExportBegun]:
     question = request.model_dump_json(by_alias=True, exclude={"format"})
-    digest = hashlib.sha256(f"{request.format} {question}".encode()).hexdigest()
-    key = api.upload_key(idempotency_key)
+    key, digest = api.client_key(idempotency_key, request)
     noted = open_store().expect_export(question, request.format, key, digest, api.caller(app), request.by)
     begun = queues.begin(settings().export_queue, "export", noted)
     return Response(202, "application/json", ExportBegun.model_validate(begun))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup import api, batch, queues
+from dedup import api, queues, spark_jobs
 from dedup.answers import JobBegun, JobRequest
 from dedup.settings import settings
 from dedup.store import open_store
@@ -28,8 +28,9 @@ api.install(app)
 def create_job(
     request: Annotated[JobRequest, Body()], idempotency_key: api.IdempotencyKey = None
 ) -> Response[JobBegun]:
-    batch.require()
-    noted = open_store().expect_job(request.prefix, api.upload_key(idempotency_key), request.prefix, api.caller(app))
+    spark_jobs.require()
+    key, digest = api.client_key(idempotency_key, request)
+    noted = open_store().expect_job(request.prefix, key, digest, api.caller(app))
     begun = queues.begin(settings().job_queue, "job", noted)
     return Response(202, "application/json", JobBegun.model_validate(begun))
 

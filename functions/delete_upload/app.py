@@ -26,15 +26,15 @@ api.install(app)
     ),
 )
 def delete_upload(upload_id: api.UploadId) -> Response[Cleared]:
-    store, by = open_store(), api.caller(app)
+    store, principal = open_store(), api.caller(app)
     account = store.account(upload_id)
     if account is None:
         raise NotFoundError("There is no such upload")
     if account.accepted > AT_ONCE and account.status != "deleted" and settings().files_queue:
         store.delete_later(upload_id)
-        queues.send(settings().files_queue, {"delete_upload": upload_id, "by": by})
+        queues.send(settings().files_queue, {"delete_upload": upload_id, "by": principal})
         return answer(202, f"The records of upload {upload_id} will be deleted", 0)
-    deleted = store.delete_upload(upload_id, by) or 0
+    deleted = store.delete_upload(upload_id, principal) or 0
     return answer(200, f"Successfully deleted the records of upload {upload_id}", deleted)
 
 

@@ -4,16 +4,13 @@ brings the deletions of uploads that take longer than an answer may."""
 import json
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.announce import announce
 from dedup.api import logger
 from dedup.ingest import ingest, objects_in
 from dedup.store import open_store
-
-# A message that failed is reported and comes again; the others of its batch do not.
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+from dedup.worker import messages
 
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
@@ -35,9 +32,12 @@ def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
     return load(message, lambda_context)
 
 
+from_queue = messages(load_message)
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     records = event.get("Records") or [{}]
     if records[0].get("eventSource") == "aws:sqs":
-        return dict(process_partial_response(event, load_message, processor, context))
+        return from_queue(event, context)
     return {"uploads": load(event, context)}

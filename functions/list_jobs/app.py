@@ -1,7 +1,7 @@
 """GET /api/v1/deduplication/jobs: the jobs, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup import accounts, api, batch, pages
+from dedup import accounts, api, pages, spark_jobs
 from dedup.answers import JobAccount
 from dedup.store import open_store
 
@@ -23,7 +23,7 @@ api.install(app)
 )
 def list_jobs(limit: api.SmallLimit = 100, cursor: api.Cursor = None) -> Response[list[JobAccount]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().jobs(before, limit + 1, batch.KEPT_DAYS)
+    found = open_store().jobs(before, limit + 1, spark_jobs.KEPT_DAYS)
     shown = [accounts.shown_job(job) for job in found[:limit]]
     return api.paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

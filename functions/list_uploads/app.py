@@ -15,7 +15,7 @@ api.install(app)
 def list_uploads(limit: api.Limit = 100, cursor: api.Cursor = None) -> Response[list[UploadAccount]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
     found = open_store().accounts(before, limit + 1)
-    shown = [accounts.shown(account) for account in found[:limit]]
+    shown = [accounts.shown_upload(account) for account in found[:limit]]
     return api.paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 
 

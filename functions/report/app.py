@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Header, Query
-from dedup import api, report
+from dedup import api
+from dedup.report import make, to_csv, to_html, to_xlsx
 from dedup.settings import settings
 from dedup.store import open_store
 
@@ -17,23 +18,22 @@ STYLES_ALONE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors '
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
-described = api.operation(
-    "The report",
-    str,
-    description="Totals and who has whom, by customer and by person, how complete each source is, what files brought, "
-    "the rules in force, and what changed since the figures were last kept (`POST /api/v1/deduplication/reports`). "
-    f"Who accepts `{XLSX}` first, or a web page, is given a spreadsheet: the gateway makes bytes for these alone.",
-    media=HTML,
-    errors=[406, 422],
+
+@app.get(
+    "/api/v1/deduplication/report",
+    **api.operation(
+        "The report",
+        str,
+        description="Totals and who has whom, by customer and by person, how complete each source is, what files "
+        "brought, the rules in force, and what changed since the figures were last kept "
+        "(`POST /api/v1/deduplication/reports`). "
+        f"Who accepts `{XLSX}` first, or a web page, is given a spreadsheet: the gateway makes bytes for these alone.",
+        media=HTML,
+        others={CSV: {"model": str}, XLSX: {"schema": {"type": "string", "format": "binary"}}},
+        errors=[406, 422],
+    ),
 )
-described["responses"][200]["content"] |= {
-    CSV: {"model": str},
-    XLSX: {"schema": {"type": "string", "format": "binary"}},
-}
-
-
-@app.get("/api/v1/deduplication/report", **described)
-def make_report(
+def report(
     form: Annotated[Literal["html", "csv", "xlsx"] | None, Query(alias="format")] = None,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response[str]:
@@ -42,12 +42,12 @@ def make_report(
     if media == XLSX and accepted[0] not in (XLSX, HTML):
         return api.problem(406, f"For a spreadsheet the header Accept has to begin with {XLSX}")
     store = open_store()
-    found = report.make(store.figures(), store.last_report(), settings().sources)
+    found = make(store.figures(), store.last_report(), settings().sources)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     if media == HTML:
         headers |= {"Content-Security-Policy": STYLES_ALONE}
-        return Response(200, f"{HTML}; charset=utf-8", report.to_html(found), headers)
-    name, content = ("report.csv", report.to_csv(found)) if media == CSV else ("report.xlsx", report.to_xlsx(found))
+        return Response(200, f"{HTML}; charset=utf-8", to_html(found), headers)
+    name, content = ("report.csv", to_csv(found)) if media == CSV else ("report.xlsx", to_xlsx(found))
     headers |= {"Content-Disposition": f'attachment; filename="{name}"'}
     if media == CSV:
         return Response(200, f"{CSV}; charset=utf-8", content.decode(), headers)

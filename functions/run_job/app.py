@@ -1,5 +1,5 @@
 """Starts the jobs that its queue names."""
 
-from dedup import batch, worker
+from dedup import spark_jobs, worker
 
-handler = worker.handler("job", batch.work)
+handler = worker.handler("job", spark_jobs.work)

@@ -1,7 +1,5 @@
 """GET /api/v1/customers/{customer_id}: one customer's records in all sources."""
 
-import json
-
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from dedup import api, pages
@@ -23,8 +21,8 @@ def show_customer(customer_id: api.CustomerInPath, limit: api.Limit = 1000, curs
     if customer is None:
         raise NotFoundError("There is no such customer")
     # The records are JSON already: made in SQL, and not read again.
-    about = json.dumps({"sources": customer.sources, "entity_ids": customer.entities}, separators=(",", ":"))
-    body = f'{{"customer_id":{customer_id},{about[1:-1]},"records":{customer.records}}}'
+    about = {"sources": api.json_of(customer.sources), "entity_ids": api.json_of(customer.entities)}
+    body = api.json_object({"customer_id": customer_id, **about, "records": customer.records})
     return api.paged(app, body, {"id": customer.last} if customer.last else None, question)
 
 

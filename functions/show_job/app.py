@@ -2,7 +2,7 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup import accounts, api, batch
+from dedup import accounts, api, spark_jobs
 from dedup.answers import JobAccount
 from dedup.store import open_store
 
@@ -15,10 +15,10 @@ api.install(app)
 )
 def show_job(job_id: api.JobId) -> JobAccount:
     store = open_store()
-    job = store.job(job_id, batch.KEPT_DAYS)
+    job = store.job(job_id, spark_jobs.KEPT_DAYS)
     if job is None:
         raise NotFoundError("There is no such job")
-    return accounts.shown_job(batch.seen_to(job, store))
+    return accounts.shown_job(spark_jobs.seen_to(job, store))
 
 
 handler = api.handler(app)

@@ -17,7 +17,7 @@ def show_upload(upload_id: api.UploadId) -> UploadAccount:
     account = open_store().account(upload_id)
     if account is None:
         raise NotFoundError("There is no such upload")
-    return accounts.shown(account)
+    return accounts.shown_upload(account)
 
 
 handler = api.handler(app)

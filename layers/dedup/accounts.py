@@ -10,7 +10,7 @@ MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
 
 
-def shown(account: Account) -> UploadAccount:
+def shown_upload(account: Account) -> UploadAccount:
     """The account with a URL for the rejected rows in the place of their key."""
     url: str | None = None
     if account.rejected_key:

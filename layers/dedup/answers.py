@@ -1,5 +1,6 @@
 """What the API answers, as models: they are validated against, and documented from, these."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -11,7 +12,7 @@ Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 Mode = Literal["add", "replace"]
-ExportStatus = Literal["waiting", "running", "done", "failed"]
+WorkStatus = Literal["waiting", "running", "done", "failed"]
 Filename = Annotated[
     str,
     Field(
@@ -229,14 +230,14 @@ class ExportBegun(Model):
     """An export that will be written."""
 
     id: int
-    status: ExportStatus
+    status: WorkStatus
 
 
 class ExportAccount(Model):
     """What became of an export: a line for each record of each customer (or entity), by customer (or entity)."""
 
     id: int
-    status: ExportStatus
+    status: WorkStatus
     within: list[str] = Field(alias="in")
     not_in: list[str]
     region: list[str]
@@ -273,7 +274,7 @@ class JobBegun(Model):
     """A job that will be done."""
 
     id: int
-    status: ExportStatus
+    status: WorkStatus
 
 
 class JobRegion(Model):
@@ -295,7 +296,7 @@ class JobAccount(Model):
     """What became of a job. What it found is there when it is done."""
 
     id: int
-    status: ExportStatus
+    status: WorkStatus
     prefix: str
     regions: list[JobRegion] | None = None
     customers: Count | None = None
@@ -341,14 +342,16 @@ class RunRequest(Model):
         from dedup.match_settings import Settings  # the one operation that needs them
 
         Settings.over(settings)
-        return settings
+        # In one order: a repeat is one whichever way its client orders them.
+        ordered: dict[str, Any] = json.loads(json.dumps(settings, sort_keys=True))
+        return ordered
 
 
 class RunBegun(Model):
     """A run that waits to begin."""
 
     id: int
-    status: str
+    status: WorkStatus
 
 
 class ModelInfo(Model):
@@ -379,7 +382,7 @@ class MatchRun(Model):
     """A run of the matching. `in_force`: its entities are those that are asked about."""
 
     id: int
-    status: Literal["waiting", "running", "done", "failed"]
+    status: WorkStatus
     reason: str | None
     engine: Literal["duckdb", "spark"] | None
     progress: float = Field(ge=0, le=1)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import traceback
@@ -20,7 +21,9 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from dedup.answers import Problem
@@ -93,6 +96,11 @@ def parse_json(text: str) -> Any:
         raise NotJson(str(error), "", 0) from error
 
 
+def json_of(body: Any) -> str:
+    """The body as JSON text: what is absent stays absent."""
+    return to_json(body).decode()
+
+
 def _cors() -> CORSConfig | None:
     origins = [origin for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",") if origin]
     return CORSConfig(origins[0], origins[1:], expose_headers=["Link"]) if origins else None
@@ -102,7 +110,7 @@ CORS = _cors()
 RESOLVER: dict[str, Any] = {
     "enable_validation": True,
     "json_body_deserializer": parse_json,
-    "serializer": lambda body: to_json(body).decode(),
+    "serializer": json_of,
     "cors": CORS,
 }
 """The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
@@ -118,7 +126,7 @@ _FAULTS = {
     415: "The body is not application/json",
     422: "Not valid: `detail` lists what is wrong and where",
     500: "A failure of ours; the log has it",
-    503: "The database does not answer",
+    503: "The database, or another service that this takes, is not available now",
 }
 
 
@@ -129,17 +137,19 @@ def operation(
     description: str = "",
     status: int = 200,
     media: str = "application/json",
+    others: Mapping[str, Any] | None = None,
     errors: Sequence[int] = (),
     unavailable: Any = Problem,
     paged: bool = False,
     later: bool = False,
 ) -> dict[str, Any]:
-    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `unavailable`
-    is what it answers while the database is down; None where it does not ask the database. `later`: it may leave the
-    work to a queue, and then answers 202."""
+    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `others`:
+    the content that it may have of other media, as Powertools takes it. `unavailable` is what it answers while the
+    database is down; None where it does not ask the database. `later`: it may leave the work to a queue, and then
+    answers 202."""
     fault = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
-        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}}},
+        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}, **(others or {})}},
         **{error: {"description": _FAULTS[error], "content": {fault: {"model": Problem}}} for error in (*errors, 500)},
     }
     if paged:
@@ -180,14 +190,13 @@ def count_accepted(records: int) -> None:
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, records)
 
 
-def upload_key(idempotency_key: str | None) -> str | None:
-    """The upload's key for a client's Idempotency-Key: apart from those of files."""
-    return idempotency_key and f"api/{idempotency_key}"
-
-
-def json_of(body: Any) -> str:
-    """The body as JSON text: what is absent stays absent."""
-    return to_json(body).decode()
+def client_key(idempotency_key: str | None, request: BaseModel) -> tuple[str | None, str]:
+    """The key for a client's Idempotency-Key, apart from those of files, and 64 hexadecimal digits of SHA-256 that tell
+    what came with it from other content, or from the same asked of another operation. Without one, None and nothing."""
+    if not idempotency_key:
+        return None, ""
+    content = f"{type(request).__name__} {request.model_dump_json(exclude_none=True)}"
+    return f"api/{idempotency_key}", hashlib.sha256(content.encode()).hexdigest()
 
 
 def json_object(fields: Mapping[str, int | str]) -> str:
@@ -234,7 +243,7 @@ def _on_failure(error: Exception) -> Response[str]:
 
 
 def _on_unavailable(error: Unavailable) -> Response[str]:
-    logger.warning("Database unavailable", extra={"reason": str(error), "cause": type(error.__cause__).__name__})
+    logger.warning("Unavailable", extra={"reason": str(error), "cause": type(error.__cause__).__name__})
     return problem(503, str(error), {"Retry-After": "1"})
 
 
@@ -267,9 +276,10 @@ def handler(app: APIGatewayRestResolver) -> Handler:
         try:
             refusal = _refusal(event)
             if refusal:
+                cors = CORS.to_dict(APIGatewayProxyEvent(event).headers.get("Origin")) if CORS else {}
                 return {
                     "statusCode": refusal.status_code,
-                    "headers": refusal.headers | (CORS.to_dict(_header(event, "origin")) if CORS else {}),
+                    "headers": refusal.headers | cors,
                     "body": refusal.body,
                     "isBase64Encoded": False,
                 }
@@ -283,11 +293,6 @@ def handler(app: APIGatewayRestResolver) -> Handler:
     )
 
 
-def _header(event: dict[str, Any], name: str) -> str | None:
-    headers = event.get("headers") or {}
-    return next((value for key, value in headers.items() if key.lower() == name), None)
-
-
 def _refusal(event: dict[str, Any]) -> Response[str] | None:
     """The answer to a body that is too large, of another type, undecodable or an array; None where the resolver may go
     on.
@@ -296,13 +301,12 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
     body = event.get("body")
     if not body:
         return None
-    headers = event.get("headers") or {}
-    name = next((name for name in headers if name.lower() == "content-type"), None)
-    if name:
-        media_type = headers[name].partition(";")[0].strip().lower()
+    headers = APIGatewayProxyEvent(event).headers
+    if "Content-Type" in headers:
+        media_type = headers["Content-Type"].partition(";")[0].strip().lower()
         if media_type and media_type != "application/json":
             return problem(415, f"Expected application/json, got {media_type[:100]}")
-        headers[name] = "application/json"
+        event["headers"] = headers | {"Content-Type": "application/json"}
     if event.get("isBase64Encoded"):
         try:
             body = base64.b64decode(body, validate=True).decode()

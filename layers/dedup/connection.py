@@ -57,7 +57,8 @@ statement over its time), refused sign-in, read-only after a failover, a lock no
 
 
 class Unavailable(Exception):
-    """The database did not do what it was asked, and may when it is asked later."""
+    """What the work needs, the database or another service, did not do what it was asked, or not in time, and may when
+    it is asked later. The text says what, to the caller too."""
 
 
 def sqlstate(error: Exception) -> str:

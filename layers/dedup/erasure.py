@@ -25,7 +25,7 @@ MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""
 
 
-def erase(customer_id: int, store: Store, by: str, remaining_seconds: Callable[[], float]) -> Erasure | None:
+def erase(customer_id: int, store: Store, principal: str, remaining_seconds: Callable[[], float]) -> Erasure | None:
     """Erases a customer; what was erased, or None where nothing was known of them.
 
     Raises Unavailable when there are more rejected rows than can be searched in time: the records are there still."""
@@ -34,7 +34,7 @@ def erase(customer_id: int, store: Store, by: str, remaining_seconds: Callable[[
     rows = 0
     for account in store.with_rejected() if settings().bucket else ():
         rows += _cut(account, mentions, store, remaining_seconds)
-    records = store.erase(customer_id, by) if traces.sources else 0
+    records = store.erase(customer_id, principal) if traces.sources else 0
     if not records and not rows:
         return None
     # Afterwards: one that begins to be written now no longer finds the records.

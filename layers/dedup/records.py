@@ -1,7 +1,5 @@
 """What a record is, and what is refused."""
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -130,17 +128,6 @@ def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
     """Those of KNOWN that any of the records has, in that order."""
     named: set[str] = set().union(*(record.model_fields_set for record in records))
     return tuple(f for f in KNOWN if f in named and any(getattr(record, f) is not None for record in records))
-
-
-def digest(operation: str, records: Sequence[Record]) -> str:
-    """Tells one content from another: 64 hexadecimal digits of SHA-256 over the records' values, in their order."""
-    known = known_fields(records)
-    values: list[tuple[Any, ...]] = [
-        (r.customer_id, r.name, r.email, r.source, *(getattr(r, field) for field in known)) for r in records
-    ]
-    if known:
-        values.append(known)
-    return hashlib.sha256(json.dumps([operation, values]).encode()).hexdigest()
 
 
 def describe(error: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from io import BytesIO
 from itertools import compress
 from typing import Any
 
-from dedup import rules, sets
+from dedup import report_rules, sets
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
 from dedup.store import Figures, Kept, People
@@ -181,7 +181,7 @@ def _refused(figures: Figures) -> Table:
 
 def _rules(sources: Sequence[str], people: People | None) -> Table:
     found = f"Found by run {people.run} of the matching" if people else "Not told: no run of the matching was finished"
-    return Table("Rules in force", "", ("Rule", "Says"), [("People", found), *rules.of_records(sources)])
+    return Table("Rules in force", "", ("Rule", "Says"), [("People", found), *report_rules.of_records(sources)])
 
 
 def _matching(people: People) -> Table:
@@ -189,7 +189,7 @@ def _matching(people: People) -> Table:
     rows = [
         ("Run", f"{people.run}, finished {_moment(people.finished_at)}, on {people.engine}"),
         ("Settings", f"The defaults but for {asked}" if asked else "The defaults"),
-        *rules.of_matching(people.settings, people.model),
+        *report_rules.of_matching(people.settings, people.model),
         ("Decisions of people", f"{people.decisions:,} in force; they overrule the rest"),
     ]
     return Table("Matching in force", "What makes records one person.", ("Rule", "Says"), rows)

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 SECONDS = 40
-HEAVY = ("create_job", "start_match")
+HEAVY = ("create_job", "start_run")
 """Each accepted request starts a JVM, or a run of the matching: they are for `make fuzz`."""
 
 

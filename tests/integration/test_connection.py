@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from dedup import sets
 from dedup.connection import Unavailable
-from dedup.records import digest
 from dedup.settings import settings
 from dedup.store import Store
 
@@ -116,7 +115,7 @@ def test_kills_all_the_time_lose_and_double_nothing(
             records = [record(n, "hubspot") for n in range(first, first + 200)]
             while True:
                 with suppress(Unavailable):
-                    stores[number].add(records, key=f"{number}-{batch}", digest=digest("bulk", records))
+                    stores[number].add(records, key=f"{number}-{batch}", digest="d")
                     answered.append(len(records))
                     break
 

@@ -10,7 +10,6 @@ from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters import base
 from dedup.connection import Database, Unavailable
 from dedup.credentials import credentials
-from dedup.records import digest
 from dedup.settings import Settings, settings
 from dedup.store import Store
 from moto import mock_aws
@@ -91,7 +90,7 @@ def test_password_rotated_under_a_live_connection_is_not_noticed(vault: Vault, r
     vault.change_password("second")
     vault.change_secret("second")
     vault.cut_connections()
-    assert rotated_store.add(sample_records(), key="again", digest=digest("bulk", sample_records())).accepted == 12
+    assert rotated_store.add(sample_records(), key="again", digest="d").accepted == 12
     assert vault.fetched == 2
 
 

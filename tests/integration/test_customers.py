@@ -223,7 +223,7 @@ def test_audit_says_who_did_what(
 
 def test_what_changed_nothing_is_not_in_the_audit(store: Store, audit: Callable[[], list[Any]]) -> None:
     for _ in range(2):
-        store.add([record(1, "hubspot")], key="once", digest="d", by="me")
+        store.add([record(1, "hubspot")], key="once", digest="d", principal="me")
 
     assert audit() == [["upload", "me", 1, None, 1]]
 

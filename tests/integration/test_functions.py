@@ -20,8 +20,8 @@ EVENTS = sorted((ROOT / "events").glob("*.json"))
 FUNCTION_OF = {"s3_put": "ingest"}
 """The events that are not named after their function: other forms of what it takes."""
 AFTER_A_RUN = {
-    "decide", "find_entity", "list_entities", "match", "match_changes", "review", "revoke_decision", "show_entity",
-    "show_match", "start_match",
+    "decide", "list_entities", "look_up_entity", "match", "review", "revoke_decision", "run_changes", "show_entity",
+    "show_run", "start_run",
 }  # fmt: skip
 """The events that are about a run of the matching: test_matching.py has them."""
 BEFORE = {"show_export": "create_export", "show_job": "create_job"}
@@ -102,7 +102,7 @@ def test_bad_body_is_a_problem_and_writes_nothing(functions: Call, text: str, st
     assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
 
 
-@pytest.mark.parametrize("name", ["create_customer", "create_export", "start_match"])
+@pytest.mark.parametrize("name", ["create_customer", "create_export", "start_run"])
 def test_body_in_an_array_is_no_body(functions: Call, name: str) -> None:
     sample = json.loads((ROOT / "events" / f"{name}.json").read_text())
 

@@ -637,7 +637,7 @@ def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> 
 def test_settings_that_mean_nothing_are_refused_with_field_and_reason(
     functions: Call, store: Store, asked: Any, field: list[str | int], reason: str
 ) -> None:
-    answer = functions("start_match", api_event("POST", "/api/v1/matching/runs", {"settings": asked}))
+    answer = functions("start_run", api_event("POST", "/api/v1/matching/runs", {"settings": asked}))
     assert answer["statusCode"] == 422
     fault, *_ = json.loads(answer["body"])["detail"]
     assert fault["loc"] == ["body", "settings", *field]
@@ -651,10 +651,10 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     settings.cache_clear()
     store.add(people())
     answers = {}
-    for name in ("start_match", "match", "show_match", "list_entities", "show_entity", "find_entity", "review"):
+    for name in ("start_run", "match", "show_run", "list_entities", "show_entity", "look_up_entity", "review"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     matched(store)
-    for name in ("match_changes", "decide", "revoke_decision"):
+    for name in ("run_changes", "decide", "revoke_decision"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     assert set(answers) == AFTER_A_RUN
     assert answers.pop("match") == {"batchItemFailures": []}
@@ -662,7 +662,7 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
         assert answer["statusCode"] in (200, 201, 202), (name, answer["body"])
     entity = json.loads(answers["show_entity"]["body"])
     assert {"id", "records", "golden", "edges", "decisions"} == set(entity)
-    [best, *_] = json.loads(answers["find_entity"]["body"])["matches"]
+    [best, *_] = json.loads(answers["look_up_entity"]["body"])["matches"]
     assert best["golden"]["name"]
 
 
@@ -674,7 +674,7 @@ def test_a_lookup_answers_whatever_the_run_was_told(functions: Call, store: Stor
     store.add(people())
     matched(store, **asked)
     body = {"name": PEOPLE[0]["name"], "email": PEOPLE[0]["email"]}
-    answer = functions("find_entity", api_event("POST", "/api/v1/entities/lookup", body))
+    answer = functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", body))
     assert answer["statusCode"] == 200
     [best, *_] = json.loads(answer["body"])["matches"]
     assert (best["rule"], best["record_id"]) == ("same_email_and_name", 1)

@@ -1,9 +1,9 @@
-import hashlib
-import json
 from typing import Any
 
 import pytest
-from dedup.records import KNOWN, Record, digest, email_address
+from dedup.answers import RunRequest
+from dedup.api import client_key
+from dedup.records import KNOWN, Batch, Record, email_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import EmailStr, TypeAdapter, ValidationError
@@ -84,11 +84,12 @@ def test_unknown_source_is_refused_with_the_known_ones() -> None:
         record(1, "Salesforce")
 
 
-def test_digest_tells_contents_apart() -> None:
-    one = [record(1, "hubspot")]
+def test_digest_beside_a_key_tells_contents_and_operations_apart() -> None:
+    one, several = record(1, "hubspot"), [Batch(customers=[record(1, "hubspot")] * n) for n in range(3)]
 
-    assert digest("bulk", one) == digest("bulk", [record(1, "hubspot")])
-    assert len({digest("bulk", one), digest("one", one), digest("bulk", one * 2), digest("bulk", [])}) == 4
+    assert client_key("k", one) == client_key("k", record(1, "hubspot"))
+    assert len({client_key("k", request) for request in (one, *several)}) == 4
+    assert client_key(None, one) == (None, "")
 
 
 def test_what_is_known_beside_name_and_email_may_be_left_out_null_or_empty() -> None:
@@ -104,9 +105,13 @@ def test_what_is_known_is_text_on_one_line(field: str, value: object) -> None:
         Record(**ANN, **{field: value})
 
 
-def test_the_digest_knows_what_is_known_and_is_that_of_old_where_nothing_is() -> None:
+def test_digest_beside_a_key_knows_what_is_known() -> None:
     plain, other = Record(**ANN), Record(**ANN, city="Bern")
-    assert digest("one", [plain]) == digest("one", [Record(**ANN, **dict.fromkeys(KNOWN))])
-    assert len({digest("one", [r]) for r in (plain, other, Record(**ANN, country="Bern"))}) == 3
-    values = [(plain.customer_id, plain.name, plain.email, plain.source)]
-    assert digest("one", [plain]) == hashlib.sha256(json.dumps(["one", values]).encode()).hexdigest()
+    assert client_key("k", plain) == client_key("k", Record(**ANN, **dict.fromkeys(KNOWN)))
+    assert len({client_key("k", one) for one in (plain, other, Record(**ANN, country="Bern"))}) == 3
+
+
+def test_settings_of_a_run_are_the_same_in_any_order() -> None:
+    asked: dict[str, Any] = {"guards": {"max_entity": 9, "max_rule_block": 8}, "tiers": ["rules"]}
+    turned = {"tiers": ["rules"], "guards": {"max_rule_block": 8, "max_entity": 9}}
+    assert client_key("k", RunRequest(settings=asked)) == client_key("k", RunRequest(settings=turned))

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from dedup import batch
+from dedup import spark_jobs
 from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
 from samcli.yamlhelper import yaml_parse
@@ -367,7 +367,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "DeleteUpload": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
-        "StartMatch": {"sqs:SendMessage"},
+        "StartRun": {"sqs:SendMessage"},
         "Match": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"}
         | (MATCHES_ON_SPARK if given == BATCH else set()),
         "EraseCustomer": {
@@ -461,7 +461,7 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
         "exports/",
     }
     assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
-    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", batch.KEPT_DAYS)
+    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", spark_jobs.KEPT_DAYS)
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 

@@ -8,16 +8,16 @@ from functools import cache
 
 from dedup.connection import Database
 from dedup.settings import settings
-from dedup.store.base import UNKNOWN, Conflict
+from dedup.store.base import UNKNOWN, Busy, Conflict, KeyReused, Superseded
 from dedup.store.customers import Customer, Customers, Traces
 from dedup.store.decisions import Decisions
 from dedup.store.entities import NoRun
 from dedup.store.exports import Export, Exports, Writing
 from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
-from dedup.store.records import KeyReused, Records, Selection, Verification
+from dedup.store.records import Records, Selection, Verification
 from dedup.store.reports import Fault, Figures, Kept, People, Reports
-from dedup.store.uploads import Account, Busy, Load, Outdated, Superseded, Uploads
+from dedup.store.uploads import Account, Load, Outdated, Uploads
 
 __all__ = [
     "UNKNOWN",

@@ -48,6 +48,18 @@ class Conflict(Exception):
     """What is there does not allow what was asked."""
 
 
+class KeyReused(Exception):
+    """The key of what was asked came before, with other content."""
+
+
+class Busy(Exception):
+    """Another attempt is at it now."""
+
+
+class Superseded(Exception):
+    """This attempt may not go on: another took over, or it was ended meanwhile."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """What is counted: the table that says which sources have whom, that of what changed, and what an id is called."""
@@ -198,18 +210,18 @@ def count_changes(records: str, counted: Counted = CUSTOMERS) -> str:
 def note(
     connection: Connection,
     action: str,
-    by: str,
+    principal: str,
     *,
     upload_id: int | None = None,
     customer_id: int | None = None,
     records: int | None = None,
 ) -> None:
-    """Notes in the audit what `by` did, to which upload or customer and to how many records."""
+    """Notes in the audit what `principal` did, to which upload or customer and to how many records."""
     columns = {"upload_id": upload_id, "customer_id": customer_id, "records": records}
     known = {name: value for name, value in columns.items() if value is not None}
     connection.run(
         f"""INSERT INTO audit ({", ".join(["action", "principal", *known])})
-            VALUES ({", ".join([text(action), text(by), *map(str, known.values())])})"""
+            VALUES ({", ".join([text(action), text(principal), *map(str, known.values())])})"""
     )
 
 

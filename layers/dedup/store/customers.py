@@ -73,8 +73,8 @@ class Customers(Base):
 
         return self._database.read(work)
 
-    def erase(self, customer_id: int, by: str = UNKNOWN) -> int:
-        """Deletes a customer's records, from membership and counts too, as `by` asked; how many there were."""
+    def erase(self, customer_id: int, principal: str = UNKNOWN) -> int:
+        """Deletes a customer's records, from membership and counts too, as `principal` asked; how many there were."""
 
         def work(connection: Connection) -> int:
             connection.run(f"SELECT {WORK_LOCK}")
@@ -82,7 +82,7 @@ class Customers(Base):
             removed = take_out(connection, f"customer_id = {customer_id}")
             # Nor is it kept whom a decision was about.
             connection.run(f"DELETE FROM decision_record WHERE customer_id = {customer_id}")
-            note(connection, "erase customer", by, customer_id=customer_id, records=removed)
+            note(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             return removed
 
         removed = self._database.write(work, repeatable=False)

@@ -16,7 +16,9 @@ from dedup.store.entities import ALONE, Tables, in_force
 class Decisions(Base):
     """The decisions of one database."""
 
-    def decide(self, record_ids: Sequence[int], verdict: str, text_of_note: str | None, by: str) -> dict[str, Any]:
+    def decide(
+        self, record_ids: Sequence[int], verdict: str, text_of_note: str | None, principal: str
+    ) -> dict[str, Any]:
         """Keeps what someone said of records, and does at once what can be done in the run in force; the decision.
         Raises LookupError, which names the records that there are not."""
         ids = sorted(set(record_ids))
@@ -28,21 +30,21 @@ class Decisions(Base):
                 raise LookupError(f"No such record: {', '.join(missing)}")
             [[decision]] = connection.run(
                 f"""INSERT INTO decision (record_ids, verdict, note, decided_by)
-                    VALUES ({bigints(ids)}, {text(verdict)}, {text(text_of_note)}, {text(by)}) RETURNING id"""
+                    VALUES ({bigints(ids)}, {text(verdict)}, {text(text_of_note)}, {text(principal)}) RETURNING id"""
             )
             connection.run(
                 f"""INSERT INTO decision_record
                     SELECT {decision}, id, source, customer_id FROM record WHERE id = ANY ({bigints(ids)})"""
             )
             _pair(connection, [decision])
-            note(connection, f"decide {verdict}", by, records=len(ids))
+            note(connection, f"decide {verdict}", principal, records=len(ids))
             if tables:
                 resolve_again(connection, tables, ids)
             return said(connection, f"id = {decision}", 1)[0]
 
         return self._database.write(work, repeatable=False)
 
-    def revoke(self, decision: int, by: str) -> dict[str, Any] | None:
+    def revoke(self, decision: int, principal: str) -> dict[str, Any] | None:
         """Takes a decision back, and undoes at once what can be undone in the run in force; the decision, or None where
         there is none. Raises Conflict where it was taken back before."""
 
@@ -54,13 +56,14 @@ class Decisions(Base):
             if found[0]["revoked_at"]:
                 raise Conflict("The decision was taken back before")
             connection.run(
-                f"UPDATE decision SET revoked_at = clock_timestamp(), revoked_by = {text(by)} WHERE id = {decision}"
+                f"""UPDATE decision SET revoked_at = clock_timestamp(), revoked_by = {text(principal)}
+                    WHERE id = {decision}"""
             )
             connection.run(
                 f"""DELETE FROM decision_pair WHERE decision_id = {decision};
                     DELETE FROM decision_record WHERE decision_id = {decision}"""
             )
-            note(connection, "revoke decision", by, records=len(found[0]["record_ids"]))
+            note(connection, "revoke decision", principal, records=len(found[0]["record_ids"]))
             if tables:
                 resolve_again(connection, tables, found[0]["record_ids"])
             return said(connection, f"id = {decision}", 1)[0]

@@ -12,10 +12,9 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import UNKNOWN, Base, iso, text
+from dedup.store.base import UNKNOWN, Base, Superseded, iso, text
 from dedup.store.entities import Tables, tables_in_force
 from dedup.store.records import counted_by, state_of
-from dedup.store.uploads import Superseded
 from dedup.store.work import Work, done, failed
 
 _WORK = Work("export")
@@ -74,15 +73,15 @@ class Exports(Base):
         form: str,
         key: str | None = None,
         digest: str = "",
-        by: str = UNKNOWN,
-        counts: str = "customer",
+        principal: str = UNKNOWN,
+        by: str = "customer",
     ) -> tuple[int, str]:
-        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `counts`: "customer" or
+        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `by`: "customer" or
         "entity". Raises KeyReused, and NoRun where there are no entities yet."""
 
         def work(connection: Connection) -> tuple[int, str]:
-            counted_by(connection, counts)
-            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, by)
+            counted_by(connection, by)
+            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, principal)
 
         return self._database.write(work, repeatable=key is not None)
 

@@ -33,10 +33,12 @@ class Job:
 class Jobs(Base):
     """The jobs of one database."""
 
-    def expect_job(self, prefix: str, key: str | None = None, digest: str = "", by: str = UNKNOWN) -> tuple[int, str]:
+    def expect_job(
+        self, prefix: str, key: str | None = None, digest: str = "", principal: str = UNKNOWN
+    ) -> tuple[int, str]:
         """Notes that the files below a prefix are to be read, once for a `key`: its id and status. Raises KeyReused."""
         return self._database.write(
-            lambda connection: _WORK.expect(connection, {"prefix": prefix}, key, digest, by),
+            lambda connection: _WORK.expect(connection, {"prefix": prefix}, key, digest, principal),
             repeatable=key is not None,
         )
 

@@ -10,10 +10,9 @@ from pg8000.native import Connection
 
 from dedup import normalise
 from dedup.store import decisions, entities
-from dedup.store.base import TIMES, UNKNOWN, Base, bigints, compact, text
+from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
 from dedup.store.records import record_text, state_of
-from dedup.store.uploads import Busy, Superseded
 from dedup.store.work import TRIES, Work, done, failed
 
 KEPT = 5
@@ -77,11 +76,13 @@ class Matching(Base):
 
     # Runs
 
-    def expect_run(self, asked: Mapping[str, Any], key: str | None, digest: str, by: str = UNKNOWN) -> tuple[int, str]:
+    def expect_run(
+        self, asked: Mapping[str, Any], key: str | None, digest: str, principal: str = UNKNOWN
+    ) -> tuple[int, str]:
         """Notes a run that waits to begin; its id and status: of the first one where the key came before. Raises
         KeyReused."""
         return self._database.write(
-            lambda connection: _WORK.expect(connection, {"asked": json.dumps(asked)}, key, digest, by),
+            lambda connection: _WORK.expect(connection, {"asked": json.dumps(asked)}, key, digest, principal),
             repeatable=key is not None,
         )
 

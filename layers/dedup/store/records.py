@@ -21,6 +21,7 @@ from dedup.store.base import (
     WAIT_TO_FOLD,
     Base,
     Counted,
+    KeyReused,
     alone,
     bigints,
     copy_text,
@@ -55,10 +56,6 @@ def record_text(rows: str) -> str:
             || ',"source":' || to_json(s.name)::text{times}
             || CASE WHEN {any_known} THEN {known} ELSE '' END || '}}' AS line
         FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
-
-
-class KeyReused(Exception):
-    """This upload's key came before, with other content."""
 
 
 @dataclass(frozen=True)
@@ -145,15 +142,17 @@ class Records(Base):
 
     # Writing
 
-    def add(self, records: Sequence[Record], *, key: str | None = None, digest: str = "", by: str = UNKNOWN) -> Upload:
-        """Stores the records as one upload of `by`, all or none; what it became.
+    def add(
+        self, records: Sequence[Record], *, key: str | None = None, digest: str = "", principal: str = UNKNOWN
+    ) -> Upload:
+        """Stores the records as one upload of `principal`, all or none; what it became.
 
         With a `key` it is stored once: a repeat gets the first upload's answer, at the same moment on another
         connection too. Raises KeyReused when the key came with another digest."""
         bits = self._bits_of({record.source for record in records})
 
         def work(connection: Connection) -> tuple[Upload, bool]:
-            upload, may_fold, pending = _begin_upload(connection, key, digest, len(records), by)
+            upload, may_fold, pending = _begin_upload(connection, key, digest, len(records), principal)
             if upload.repeated or not records:
                 return upload, False
             if not may_fold and pending > MAX_PENDING:
@@ -173,8 +172,8 @@ class Records(Base):
                 self.compact()
         return upload
 
-    def clear(self, by: str = UNKNOWN) -> int:
-        """Deletes every record, as `by` asked; how many there were.
+    def clear(self, principal: str = UNKNOWN) -> int:
+        """Deletes every record, as `principal` asked; how many there were.
 
         Uploads keep their keys: a repeat still writes nothing."""
 
@@ -185,7 +184,7 @@ class Records(Base):
             connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")
             entities.clear(connection)
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
-            note(connection, "clear", by, records=records)
+            note(connection, "clear", principal, records=records)
             return int(records)
 
         return self._database.write(work, repeatable=False)
@@ -269,7 +268,7 @@ def records_query(chosen: str, limit: int) -> str:
 
 
 def _begin_upload(
-    connection: Connection, key: str | None, digest: str, accepted: int, by: str
+    connection: Connection, key: str | None, digest: str, accepted: int, principal: str
 ) -> tuple[Upload, bool, int]:
     """The upload, whether it may fold in what it brings, and about how many rows are pending."""
     created_at = iso("created_at")
@@ -281,7 +280,7 @@ def _begin_upload(
             ON CONFLICT (key) DO NOTHING RETURNING id, {created_at} AS at
         ), noted AS (
             INSERT INTO audit (action, principal, upload_id, records)
-            SELECT 'upload', {text(by)}, id, {accepted} FROM begun
+            SELECT 'upload', {text(principal)}, id, {accepted} FROM begun
         ) SELECT id, at, {MAY_FOLD}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM pending_membership)
             + (SELECT count(*) FROM pending_match) FROM begun"""
     )

@@ -23,7 +23,9 @@ from dedup.store.base import (
     UNKNOWN,
     WORK_LOCK,
     Base,
+    Busy,
     Conflict,
+    Superseded,
     copy_text,
     count_changes,
     note,
@@ -44,14 +46,6 @@ Rejects = tuple[str, str | None] | None
 
 _ABANDONED = "1 day"
 """How long after its lease the staging table of an upload is kept for an attempt that may yet come."""
-
-
-class Busy(Exception):
-    """Another attempt is loading this upload now."""
-
-
-class Superseded(Exception):
-    """This attempt may not go on: the upload was taken over, or deleted."""
 
 
 class Outdated(Exception):
@@ -111,9 +105,9 @@ class Account:
 class Uploads(Base):
     """The uploads of one database."""
 
-    def expect(self, object_key: str, source: str | None, mode: str, by: str = UNKNOWN) -> int:
-        """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes; `by` is
-        who asked for it."""
+    def expect(self, object_key: str, source: str | None, mode: str, principal: str = UNKNOWN) -> int:
+        """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes;
+        `principal` is who asked for it."""
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
@@ -122,7 +116,7 @@ class Uploads(Base):
             )
             key = object_key.format(upload_id)
             connection.run(f"UPDATE upload SET object_key = {text(key)} WHERE id = {upload_id}")
-            note(connection, "expect upload", by, upload_id=upload_id)
+            note(connection, "expect upload", principal, upload_id=upload_id)
             return int(upload_id)
 
         return self._database.write(work, repeatable=False)
@@ -194,15 +188,18 @@ class Uploads(Base):
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
 
-    def finish(self, load: Load, rejected: Rejects = None, by: str = UNKNOWN, faults: Faults = NO_FAULTS) -> None:
+    def finish(
+        self, load: Load, rejected: Rejects = None, principal: str = UNKNOWN, faults: Faults = NO_FAULTS
+    ) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
-        Readers see all of it or nothing. `by` is who put the object there; `faults` are those of its rejected rows.
+        Readers see all of it or nothing. `principal` is who put the object there; `faults` are those of its rejected
+        rows.
 
         Raises Superseded, RowsLost, and Outdated for a snapshot that a newer one overtook."""
 
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
-            note(connection, "upload", by, upload_id=load.upload_id, records=accepted)
+            note(connection, "upload", principal, upload_id=load.upload_id, records=accepted)
             _note_faults(connection, load, faults)
 
         self._database.write(work, repeatable=True)
@@ -297,9 +294,9 @@ class Uploads(Base):
             repeatable=True,
         )
 
-    def delete_upload(self, upload_id: int, by: str = UNKNOWN) -> int | None:
+    def delete_upload(self, upload_id: int, principal: str = UNKNOWN) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when
-        there is no such upload. `by` is who asked for it. Raises Conflict while it is being loaded."""
+        there is no such upload. `principal` is who asked for it. Raises Conflict while it is being loaded."""
 
         def work(connection: Connection) -> int | None:
             connection.run(f"SELECT {WORK_LOCK}")
@@ -309,7 +306,7 @@ class Uploads(Base):
             connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
             connection.run(f"SELECT {FOLD_LOCK}")
             removed = take_out(connection, f"upload_id = {upload_id}")
-            note(connection, "delete upload", by, upload_id=upload_id, records=removed)
+            note(connection, "delete upload", principal, upload_id=upload_id, records=removed)
             return removed
 
         removed = self._database.write(work, repeatable=True)

@@ -9,9 +9,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.store.base import TIMES, note, text
-from dedup.store.records import KeyReused
-from dedup.store.uploads import Busy
+from dedup.store.base import TIMES, Busy, KeyReused, note, text
 
 TRIES = 3
 """Attempts, as many as the queue gives."""
@@ -40,16 +38,16 @@ class Work:
             WHEN {self.more} THEN 'waiting' ELSE 'failed' END"""
 
     def expect(
-        self, connection: Connection, asked: Mapping[str, str], key: str | None, digest: str, by: str
+        self, connection: Connection, asked: Mapping[str, str], key: str | None, digest: str, principal: str
     ) -> tuple[int, str]:
-        """Notes what `by` asked for, column by column, once for a `key`: its id and status. Raises KeyReused."""
+        """Notes what `principal` asked for, column by column, once for a `key`: its id and status. Raises KeyReused."""
         rows = connection.run(
             f"""INSERT INTO {self.name} ({", ".join(asked)}, key, digest)
                 VALUES ({", ".join(map(text, asked.values()))}, {text(key)}, {text(digest)})
                 ON CONFLICT (key) DO NOTHING RETURNING id, status"""
         )
         if rows:
-            note(connection, self.action or self.name, by)
+            note(connection, self.action or self.name, principal)
             return rows[0][0], rows[0][1]
         [[piece, status, first]] = connection.run(
             f"SELECT id, {self.status}, digest FROM {self.name} WHERE key = {text(key)}"

@@ -1,7 +1,5 @@
 """POST /api/v1/matching/runs: begins a run of the matching."""
 
-import hashlib
-import json
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -25,11 +23,9 @@ api.install(app)
         errors=api.BODY_ERRORS,
     ),
 )
-def start_match(
-    request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None
-) -> Response[RunBegun]:
-    digest = hashlib.sha256(json.dumps(request.settings, sort_keys=True).encode()).hexdigest()
-    noted = open_store().expect_run(request.settings, api.upload_key(idempotency_key), digest, by=api.caller(app))
+def start_run(request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[RunBegun]:
+    key, digest = api.client_key(idempotency_key, request)
+    noted = open_store().expect_run(request.settings, key, digest, api.caller(app))
     begun = queues.begin(settings().match_queue, "run", noted)
     return Response(202, "application/json", RunBegun.model_validate(begun))
 

@@ -21,7 +21,7 @@ api.install(app)
         errors=[409, *api.BODY_ERRORS],
     ),
 )
-def find_entity(record: Annotated[LookupRecord, Body()]) -> Matches:
+def look_up_entity(record: Annotated[LookupRecord, Body()]) -> Matches:
     return Matches.model_validate({"matches": people.look_up(record, open_store())})
 
 

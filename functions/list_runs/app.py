@@ -1,7 +1,5 @@
 """GET /api/v1/matching/runs: the runs of the matching, the newest first."""
 
-from typing import Any
-
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup import api, pages
 from dedup.answers import MatchRun
@@ -16,7 +14,7 @@ api.install(app)
 @app.get(
     "/api/v1/matching/runs", **api.operation("List the runs of the matching", list[MatchRun], errors=[422], paged=True)
 )
-def list_matches(limit: api.SmallLimit = 20, cursor: api.Cursor = None) -> Response[Any]:
+def list_runs(limit: api.SmallLimit = 20, cursor: api.Cursor = None) -> Response[list[MatchRun]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
     found = open_store().runs(before, limit + 1)
     shown = [MatchRun.model_validate(run) for run in found[:limit]]

@@ -24,7 +24,7 @@ Since = Annotated[int, Query(ge=1, le=2**63 - 1, description="The other run")]
         errors=[404, 422],
     ),
 )
-def match_changes(run_id: api.RunId, since: Since) -> RunChanges:
+def run_changes(run_id: api.RunId, since: Since) -> RunChanges:
     changes = open_store().run_changes(run_id, since)
     if changes is None:
         raise NotFoundError("One of the runs is not there, was not finished, or is too long ago")

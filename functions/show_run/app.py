@@ -11,7 +11,7 @@ api.install(app)
 
 
 @app.get("/api/v1/matching/runs/<run_id>", **api.operation("See a run of the matching", MatchRun, errors=[404, 422]))
-def show_match(run_id: api.RunId) -> MatchRun:
+def show_run(run_id: api.RunId) -> MatchRun:
     run = open_store().run(run_id)
     if run is None:
         raise NotFoundError("There is no such run")
