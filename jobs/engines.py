@@ -2,18 +2,24 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import pyarrow as pa
 from dedup import normalise
 
 from jobs import BadInput
 from jobs.places import SUBMITTED, spark_here
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BATCH = 25_000
 """Records that are normalised together."""
@@ -63,6 +69,40 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`work` of each item, in their order, done by so many processes. Over a pipe to each: a pool needs locks between
+    processes, which Lambda has no /dev/shm for. Raises EOFError where a process dies."""
+    started = [_worker(work) for _ in range(workers)]
+    try:
+        busy: deque[Connection] = deque()
+        for item, (pipe, _) in zip(items, cycle(started)):
+            # One item each: a pipe that is full in both directions would wait for itself.
+            if len(busy) == workers:
+                yield busy.popleft().recv()
+            pipe.send(item)
+            busy.append(pipe)
+        while busy:
+            yield busy.popleft().recv()
+    finally:
+        for pipe, process in started:
+            pipe.close()
+            process.terminate()
+            process.join()
+
+
+def _worker(work: Callable[[T], R]) -> tuple[Connection, Process]:
+    here, there = Pipe()
+    process = Process(target=_serve, args=(work, there), daemon=True)
+    process.start()
+    there.close()
+    return here, process
+
+
+def _serve(work: Callable[[T], R], pipe: Connection) -> None:
+    while True:
+        pipe.send(work(pipe.recv()))
 
 
 def normalise_batch(conventions: normalise.Conventions, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -140,8 +180,7 @@ class DuckDB:
         if workers == 1 or records < ALONE:
             batches = list(map(work, reader))
         else:
-            with ProcessPoolExecutor(workers) as pool:
-                batches = list(pool.map(work, reader))
+            batches = list(in_processes(work, reader, workers))
         self.fill("records", pa.Table.from_batches(batches, SCHEMA))
 
     def columns(self, table: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dedup.golden import TOGETHER
 from dedup.golden import Rule as Survives
 from dedup.golden import Survivorship as Plain
 from dedup.normalise import COLUMNS, FIELDS
@@ -42,6 +43,15 @@ Order = Annotated[tuple[Survives, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 
 
+def _storable(said: str) -> str:
+    if "\0" in said:
+        raise ValueError("expected a text without NUL, which PostgreSQL can't hold")
+    return said
+
+
+Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -49,17 +59,17 @@ class _Model(BaseModel):
 class Provider(_Model):
     """A mail provider's rule; see dedup.normalise.MailProvider."""
 
-    domain: Annotated[str, Field(min_length=1)] | None = None
+    domain: Text | None = None
     dots: bool = True
-    tag: Annotated[str, Field(min_length=1)] | None = None
+    tag: Text | None = None
 
 
 class Normalising(_Model):
     """What normalising is told; see dedup.normalise.Conventions."""
 
     region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
-    providers: dict[str, Provider]
-    placeholder_dates: frozenset[str]
+    providers: dict[Text, Provider]
+    placeholder_dates: frozenset[Text]
 
     @model_validator(mode="after")
     def _one_rule_per_provider(self) -> Self:
@@ -80,7 +90,7 @@ class Rule(_Model):
 class Level(_Model):
     """How alike two values may be: all of its conditions hold. The first level that holds counts."""
 
-    label: Annotated[str, Field(min_length=1, max_length=100)]
+    label: Annotated[Text, Field(max_length=100)]
     equal: tuple[Annotated[str, _one_of(COLUMNS, beginnings=True)], ...] = ()
     swapped: tuple[Compared, Compared] | None = None
     """Each is like the other record's other, by Jaro-Winkler 0.88 at least."""
@@ -191,13 +201,20 @@ class Guards(_Model):
     """Where these records have none, vetoes and contradictions do not apply."""
 
 
+def _decides(field: str) -> str:
+    leader = next((group[0] for group in TOGETHER if field in group[1:]), None)
+    if leader:
+        raise ValueError(f"{field!r} survives with {leader!r}: expected a rule for that")
+    return field
+
+
 class Survivorship(_Model):
     """What the golden record takes from whom; see dedup.golden. What is not said here is as that has it."""
 
-    trusted: tuple[str, ...] = ()
+    trusted: tuple[Text, ...] = ()
     """Sources, the most trusted first."""
     default: Order = Plain().default
-    fields: dict[Annotated[str, _one_of(FIELDS)], Order] = {}
+    fields: dict[Annotated[str, _one_of(FIELDS), AfterValidator(_decides)], Order] = {}
 
 
 class Settings(_Model):

@@ -109,8 +109,9 @@ _PARTICLES = frozenset(
 )
 
 # One line for each class of given names that one person may go by; the first stands for it. Everyday English short
-# forms, and spellings of one name. Where a short form serves several names (chris, pat, sam) they share a class: it
-# says that two names may be one person's, and how often that is so is learnt from the data.
+# forms, and spellings of one name. Where a short form is as usual for several names (chris, pat, sam) they share a
+# class: it says that two names may be one person's, and how often that is so is learnt from the data. Others are apart,
+# however alike (michael, michelle): rules take a class for one person's names.
 _NICKNAMES = """
 abigail abby abbie gail
 albert al bert bertie alberto
@@ -122,7 +123,8 @@ amanda mandy
 andrew andy drew andreas andre andrea
 angela angie angelina
 ann anna anne annie nan hannah anita annette
-anthony tony antonio anton antoinette antonia
+anthony tony antonio anton
+antonia antoinette toni
 arthur art artie
 barbara barb barbie babs
 benjamin ben benny bennie benji benedict
@@ -131,10 +133,12 @@ bradley brad bradford
 brian bryan
 caroline carol carolyn carrie
 catherine kathryn katherine kate katie kathy cathy cath kat kathleen cathleen kay kitty katharine katarina
-charles charlie chuck chas carlos charlotte lottie
+charles charlie chuck chas carlos
+charlotte lottie
 christopher chris christine christina christian kristen kristin kristina tina chrissy christy kris
 cynthia cindy
-daniel dan danny danielle dani
+daniel dan danny
+danielle dani
 david dave davey
 deborah debbie deb debra
 dennis denny denis
@@ -146,58 +150,77 @@ edward ed eddie ted teddy ned edwin eduardo edmund
 eleanor ellie nell nelly ella ellen
 elizabeth liz lizzie beth betty betsy eliza lisa elisabeth libby bess bessie elsie elise
 emily em emma millie
-eric erik erica erika
+eric erik
+erica erika
 eugene gene
 evelyn eve evie
 florence flo flora
 frances fran francis frank frankie francesca franklin
-gabriel gabe gabrielle gabby
+gabriel gabe
+gabrielle gabby
 geoffrey geoff jeff jeffrey jeffery
-george georgie georgia georgina
+george georgie
+georgia georgina
 gerald gerry jerry gerard
 gregory greg gregg
-harold harry hal henry hank harriet
+harold harry hal henry hank
+harriet hattie
 helen helena nellie
 isabel isabella bella belle isabelle izzy
 john jack johnny jon jonathan johnnie
 jacob jake
 james jim jimmy jamie jem
-jane jean jeanne janet jenny jennifer jen jenna joan joanna jo joanne johanna
+jane jean jeanne janet joan joanna jo joanne johanna
+jennifer jenny jen jenna
 jessica jess jessie
-joseph joe joey josephine josie jose
+joseph joe joey jose
+josephine josie
 joshua josh
 judith judy jude
-julia julie julian jules juliet
+julia julie jules juliet
+julian
 kenneth ken kenny
 kimberly kim kimberley
-laura laurie lauren lawrence larry laurence loren lorenzo
+laura laurie lauren
+lawrence larry laurence loren lorenzo
 leonard leo len lenny leon leonardo
 lillian lily lilian lilly
 linda lindy lynn lynne lin
-louis lou louise lewis luis louisa
+louis lou lewis luis
+louise louisa
 lucy lucille lucia lucinda
 margaret maggie meg peggy marge margie madge greta marjorie margarita
 marcus mark marc marco marcos
 maria mary marie molly polly mia mae may
-martin marty martina martha
+martin marty
+martina
+martha
 matthew matt matty matthias
-maxwell max maximilian maxine
+maxwell max maximilian
+maxine
 megan meghan
 melissa missy mel melanie
-michael mike mick mickey mikey micky michelle shelly miguel mikhail michel
-natalie nat natasha nathan nathaniel nate natalia
-nicholas nick nicky nicola nicole nikki nico nicolas nikolai
-oliver ollie olivia liv
+michael mike mick mickey mikey micky miguel mikhail michel
+michelle shelly
+natalie nat natasha natalia
+nathan nathaniel nate
+nicholas nick nicky nico nicolas nikolai
+nicole nicola nikki
+oliver ollie
+olivia liv
 pamela pam
 patrick pat paddy patricia patty trish tricia patsy
-paul paula pauline pablo
+paul pablo
+paula pauline
 peter pete pedro
-philip phil phillip philippa pip
+philip phil phillip
+philippa pip
 rachel rachael rae
 raymond ray
 rebecca becky becca bec
 richard rick ricky dick rich richie ricardo
-robert bob bobby rob robbie bert robin roberto roberta
+robert bob bobby rob robbie bert robin roberto
+roberta
 ronald ron ronnie ronny
 rosemary rose rosie rosa rosalind
 russell russ
@@ -205,11 +228,13 @@ samuel sam sammy samantha
 sarah sara sally sadie
 sharon shaz
 sophia sophie sofia
-stephen steve steven stevie stefan stephanie steph esteban stephan
+stephen steve steven stevie stefan esteban stephan
+stephanie steph
 stuart stewart stu
 susan sue susie suzanne susanna suzy suzie
 sylvia sylvie
-teresa theresa terry tess tessa terence terrence
+teresa theresa terry tess tessa
+terence terrence
 theodore theo
 thomas tom tommy tomas
 timothy tim timmy
@@ -217,7 +242,8 @@ tobias toby
 valerie val
 vanessa nessa
 veronica ronni
-victor vic victoria vicky tori vicki
+victor vic
+victoria vicky tori vicki
 vincent vince vinnie vincenzo
 virginia ginny ginger
 walter walt wally

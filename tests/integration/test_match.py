@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import multiprocessing.synchronize
+import os
 import random
 import shutil
 from collections import defaultdict
@@ -26,7 +28,7 @@ from hypothesis import strategies as st
 
 from jobs import BadInput
 from jobs import match as job
-from jobs.engines import ENGINES, DuckDB
+from jobs.engines import ENGINES, DuckDB, in_processes
 from jobs.match import Decisions, Run
 from jobs.model import Model
 from tests.conftest import ROOT
@@ -444,3 +446,21 @@ def test_spark_gives_duckdbs_clusters(
     assert kept >= 0.99 * len(entities(duckdb))
     assert rows_of(spark / "review.parquet")
     assert json.loads((spark / "run.json").read_text())["model"]["trained_here"]
+
+
+def test_processes_share_the_work_where_they_can_have_no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError("no /dev/shm, as on Lambda")
+
+    monkeypatch.setattr(multiprocessing.synchronize, "_multiprocessing", type("Without", (), {"SemLock": refused}))
+    with pytest.raises(OSError, match="Lambda"):
+        multiprocessing.Lock()
+
+    assert list(in_processes(str, range(7), 3)) == [*"0123456"]
+    assert list(in_processes(str, [], 2)) == []
+    assert len(set(in_processes(lambda _: os.getpid(), range(4), 2)) - {os.getpid()}) == 2
+
+
+def test_a_process_that_dies_is_no_silence() -> None:
+    with pytest.raises(EOFError):
+        list(in_processes(os._exit, [1, 2, 3], 2))

@@ -107,6 +107,11 @@ def test_nickname_has_one_root_and_a_root_is_its_own() -> None:
     assert {normalise.root(name) for name in ("bill", "will", "liam", "william")} == {"william"}
 
 
+@pytest.mark.parametrize(("one", "other"), [("michael", "michelle"), ("daniel", "danielle"), ("charles", "charlotte")])
+def test_names_that_share_no_short_form_are_two_peoples(one: str, other: str) -> None:
+    assert normalise.root(one) != normalise.root(other)
+
+
 @pytest.mark.parametrize(
     ("text", "mailbox"),
     [
