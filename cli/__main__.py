@@ -45,7 +45,7 @@ ByOption = Annotated[By, typer.Option(help="Count customer ids, or the persons b
 In = Annotated[str, typer.Option("--in", metavar="A,B", help="Sources that all have the customer.")]
 NotIn = Annotated[str, typer.Option("--not-in", metavar="A,B", help="Sources that none has the customer.")]
 Region = Annotated[str, typer.Option("--region", metavar="A,B", help="Sources that have the customer, and no other.")]
-Latest = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most, the newest first.")]
+Latest = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most, the newest first.")]
 Known = Annotated[str, typer.Option(show_default=False)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the file; - for standard output.")]
 

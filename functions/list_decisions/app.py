@@ -15,7 +15,7 @@ api.install(app)
     "/api/v1/matching/decisions",
     **api.operation("List the decisions", list[Decision], errors=[422], paged=True),
 )
-def list_decisions(limit: api.Limit = 100, cursor: api.Cursor = None) -> Response[list[Decision]]:
+def list_decisions(limit: api.SmallLimit = 100, cursor: api.Cursor = None) -> Response[list[Decision]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
     found = open_store().decisions(before, limit + 1)
     shown = [Decision.model_validate(decision) for decision in found[:limit]]

@@ -12,7 +12,7 @@ api.install(app)
 
 
 @app.get("/api/v1/uploads", **api.operation("List the uploads", list[UploadAccount], errors=[422], paged=True))
-def list_uploads(limit: api.Limit = 100, cursor: api.Cursor = None) -> Response[list[UploadAccount]]:
+def list_uploads(limit: api.SmallLimit = 100, cursor: api.Cursor = None) -> Response[list[UploadAccount]]:
     before = pages.decode_cursor(cursor, QUESTION).get("id")
     found = open_store().accounts(before, limit + 1)
     shown = [accounts.shown_upload(account) for account in found[:limit]]
