@@ -6,7 +6,7 @@ CSV or JSON; writes a folder:
     entities.parquet    record_id, entity_id
     edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability, waterfall,
                         joins: whether it was taken to join them
-    members.parquet     entity_id, and each record's comparable form
+    members.parquet     entity_id, and each record's comparable form; none where it repeats another, as an edge says
     terms.parquet       field, value, records: how many have a value, where several do; and, without a value, any
     review.parquet      the pairs that a person should look at, the most uncertain first: as edges, and guard, uncertainty
     histogram.parquet   match_weight (from), pairs
@@ -57,6 +57,11 @@ class Run:
     trained: bool = False
     report: Callable[[str], None] = lambda step: None
     """Is told of each step before it begins: read, rules, train, score, cluster, write."""
+
+    @property
+    def compared(self) -> int:
+        """Records that are compared with others: those that repeat none."""
+        return self.counts["records"] - self.counts["repeats"]
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -127,11 +132,12 @@ def match(
         if records != ids:
             raise BadInput(f"{source}: expected each id once; {records} records have {ids} ids")
         run.counts["records"] = records
+        _said(engine, decisions or Decisions())
+        _set_repeats_apart(engine, settings, run)
         _forget_shared(engine, settings)
         _keys(engine, settings)
         told, settings = settings, _without_needless_guards(engine, settings, run)
     with run.step("rules"):
-        _said(engine, decisions or Decisions())
         _rule_edges(engine, settings)
         [(run.counts["rule_pairs"],)] = engine.rows("SELECT count(*) FROM (SELECT DISTINCT id_l, id_r FROM rule_edge)")
     if "model" in settings.tiers:
@@ -158,6 +164,33 @@ def match(
 
 _NO_MODEL_EDGES = """SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS double) AS match_weight,
     CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto, CAST('' AS string) AS doubt, CAST('' AS string) AS waterfall WHERE 1 = 0"""
+
+
+def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
+    """Takes from `records` those that say the same as an earlier one of the same customer of the same source, where a rule
+    makes such records one: `repeat` (id, repeat_of). They would tell of nobody else, teach the model that no two records
+    differ, and as many as guards allow of one value would soon be one customer's. One of whom a person spoke stays."""
+    joins = bool(_identity_rule(settings))
+    whole = ", ".join(f"r.{column}" for column in (*matching.IDENTITY, *COLUMNS))
+    engine.create(
+        "repeat",
+        f"""SELECT id, repeat_of FROM (
+            SELECT r.id, min(r.id) OVER (PARTITION BY {whole}) AS repeat_of FROM records r
+            JOIN (SELECT source, customer_id FROM records GROUP BY source, customer_id HAVING count(*) > 1) AS several
+                ON several.source = r.source AND several.customer_id = r.customer_id
+            LEFT JOIN (SELECT id_l AS id FROM decision UNION SELECT id_r FROM decision) AS spoken ON spoken.id = r.id
+            WHERE {str(joins).lower()} AND spoken.id IS NULL
+        ) AS same WHERE id <> repeat_of""",
+    )
+    engine.create("everyone", f"SELECT id, {', '.join(matching.IDENTITY)} FROM records")
+    [(run.counts["repeats"],)] = engine.rows("SELECT count(*) FROM repeat")
+    if run.counts["repeats"]:
+        engine.create("first", "SELECT r.* FROM records r LEFT JOIN repeat p ON p.id = r.id WHERE p.id IS NULL")
+        engine.create("records", "SELECT * FROM first")
+
+
+def _identity_rule(settings: Settings) -> matching.Rule | None:
+    return matching.identity_rule(matching.rules(settings.model_dump()))
 
 
 def _forget_shared(engine: Engine, settings: Settings) -> None:
@@ -231,9 +264,8 @@ def _said(engine: Engine, decisions: Decisions) -> None:
 
 
 def _rule_edges(engine: Engine, settings: Settings) -> None:
-    rules = settings.rules
     queries = ["SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS int) AS place WHERE 1 = 0"]
-    for place, rule in enumerate(rules):
+    for place, rule in enumerate(matching.rules(settings.model_dump())):
         conflicts = "".join(f" AND coalesce(l.{c} = r.{c}, true)" for c in rule.unless_different)
         queries.append(
             f"""SELECT l.id, r.id, {place} FROM records l JOIN records r ON l.rule_{place} = r.rule_{place}
@@ -248,7 +280,7 @@ def _default() -> Model | None:
 
 def _start(settings: Settings, run: Run, given: Model | None) -> Model:
     """What is known before these records teach anything."""
-    prior = scoring.first_prior(settings, run.counts["records"], run.counts["rule_pairs"])
+    prior = scoring.first_prior(settings, run.compared, run.counts["rule_pairs"])
     return (given or _default() or Model(prior=prior, comparisons={}, records=0)).model_copy(update={"prior": prior})
 
 
@@ -262,7 +294,7 @@ def _score(engine: Engine, settings: Settings, run: Run, given: Model | None) ->
         made = scoring.linker(engine, settings, used, records)
     with run.step("score"):
         scoring.score(made, engine, settings, "model_edge")
-        prior = scoring.settle_prior(engine, "model_edge", used.prior, records)
+        prior = scoring.settle_prior(engine, "model_edge", used.prior, run.compared)
         used = used.model_copy(update={"prior": prior})
         # Pairs that are scored later get the same prior.
         made = scoring.linker(engine, settings, used, records)
@@ -329,11 +361,12 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
         refused += [(*item.pair, item.guard) for item in not_joined]
     run.counts |= {"guarded_clusters": len(facts), "refused_edges": len(refused)}
     engine.fill("resolved", _table(new, {"id": pa.int64(), "cluster": pa.int64()}))
-    # Everyone else is alone.
+    # Everyone else is alone, or goes where what they repeat goes.
     engine.create(
         "cluster",
-        """SELECT r.id, coalesce(g.cluster, c.cluster, r.id) AS cluster FROM records r
-           LEFT JOIN component c ON c.id = r.id LEFT JOIN resolved g ON g.id = r.id""",
+        """SELECT a.id, coalesce(g.cluster, c.cluster, p.repeat_of, a.id) AS cluster FROM everyone a
+           LEFT JOIN repeat p ON p.id = a.id LEFT JOIN component c ON c.id = coalesce(p.repeat_of, a.id)
+           LEFT JOIN resolved g ON g.id = coalesce(p.repeat_of, a.id)""",
     )
     return _table(refused, {"id_l": pa.int64(), "id_r": pa.int64(), "guard": pa.string()})
 
@@ -397,6 +430,7 @@ def _former(engine: Engine, previous: str | None) -> str:
 
 def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -> None:
     thresholds = settings.thresholds
+    identity = _identity_rule(settings)
     rules = " ".join(f"WHEN {place} THEN '{rule.name}'" for place, rule in enumerate(settings.rules))
     engine.fill("refused", refused)
     engine.create(
@@ -404,6 +438,7 @@ def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -
         f"""SELECT id_l AS record_l, id_r AS record_r, 'rule' AS reason, CASE place {rules} END AS rule,
                 CAST(NULL AS double) AS match_weight, CAST(NULL AS double) AS match_probability,
                 CAST(NULL AS string) AS waterfall, true AS joins FROM rule_edge
+            UNION ALL SELECT repeat_of, id, 'rule', '{identity.name if identity else ""}', NULL, NULL, NULL, true FROM repeat
             UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL, decision = 'same' FROM decision
             UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall,
                 veto IS NULL AND match_weight >= {thresholds.match} FROM model_edge
@@ -411,9 +446,10 @@ def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -
     )
     engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", f"{output}/entities.parquet")
     engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", f"{output}/edges.parquet")
-    forms = ", ".join(f"r.{column}" for column in ("source", "customer_id", *COLUMNS))
+    forms = ", ".join(f"r.{column}" for column in COLUMNS)
     engine.save(
-        f"SELECT e.record_id, e.entity_id, {forms} FROM entity e JOIN records r ON r.id = e.record_id",
+        f"""SELECT e.record_id, e.entity_id, a.source, a.customer_id, {forms} FROM entity e
+            JOIN everyone a ON a.id = e.record_id LEFT JOIN records r ON r.id = e.record_id""",
         f"{output}/members.parquet",
     )
     engine.save(_terms(settings), f"{output}/terms.parquet")

@@ -12,12 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from dedup.golden import TOGETHER
 from dedup.golden import Rule as Survives
 from dedup.golden import Survivorship as Plain
+from dedup.matching import IDENTITY
 from dedup.normalise import COLUMNS, FIELDS
 
 DEFAULT = files("dedup") / "match_settings.json"
-
-IDENTITY = ("customer_id", "source")
-"""Columns of a record, beside the normalised ones, that rules and blocks may name."""
 
 MOST = 1_000_000_000
 """No number of records or pairs that is larger means anything."""

@@ -21,6 +21,10 @@ LOOKUP: tuple[tuple[str, ...], ...] = (
 """Columns by which a record is looked for: all of one line, where it has them."""
 
 
+IDENTITY = ("source", "customer_id")
+"""The columns that say whose record it is."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """Records that have all columns of `equal` in common are one, unless they differ in one of `unless_different`."""
@@ -40,10 +44,18 @@ class Rule:
 
 
 def rules(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules, the strongest first."""
+    """The rules, the strongest first; none where the model alone decides."""
+    if "rules" not in settings.get("tiers", ("rules",)):
+        return ()
     return tuple(
         Rule(rule["name"], tuple(rule["equal"]), tuple(rule.get("unless_different", ()))) for rule in settings["rules"]
     )
+
+
+def identity_rule(rules: Sequence[Rule]) -> Rule | None:
+    """The first of the rules that joins the records of one customer of one source, whatever else they say; None where
+    none does."""
+    return next((rule for rule in rules if "customer_id" in rule.equal and {*rule.equal} <= {*IDENTITY}), None)
 
 
 def conventions(settings: Mapping[str, Any]) -> Conventions:

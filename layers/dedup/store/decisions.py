@@ -134,6 +134,8 @@ def follow_at_once(connection: Connection) -> None:
 def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:
     """Makes the entities of some records again from their edges and from what people said, as a run does. The caller is
     alone."""
+    # Somebody has spoken of them, and not of those that they repeat.
+    entities.stand_for_themselves(connection, tables, record_ids)
     touched: set[int] = set()
     more = set(entities.entities_of(connection, tables, record_ids).values())
     while more - touched:
@@ -150,8 +152,8 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
             )
         }
     rows = connection.run(
-        f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member}
-            WHERE entity_id = ANY ({bigints(touched)})"""
+        f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member} m
+            WHERE entity_id = ANY ({bigints(touched)}) AND {entities.stands("m")}"""
     )
     facts = {record: Facts(*known) for record, _, *known in rows}
     former = {record: entity for record, entity, *_ in rows}

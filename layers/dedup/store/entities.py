@@ -6,7 +6,8 @@ _MATCHING_LOCK; who puts another run in force, decides, or takes records away ha
 that anybody takes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup import matching, normalise
-from dedup.matching import Rule
+from dedup.matching import IDENTITY, Rule
 from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
@@ -25,9 +26,29 @@ _TRY = f"pg_try_advisory_xact_lock_shared({_LOCK})"
 BATCH = 2_000
 """Records that are normalised and matched by one statement."""
 
-IDENTITY = ("record_id", "entity_id", "source", "customer_id")
-MEMBER_COLUMNS = (*IDENTITY, *normalise.COLUMNS)
-"""The columns of a run's members: whose record it is, and its comparable form."""
+WINDOW = 100_000
+"""Record ids that are read at a time, so that what follows is looked for among so many."""
+
+MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS)
+"""The columns of a run's members: whose record it is, and its comparable form.
+
+A member that says the same as an earlier one of the same customer of the same source repeats it: it has no form of its
+own, so that no limit counts it, and goes where that one goes, from which its edge leads to it."""
+
+REPEATED = 1_000
+"""Records of one customer of one source among which one is looked for that says the same."""
+
+_REPEATS = -1
+"""The place, among rules, of that a record repeats another."""
+
+
+def _form(member: str) -> str:
+    return f"({', '.join(f'{member}.{column}' for column in normalise.COLUMNS)})"
+
+
+def stands(member: str) -> str:
+    """The condition in SQL that a member repeats no other."""
+    return f"NOT {_form(member)} IS NULL"
 
 
 @dataclass(frozen=True)
@@ -157,10 +178,28 @@ def entities_of(connection: Connection, tables: Tables, record_ids: Sequence[int
     return dict(rows)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a run's settings say of records that come."""
+
+    rules: tuple[Rule, ...]
+    conventions: normalise.Conventions
+    most: int
+    """Records that may share what a rule asks for."""
+    repeats: str | None
+    """The rule by which records that say the same are one; None where they are not."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "_Told":
+        rules = matching.rules(settings)
+        identity = matching.identity_rule(rules)
+        most = int(settings["guards"]["max_rule_block"])
+        return cls(rules, matching.conventions(settings), most, identity.name if identity else None)
+
+
 @lru_cache(maxsize=8)
-def _parsed(settings: str) -> tuple[tuple[Rule, ...], normalise.Conventions, int]:
-    told = json.loads(settings)
-    return matching.rules(told), matching.conventions(told), int(told["guards"]["max_rule_block"])
+def _told(settings: str) -> _Told:
+    return _Told.of(json.loads(settings))
 
 
 # Records that come
@@ -176,7 +215,7 @@ def attach(connection: Connection, upload_id: int, *, wait: bool = True) -> None
         return
     tables = in_force(connection)
     if tables:
-        attach_records(connection, tables, f"SELECT id FROM record WHERE upload_id = {upload_id}")
+        attach_records(connection, tables, f"r.upload_id = {upload_id}")
 
 
 def attach_pending(connection: Connection) -> None:
@@ -192,52 +231,62 @@ def attach_pending(connection: Connection) -> None:
         _attach_missing(connection, tables, bigints(upload for [upload] in rows))
 
 
-def attach_records(connection: Connection, tables: Tables, chosen: str) -> None:
-    """Makes records, a query for their ids, members of a run: each joins the entity of the earliest record that the
-    strongest rule says it is one with, or is an entity of its own. It joins no two entities: the next run does."""
-    known = _parsed(_settings_text(connection, tables))
-    fields = ", ".join(f"r.{field}" for field in ("id", "source", "customer_id", *normalise.FIELDS))
-    last = -(2**63)
-    added: list[int] = []
-    while True:
-        rows = connection.run(
-            f"""SELECT {fields}, s.name FROM record r JOIN source s ON s.bit = r.source
-                WHERE r.id IN ({chosen}) AND r.id > {last} ORDER BY r.id LIMIT {BATCH}"""
-        )
-        if not rows:
-            break
-        last = rows[-1][0]
-        added += [row[0] for row in rows]
-        _attach_batch(connection, tables, rows, *known)
+def attach_records(connection: Connection, tables: Tables, chosen: str, former: Tables | None = None) -> None:
+    """Makes records, a condition on the record r, members of a run: each joins the entity of the earliest record that
+    the strongest rule says it is one with, or is an entity of its own, of the id that it has in `former` where that is
+    free. It joins no two entities: the next run does."""
+    told = _told(_settings_text(connection, tables))
+    added = array("q")
+    for ids in _batches(connection, chosen):
+        added.extend(ids)
+        _attach_batch(connection, tables, ids, told, former)
     # At the end and in order of their ids, so that two uploads wait for one another in one direction only.
     if added:
         _count_members(connection, tables, added)
 
 
+def _batches(connection: Connection, chosen: str) -> Iterator[list[int]]:
+    """The ids of the records that are chosen, in order, so many at a time. By windows of ids: to look through all of an
+    upload for each batch takes the square of its time."""
+
+    def first(begin: int) -> int | None:
+        # OFFSET 0: or else the planner walks along all ids from the first on, to the first that is chosen.
+        [[record]] = connection.run(
+            f"SELECT min(id) FROM (SELECT r.id FROM record r WHERE {chosen} AND r.id >= {begin} OFFSET 0) AS r"
+        )
+        return None if record is None else int(record)
+
+    begin = first(0)
+    while begin is not None:
+        end = begin + WINDOW
+        rows = connection.run(
+            f"SELECT r.id FROM record r WHERE {chosen} AND r.id >= {begin} AND r.id < {end} ORDER BY r.id"
+        )
+        ids = [record for [record] in rows]
+        yield from (ids[place : place + BATCH] for place in range(0, len(ids), BATCH))
+        begin = end if ids else first(end)
+
+
 def _attach_batch(
-    connection: Connection,
-    tables: Tables,
-    rows: Sequence[Sequence[Any]],
-    rules: Sequence[Rule],
-    conventions: normalise.Conventions,
-    most: int,
+    connection: Connection, tables: Tables, ids: Sequence[int], told: _Told, former: Tables | None
 ) -> None:
+    fields = ", ".join(f"r.{field}" for field in normalise.FIELDS)
+    rows = connection.run(
+        f"""SELECT r.id, r.source, r.customer_id, {fields} FROM record r
+            WHERE r.id = ANY ({bigints(ids)}) ORDER BY r.id"""
+    )
     members = [
         {
-            "record_id": row[0],
+            "record_id": record_id,
             "entity_id": 0,
-            "source": row[1],
-            "customer_id": row[2],
-            **normalise.record(dict(zip(normalise.FIELDS, row[3:-1], strict=True)), conventions),
+            "source": source,
+            "customer_id": customer_id,
+            **normalise.record(dict(zip(normalise.FIELDS, values, strict=True)), told.conventions),
         }
-        for row in rows
+        for record_id, source, customer_id, *values in rows
     ]
-    there = _already_there(connection, tables, members, rules, most)
-    edges = _join(members, there, rules, most)
-    alone = [member for member in members if not member["entity_id"]]
-    ids = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(alone)})")
-    for member, [entity_id] in zip(alone, ids, strict=True):
-        member["entity_id"] = entity_id
+    edges = _join(members, _already_there(connection, tables, members, told), told)
+    _found_entities(connection, tables, [member for member in members if not member["entity_id"]], former)
     entity_of = {member["record_id"]: member["entity_id"] for member in members}
     for member in members:
         if member["entity_id"] < 0:
@@ -253,24 +302,55 @@ def _attach_batch(
         )
 
 
+def _found_entities(
+    connection: Connection, tables: Tables, alone: Sequence[dict[str, Any]], former: Tables | None
+) -> None:
+    """Gives members that are nobody else an entity each: that of `former` where it is free, or a new one."""
+    free: dict[int, int] = {}
+    if former and alone:
+        ids = bigints(member["record_id"] for member in alone)
+        rows = connection.run(
+            f"""SELECT min(f.record_id), f.entity_id FROM {former.member} f
+                WHERE f.record_id = ANY ({ids})
+                    AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.entity_id = f.entity_id)
+                GROUP BY f.entity_id"""
+        )
+        free = dict(rows)
+    new = [member for member in alone if member["record_id"] not in free]
+    for member in alone:
+        member["entity_id"] = free.get(member["record_id"], 0)
+    ids = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
+    for member, [entity_id] in zip(new, ids, strict=True):
+        member["entity_id"] = entity_id
+
+
 _There = dict[tuple[int, int], tuple[int, int, int]]
 """By record and rule: the earliest member that the rule joins it with, that one's entity, and how many there are."""
 
 
-def _already_there(
-    connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], rules: Sequence[Rule], most: int
-) -> _There:
-    """What the rules say of members-to-be and the members that are there. With as many as `most` it says none."""
-    scans = " UNION ALL ".join(
+def _already_there(connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], told: _Told) -> _There:
+    """What the rules say of members-to-be and the members that are there. With as many as `most` a rule says none."""
+    scans = [
         f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, count(*) AS n FROM (
-                SELECT * FROM {tables.member} m WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} LIMIT {most}
+                SELECT * FROM {tables.member} m
+                WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {told.most}
             ) AS m)"""
-        for place, rule in enumerate(rules)
-    )
+        for place, rule in enumerate(told.rules)
+    ]
+    if told.repeats:
+        scans.append(
+            f"""(SELECT {_REPEATS}, min(record_id), count(*) FROM (
+                    SELECT * FROM {tables.member} m
+                    WHERE m.customer_id = i.customer_id AND m.source = i.source AND {stands("m")} LIMIT {REPEATED}
+                ) AS m WHERE {_form("m")} IS NOT DISTINCT FROM {_form("i")})"""
+        )
+    if not scans:
+        return {}
     found = connection.run(
         f"""SELECT i.record_id, f.place, f.record_id, m.entity_id, f.n
             FROM json_populate_recordset(NULL::{tables.member}, {_json(members)}) AS i
-            CROSS JOIN LATERAL ({scans}) AS f LEFT JOIN {tables.member} m ON m.record_id = f.record_id
+            CROSS JOIN LATERAL ({" UNION ALL ".join(scans)}) AS f
+            LEFT JOIN {tables.member} m ON m.record_id = f.record_id
             WHERE f.n > 0"""
     )
     return {(record, place): (other or 0, entity or 0, n) for record, place, other, entity, n in found}
@@ -280,22 +360,29 @@ def _agrees(rule: Rule) -> str:
     return " AND ".join(["true", *(f"coalesce(m.{c} = i.{c}, true)" for c in rule.unless_different)])
 
 
-def _join(
-    members: Sequence[dict[str, Any]], there: _There, rules: Sequence[Rule], most: int
-) -> list[tuple[int, int, str]]:
+def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told) -> list[tuple[int, int, str]]:
     """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
     batch, or 0 for none. The edges, with the rule's name."""
     edges = []
     seen: dict[tuple[int, Any], list[Mapping[str, Any]]] = {}
+    said: dict[tuple[Any, ...], int] = {}
     for member in members:
-        keys = [(place, rule.key(member)) for place, rule in enumerate(rules)]
+        if told.repeats:
+            whole = tuple(member[column] for column in (*IDENTITY, *normalise.COLUMNS))
+            other, entity, _ = there.get((member["record_id"], _REPEATS), (0, 0, 0))
+            near = said.setdefault(whole, other or member["record_id"])
+            if near != member["record_id"]:
+                member |= dict.fromkeys(normalise.COLUMNS) | {"entity_id": entity or -near}
+                edges.append((near, member["record_id"], told.repeats))
+                continue
+        keys = [(place, rule.key(member)) for place, rule in enumerate(told.rules)]
         for place, key in keys:
             if key is None:
                 continue
-            rule = rules[place]
+            rule = told.rules[place]
             other, entity, n = there.get((member["record_id"], place), (0, 0, 0))
             earlier = seen.setdefault((place, key), [])
-            if not member["entity_id"] and n + len(earlier) < most:
+            if not member["entity_id"] and n + len(earlier) < told.most:
                 near = next((one["record_id"] for one in earlier if not rule.differs(one, member)), 0)
                 if other or near:
                     member["entity_id"] = entity if other else -near
@@ -359,21 +446,27 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
 
 
 def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
-    """Puts into the edges and the review, in place of members that leave, those that stay and take their place.
+    """Puts into the edges and the review, in place of members that leave, those that stay and take their place: the
+    first of those that repeat it, or else one of the same source and customer.
 
     Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
     gone = bigints(record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}"))
-    rows = connection.run(
+    repeats: dict[int, int] = {}
+    for record, repeated in _repeats_of(connection, tables, gone, f"m.record_id <> ALL ({gone})"):
+        repeats[repeated] = min(record, repeats.get(repeated, record))
+    stand_for_themselves(connection, tables, repeats.values())
+    others = connection.run(
         f"""SELECT g.record_id, min(m.record_id) FROM unnest({gone}) AS i (record_id)
             JOIN {tables.member} g USING (record_id) JOIN {tables.member} m USING (entity_id, source, customer_id)
-            WHERE m.record_id <> ALL ({gone}) GROUP BY g.record_id"""
+            WHERE m.record_id <> ALL ({gone}) AND {stands("m")} GROUP BY g.record_id"""
     )
-    if not rows:
+    heirs = dict(others) | repeats
+    if not heirs:
         return
-    heir = f"unnest({bigints(record for record, _ in rows)}, {bigints(heir for _, heir in rows)})"
+    heir = f"unnest({bigints(heirs)}, {bigints(heirs.values())}) AS t (record_id, heir)"
     for pairs in (tables.edge, tables.review):
         connection.run(
-            f"""WITH heir AS MATERIALIZED (SELECT * FROM {heir} AS t (record_id, heir)), moved AS (
+            f"""WITH heir AS MATERIALIZED (SELECT * FROM {heir}), moved AS (
                 SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
                 FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
                 WHERE e.ctid IN ({_pairs_of("heir", pairs)})
@@ -381,6 +474,26 @@ def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
             UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
             FROM moved WHERE e.ctid = moved.place AND one <> other"""
         )
+
+
+def _repeats_of(connection: Connection, tables: Tables, repeated: str, condition: str = "true") -> list[list[int]]:
+    """The members m that repeat one of an array of records and fit a condition: each, and what it repeats."""
+    return list(
+        connection.run(
+            f"""SELECT m.record_id, e.record_a FROM {tables.edge} e JOIN {tables.member} m ON m.record_id = e.record_b
+                WHERE e.record_a = ANY ({repeated}) AND NOT {stands("m")} AND {condition}"""
+        )
+    )
+
+
+def stand_for_themselves(connection: Connection, tables: Tables, record_ids: Iterable[int]) -> None:
+    """Gives records that repeat others a form of their own, so that they can go another way than those."""
+    forms = ", ".join(f"{column} = o.{column}" for column in normalise.COLUMNS)
+    connection.run(
+        f"""UPDATE {tables.member} m SET {forms}
+            FROM {tables.edge} e JOIN {tables.member} o ON o.record_id = e.record_a
+            WHERE e.record_b = m.record_id AND m.record_id = ANY ({bigints(record_ids)}) AND NOT {stands("m")}"""
+    )
 
 
 def _pairs_of(records: str, pairs: str) -> str:
@@ -417,10 +530,12 @@ def clear(connection: Connection) -> None:
 
 
 def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -> None:
-    """Gives records other entities: record → entity. The caller is alone."""
+    """Gives records other entities, and those that repeat them: record → entity. The caller is alone."""
     if not entity_of:
         return
-    records, entities = bigints(entity_of), bigints(entity_of.values())
+    repeats = _repeats_of(connection, tables, bigints(entity_of))
+    whole = {**entity_of, **{record: entity_of[repeated] for record, repeated in repeats}}
+    records, entities = bigints(whole), bigints(whole.values())
     moving = f"SELECT * FROM unnest({records}, {entities}) AS t (record_id, entity_id)"
     counted = tables.counted
     connection.run(
@@ -500,18 +615,25 @@ def mend(connection: Connection) -> None:
 def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
     """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    _attach_missing(connection, tables, f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})")
+    in_place = in_force(connection)
+    _attach_missing(
+        connection,
+        tables,
+        f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})",
+        in_place if in_place != tables else None,
+    )
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)
 
 
-def _attach_missing(connection: Connection, tables: Tables, uploads: str) -> None:
+def _attach_missing(connection: Connection, tables: Tables, uploads: str, former: Tables | None = None) -> None:
     attach_records(
         connection,
         tables,
-        f"""SELECT r.id FROM record r WHERE r.upload_id = ANY ({uploads})
+        f"""r.upload_id = ANY ({uploads})
             AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
+        former,
     )
 
 

@@ -238,19 +238,23 @@ class Matching(Base):
             )
             tables.index(connection, found.settings)
             entities.count_all(connection, tables)
-            connection.run(
-                f"""UPDATE match_run SET settings = {_jsonb(found.settings)}, model = {_jsonb(found.model)},
-                        engine = {text(found.engine)}, pairs = {found.pairs}, histogram = {_jsonb(found.histogram)},
-                        near_threshold = {_jsonb(found.near_threshold)} WHERE {claim.current}"""
+            self._keep(
+                connection,
+                claim,
+                f"""settings = {_jsonb(found.settings)}, model = {_jsonb(found.model)},
+                    engine = {text(found.engine)}, pairs = {found.pairs}, histogram = {_jsonb(found.histogram)},
+                    near_threshold = {_jsonb(found.near_threshold)}""",
             )
 
         self._database.write(work, repeatable=True)
 
     def put_in_force(self, claim: Claim, reading: Reading) -> None:
-        """Makes the run's entities those that are asked about, with what came and went since it read the records. Until
-        the commit, uploads wait at their end; what changed is caught up with before, but for the last of it."""
+        """Makes the run's entities, with what came and went since it read the records, those that are asked about,
+        unless those of a run that began later are. Until the commit, uploads wait at their end; what changed is caught
+        up with before, but for the last of it. Raises Superseded."""
         tables = Tables(claim.run)
-        since = f"u.status = 'done' AND u.finished_at > {text(reading.at)}::timestamptz - interval '{_LATE}'"
+        read = f"{text(reading.at)}::timestamptz"
+        since = f"u.status IN ('done', 'deleting') AND u.finished_at > {read} - interval '{_LATE}'"
 
         def work(connection: Connection, alone: bool) -> None:
             self._require(connection, claim)
@@ -259,10 +263,13 @@ class Matching(Base):
             if not alone:
                 return
             self._decide_again(connection, tables, reading)
-            connection.run(f"UPDATE match_state SET in_force = {claim.run}")
+            connection.run(
+                f"""UPDATE match_state SET in_force = {claim.run} WHERE NOT EXISTS (
+                        SELECT FROM match_run r WHERE r.id = in_force AND r.started_at > {read})"""
+            )
             changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
                 entities = (SELECT count(*) FROM {tables.counted.table})"""
-            connection.run(f"UPDATE match_run SET {done(changes)} WHERE {claim.current}")
+            self._keep(connection, claim, done(changes))
 
         def in_turn(connection: Connection) -> None:
             connection.run(f"SELECT {ALONE}")
@@ -295,7 +302,14 @@ class Matching(Base):
 
     @staticmethod
     def _require(connection: Connection, claim: Claim) -> None:
-        if not connection.run(f"SELECT id FROM match_run WHERE {claim.current} FOR UPDATE"):
+        if not connection.run(f"SELECT FROM match_run WHERE {claim.current}"):
+            raise Superseded
+
+    @staticmethod
+    def _keep(connection: Connection, claim: Claim, changes: str) -> None:
+        """The last thing in a transaction: until then the lease can be renewed, and an attempt that lost it meanwhile
+        writes nothing."""
+        if not connection.run(f"UPDATE match_run SET {changes} WHERE {claim.current} RETURNING id"):
             raise Superseded
 
     def runs(self, before: int | None, limit: int) -> list[dict[str, Any]]:
