@@ -641,13 +641,14 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("Dedup", "ThrottledRequests-<Environment>"),
     }
     jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
-    assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {
-        "<Export>",
-        "<RunJob>",
-        "<Ingest>",
-        "<Match>",
-        "<Migrate>",
-        "<Verify>",
+    assert {(metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in jobs} == {
+        ("Errors", "<Export>"),
+        ("Errors", "<RunJob>"),
+        ("Errors", "<Ingest>"),
+        ("Errors", "<Match>"),
+        ("Errors", "<Migrate>"),
+        ("Errors", "<Verify>"),
+        ("FailedMessages", "<ApiName>"),
     }
     assert alarms["SlowAnswers"]["ExtendedStatistic"] == "p99"
     assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
@@ -674,7 +675,8 @@ def test_dashboard_shows_what_the_functions_measure() -> None:
         for cell in m
         if isinstance(cell, str)
     }
-    assert {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates"} <= shown
+    measured = {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates", "FailedMessages"}
+    assert measured <= shown
 
 
 def test_metrics_of_two_stacks_are_told_apart() -> None:
