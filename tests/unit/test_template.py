@@ -862,6 +862,16 @@ def test_new_revision_publishes_every_function() -> None:
     assert versions(source(), Revision="1700000000abc") == versions(source(), Revision="1700000000abc")
 
 
+def test_what_is_deployed_is_built_as_it_was_tested() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text()
+    jobs = yaml_parse(text)["jobs"]
+    assert source()["Parameters"]["Architecture"]["Default"] == "arm64"
+    assert {job["runs-on"] for job in jobs.values()} == {"ubuntu-24.04-arm"}
+    used = re.findall(r"uses: \S+?@(\S+)", text)
+    assert used
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in used)
+
+
 def test_every_environment_gives_parameters_that_the_template_has() -> None:
     import tomllib
 
