@@ -229,7 +229,8 @@ def _on_invalid_request(error: RequestValidationError) -> Response[str]:
     return problem(422, faults)
 
 
-def _on_failure(error: Exception) -> Response[str]:
+def log_failure(error: Exception, **about: str) -> None:
+    """Logs an error that nobody expected, and what more is known about it."""
     # The message of an exception may hold a customer's data; where it was raised does not.
     logger.error(
         "Unexpected failure",
@@ -237,8 +238,13 @@ def _on_failure(error: Exception) -> Response[str]:
             "error": type(error).__name__,
             "sqlstate": sqlstate(error),
             "stack": traceback.format_tb(error.__traceback__)[-STACK_FRAMES:],
+            **about,
         },
     )
+
+
+def _on_failure(error: Exception) -> Response[str]:
+    log_failure(error)
     return problem(500, "Something went wrong here; the log has it under this request's id")
 
 

@@ -3,19 +3,34 @@
 import json
 from collections.abc import Callable
 
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from dedup.api import Handler, logger
-from dedup.store import Store, open_store
+from dedup.api import Handler, log_failure, logger, metrics
+from dedup.store import Busy, Store, open_store
 
 
 def messages(work: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
     """Gives each message of a batch to `work`. One of which it raises is reported, and comes again; the others do
-    not."""
+    not. It is logged and counted as failed, unless another attempt is at it."""
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-    return lambda event, context: dict(process_partial_response(event, work, processor, context))
+
+    def counted(record: SQSRecord, lambda_context: LambdaContext) -> object:
+        try:
+            return work(record, lambda_context)
+        except Busy:
+            logger.info("Another attempt is at it", extra={"message_id": record.message_id})
+            raise
+        except Exception as error:
+            log_failure(error, message_id=record.message_id)
+            # Lambda's own errors leave it out: the function itself has answered.
+            metrics.add_metric("FailedMessages", MetricUnit.Count, 1)
+            metrics.flush_metrics()
+            raise
+
+    return lambda event, context: dict(process_partial_response(event, counted, processor, context))
 
 
 def handler(kind: str, work: Callable[[int, Store, Callable[[], float]], str | None]) -> Handler:

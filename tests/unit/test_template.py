@@ -24,23 +24,27 @@ PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Partition": "aws",
     "AWS::StackName": "dedup",
+    "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/dedup/f449b250-b969-11e0-a185-5081d0136786",
     "AWS::URLSuffix": "amazonaws.com",
 }
 HOST = f"execute-api.{REGION}.amazonaws.com"
 NOTHING = object()
 
 OWN_DATABASE = {"CreateDatabase": "true"}
-BY_IAM = {"DatabaseHost": "db.example.com", "DatabaseResourceId": "cluster-ABC"}
-BY_SECRET = {
+SINGLE_ROLE = {"SingleDatabaseRole": "true"}
+OWNER = {"DatabaseOwnerSecretArn": "arn:aws:secretsmanager:owner"}
+IAM_DATABASE = {"DatabaseHost": "db.example.com", "DatabaseResourceId": "cluster-ABC"}
+SECRET_DATABASE = {
     "DatabaseHost": "db.example.com",
     "DatabaseSecretArn": "arn:aws:secretsmanager:app",
     "SubnetIds": "subnet-1",
 }
-WITH_OWNER = BY_SECRET | {"DatabaseOwnerSecretArn": "arn:aws:secretsmanager:owner"}
+BY_IAM, BY_SECRET = IAM_DATABASE | SINGLE_ROLE, SECRET_DATABASE | SINGLE_ROLE
+WITH_OWNER, IAM_WITH_OWNER = SECRET_DATABASE | OWNER, IAM_DATABASE | OWNER
 ORIGINS = ["https://a.example.com", "https://b.example.com"]
 COGNITO = OWN_DATABASE | {"Auth": "COGNITO", "AllowedOrigins": ",".join(ORIGINS)}
 BATCH = OWN_DATABASE | {"CreateBatch": "true"}
-DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, COGNITO, BATCH]
+DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, IAM_WITH_OWNER, COGNITO, BATCH]
 
 PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobs/match/*", "/jobruns/*")
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
@@ -101,6 +105,13 @@ class Stack:
             for name, resource in template["Resources"].items()
             if "Condition" not in resource or self._holds(resource["Condition"])
         }
+        self.refused: list[str] = [
+            assertion["AssertDescription"]
+            for rule in template.get("Rules", {}).values()
+            if self._resolve(rule["RuleCondition"])
+            for assertion in rule["Assertions"]
+            if not self._resolve(assertion["Assert"])
+        ]
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
         """Properties by name of the resources of a type."""
@@ -436,6 +447,35 @@ def test_only_migrate_is_the_owner_of_the_tables(given: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_every_function_is_the_owner_only_where_that_was_asked_for(given: dict[str, str]) -> None:
+    def signs_in(function: str) -> list[Any]:
+        variables = functions(stack(given))[function]["Environment"]["Variables"]
+        return [variables[name] for name in ("DB_USER", "DB_IAM_AUTH", "DB_SECRET_ARN")]
+
+    [others] = {json.dumps(signs_in(name)) for name in set(functions(stack(given))) - WITHOUT_DATABASE - {"Migrate"}}
+    admits = functions(stack(given))["Migrate"]["Environment"]["Variables"]["DB_APP_USER"]
+    is_single = given.get("SingleDatabaseRole") == "true"
+    assert (json.dumps(signs_in("Migrate")) == others) == is_single
+    assert admits == ("" if is_single else "dedup_app")
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
+def test_deployment_that_is_known_is_not_refused(given: dict[str, str]) -> None:
+    assert stack(given).refused == []
+
+
+@pytest.mark.parametrize("given", [IAM_DATABASE, SECRET_DATABASE])
+def test_database_without_an_owner_of_its_own_is_refused(given: dict[str, str]) -> None:
+    [refusal] = stack(given).refused
+    assert "DatabaseOwnerSecretArn" in refusal
+    assert "SingleDatabaseRole" in refusal
+
+
+def test_database_that_is_not_named_is_refused() -> None:
+    assert len(stack({}).refused) == 3
+
+
+@pytest.mark.parametrize("given", DEPLOYMENTS)
 def test_no_function_is_told_a_password(given: dict[str, str]) -> None:
     powertools = {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_SERVICE_NAME"}
     known = {name.upper() for name in Settings.model_fields} | {"ALLOWED_ORIGINS"} | powertools
@@ -453,7 +493,6 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert stack().resources["Bucket"]["DeletionPolicy"] == "Retain"
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     assert {rules[name]["Prefix"] for name in ("incoming", "rejected", "exports")} == {
         "incoming/",
@@ -538,6 +577,35 @@ def test_database_is_private_encrypted_and_not_lost() -> None:
     parameters = database.of("AWS::RDS::DBClusterParameterGroup")["Parameters"]["Parameters"]
     assert parameters["rds.force_ssl"] == "1"
     assert parameters["log_error_verbosity"] == "terse"
+
+
+def test_what_holds_state_outlives_the_stack_and_is_in_no_ones_way() -> None:
+    bucket = stack().resources["Bucket"]
+    # It has a name that the next creation needs.
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    pool = nested("users").resources["Pool"]
+    # A creation that fails can't delete what is protected, and would be stuck.
+    assert pool["Properties"]["DeletionProtection"] == "ACTIVE"
+    assert (pool["DeletionPolicy"], pool["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+@pytest.mark.parametrize("proxy", ["true", "false"])
+def test_logs_of_the_database_and_its_proxy_have_groups_that_forget_before_them(proxy: str) -> None:
+    given = {"MinCapacity": "0", "Proxy": proxy, "SubnetIds": "a,b", "LogRetentionDays": "7"}
+    database = nested("database", given)
+    groups = database.of("AWS::Logs::LogGroup")
+    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {"Logs": "7", "ProxyLogs": "7"}
+    cluster = database.of("AWS::RDS::DBCluster")["Cluster"]
+    assert cluster["EnableCloudwatchLogsExports"] == ["postgresql"]
+    assert cluster["DBClusterIdentifier"] == {"Fn::Select": [4, {"Fn::Split": ["/", {"Ref": "Logs"}]}]}
+    name = groups["Logs"]["LogGroupName"].split("/")[4]
+    # RDS makes the letters of a name small, CloudWatch does not.
+    assert re.fullmatch("dedup-[0-9a-f-]{36}", name)
+    assert groups["Logs"]["LogGroupName"] == f"/aws/rds/cluster/{name}/postgresql"
+    assert groups["ProxyLogs"]["LogGroupName"] == "/aws/rds/proxy/${Cluster}"
+    for made in database.of("AWS::RDS::DBProxy").values():
+        assert made["DBProxyName"] == {"Ref": "Cluster"}
+        assert database.resources["DatabaseProxy"]["DependsOn"] == "ProxyLogs"
 
 
 def test_database_without_a_proxy_has_none() -> None:
@@ -641,13 +709,14 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("Dedup", "ThrottledRequests-<Environment>"),
     }
     jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
-    assert {metric["Dimensions"][0]["Value"] for metric in jobs} == {
-        "<Export>",
-        "<RunJob>",
-        "<Ingest>",
-        "<Match>",
-        "<Migrate>",
-        "<Verify>",
+    assert {(metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in jobs} == {
+        ("Errors", "<Export>"),
+        ("Errors", "<RunJob>"),
+        ("Errors", "<Ingest>"),
+        ("Errors", "<Match>"),
+        ("Errors", "<Migrate>"),
+        ("Errors", "<Verify>"),
+        ("FailedMessages", "<ApiName>"),
     }
     assert alarms["SlowAnswers"]["ExtendedStatistic"] == "p99"
     assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
@@ -665,6 +734,13 @@ def test_every_queue_of_dead_letters_has_an_alarm() -> None:
     assert sorted(watched) == [f"{name}.QueueName" for name in sorted(dead)]
 
 
+def test_every_queue_of_dead_letters_is_an_output() -> None:
+    dead = {name for name in stack().of("AWS::SQS::Queue") if name.startswith("Dead")}
+    outputs = source()["Outputs"]
+    assert {name for name in outputs if name.startswith("Dead")} == dead
+    assert all(outputs[name]["Value"] == {"Ref": name} for name in dead)
+
+
 def test_dashboard_shows_what_the_functions_measure() -> None:
     [dashboard] = nested("observability", {"AlarmEmail": "", "Cluster": ""}).of("AWS::CloudWatch::Dashboard").values()
     shown = {
@@ -674,7 +750,8 @@ def test_dashboard_shows_what_the_functions_measure() -> None:
         for cell in m
         if isinstance(cell, str)
     }
-    assert {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates"} <= shown
+    measured = {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates", "FailedMessages"}
+    assert measured <= shown
 
 
 def test_metrics_of_two_stacks_are_told_apart() -> None:
@@ -708,12 +785,19 @@ def test_caller_hears_the_reason_from_whoever_knows_it_best() -> None:
         assert statement < sock < properties["Timeout"] < (29 if function not in JOBS else 901), function
 
 
-def test_jobs_go_past_the_proxy() -> None:
+def test_jobs_go_past_the_proxy_and_the_others_may() -> None:
+    def sign_in(output: str) -> str:
+        return f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{json.dumps({'Fn::GetAtt': output})}/dedup_app"
+
+    direct, by_proxy = sign_in("Database.Outputs.DirectResourceId"), sign_in("Database.Outputs.ResourceId")
     for function, properties in functions(stack()).items():
         host = json.dumps(properties["Environment"]["Variables"]["DB_HOST"])
-        resource = json.dumps([*allowed(stack(), function).get("rds-db:connect", [])])
         assert ("DirectHost" in host) == (function in JOBS), function
-        assert ("DirectResourceId" in resource) == (function in JOBS - {"Migrate"}), function
+        # Others' versions from before there was a proxy still go past it when there is one.
+        may = {direct} if function in JOBS else {direct, by_proxy}
+        if function in WITHOUT_DATABASE | {"Migrate"}:
+            may = set()
+        assert allowed(stack(), function).get("rds-db:connect", set()) == may, function
 
 
 def test_tables_are_new_before_the_functions_are() -> None:
@@ -722,9 +806,33 @@ def test_tables_are_new_before_the_functions_are() -> None:
     assert migration["ServiceToken"] == {"Fn::GetAtt": "Migrate.Arn"}
     # Another layer is another value, and that is what makes CloudFormation ask again.
     assert migration["Layer"] == {"Ref": layer}
+    owner = stack(WITH_OWNER).resources["Migration"]["Properties"]
+    variables = functions(stack(WITH_OWNER))["Migrate"]["Environment"]["Variables"]
+    told = {
+        "Host": "DB_HOST",
+        "Port": "DB_PORT",
+        "Name": "DB_NAME",
+        "User": "DB_APP_USER",
+        "ByIam": "DB_APP_IAM_AUTH",
+        "OwnerSecret": "DB_SECRET_ARN",
+    }
+    assert {name: owner[name] for name in told} == {name: variables[of] for name, of in told.items()}
+    assert migration["Host"] == {"Fn::GetAtt": "Database.Outputs.DirectHost"}
     for function in functions(stack(COGNITO)):
         waits = stack(COGNITO).resources[function].get("DependsOn") == "Migration"
         assert waits == (function not in WITHOUT_DATABASE | {"Migrate"}), function
+
+
+def test_migration_that_failed_is_not_tried_again_behind_the_stack() -> None:
+    [once] = stack().of("AWS::Lambda::EventInvokeConfig").values()
+    assert once == {"FunctionName": {"Ref": "Migrate"}, "Qualifier": "$LATEST", "MaximumRetryAttempts": 0}
+
+
+def test_api_gateway_takes_its_role_in_an_account_that_never_used_it() -> None:
+    assert stack().resources["ApiGatewayAccount"]["DependsOn"] == "FirstOfApiGateway"
+    assert "ApiGatewayAccount" in as_list(stack().resources["Api"]["DependsOn"])
+    assert stack().of("AWS::ApiGateway::ApiKey")["FirstOfApiGateway"]["Enabled"] is False
+    assert "FirstOfApiGateway" not in stack(OWN_DATABASE | {"ApiGatewayLogRole": "false"}).resources
 
 
 def test_traffic_moves_back_on_an_alarm() -> None:
@@ -754,6 +862,16 @@ def test_new_revision_publishes_every_function() -> None:
     assert versions(source(), Revision="1700000000abc") == versions(source(), Revision="1700000000abc")
 
 
+def test_what_is_deployed_is_built_as_it_was_tested() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text()
+    jobs = yaml_parse(text)["jobs"]
+    assert source()["Parameters"]["Architecture"]["Default"] == "arm64"
+    assert {job["runs-on"] for job in jobs.values()} == {"ubuntu-24.04-arm"}
+    used = re.findall(r"uses: \S+?@(\S+)", text)
+    assert used
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in used)
+
+
 def test_every_environment_gives_parameters_that_the_template_has() -> None:
     import tomllib
 
@@ -765,5 +883,6 @@ def test_every_environment_gives_parameters_that_the_template_has() -> None:
         deploy = config[environment]["deploy"]["parameters"]
         given = dict(entry.split("=", 1) for entry in deploy["parameter_overrides"] if not entry.startswith("file://"))
         assert given["Environment"] == environment
+        assert stack(given).refused == []
         for name, value in given.items():
             assert value in [str(v) for v in parameters[name].get("AllowedValues", [value])]

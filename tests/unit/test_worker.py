@@ -1,0 +1,55 @@
+"""What is seen of messages that a queue's function does not get done."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tests.conftest import ROOT
+
+# In a process of its own, for a logger keeps the level and the output that it was made with.
+BATCH = """
+import json
+from dedup.store import Busy
+from dedup.worker import messages
+from tests.conftest import lambda_context
+
+def work(record, lambda_context):
+    if record.body == "bad":
+        raise ValueError("ann@example.com")
+    if record.body == "busy":
+        raise Busy
+
+records = [{"messageId": body, "body": body, "eventSource": "aws:sqs"} for body in ("good", "bad", "busy")]
+print(json.dumps(messages(work)({"Records": records}, lambda_context("ingest"))))
+"""
+
+
+def said() -> tuple[str, list[dict[str, Any]]]:
+    """What a batch prints, where one message is done, one fails and one is at work elsewhere."""
+    powertools = {"POWERTOOLS_LOG_LEVEL": "INFO", "POWERTOOLS_SERVICE_NAME": "this-stack"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'layers'}", **powertools}
+    run = subprocess.run(
+        [sys.executable, "-c", BATCH], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    return run.stdout + run.stderr, [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_message_that_failed_is_logged_counted_and_comes_again() -> None:
+    printed, lines = said()
+
+    assert {"batchItemFailures": [{"itemIdentifier": "bad"}, {"itemIdentifier": "busy"}]} in lines
+    [metric] = [line for line in lines if "_aws" in line]
+    assert (metric["FailedMessages"], metric["service"]) == ([1.0], "this-stack")
+    assert [one["Namespace"] for one in metric["_aws"]["CloudWatchMetrics"]] == ["Dedup"]
+    [error] = [line for line in lines if line.get("level") == "ERROR"]
+    assert (error["error"], error["message_id"]) == ("ValueError", "bad")
+    assert "ann@example.com" not in printed
+
+
+def test_message_that_another_attempt_works_on_is_no_failure() -> None:
+    _, lines = said()
+
+    [note] = [line for line in lines if line.get("message_id") == "busy"]
+    assert note["level"] == "INFO"
