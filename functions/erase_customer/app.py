@@ -16,8 +16,9 @@ api.install(app)
     **api.operation(
         "Erase one customer",
         Erased,
-        description="Their records, their place in every count, and the rejected rows that carry their id or one of "
-        "their addresses. A source that still has them brings them again with its next export.",
+        description="Their records, their place in every count, what runs of the matching and decisions hold of them, "
+        "and the rejected rows that carry their id or one of their addresses. A source that still has them brings them "
+        "again with its next export.",
         errors=[404, 422],
     ),
 )

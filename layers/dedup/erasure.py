@@ -1,4 +1,4 @@
-"""Erases one customer: the rejected rows that speak of them, then their records.
+"""Erases one customer: the rejected rows that speak of them, then their records and what was made of these.
 
 In that order: until the records are gone they say by which addresses to search, and a call that was cut off is made
 again from the start."""
@@ -34,9 +34,9 @@ def erase(customer_id: int, store: Store, principal: str, remaining_seconds: Cal
     rows = 0
     for account in store.with_rejected() if settings().bucket else ():
         rows += _cut(account, mentions, store, remaining_seconds)
-    records = store.erase(customer_id, principal) if traces.sources else 0
-    if not records and not rows:
+    if not traces.known and not rows:
         return None
+    records = store.erase(customer_id, principal) if traces.known else 0
     # Afterwards: one that begins to be written now no longer finds the records.
     return Erasure(
         customer_id=customer_id,

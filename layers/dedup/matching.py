@@ -76,9 +76,17 @@ def survivorship(settings: Mapping[str, Any]) -> Survivorship:
     )
 
 
+def terms(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns whose rare values say more than common ones."""
+    levels = (level for comparison in settings["comparisons"] for level in comparison["levels"])
+    return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
+
+
 def indexes(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The columns of each index that finds records by a rule or by LOOKUP; one that another begins with is left out."""
+    """The columns of each index that finds records by a rule, by LOOKUP, by a value of terms(), or by their customer;
+    one that another begins with is left out."""
     wanted: list[Sequence[str]] = [*(rule.equal for rule in rules(settings)), *LOOKUP]
+    wanted += [("customer_id",), *((term,) for term in terms(settings))]
     for number, columns in enumerate(wanted):
         others = [other for place, other in enumerate(wanted) if place != number]
         longer = [o for o in others if len(o) > len(columns) and tuple(o[: len(columns)]) == tuple(columns)]

@@ -72,7 +72,7 @@ def look_up(fields: KnownFields, store: Store) -> list[dict[str, Any]]:
         "source": None,
         **normalise.record(sent, matching.conventions(settings)),
     }
-    members, shares = store.candidates(run, asked, matching.LOOKUP, scorer.terms, MAX_CANDIDATES)
+    members, shares = store.candidates(run, asked, matching.LOOKUP, matching.terms(settings), MAX_CANDIDATES)
     rules = matching.rules(settings)
     best: dict[int, dict[str, Any]] = {}
     for member in members:

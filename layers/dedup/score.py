@@ -54,12 +54,6 @@ class Scorer:
         self._prior = math.log2(model["prior"] / (1 - model["prior"]))
         self._rarity = records / (records + RECORDS_FOR_RARITY)
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """The columns whose rare values say more than common ones."""
-        levels = (level for comparison in self._comparisons for level in comparison["levels"])
-        return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
-
     def score(self, one: Form, other: Form, shares: Shares) -> Score:
         """How likely two records are one, by their comparable forms. `shares` is about the values that both have."""
         steps = tuple(self._step(comparison, one, other, shares) for comparison in self._comparisons)

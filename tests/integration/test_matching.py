@@ -185,7 +185,7 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    for place in ("load_run", "put_in_force", "_drop_old"):
+    for place in ("load_run", "put_in_force", "sweep"):
         run, _ = store.expect_run(RULES, None, "")
         with monkeypatch.context() as patch:
             patch.setattr(store, place, die)
@@ -193,7 +193,7 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
                 runs.run(run, store)
         told = store.run(run)
         assert told is not None
-        if place == "_drop_old":
+        if place == "sweep":
             assert (told["status"], told["in_force"]) == ("done", True)
             continue
         assert told["status"] == "running"

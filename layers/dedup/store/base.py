@@ -100,6 +100,9 @@ class Base:
         """Replaces the changes of each region by their sum. Rows that another compaction holds are left to it."""
         self._database.write(_compact, repeatable=True)
 
+    def sweep(self) -> None:
+        """Drops tables that nobody needs any more."""
+
     def drain(self, batches: float = inf) -> None:
         """Folds in what is pending, DRAIN_ROWS at a time: all of it, or so many batches. Where someone else holds the
         fold lock, or the rows, it is left to them and to the next upload."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.connection import Unavailable
+from dedup.store import decisions, entities
 from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
 from dedup.store.entities import in_force
 from dedup.store.records import records_query
@@ -32,12 +33,14 @@ class Customer:
 
 @dataclass(frozen=True)
 class Traces:
-    """Where a customer is known from: the sources by name, every address that was ever sent for them, and the keys of
-    the files that brought them."""
+    """Where a customer is known from: the sources by name, the addresses of their records and, as these are compared,
+    those in the tables of runs of the matching, and the keys of the files that brought them. `known`: whether there is
+    a record, or a run or a decision has kept something of them."""
 
     sources: list[str]
     addresses: list[str]
     files: list[str]
+    known: bool
 
 
 class Customers(Base):
@@ -58,30 +61,37 @@ class Customers(Base):
         return self._database.read(work)
 
     def traces(self, customer_id: int) -> Traces:
-        """Where a customer is known from; empty lists where there is no record."""
+        """Where a customer is known from; empty lists where they are not."""
 
         def work(connection: Connection) -> Traces:
-            addresses = connection.run(f"SELECT DISTINCT email FROM record WHERE customer_id = {customer_id}")
+            theirs = f"WHERE customer_id = {customer_id}"
+            tables = ("record", *(tables.member for tables in entities.there(connection)))
+            addresses = connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
             keys = connection.run(
                 f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
                         SELECT upload_id FROM record WHERE customer_id = {customer_id})
                     ORDER BY id LIMIT {MAX_FILES}"""
             )
+            said = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
             return Traces(
-                _sources_of(connection, customer_id), [email for [email] in addresses], [key for [key] in keys]
+                _sources_of(connection, customer_id),
+                [email for [email] in addresses if email],
+                [key for [key] in keys],
+                bool(addresses or said),
             )
 
         return self._database.read(work)
 
     def erase(self, customer_id: int, principal: str = UNKNOWN) -> int:
-        """Deletes a customer's records, from membership and counts too, as `principal` asked; how many there were."""
+        """Deletes a customer's records, as `principal` asked, from membership and counts too, and from all that runs
+        of the matching and decisions know; how many records there were."""
 
         def work(connection: Connection) -> int:
             connection.run(f"SELECT {WORK_LOCK}")
             connection.run(f"SELECT {FOLD_LOCK}")
+            entities.forget(connection, customer_id)
+            decisions.forget(connection, customer_id)
             removed = take_out(connection, f"customer_id = {customer_id}")
-            # Nor is it kept whom a decision was about.
-            connection.run(f"DELETE FROM decision_record WHERE customer_id = {customer_id}")
             note(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             return removed
 

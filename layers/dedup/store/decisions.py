@@ -29,8 +29,9 @@ class Decisions(Base):
             if missing := [str(record) for record in ids if record not in there]:
                 raise LookupError(f"No such record: {', '.join(missing)}")
             [[decision]] = connection.run(
-                f"""INSERT INTO decision (record_ids, verdict, note, decided_by)
-                    VALUES ({bigints(ids)}, {text(verdict)}, {text(text_of_note)}, {text(principal)}) RETURNING id"""
+                f"""INSERT INTO decision (record_ids, customer_ids, verdict, note, decided_by)
+                    SELECT {bigints(ids)}, array_agg(DISTINCT customer_id), {text(verdict)}, {text(text_of_note)},
+                        {text(principal)} FROM record WHERE id = ANY ({bigints(ids)}) RETURNING id"""
             )
             connection.run(
                 f"""INSERT INTO decision_record
@@ -129,6 +130,29 @@ def follow_at_once(connection: Connection) -> None:
     if found and tables:
         rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")
         resolve_again(connection, tables, [record for [record] in rows])
+
+
+def forget(connection: Connection, customer_id: int) -> None:
+    """Forgets what was said of a customer: their records leave the decisions, with the note, and those that bind no
+    others are deleted. The caller is alone."""
+    rows = connection.run(
+        f"""WITH gone AS (DELETE FROM decision_record WHERE customer_id = {customer_id} RETURNING decision_id)
+            SELECT decision_id FROM gone UNION SELECT id FROM decision WHERE {customer_id} = ANY (customer_ids)"""
+    )
+    if not rows:
+        return
+    found = [decision for [decision] in rows]
+    _pair(connection, found)
+    connection.run(
+        f"""UPDATE decision d SET note = NULL, customer_ids = array_remove(customer_ids, {customer_id}),
+                record_ids = ARRAY(SELECT DISTINCT record_id FROM decision_record WHERE decision_id = d.id ORDER BY 1)
+            WHERE id = ANY ({bigints(found)})"""
+    )
+    connection.run(
+        f"""WITH gone AS (
+                DELETE FROM decision WHERE id = ANY ({bigints(found)}) AND cardinality(record_ids) < 2 RETURNING id
+            ) DELETE FROM decision_record r USING gone WHERE r.decision_id = gone.id"""
+    )
 
 
 def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:

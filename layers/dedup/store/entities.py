@@ -1,9 +1,9 @@
 """The entities of a run, kept in step with the records: what an upload adds is joined by the rules, in its own
 transaction; what leaves the records leaves the entities with them.
 
-A run's tables are made by it, in the schema matching, with its number in their names. Who changes them shares
-_MATCHING_LOCK; who puts another run in force, decides, or takes records away has it alone. It is the last of the locks
-that anybody takes."""
+A run's tables are made by it, in the schema matching, with its number in their names. Who changes those of the run in
+force, or drops any, shares _LOCK; who puts another run in force, decides, takes records away, or takes somebody out of
+every run has it alone. It is the last of the locks that anybody takes."""
 
 import json
 from array import array
@@ -88,8 +88,7 @@ class Tables:
         return self.member, self.edge, self.review, self.term, self.counted.table, self.counted.changes
 
     def create(self, connection: Connection) -> None:
-        """Makes them, empty and without indexes. What another attempt left behind is dropped."""
-        self.drop(connection)
+        """Makes them, empty and without indexes."""
         forms = ", ".join(f"{column} text" for column in normalise.COLUMNS)
         connection.run(
             f"""CREATE TABLE {self.member} (
@@ -430,7 +429,14 @@ def detach(connection: Connection, leaving: str) -> None:
 def detach_members(connection: Connection, tables: Tables, leaving: str) -> None:
     """Takes members out of a run's entities: those for which a condition holds. Where a record of the same source and
     customer stays in the entity, what joined the one that leaves joins that one, until the next run looks again."""
-    _bequeath(connection, tables, leaving)
+    ids = [record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}")]
+    if not ids:
+        return
+    few = len(ids) <= BATCH
+    fields = matching.terms(settings_of(connection, tables))
+    _bequeath(connection, tables, bigints(ids))
+    if fields and few:
+        _forget_values(connection, tables, bigints(ids), fields)
     counted = tables.counted
     removed = "SELECT 1::bigint << source, 0, -count(*) FROM gone GROUP BY source"
     connection.run(
@@ -442,15 +448,16 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
             DELETE FROM {tables.review} WHERE ctid IN ({_pairs_of("gone", tables.review)})
         ), {_lose("gone", tables)}, {count_changes(removed, counted)} SELECT"""
     )
-    connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
+    connection.run(f"DELETE FROM {counted.table} WHERE sources = 0")
+    if fields and not few:
+        _forget_all_values(connection, tables, fields)
 
 
-def _bequeath(connection: Connection, tables: Tables, leaving: str) -> None:
+def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
     """Puts into the edges and the review, in place of members that leave, those that stay and take their place: the
     first of those that repeat it, or else one of the same source and customer.
 
     Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
-    gone = bigints(record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}"))
     repeats: dict[int, int] = {}
     for record, repeated in _repeats_of(connection, tables, gone, f"m.record_id <> ALL ({gone})"):
         repeats[repeated] = min(record, repeats.get(repeated, record))
@@ -519,14 +526,79 @@ def _lose(gone: str, tables: Tables) -> str:
         )"""
 
 
+def _values_of(members: str, fields: Iterable[str]) -> str:
+    """A query for the values in each field of some members: field, value, and how many have it, n."""
+    return " UNION ALL ".join(
+        f"""SELECT {text(field)} AS field, {field} AS value, count(*) AS n FROM {members} WHERE {field} IS NOT NULL
+            GROUP BY {field}"""
+        for field in fields
+    )
+
+
+def _forget_values(connection: Connection, tables: Tables, gone: str, fields: Sequence[str]) -> None:
+    """Takes from the terms what members that are about to leave have, and fewer than two others."""
+    lone = " UNION ALL ".join(
+        f"""SELECT t.ctid FROM ({_values_of("gone", [field])}) AS v
+            JOIN {tables.term} t ON t.field = v.field AND t.value = v.value
+            WHERE v.n + 2 > (SELECT count(*) FROM (
+                SELECT FROM {tables.member} m WHERE m.{field} = t.value LIMIT v.n + 2) AS m)"""
+        for field in fields
+    )
+    connection.run(
+        f"""WITH gone AS MATERIALIZED (
+            SELECT {", ".join(fields)} FROM {tables.member} WHERE record_id = ANY ({gone})
+        ) DELETE FROM {tables.term} WHERE ctid IN ({lone})"""
+    )
+
+
+def _forget_all_values(connection: Connection, tables: Tables, fields: Sequence[str]) -> None:
+    """Takes from the terms what fewer than two members have. When many have left: to look for the values of each takes
+    longer than to look at all members."""
+    held = " UNION ALL ".join(
+        f"SELECT {text(field)} AS field, {field} AS value FROM {tables.member} GROUP BY {field} HAVING count(*) > 1"
+        for field in fields
+    )
+    connection.run(
+        f"""DELETE FROM {tables.term} t WHERE value IS NOT NULL
+            AND NOT EXISTS (SELECT FROM ({held}) AS h WHERE h.field = t.field AND h.value = t.value)"""
+    )
+
+
+def forget(connection: Connection, customer_id: int) -> None:
+    """Takes a customer out of all runs whose tables are there, with the members that are no records any more. Before
+    the records are deleted; from here on the caller is alone."""
+    connection.run(f"SELECT {ALONE}")
+    sweep(connection)
+    for tables in there(connection):
+        theirs = f"customer_id = {customer_id}"
+        _count_out(connection, tables, theirs)
+        detach_members(connection, tables, theirs)
+
+
+def _count_out(connection: Connection, tables: Tables, leaving: str) -> None:
+    """Lowers the terms by the members for which a condition holds. What then is of two others at least stays."""
+    fields = matching.terms(settings_of(connection, tables))
+    if fields:
+        connection.run(
+            f"""WITH gone AS MATERIALIZED (SELECT {", ".join(fields)} FROM {tables.member} WHERE {leaving}),
+            had AS MATERIALIZED ({_values_of("gone", fields)}), lowered AS (
+                SELECT t.ctid AS place, h.n FROM had h JOIN {tables.term} t ON t.field = h.field AND t.value = h.value
+                UNION ALL SELECT t.ctid, sum(h.n) FROM had h
+                JOIN {tables.term} t ON t.field = h.field AND t.value IS NULL GROUP BY t.ctid
+            )
+            UPDATE {tables.term} t SET records = greatest(t.records - l.n, 2) FROM lowered l WHERE t.ctid = l.place"""
+        )
+
+
 def clear(connection: Connection) -> None:
-    """Takes all records out of the run in force."""
+    """Takes all records out of the run in force, and drops the tables of the others."""
     tables = in_force(connection, ALONE)
     connection.run("DELETE FROM pending_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
+    connection.run("UPDATE match_run SET kept = false WHERE id <> (SELECT in_force FROM match_state)")
+    sweep(connection)
     if tables:
-        names = [name for name in tables.all if name != tables.term]
-        connection.run(f"TRUNCATE {', '.join(names)}")
+        connection.run(f"TRUNCATE {', '.join(tables.all)}")
 
 
 def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -> None:
@@ -550,10 +622,33 @@ def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -
         f"""WITH {_gain(f"{tables.member} WHERE record_id = ANY ({records})", tables)},
             {count_changes(NO_CHANGES, counted)} SELECT"""
     )
-    connection.run(f"DELETE FROM {counted.table} WHERE records = 0")
+    connection.run(f"DELETE FROM {counted.table} WHERE sources = 0")
 
 
-# A run's tables, filled and checked
+# A run's tables, filled, checked and dropped
+
+
+def there(connection: Connection) -> list[Tables]:
+    """The tables of all runs that have any."""
+    rows = connection.run(
+        """SELECT DISTINCT split_part(relname, '_', 2)::bigint AS run FROM pg_class
+           WHERE relnamespace = 'matching'::regnamespace AND relkind = 'r' AND relname ~ '^[a-z]+_[0-9]+$'
+           ORDER BY run"""
+    )
+    return [Tables(run) for [run] in rows]
+
+
+def sweep(connection: Connection) -> None:
+    """Drops the tables of runs that are not kept, and that nobody works on; where somebody else keeps from it, the
+    next one does."""
+    if connection.run(f"SELECT {_TRY}") == [[False]]:
+        return
+    rows = connection.run("SELECT id FROM match_run WHERE kept OR status = 'running' AND lease_until >= now()")
+    needed = {run for [run] in rows}
+    for tables in there(connection):
+        if tables.run not in needed:
+            tables.drop(connection)
+
 
 _TRUE_MEMBERSHIP = (
     "SELECT entity_id, bit_or(1::bigint << source) AS sources, count(*) AS records FROM {member} GROUP BY 1"

@@ -103,6 +103,8 @@ class Matching(Base):
             )
             if rows:
                 [[attempt, asked, handed]] = rows
+                # What another attempt left behind.
+                Tables(run).drop(connection)
                 if not handed:
                     decisions.follow(connection)
                 return Claim(run, attempt, lease, json.loads(asked), handed and json.loads(handed))
@@ -145,22 +147,19 @@ class Matching(Base):
 
     def fail_run(self, claim: Claim, reason: str) -> None:
         """Ends the run for a reason that its caller can understand; the last one stays in force."""
+        self._end_run(claim, failed(reason))
 
+    def interrupt_run(self, claim: Claim, reason: str) -> None:
+        """Gives the run back, to be begun again by the next delivery; after the last attempt it failed."""
+        self._end_run(claim, _WORK.interrupted(reason))
+
+    def _end_run(self, claim: Claim, changes: str) -> None:
         def work(connection: Connection) -> None:
-            rows = connection.run(f"UPDATE match_run SET {failed(reason)} WHERE {claim.current} RETURNING id")
+            rows = connection.run(f"UPDATE match_run SET {changes} WHERE {claim.current} RETURNING id")
             if rows:
                 Tables(claim.run).drop(connection)
 
         self._database.write(work, repeatable=True)
-
-    def interrupt_run(self, claim: Claim, reason: str) -> None:
-        """Gives the run back, to be begun again by the next delivery; after the last attempt it failed."""
-        self._database.write(
-            lambda connection: connection.run(
-                f"UPDATE match_run SET {_WORK.interrupted(reason)} WHERE {claim.current}"
-            ),
-            repeatable=True,
-        )
 
     def abandon_runs(self, reason: str) -> None:
         """Ends all runs that are not done. Nobody may be working on one."""
@@ -277,7 +276,7 @@ class Matching(Base):
 
         self._database.write(lambda connection: work(connection, alone=False), repeatable=True)
         self._database.write(in_turn, repeatable=True)
-        self._drop_old()
+        self.sweep()
 
     def _decide_again(self, connection: Connection, tables: Tables, reading: Reading) -> None:
         """What was said, taken back, or went over to other records while the run worked holds in it too."""
@@ -288,15 +287,17 @@ class Matching(Base):
         for [record_ids] in rows:
             decisions.resolve_again(connection, tables, record_ids)
 
-    def _drop_old(self) -> None:
+    def sweep(self) -> None:
+        """Drops tables that nobody needs any more, those of old runs and of such as died too."""
+        super().sweep()
+
         def work(connection: Connection) -> None:
-            rows = connection.run(
+            connection.run(
                 f"""UPDATE match_run SET kept = false WHERE kept AND id NOT IN (
                         SELECT id FROM match_run WHERE kept ORDER BY finished_at DESC LIMIT {KEPT}
-                    ) AND id <> coalesce((SELECT in_force FROM match_state), 0) RETURNING id"""
+                    ) AND id <> coalesce((SELECT in_force FROM match_state), 0)"""
             )
-            for [run] in rows:
-                Tables(run).drop(connection)
+            entities.sweep(connection)
 
         self._database.write(work, repeatable=True)
 

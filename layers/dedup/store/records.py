@@ -175,7 +175,7 @@ class Records(Base):
     def clear(self, principal: str = UNKNOWN) -> int:
         """Deletes every record, as `principal` asked; how many there were.
 
-        Uploads keep their keys: a repeat still writes nothing."""
+        Uploads keep their keys: a repeat still writes nothing. Decisions are kept, without their notes."""
 
         def work(connection: Connection) -> int:
             alone(connection)
@@ -183,6 +183,7 @@ class Records(Base):
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
             connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")
             entities.clear(connection)
+            connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
             note(connection, "clear", principal, records=records)
             return int(records)
@@ -191,6 +192,7 @@ class Records(Base):
 
     def verify(self) -> Verification:
         """Recomputes membership and counts from the records and mends what differs; what was found."""
+        self.sweep()
         self.drain()
         found = self._database.read(_compare_with_records)
         if not found.agreed:

@@ -254,6 +254,11 @@ class Uploads(Base):
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit or "ALL"}"""
         return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
+    def sweep(self) -> None:
+        """Drops tables that nobody needs any more, those of loads that broke off too."""
+        super().sweep()
+        self._database.write(_sweep, repeatable=True)
+
     def announced(self, upload_id: int) -> None:
         """Notes that others were told how the upload ended."""
         self._database.write(

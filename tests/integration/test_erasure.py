@@ -1,0 +1,372 @@
+"""What is left in the database of somebody who was erased, of everybody after a clearing, and of runs that died."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
+
+from dedup import matching
+from dedup.records import Record
+from dedup.store import Store, entities
+from dedup.store.entities import Tables
+
+from jobs import runs
+from tests.conftest import api_event, connect
+from tests.integration.test_matching import RULES, agrees, matched, members, people, person
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+WHO = 990_077
+ZEB = {
+    "name": "Zebulon Quartermaine",
+    "email": "zeb.quartermaine@wyvern.example",
+    "phone": "+1 202 555 0177",
+    "company": "Wyvern & Basilisk",
+    "address": "913 Wyvernhall Road",
+    "city": "Zzyzx",
+    "postcode": "90919",
+    "date_of_birth": "1931-03-07",
+}
+OTHERS = ("zebediah", "0188")
+"""What is known of them in one source only, since the last run."""
+TRACES = (
+    "zebulon",
+    "quartermaine",
+    "wyvern",
+    "basilisk",
+    "5550177",
+    "555 0177",
+    "zzyzx",
+    "90919",
+    "1931-03-07",
+    *OTHERS,
+)
+NOTE = "Zebulon Quartermaine called"
+
+
+def zeb() -> list[Record]:
+    return [
+        Record(customer_id=WHO, source=source, **ZEB) for source in ("salesforce", "hubspot", "internal", "hubspot")
+    ]
+
+
+def found(*traces: str, name: str = "") -> set[str]:
+    """The columns of all tables, of whatever type and schema, that have one of the texts (regular expressions) in them;
+    those whose name fits another."""
+    with connect() as owner:
+        columns = owner.run(
+            f"""SELECT format('%I.%I', table_schema, table_name), format('%I', column_name)
+                FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+                WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
+                    AND column_name ~ '{name}'"""
+        )
+        assert columns
+        return {
+            f"{table}.{column}"
+            for table, column in columns
+            if owner.run(f"SELECT FROM {table} WHERE {column}::text ~* '{'|'.join(traces)}' LIMIT 1")
+        }
+
+
+def tables() -> set[int]:
+    """The runs that have tables."""
+    with connect() as owner:
+        return {one.run for one in entities.there(owner)}
+
+
+def erase(functions: Call, customer_id: int = WHO) -> tuple[int, Any]:
+    path = f"/api/v1/customers/{customer_id}"
+    answer = functions("erase_customer", api_event("DELETE", path, parameters={"customer_id": str(customer_id)}))
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def counts_its_members(store: Store, run: int) -> None:
+    """A run's terms are those that its members have, as when it was loaded."""
+    of_run = Tables(run)
+    with connect() as owner:
+        kept = {(field, value): n for field, value, n in owner.run(f"SELECT * FROM {of_run.term}")}
+        counted: dict[tuple[str, str | None], int] = {}
+        for field in matching.terms(store.scoring(run)[0]):
+            for value, n in owner.run(f"SELECT {field}, count(*) FROM {of_run.member} GROUP BY 1"):
+                if value is not None:
+                    counted[field, None] = counted.get((field, None), 0) + n
+                    if n > 1:
+                        counted[field, value] = n
+    assert kept == counted
+
+
+def test_nothing_of_an_erased_person_is_left_in_any_table(functions: Call, store: Store) -> None:
+    store.add(people())
+    store.add(zeb())
+    first = matched(store)
+    store.decide([61, 1], "different", NOTE, "ops")
+    store.decide([62, 2, 3], "same", NOTE, "ops")
+    store.revoke(store.decide([63, 4], "same", NOTE, "ops")["id"], "ops")
+    second = matched(store)
+    store.add([Record(customer_id=WHO, source="internal", **{**ZEB, "name": "Zebediah", "phone": "202 555 0188"})])
+    lookup = {name: ZEB[name] for name in ("name", "email", "phone")}
+    assert functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", lookup))["statusCode"] == 200
+    functions("keep_report", api_event("POST", "/api/v1/deduplication/reports"))
+    functions("create_export", api_event("POST", "/api/v1/exports", {"in": ["hubspot"], "format": "csv"}))
+    everywhere = found(*TRACES)
+    for run in (first, second):
+        assert {f"matching.member_{run}.family", f"matching.term_{run}.value"} <= everywhere
+    assert {"public.record.name", "public.decision.note"} <= everywhere
+
+    status, answer = erase(functions)
+
+    assert (status, answer["details"]["records"]) == (200, 5)
+    assert found(*TRACES) == set()
+    assert found(rf"\y{WHO}\y") == {"public.audit.customer_id"}
+    assert found(r"\y6[1-5]\y", name="^record_(id|ids|a|b)$") == {"public.upload.record_id"}
+    agrees(store)
+    assert erase(functions)[0] == 404
+
+
+@pytest.mark.parametrize("batch", [2_000, 1])
+def test_what_others_have_stays_and_is_counted_without_the_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(entities, "BATCH", batch)
+    common = {"name": "Zebulon Quartermaine", "city": "Zzyzx"}
+    store.add(
+        [
+            *people(),
+            *zeb(),
+            person(1, "hubspot", **common),
+            person(2, "internal", **common),
+            person(3, "internal", phone="+1 202 555 0177"),
+        ]
+    )
+    kept = [matched(store, **RULES), matched(store, **RULES)]
+
+    store.erase(WHO)
+
+    assert found("5550177") == {f"matching.member_{run}.phone" for run in kept}
+    for run in kept:
+        counts_its_members(store, run)
+        with connect() as owner:
+            assert owner.run(f"SELECT records FROM {Tables(run).term} WHERE value = 'zebulon'") == [[2]]
+    assert found("wyvern", "90919", "1931-03-07") == set()
+    agrees(store)
+
+
+@pytest.mark.parametrize("batch", [2_000, 1])
+def test_what_leaves_the_records_leaves_no_value_in_the_run_in_force(
+    functions: Call, store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Nobody could say later whose it was."""
+    monkeypatch.setattr(entities, "BATCH", batch)
+    store.add(people())
+    upload = store.add(zeb())
+    matched(store, **RULES)
+
+    store.delete_upload(upload.id)
+
+    assert found(*TRACES) == set()
+    assert erase(functions)[0] == 404
+
+
+def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functions: Call, store: Store) -> None:
+    store.add(people())
+    upload = store.add(zeb())
+    older, in_force = matched(store, **RULES), matched(store, **RULES)
+    store.delete_upload(upload.id)
+    assert {name.split(".")[1] for name in found(*TRACES)} == {f"member_{older}", f"term_{older}"}
+
+    status, answer = erase(functions)
+
+    assert status == 200
+    assert (answer["details"]["records"], answer["details"]["sources"]) == (0, [])
+    assert found(*TRACES) == set()
+    counts_its_members(store, older)
+    changes = store.run_changes(in_force, older)
+    assert changes is not None
+    assert changes["came_apart_count"] == 0
+    assert erase(functions)[0] == 404
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_note_about_somebody_whose_records_went_before_is_erased(
+    functions: Call, store: Store, taken_back: bool
+) -> None:
+    store.add(people())
+    upload = store.add(zeb())
+    made = store.decide([61, 1], "different", NOTE, "ops")
+    if taken_back:
+        store.revoke(made["id"], "ops")
+    store.delete_upload(upload.id)
+    assert found(*TRACES) == {"public.decision.note"}
+
+    assert erase(functions)[0] == 200
+
+    assert found(*TRACES) == set()
+    assert store.decisions(None, 10) == []
+
+
+def test_a_decision_binds_those_who_were_not_erased(store: Store) -> None:
+    store.add([person(1, "hubspot"), person(2, "internal"), person(3, "salesforce"), person(4, "internal")])
+    matched(store, **RULES)
+    store.decide([1, 2, 3], "same", "Person1 has two jobs", "ops")
+    store.decide([1, 4], "different", "Person1 is her brother", "ops")
+    other = store.decide([3, 4], "different", "Neighbours", "ops")
+
+    store.erase(1)
+
+    said = store.decisions(None, 10)
+    assert [(one["record_ids"], one["verdict"], one["note"]) for one in said] == [
+        ([3, 4], "different", "Neighbours"),
+        ([2, 3], "same", None),
+    ]
+    assert said[0]["id"] == other["id"]
+    for _ in range(2):
+        assert {2, 3} in members(store).values()
+        assert {4} in members(store).values()
+        matched(store, **RULES)
+
+
+def test_notes_of_which_nobody_can_say_whom_they_are_about_go_with_the_migration(store: Store) -> None:
+    upload = store.add([person(1, "hubspot"), person(2, "internal")])
+    store.add([person(3, "hubspot"), person(4, "internal")])
+    store.decide([3, 4], "same", "known", "ops")
+    store.revoke(store.decide([3, 4], "same", "known and taken back", "ops")["id"], "ops")
+    store.decide([1, 3], "different", "gone for now", "ops")
+    store.revoke(store.decide([1, 2], "same", "gone and taken back", "ops")["id"], "ops")
+    store.delete_upload(upload.id)
+    with connect() as owner:
+        owner.run("ALTER TABLE decision DROP COLUMN customer_ids")
+        owner.run("DELETE FROM migration WHERE name = '0012_decision_customers.sql'")
+
+    assert store.migrate() == ["0012_decision_customers.sql"]
+
+    with connect() as owner:
+        assert owner.run("SELECT note, customer_ids FROM decision ORDER BY id") == [
+            ["known", [3, 4]],
+            ["known and taken back", [3, 4]],
+            ["gone for now", [1, 3]],
+            [None, []],
+        ]
+
+
+def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call, store: Store) -> None:
+    store.add(people())
+    store.add(zeb())
+    first, in_force = matched(store), matched(store)
+    store.decide([61, 1], "same", NOTE, "ops")
+    assert found(*TRACES)
+
+    assert functions("clear", api_event("DELETE", "/api/v1/customers"))["statusCode"] == 200
+
+    assert found(*TRACES, "moreau", "lindqvist") == set()
+    assert tables() == {in_force}
+    with connect() as owner:
+        assert [owner.run(f"SELECT FROM {table}") for table in Tables(in_force).all] == [[]] * 6
+    assert store.run_changes(in_force, first) is None
+    agrees(store)
+    store.add([*people(), *zeb()])
+    matched(store, **RULES)
+    [entity] = [records for records in members(store).values() if 65 in records]
+    assert entity >= {65, 125}
+    agrees(store)
+
+
+# Runs that are at work, and such as died
+
+
+@pytest.mark.parametrize("place", ["load_run", "put_in_force"])
+def test_who_is_erased_while_a_run_works_is_not_in_it(
+    new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    store, other = new_store(), new_store()
+    store.add(people())
+    store.add(zeb())
+    matched(store, **RULES)
+    original, left = getattr(store, place), []
+
+    def meanwhile(*args: Any) -> None:
+        other.erase(WHO)
+        left.append(found(*TRACES))
+        original(*args)
+
+    monkeypatch.setattr(store, place, meanwhile)
+    matched(store, **RULES)
+
+    assert left == [set()]
+    assert found(*TRACES) == set()
+    agrees(store)
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is tidied up."""
+
+
+def dead_run(store: Store, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = Killed) -> int:
+    """A run that ended when its tables were loaded."""
+
+    def die(*_: Any) -> None:
+        raise error
+
+    run, _ = store.expect_run(RULES, None, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_in_force", die)
+        with pytest.raises(error):
+            runs.run(run, store)
+    return run
+
+
+def end_leases(table: str, ago: str) -> None:
+    with connect() as owner:
+        owner.run(f"UPDATE {table} SET lease_until = now() - interval '{ago}' WHERE lease_until IS NOT NULL")
+
+
+def test_tables_of_runs_that_died_are_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add(people())
+    run = matched(store, **RULES)
+    died = dead_run(store, monkeypatch)
+    with connect() as owner:
+        owner.run("CREATE TABLE matching.member_4711 (name text); CREATE TABLE matching.term_4712 (value text)")
+
+    assert store.verify().agreed
+    assert tables() == {run, died}, "it may be at work still"
+    end_leases("match_run", "1 s")
+    assert store.verify().agreed
+    assert tables() == {run}
+
+    assert runs.run(died, store) == "done"
+    assert tables() == {run, died}
+    agrees(store)
+
+
+def test_what_a_run_that_died_knew_goes_with_an_erasure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add(people())
+    store.add(zeb())
+    died = dead_run(store, monkeypatch)
+    end_leases("match_run", "1 s")
+    assert found(*TRACES) > {f"matching.member_{died}.family"}
+
+    store.erase(WHO)
+
+    assert found(*TRACES) == set()
+    assert tables() == set()
+
+
+def test_a_run_that_was_interrupted_leaves_no_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add(people())
+    dead_run(store, monkeypatch, OSError)
+    assert tables() == set()
+
+
+def test_rows_of_a_load_that_broke_off_are_dropped_after_a_day(store: Store) -> None:
+    load = store.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", "add", 60)
+    assert load is not None
+    store.stage(load, [(WHO, ZEB["name"], ZEB["email"], "hubspot")], 1, 0)
+    end_leases("upload", "23 hours")
+    store.verify()
+    assert found(*TRACES)
+    end_leases("upload", "25 hours")
+    store.verify()
+    assert found(*TRACES) == set()
