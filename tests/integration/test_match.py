@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from dedup import matching, normalise
 from dedup.clusters import jaro_winkler, keep_ids
 from dedup.match_settings import Settings
+from dedup.score import near
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -260,19 +261,33 @@ class _Shared:
 _SHARED = _Shared()
 
 
-@given(
-    st.lists(
-        st.tuples(st.text("abcdef", min_size=1, max_size=9), st.text("abcdef", min_size=1, max_size=9)), min_size=20
-    )
-)
+comparable = st.text("abcdef", min_size=1, max_size=9) | st.text(max_size=9).map(normalise.fold).filter(bool)
+"""What normalising leaves of names and of any text."""
+long = st.text("ab 1", min_size=60, max_size=300)
+
+
+@given(st.lists(st.tuples(comparable, comparable), min_size=20), st.lists(st.tuples(long, long), max_size=3))
 @hypothesis_settings(max_examples=20, deadline=None)
-def test_likeness_in_python_is_duckdbs(pairs: list[Pair]) -> None:
+def test_likeness_in_python_is_duckdbs(pairs: list[tuple[str, str]], long_pairs: list[tuple[str, str]]) -> None:
+    pairs += long_pairs + [(a, a[:3] + b) for a, b in pairs]
     with _SHARED as engine:
         engine.fill("pair", pa.table({"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}))
-        found = engine.rows("SELECT a, b, jaro_winkler_similarity(a, b) FROM pair")
+        found = engine.rows("SELECT a, b, jaro_winkler_similarity(a, b), levenshtein(a, b) FROM pair")
 
-    for a, b, expected in found:
-        assert jaro_winkler(a, b) == pytest.approx(expected, abs=1e-9), (a, b)
+    for a, b, alike, changed in found:
+        assert jaro_winkler(a, b) == pytest.approx(alike, abs=1e-9), (a, b)
+        assert [near(a, b, most) for most in range(4)] == [changed <= most for most in range(4)], (a, b)
+
+
+def test_names_in_two_alphabets_are_put_together_as_in_one(
+    run: Callable[..., Path], write: Callable[..., str], sample: Path
+) -> None:
+    cyrillic = str.maketrans("abvgdeziklmnoprstuf", "абвгдезиклмнопрстуф")
+    rows = people()
+    for row in rows[::2]:
+        row["name"] = row["name"].lower().translate(cyrillic)
+
+    assert together(run(write(rows))) == together(sample)
 
 
 def test_one_shared_mailbox_does_not_make_a_crowd_one(run: Callable[..., Path], write: Callable[..., str]) -> None:

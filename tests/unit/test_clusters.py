@@ -133,7 +133,7 @@ def test_given_names_contradict(one: tuple[str, str, str], other: tuple[str, str
     assert givens_contradict(Facts(None, *one), Facts(None, *other)) is expected
 
 
-@given(st.text("abcd", max_size=8), st.text("abcd", max_size=8))
+@given(st.text("abcd", min_size=1, max_size=8), st.text("abcd", min_size=1, max_size=8))
 def test_likeness_is_between_none_and_equal(one: str, other: str) -> None:
     assert 0 <= jaro_winkler(one, other) <= 1
     assert (jaro_winkler(one, other) == 1) == (one == other)
