@@ -67,7 +67,7 @@ ALIKE = 0.75
 
 def jaro_winkler(one: str, other: str) -> float:
     """How alike two texts are, neither empty, from 0 to 1, a common beginning counting more. Winkler (1990), with his
-    0.1 for each of the first four letters and, as DuckDB and Spark have it, only from 0.7 on."""
+    0.1 for each of the first four letters and, as DuckDB has it, only from 0.7 on."""
     from jellyfish import jaro_winkler_similarity  # here, since few of the functions that import this compare
 
     return jaro_winkler_similarity(one, other)

@@ -115,10 +115,10 @@ def test_sample_is_put_together_as_a_person_would(sample: Path) -> None:
         ids("Teresa", "Castellan, Teresa"),
         ids("Priya", "P. Raman", "Raman"),
     ]
-    apart = [ids("Robert Castellan", "Castellan, Teresa", "Castellan, Marco"), ids("Samuel", "Omar", "Elena")[:2]]
-    assert all(set(combinations(group, 2)) <= found for group in one)
-    assert not any(set(combinations(group, 2)) & found for group in apart)
-    assert not {tuple(sorted(p)) for p in combinations(ids("Garcia, Maria", "Maria Garcia"), 2)} <= found
+    apart = [ids("Robert Castellan", "Castellan, Teresa", "Castellan, Marco"), ids("Samuel", "Omar", "Elena")[:3]]
+    assert [group for group in one if not set(combinations(group, 2)) <= found] == []
+    assert [group for group in apart if set(combinations(group, 2)) & found] == []
+    assert {tuple(ids("Maria Garcia"))} == set(combinations(ids("Garcia, Maria", "Maria Garcia"), 2)) & found
 
 
 def test_every_record_has_one_entity_and_every_entity_a_reason(sample: Path) -> None:
@@ -140,7 +140,9 @@ def test_edges_say_why(sample: Path) -> None:
     settings = Settings.load()
 
     assert {"same_email_and_name", "same_phone_and_name"} <= {e["rule"] for e in edges if e["reason"] == "rule"}
-    for edge in (edge for edge in edges if edge["reason"] == "model"):
+    scored = [edge for edge in edges if edge["reason"] == "model"]
+    assert scored
+    for edge in scored:
         waterfall = json.loads(edge["waterfall"])
         assert list(waterfall) == [comparison.name for comparison in settings.comparisons]
         # The prior and the steps of the waterfall are the match weight.
@@ -151,6 +153,7 @@ def test_edges_say_why(sample: Path) -> None:
             level, weight = waterfall[comparison.name]
             assert 0 <= level <= len(comparison.levels) + 1
             assert weight == 0 or level > 0
+        assert any(weight for _, weight in waterfall.values())
 
 
 def prior_weight(model: Model) -> float:
@@ -456,10 +459,13 @@ def test_spark_gives_duckdbs_clusters(
     spark = run(source, "spark", settings, decisions=decisions, previous=str(duckdb / "entities.parquet"))
 
     ours, theirs = together(duckdb), together(spark)
-    assert len(ours & theirs) >= 0.999 * len(ours | theirs)
+    assert len(ours & theirs) >= 0.999 * len(ours | theirs) > 100
     kept = sum(entities(duckdb)[record] == entity for record, entity in entities(spark).items())
     assert kept >= 0.99 * len(entities(duckdb))
-    assert rows_of(spark / "review.parquet")
+    review = [{(row["record_l"], row["record_r"]) for row in rows_of(r / "review.parquet")} for r in (duckdb, spark)]
+    # Its Jaro-Winkler halves odd transpositions: learnt from so few, levels weigh a little else, and pairs near the
+    # threshold come in or not.
+    assert len(set.intersection(*review)) >= 0.9 * len(set.union(*review)) > 10
     assert json.loads((spark / "run.json").read_text())["model"]["trained_here"]
 
 
