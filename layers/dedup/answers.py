@@ -480,6 +480,7 @@ class LookupRecord(KnownFields):
     """One record, of which anything may be known."""
 
     customer_id: CustomerId | None = None
+    source: Source | None = None
     name: Name | None = Field(default=None, repr=False)
     email: Annotated[str, Field(max_length=320)] | None = Field(default=None, repr=False)
 

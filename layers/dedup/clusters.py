@@ -66,31 +66,11 @@ ALIKE = 0.75
 
 
 def jaro_winkler(one: str, other: str) -> float:
-    """How alike two words are, from 0 to 1, a common beginning counting more. Winkler (1990), with his 0.1 for each of
-    the first four letters and, as DuckDB and Spark have it, only from 0.7 on."""
-    if one == other:
-        return 1.0
-    reach = max(max(len(one), len(other)) // 2 - 1, 0)
-    taken = [False] * len(other)
-    matched: list[str] = []
-    for place, letter in enumerate(one):
-        for near in range(max(0, place - reach), min(len(other), place + reach + 1)):
-            if not taken[near] and other[near] == letter:
-                taken[near] = True
-                matched.append(letter)
-                break
-    if not matched:
-        return 0.0
-    also = [letter for letter, used in zip(other, taken, strict=True) if used]
-    moved = sum(a != b for a, b in zip(matched, also, strict=True)) // 2
-    count = len(matched)
-    jaro = (count / len(one) + count / len(other) + (count - moved) / count) / 3
-    if jaro <= 0.7:
-        return jaro
-    common = next(
-        (n for n, (a, b) in enumerate(zip(one[:4], other[:4], strict=False)) if a != b), min(len(one), len(other), 4)
-    )
-    return jaro + common * 0.1 * (1 - jaro)
+    """How alike two texts are, neither empty, from 0 to 1, a common beginning counting more. Winkler (1990), with his
+    0.1 for each of the first four letters and, as DuckDB has it, only from 0.7 on."""
+    from jellyfish import jaro_winkler_similarity  # here, since few of the functions that import this compare
+
+    return jaro_winkler_similarity(one, other)
 
 
 CONTRADICTIONS: Mapping[str, Callable[[Facts, Facts], bool]] = {

@@ -2,12 +2,12 @@
 what to find records that may be someone. The settings are dedup.match_settings', as a run keeps them: what was
 valid when it was made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dedup.golden import Survivorship
-from dedup.normalise import COLUMNS, Conventions, MailProvider
+from dedup.normalise import Conventions, MailProvider
 
 LOOKUP: tuple[tuple[str, ...], ...] = (
     ("email",),
@@ -18,7 +18,7 @@ LOOKUP: tuple[tuple[str, ...], ...] = (
     ("address",),
     ("postcode", "initials"),
 )
-"""Columns by which a record is looked for: all of one line, where it has them."""
+"""Columns by which a record is looked for beside those of the rules: all of one line, where it has them."""
 
 
 IDENTITY = ("source", "customer_id")
@@ -82,14 +82,15 @@ def terms(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
 
 
+def keys(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Columns that members must share with a record to be looked at: those of each rule, then LOOKUP, each once."""
+    return tuple(dict.fromkeys([*(rule.equal for rule in rules(settings)), *LOOKUP]))
+
+
 def indexes(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The columns of each index that finds records by a rule, by LOOKUP, by a value of terms(), or by their customer;
-    one that another begins with is left out."""
-    wanted: list[Sequence[str]] = [*(rule.equal for rule in rules(settings)), *LOOKUP]
-    wanted += [("customer_id",), *((term,) for term in terms(settings))]
-    for number, columns in enumerate(wanted):
-        others = [other for place, other in enumerate(wanted) if place != number]
-        longer = [o for o in others if len(o) > len(columns) and tuple(o[: len(columns)]) == tuple(columns)]
-        same = [o for o in wanted[:number] if tuple(o) == tuple(columns)]
-        if not longer and not same and all(column in (*COLUMNS, "customer_id", "source") for column in columns):
-            yield tuple(columns)
+    """The columns of each index that finds records by `keys`, by a value of `terms`, or by their customer; one that
+    another begins with is left out."""
+    wanted = tuple(dict.fromkeys([*keys(settings), ("customer_id",), *((term,) for term in terms(settings))]))
+    for columns in wanted:
+        if not any(len(other) > len(columns) and other[: len(columns)] == columns for other in wanted):
+            yield columns

@@ -1,8 +1,8 @@
 """What is compared in place of what was sent: the same name, address or number in one spelling.
 
 Pure: text in, text or None out, and what a caller has is never changed. None means that nothing is left to compare.
-Every function may be given its own answer and returns it unchanged. Only `phone` needs more than the standard library:
-phonenumbers, imported when the first number comes.
+Every function may be given its own answer and returns it unchanged. What needs more than the standard library imports
+it when the first such value comes: `phone` phonenumbers, `fold` anyascii for letters that are not ASCII.
 """
 
 import re
@@ -16,30 +16,36 @@ from typing import Any, NamedTuple
 _CACHED = 1 << 17
 """Distinct values that are remembered per function: names, cities and companies come again and again."""
 
-# Letters that are letters of their own in Unicode, without a decomposition, and are commonly written in ASCII so.
-_LETTERS = str.maketrans({
-    "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t", "ŋ": "n",
-})  # fmt: skip
-_APOSTROPHES = re.compile(r"['’‘`´ʼʻ]")
+LONGEST = 255
+"""Letters that are kept of what has others than ASCII's, which can be spelled with eighteen each: as many as a field
+may have."""
+
+_ALONE = re.compile(r"(?<!\w)[ぁ-ゖァ-ヺ㐀-鿿가-힣](?!\w)")
+_APOSTROPHES = re.compile(r"['`]")
 _NO_WORD = re.compile(r"[\W_]+")
 _NO_ALPHANUMERIC = re.compile(r"[^0-9A-Z]+")
 
 
 @lru_cache(_CACHED)
 def fold(text: str) -> str:
-    """The text without case, accents, compatibility forms and runs of white space: `Ｚoë  MÜLLER` → `zoe muller`."""
-    folded = _fold_once(text)
-    # One pass is not enough for a few characters whose case folding has a decomposition of its own.
-    while (again := _fold_once(folded)) != folded:
-        folded = again
-    return folded
+    """The text in ASCII, without case, accents, compatibility forms and runs of white space: `Ｚoë  MÜLLER` → `zoe
+    muller`, `Юлия` → `yuliya`. There all engines count letters alike, and one name in two alphabets is one."""
+    return " ".join((text if text.isascii() else _in_ascii(text)).lower().split())
 
 
-def _fold_once(text: str) -> str:
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text.casefold())
-        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_LETTERS)
-    return " ".join(text.casefold().split())
+def _in_ascii(text: str) -> str:
+    from anyascii import anyascii
+
+    composed = unicodedata.normalize("NFKC", text)
+    # Of symbols it would say what they show: "grinning" is nobody's family name.
+    letters = (
+        " " if not letter.isascii() and unicodedata.category(letter)[0] == "S" else letter
+        for letter in composed
+        if not unicodedata.combining(letter)
+    )
+    # A syllable or an ideograph that is a word is no initial, also where it is spelled with one letter: 이 → ih.
+    spelled = _ALONE.sub(lambda found: anyascii(found[0]).ljust(2, "h"), "".join(letters))
+    return anyascii(spelled)[:LONGEST]
 
 
 def _words(text: str) -> list[str]:
@@ -334,8 +340,10 @@ def email(text: str | None, providers: Mapping[str, MailProvider]) -> str | None
 
     `providers`: the rules by domain; `*` is for all others. A provider's own domain must have the same rule as its
     others."""
-    local, at, domain = unicodedata.normalize("NFKC", text or "").casefold().strip().rpartition("@")
-    local, domain = "".join(local.split()), "".join(domain.split()).strip(".")
+    folded = "".join(unicodedata.normalize("NFKC", text or "").casefold().split())
+    # Again: what was apart, or in another case, may compose.
+    local, at, domain = unicodedata.normalize("NFKC", folded).rpartition("@")
+    domain = domain.strip(".")
     if not (at and local and domain):
         return None
     provider = providers.get(domain) or providers.get("*") or MailProvider()
@@ -350,7 +358,7 @@ def mailbox(address: str | None, who: PersonName) -> str | None:
     """The part before the @ of an address as `email` returns it, where it says more than the name does: of `jd.miles82`
     all of it, of `jane.doe`, `jdoe` or `janet.doe2` nothing, if Jane Doe has it. Two Jane Does have such addresses too,
     and a single digit tells one from another at one provider, not who has it at the next."""
-    local = (address or "").rpartition("@")[0]
+    local = fold((address or "").rpartition("@")[0])
     rest = _NO_WORD.sub("", local)
     names = {who.family, who.given, *_names_of().get(who.root or "", ())}
     for part in sorted(filter(None, names), key=lambda part: (-len(part), part)):
@@ -414,7 +422,7 @@ def country(text: str | None) -> str | None:
     folded = " ".join(_words(text or ""))
     if known := _COUNTRIES.get(folded):
         return known
-    return folded.upper() if len(folded) == 2 and folded.isascii() and folded.isalpha() else folded or None
+    return folded.upper() if len(folded) == 2 and folded.isalpha() else folded or None
 
 
 def postcode(text: str | None, country_code: str | None = None) -> str | None:
@@ -538,7 +546,8 @@ COLUMNS = (
     "country", "date_of_birth", "address_words",
 )  # fmt: skip
 """The keys of what `record` returns. `mailbox`: see that function. `address_words`: the address in alphabetical order,
-the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`."""
+the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`. All are ASCII but `email`, whose letters say
+which mailbox it is."""
 
 
 def record(fields: Mapping[str, Any], conventions: Conventions) -> dict[str, str | None]:

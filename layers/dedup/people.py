@@ -5,14 +5,15 @@ from functools import lru_cache
 from typing import Any
 
 from dedup import matching, normalise, score
+from dedup.answers import LookupRecord
 from dedup.golden import golden
-from dedup.records import KnownFields
 from dedup.score import Scorer, Step
 from dedup.store import Store
 
 MAX_MATCHES = 10
 MAX_CANDIDATES = 50
 """Records that are looked at for each key that they share with the one that is asked about."""
+MAX_CANDIDATES_IN_ALL = 600
 
 
 def summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,22 +62,24 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
     return settings, Scorer(settings, model, records)
 
 
-def look_up(fields: KnownFields, store: Store) -> list[dict[str, Any]]:
+def look_up(asked_about: LookupRecord, store: Store) -> list[dict[str, Any]]:
     """Who a record most likely is: entities of the run in force, the best first, by the record of each that is most
     like it. Nothing is written. Raises NoRun."""
     run = store.run_in_force()
     settings, scorer = _scorer(store, run)
-    sent = fields.model_dump()
+    sent = asked_about.model_dump()
     asked = {
-        "customer_id": sent.get("customer_id"),
-        "source": None,
+        "customer_id": sent["customer_id"],
+        "source": sent["source"],
         **normalise.record(sent, matching.conventions(settings)),
     }
-    members, shares = store.candidates(run, asked, matching.LOOKUP, matching.terms(settings), MAX_CANDIDATES)
-    rules = matching.rules(settings)
+    members, shares = store.candidates(
+        run, asked, matching.keys(settings), matching.terms(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL
+    )
+    joined = _joined(matching.rules(settings), asked, members, settings["guards"]["max_rule_block"])
     best: dict[int, dict[str, Any]] = {}
     for member in members:
-        rule = next((r.name for r in rules if _joined(r, asked, member)), None)
+        rule = joined.get(member["record_id"])
         found = scorer.score(asked, member, shares)
         if rule is None and (found.veto or found.weight < settings["thresholds"]["review"]):
             continue
@@ -99,9 +102,20 @@ def _there(matches: Iterable[dict[str, Any]], records: Mapping[int, Any]) -> Ite
     return (match for match in matches if match["entity_id"] in records)
 
 
-def _joined(rule: matching.Rule, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    key = rule.key(one)
-    return key is not None and key == rule.key(other) and not rule.differs(one, other)
+def _joined(
+    rules: Iterable[matching.Rule], asked: Mapping[str, Any], members: Sequence[Mapping[str, Any]], most: int
+) -> dict[int, str]:
+    """The strongest rule for each record that one joins with the record that is asked about. What `most` share already
+    is nobody's own: of that a rule says nothing, here as when it is uploaded."""
+    joined: dict[int, str] = {}
+    for rule in rules:
+        key = rule.key(asked)
+        sharing = [member for member in members if rule.key(member) == key] if key else []
+        if len(sharing) < most:
+            for member in sharing:
+                if not rule.differs(asked, member):
+                    joined.setdefault(member["record_id"], rule.name)
+    return joined
 
 
 def _order(match: Mapping[str, Any]) -> tuple[bool, float, int]:

@@ -3,7 +3,7 @@ engine. Pure: settings and model are what a run keeps, records their comparable 
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,10 @@ class Scorer:
     def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any], records: int) -> None:
         self._comparisons = settings["comparisons"]
         self._vetoes = settings["guards"].get("vetoes", ())
-        self._weights = model["comparisons"]
+        self._weights = {
+            comparison["name"]: level_weights(comparison, model["comparisons"].get(comparison["name"], ()))
+            for comparison in self._comparisons
+        }
         self._prior = math.log2(model["prior"] / (1 - model["prior"]))
         self._rarity = records / (records + RECORDS_FOR_RARITY)
 
@@ -67,12 +70,8 @@ class Scorer:
         levels = comparison["levels"]
         place = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
         label = ELSE if place == len(levels) else levels[place]["label"]
-        known = {one["label"]: one for one in self._weights.get(name, ())}.get(label)
-        if known is None:
-            # A model that was made for other settings, and not taught by these records.
-            return Step(name, label, 0.0)
-        u = max(known["u"], SMALLEST)
-        weight = math.log2(max(known["m"], SMALLEST) / u)
+        m, u = self._weights[name][place]
+        weight = math.log2(m / u)
         if label == ELSE:
             return Step(name, ELSE, weight)
         term = levels[place].get("term_frequency")
@@ -90,6 +89,26 @@ class Scorer:
             ),
             None,
         )
+
+
+def level_weights(
+    comparison: Mapping[str, Any], learnt: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[float, float], ...]:
+    """`m` and `u` of each level of a comparison, the added last one's too: how often it is seen among pairs that are
+    one person, and among others. Where nothing was learnt, or for other levels, it is what Splink begins with and then
+    predicts with: a weight of 10 for the first level, and from 3 down to -5 for the others."""
+    others = len(comparison["levels"])
+    begins = [(0.95, 0.95 / 2**10)]
+    for place in range(others):
+        m = 0.05 / others
+        begins.append((m, m / 2 ** (-5 + 8 * (others - 1 - place) / max(others - 1, 1))))
+    labels = [*(level["label"] for level in comparison["levels"]), ELSE]
+    if [level["label"] for level in learnt] != labels:
+        return tuple(begins)
+    return tuple(
+        (m if level["m"] is None else max(level["m"], SMALLEST), u if level["u"] is None else max(level["u"], SMALLEST))
+        for level, (m, u) in zip(learnt, begins, strict=True)
+    )
 
 
 def probability(weight: float) -> float:
@@ -124,7 +143,7 @@ def _holds(level: Mapping[str, Any], one: Form, other: Form) -> bool:
         if not first or not second or first[0] != second[0] or 1 not in (len(first), len(second)):
             return False
     return all(_alike(one[c], other[c], least) for c, least in level.get("jaro_winkler", {}).items()) and all(
-        _near(one[c], other[c], most) for c, most in level.get("levenshtein", {}).items()
+        near(one[c], other[c], most) for c, most in level.get("levenshtein", {}).items()
     )
 
 
@@ -132,20 +151,10 @@ def _alike(one: str | None, other: str | None, least: float) -> bool:
     return one is not None and other is not None and jaro_winkler(one, other) >= least
 
 
-def _near(one: str | None, other: str | None, most: int) -> bool:
-    return one is not None and other is not None and levenshtein(one, other, most) <= most
+def near(one: str | None, other: str | None, most: int) -> bool:
+    """Whether at most so many letters have to be inserted, left out or replaced to make one text of the other."""
+    if one is None or other is None or abs(len(one) - len(other)) > most:
+        return False
+    from jellyfish import levenshtein_distance
 
-
-def levenshtein(one: str, other: str, most: int) -> int:
-    """How many letters have to be inserted, left out or replaced to make one text of the other; more than `most` where
-    it is more."""
-    if abs(len(one) - len(other)) > most:
-        return most + 1
-    row = list(range(len(other) + 1))
-    for n, letter in enumerate(one, 1):
-        before, row[0] = row[0], n
-        for m, target in enumerate(other, 1):
-            before, row[m] = row[m], min(row[m] + 1, row[m - 1] + 1, before + (letter != target))
-        if min(row) > most:
-            return most + 1
-    return row[-1]
+    return levenshtein_distance(one, other) <= most

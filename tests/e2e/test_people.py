@@ -49,7 +49,9 @@ def test_people_are_found_decided_about_and_counted(api: str) -> None:
     [first] = get(f"{api}/entities", min_records=2, limit=1)
     assert (first["customer_ids"], first["sources"]) == ([1001, 5001], ["hubspot", "internal", "salesforce"])
     whole = get(f"{api}/entities/{first['id']}")
-    assert {record["id"] for record in whole["records"]} == set(ids) & {r["id"] for r in whole["records"]}
+    assert [record["id"] for record in whole["records"]] == ids[:3]
+    # Each is joined to another, and for a reason that is told.
+    assert {edge[side] for edge in whole["edges"] for side in ("record_a", "record_b")} == set(ids[:3])
     assert all(edge["rule"] or edge["fields"] for edge in whole["edges"])
 
     found = post(f"{api}/entities/lookup", {"name": "Kate Moreau", "phone": "202 555 0101"}, 200)["matches"]

@@ -140,20 +140,22 @@ def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> No
 
 
 def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> None:
-    store.add([person(1, "hubspot", email="a@example.com"), person(2, "internal"), person(3, "internal")])
-    first = matched(store, **RULES)
-    store.decide([1, 2], "same", None, "me")
-    second = matched(store, **RULES)
-    store.decide([1, 2], "different", None, "me")
-    third = matched(store, **RULES)
-    [entity] = [entity for entity, records in members(store).items() if 1 in records]
-    # A run's tables go on with uploads and decisions while it is in force, and no longer.
-    told = store.run_changes(third, second)
-    assert told is not None
-    assert (told["came_together_count"], told["came_apart_count"]) == (0, 0)
-    assert entity
-    assert store.run_changes(third, 99) is None
-    assert first < second < third
+    ann, bo = {"name": "Ann Lee", "email": "ann@example.com"}, {"name": "Bo Ek", "phone": "+1 202 555 0101"}
+    cy = {"name": "Cy Fox", "email": "cy@example.com", "phone": "+1 202 555 0102"}
+    store.add([person(n, "hubspot", **known) for n, known in enumerate((ann, ann, bo, bo, bo, cy, cy), 1)])
+    first = matched(store, tiers=["rules"], rules=[{"name": "email", "equal": ["email"]}])
+    [one] = [entity for entity, records in members(store).items() if records == {1, 2}]
+    second = matched(store, tiers=["rules"], rules=[{"name": "phone", "equal": ["phone"]}])
+    [other] = [entity for entity, records in members(store).items() if records == {3, 4, 5}]
+
+    came, went = {"entity_id": other, "record_ids": [3, 4, 5]}, {"entity_id": one, "record_ids": [1, 2]}
+    assert store.run_changes(second, first) == {
+        "came_together": [came], "came_apart": [went], "came_together_count": 1, "came_apart_count": 1,
+    }  # fmt: skip
+    assert store.run_changes(first, second) == {
+        "came_together": [went], "came_apart": [came], "came_together_count": 1, "came_apart_count": 1,
+    }  # fmt: skip
+    assert store.run_changes(second, 99) is None
 
 
 def test_a_repeated_event_changes_nothing(store: Store) -> None:

@@ -9,22 +9,48 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 import pyarrow.parquet as pq
 from dedup.match_settings import Settings
-from dedup.score import Scorer, levenshtein, steps_of
-from hypothesis import given
-from hypothesis import strategies as st
+from dedup.score import Scorer, steps_of
 
 from benchmarks.matching.people import people
 from jobs.engines import DuckDB
 from jobs.match import match
+from jobs.model import Model
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the job finds of the records of made-up people, with the default model."""
+def untaught() -> Model:
+    """The default model without some of what was learnt."""
+    model = json.loads(Model.load().text())
+    del model["version"]
+    for name, label, lacking in (("given", "near", "m"), ("family", "same", "u"), ("phone", "else", "mu")):
+        [level] = [level for level in model["comparisons"][name] if level["label"] == label]
+        level |= dict.fromkeys(lacking)
+    model["comparisons"]["company"][1]["label"] = "of other settings"
+    del model["comparisons"]["email"]
+    return Model.model_validate(model)
+
+
+INITIALS = {"name": "initials", "columns": ["initials"], "levels": [{"label": "same", "equal": ["initials"]}]}
+OWN_COMPARISON = Settings.over(
+    {
+        "comparisons": [*Settings.load().model_dump(mode="json")["comparisons"], INITIALS],
+        # Every pass holds the initials alike: none learns how often they are.
+        "training": {"from_records": 100, "passes": [["initials", "date_of_birth"]], "pass_needs_pairs": 1},
+    }
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(Settings.load(), None), (Settings.load(), untaught()), (OWN_COMPARISON, None)],
+    ids=["default", "untaught", "own comparison"],
+)
+def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """What the job finds of the records of made-up people."""
+    settings, model = request.param
     folder = tmp_path_factory.mktemp("score")
     pq.write_table(people(800, seed=11), folder / "people.parquet")
     with DuckDB(memory="1GB") as engine:
-        match(engine, str(folder / "people.parquet"), str(folder / "found"), Settings.load())
+        match(engine, str(folder / "people.parquet"), str(folder / "found"), settings, model=model)
     return folder / "found"
 
 
@@ -47,22 +73,23 @@ def test_a_pair_has_the_weight_that_splink_gives_it(found: Path) -> None:
             assert (mine.field, mine.level) == (theirs.field, theirs.level)
             assert mine.weight == pytest.approx(theirs.weight, abs=0.002)
             levels.add((mine.field, mine.level))
-        if edge["joins"]:
-            assert scored.veto is None
+        matches = edge["match_weight"] >= settings["thresholds"]["match"]
+        assert edge["joins"] == (matches and scored.veto is None)
     # Most of what the settings name was seen, so that it is not agreed on a few levels alone.
     assert len(levels) > 25
 
 
-@given(st.text("abc", max_size=8), st.text("abc", max_size=8), st.integers(0, 3))
-def test_levenshtein_is_the_shortest_way_from_one_text_to_the_other(one: str, other: str, most: int) -> None:
-    def distance(a: str, b: str) -> int:
-        table = [[i + j if not i * j else 0 for j in range(len(b) + 1)] for i in range(len(a) + 1)]
-        for i in range(1, len(a) + 1):
-            for j in range(1, len(b) + 1):
-                table[i][j] = min(
-                    table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a[i - 1] != b[j - 1])
-                )
-        return table[-1][-1]
-
-    true = distance(one, other)
-    assert levenshtein(one, other, most) == true if true <= most else levenshtein(one, other, most) > most
+def test_level_that_nobody_taught_is_met(found: Path, request: pytest.FixtureRequest) -> None:
+    """So that the test above is about such levels too."""
+    model = json.loads((found / "model.json").read_text())["comparisons"]
+    unknown = {
+        (name, level["label"]) for name, levels in model.items() for level in levels if None in (level["m"], level["u"])
+    }
+    assert (
+        unknown
+        == {
+            "default": set(),
+            "untaught": {("given", "near"), ("family", "same"), ("phone", "else")},
+            "own comparison": {("initials", "same"), ("initials", "else")},
+        }[request.node.callspec.id]
+    )

@@ -431,14 +431,21 @@ class Matching(Base):
         return self._database.read(work)
 
     def candidates(
-        self, run: int, form: Mapping[str, Any], keys: Sequence[Sequence[str]], terms: Sequence[str], most: int
+        self,
+        run: int,
+        form: Mapping[str, Any],
+        keys: Sequence[Sequence[str]],
+        terms: Sequence[str],
+        most: int,
+        most_in_all: int,
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
-        """Members of a run that share a key with a normalised record, at most so many of each key: their comparable
-        forms. And for each column of `terms` how many records have the record's value (by it, where several do) and how
-        many have any (by None)."""
+        """Members of a run that share a key with a normalised record, at most so many of each key, and in all those of
+        the first keys: their comparable forms, `source` by its name. And for each column of `terms` how many records
+        have the record's value (by it, where several do) and how many have any (by None)."""
         tables = Tables(run)
         scans = [
-            f"""(SELECT m.* FROM {tables.member} m WHERE {" AND ".join(f"m.{c} = {_value(form[c])}" for c in key)}
+            f"""(SELECT m.* FROM {tables.member} m
+                WHERE {" AND ".join(f"m.{c} = {_sought(c, form[c])}" for c in key)} AND {entities.stands("m")}
                 LIMIT {most})"""
             for key in keys
             if all(form.get(column) is not None for column in key)
@@ -448,8 +455,10 @@ class Matching(Base):
         )
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
-            columns = ", ".join(f"m.{c}" for c in MEMBER_COLUMNS)
-            rows = connection.run(f"SELECT DISTINCT {columns} FROM ({' UNION ALL '.join(scans)}) AS m") if scans else []
+            columns = ", ".join("s.name" if c == "source" else f"m.{c}" for c in MEMBER_COLUMNS)
+            found = f"SELECT * FROM ({' UNION ALL '.join(scans)}) AS m LIMIT {most_in_all}"
+            query = f"SELECT DISTINCT ON (m.record_id) {columns} FROM ({found}) AS m JOIN source s ON s.bit = m.source"
+            rows = connection.run(query) if scans else []
             shares: dict[str, dict[str | None, int]] = {}
             for field, value, records in connection.run(
                 f"SELECT field, value, records FROM {tables.term} WHERE {asked}"
@@ -516,8 +525,9 @@ def _jsonb(value: Any) -> str:
     return f"{text(json.dumps(value))}::jsonb"
 
 
-def _value(value: str | int) -> str:
-    return str(value) if isinstance(value, int) else text(value)
+def _sought(column: str, value: str | int) -> str:
+    known = str(value) if isinstance(value, int) else text(value)
+    return f"(SELECT bit FROM source WHERE name = {known})" if column == "source" else known
 
 
 def _parted(connection: Connection, whole: str, parts: str) -> tuple[list[dict[str, Any]], int]:

@@ -1,0 +1,84 @@
+"""Who a record most likely is, beside what its upload does."""
+
+import json
+from typing import Any
+
+import pytest
+
+pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
+
+from dedup import people
+from dedup.answers import LookupRecord
+from dedup.match_settings import Settings
+from dedup.records import Record
+from dedup.store import Store
+
+from tests.conftest import api_event
+from tests.integration.test_matching import Call, matched, person
+
+OWN_RULE = {"name": "same_company_and_family", "equal": ["company", "family"]}
+RULES = [*(rule.model_dump(mode="json") for rule in Settings.load().rules), OWN_RULE]
+
+
+@pytest.fixture
+def known(store: Store) -> Store:
+    """With Ann Lee, three of one name and mailbox, and people who share nothing with anybody."""
+    store.add(
+        [
+            person(1, "salesforce", name="Ann Lee", email="ann@example.com", company="Lee & Sons Ltd"),
+            *(person(n, "internal", name="Front Desk", email="desk@example.com") for n in (11, 12, 13)),
+            *(person(n, "hubspot") for n in range(20, 30)),
+        ]
+    )
+    matched(store, tiers=["rules"], rules=RULES, guards={"max_rule_block": 3})
+    return store
+
+
+def asked(customer_id: int, source: str, name: str, **more: str) -> dict[str, Any]:
+    return {"customer_id": customer_id, "source": source, "name": name, "email": "zq@example.net", **more}
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        (asked(1, "salesforce", "Zoe Quill"), "same_id"),
+        (asked(1, "hubspot", "Ann Lee"), "same_id_and_name"),
+        (asked(1, "hubspot", "Zoe Quill"), None),
+        (asked(2, "salesforce", "Zoe Quill"), None),
+        (asked(2, "hubspot", "Bo Lee", company="Lee and Sons"), "same_company_and_family"),
+        (asked(2, "hubspot", "Bo Quill", company="Lee and Sons"), None),
+        (asked(2, "hubspot", "Front Desk", email="desk@example.com"), None),
+    ],
+)
+def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded(
+    known: Store, record: dict[str, Any], rule: str | None
+) -> None:
+    matches = people.look_up(LookupRecord(**record), known)
+    before = set(known.entities_of(range(1, 15)).values())
+    known.add([Record(**record)])
+
+    entity_id = known.entities_of([15])[15]
+    assert [match["rule"] for match in matches if match["rule"]] == ([rule] if rule else [])
+    if not rule:
+        assert entity_id not in before
+        return
+    assert (matches[0]["entity_id"], matches[0]["record_id"]) == (entity_id, 1)
+    found = known.entity(entity_id)
+    assert found is not None
+    assert [(edge["record_a"], edge["record_b"], edge["rule"]) for edge in found[0]["edges"]] == [(1, 15, rule)]
+
+
+def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    everybody = {"customer_id": 1, "source": "salesforce", "name": "Front Desk", "email": "desk@example.com"}
+    assert {match["record_id"] for match in people.look_up(LookupRecord(**everybody), known)} == {1, 2}
+
+    monkeypatch.setattr(people, "MAX_CANDIDATES_IN_ALL", 1)
+    # The strongest rule's.
+    assert [match["rule"] for match in people.look_up(LookupRecord(**everybody), known)] == ["same_id"]
+
+
+def test_source_that_is_not_configured_is_refused(functions: Call) -> None:
+    body = {"source": "nobody", "customer_id": 1}
+    answer = functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", body))
+    assert answer["statusCode"] == 422
+    assert json.loads(answer["body"])["detail"][0]["loc"] == ["body", "source"]
