@@ -2,7 +2,7 @@
 what to find records that may be someone. The settings are dedup.match_settings', as a run keeps them: what was
 valid when it was made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 

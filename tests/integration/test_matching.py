@@ -13,12 +13,25 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import matching, queues
+from dedup import matching, normalise, queues
 from dedup.golden import golden
+from dedup.match_settings import Settings
 from dedup.records import Record
 from dedup.sets import count
 from dedup.settings import settings
-from dedup.store import Busy, Conflict, KeyReused, NoRun, Store, decisions, entities
+from dedup.store import (
+    Busy,
+    Claim,
+    Conflict,
+    Found,
+    KeyReused,
+    NoRun,
+    Reading,
+    Store,
+    Superseded,
+    decisions,
+    entities,
+)
 from dedup.store.base import FOLD_LOCK
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -73,6 +86,68 @@ def agrees(store: Store) -> None:
     assert count(store.regions("entity")) == found.entities == len(members(store))
 
 
+# Records that repeat others
+
+MANY = 61
+"""More than any guard allows records that share a value."""
+
+
+def test_a_record_that_comes_every_night_stays_one_person(store: Store) -> None:
+    """In a run, and in what comes after it, however it comes; and whoever shares its email still finds it."""
+    ada = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
+    store.add([ada] * MANY)
+    matched(store, **RULES)
+    assert together(store) == {frozenset(range(1, MANY + 1))}
+
+    store.add([ada] * MANY)
+    store.add([ada])
+    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
+    last = 2 * MANY + 2
+    assert together(store) == {frozenset(range(1, last + 1))}
+    agrees(store)
+
+    matched(store, **RULES)
+    assert together(store) == {frozenset(range(1, last + 1))}
+    agrees(store)
+
+
+def test_what_is_repeated_may_go_and_what_repeats_it_stays(store: Store) -> None:
+    first = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
+    store.add([first])
+    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
+    matched(store, **RULES)
+    store.add([first] * 3)
+
+    [*_, upload] = store.accounts(None, 10)
+    store.delete_upload(upload.id)
+
+    assert together(store) == {frozenset({2, 3, 4, 5})}
+    store.add([person(7, "internal", name="Ada Quarterman", email="ada@example.com"), first])
+    assert together(store) == {frozenset({2, 3, 4, 5, 6, 7})}
+    agrees(store)
+
+
+def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
+    store.add([person(1, "hubspot")] * 4)
+    matched(store, **RULES)
+
+    store.decide([1, 3], "different", None, "me")
+
+    parted = {frozenset({1, 2, 4}), frozenset({3})}
+    assert together(store) == parted
+    agrees(store)
+    matched(store, **RULES)
+    assert all(not {1, 3} <= one for one in together(store))
+    agrees(store)
+
+
+def test_tiers_without_rules_join_by_none(store: Store) -> None:
+    store.add([person(1, "hubspot"), person(1, "hubspot")])
+    matched(store, tiers=["model"], thresholds={"match": 900, "confident": 900})
+    store.add([person(1, "hubspot")])
+    assert together(store) == {frozenset({1}), frozenset({2}), frozenset({3})}
+
+
 # Runs
 
 
@@ -107,6 +182,83 @@ def test_the_same_people_keep_their_ids_in_the_next_run(store: Store) -> None:
     assert members(store) == before
     changes = store.run_changes(second, first)
     assert changes == {"came_together": [], "came_apart": [], "came_together_count": 0, "came_apart_count": 0}
+
+
+DEFAULTS = Settings.over(RULES).model_dump(mode="json")
+
+
+def load(store: Store, claim: Claim, *members: tuple[int, int, str], slow: Callable[[], None] = lambda: None) -> None:
+    """Loads a run that found members: record, entity and source, of customer 1."""
+
+    class Lines(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            slow()
+            return super().readinto(buffer)
+
+    header = ",".join(entities.MEMBER_COLUMNS)
+    blank = "," * (len(normalise.COLUMNS) - 1)
+    rows = [f"{record},{entity},{source},1,given{blank}" for record, entity, source in members]
+    lines = Lines("\n".join([header, *rows, ""]).encode())
+    edges, review, terms = (io.BytesIO(b"header\n") for _ in range(3))
+    store.load_run(claim, lines, edges, review, terms, Found(DEFAULTS, {}, "duckdb", 0, [], []))
+
+
+def begun(store: Store) -> tuple[Claim, Reading]:
+    run, _ = store.expect_run(RULES, None, "")
+    claim = store.claim_run(run, 60)
+    assert claim
+    return claim, store.read_out(io.BytesIO(), io.BytesIO())
+
+
+def test_a_run_that_began_earlier_replaces_none(store: Store) -> None:
+    store.add([person(1, "hubspot")])
+    claim, reading = begun(store)
+    late = matched(store, **RULES)
+    before = members(store)
+
+    load(store, claim, (1, 999, "hubspot"))
+    store.put_in_force(claim, reading)
+
+    [one, other] = store.runs(None, 2)
+    assert (one["id"], one["in_force"]) == (late, True)
+    assert (other["id"], other["status"], other["in_force"]) == (claim.run, "done", False)
+    assert members(store) == before
+    agrees(store)
+
+
+def test_a_lease_is_renewed_while_a_run_is_loaded(store: Store) -> None:
+    store.add([person(1, "hubspot")])
+    claim, _ = begun(store)
+    beside = store.apart()
+    load(store, claim, (1, 999, "hubspot"), slow=lambda: beside.progress(claim, "load", 0.9, None))
+    beside.close()
+    assert [told["progress"] for told in store.runs(None, 1)] == [pytest.approx(0.9)]
+
+
+def test_an_attempt_that_was_overtaken_while_it_loads_leaves_nothing(store: Store) -> None:
+    store.add([person(1, "hubspot")])
+    claim, _ = begun(store)
+    beside = store.apart()
+    with pytest.raises(Superseded):
+        load(store, claim, (1, 999, "hubspot"), slow=lambda: beside.abandon_runs("gone"))
+    beside.close()
+    assert store._database.read(entities.there) == []
+
+
+def test_who_came_while_a_run_worked_keeps_their_entity(store: Store) -> None:
+    store.add([person(1, "hubspot")])
+    matched(store, **RULES)
+    [first] = members(store)
+    claim, reading = begun(store)
+    store.add([person(2, "hubspot"), person(3, "internal"), person(2, "hubspot")])
+    before = members(store)
+
+    load(store, claim, (1, first, "hubspot"))
+    store.put_in_force(claim, reading)
+
+    assert store.run_in_force() == claim.run
+    assert members(store) == before
+    agrees(store)
 
 
 def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> None:
