@@ -9,6 +9,9 @@ from typing import Any
 from dedup.golden import Survivorship
 from dedup.normalise import Conventions, MailProvider
 
+IDENTITY = ("source", "customer_id")
+"""The columns that say whose record it is."""
+
 LOOKUP: tuple[tuple[str, ...], ...] = (
     ("email",),
     ("phone",),
@@ -19,10 +22,6 @@ LOOKUP: tuple[tuple[str, ...], ...] = (
     ("postcode", "initials"),
 )
 """Columns by which a record is looked for beside those of the rules: all of one line, where it has them."""
-
-
-IDENTITY = ("source", "customer_id")
-"""The columns that say whose record it is."""
 
 
 @dataclass(frozen=True)

@@ -188,17 +188,14 @@ class _Told:
     repeats: str | None
     """The rule by which records that say the same are one; None where they are not."""
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "_Told":
-        rules = matching.rules(settings)
-        identity = matching.identity_rule(rules)
-        most = int(settings["guards"]["max_rule_block"])
-        return cls(rules, matching.conventions(settings), most, identity.name if identity else None)
-
 
 @lru_cache(maxsize=8)
-def _told(settings: str) -> _Told:
-    return _Told.of(json.loads(settings))
+def _told(text_of_settings: str) -> _Told:
+    settings = json.loads(text_of_settings)
+    rules = matching.rules(settings)
+    identity = matching.identity_rule(rules)
+    most = int(settings["guards"]["max_rule_block"])
+    return _Told(rules, matching.conventions(settings), most, identity.name if identity else None)
 
 
 # Records that come
@@ -710,13 +707,7 @@ def mend(connection: Connection) -> None:
 def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
     """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    in_place = in_force(connection)
-    _attach_missing(
-        connection,
-        tables,
-        f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})",
-        in_place if in_place != tables else None,
-    )
+    _attach_missing(connection, tables, f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})", in_force(connection))
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)
