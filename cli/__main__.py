@@ -208,7 +208,7 @@ def entity(entity_id: int, json: Json = False) -> None:
     if json:
         print(as_json(answer))
         return
-    screen.rows(f"entity {entity_id}", answer["records"], RECORD)
+    screen.rows(f"entity {entity_id}, records: {answer['total_records']}", answer["records"], RECORD)
     golden = [{"field": name, **known} for name, known in answer["golden"].items()]
     screen.rows("golden record", golden, ("field", "value", "source", "rule"))
     screen.rows("why", answer["edges"], ("record_a", "record_b", "rule", "probability"))
@@ -225,6 +225,8 @@ def lookup(
     postcode: Known = "",
     country: Known = "",
     date_of_birth: Known = "",
+    source: Known = "",
+    customer_id: Annotated[int | None, typer.Option(show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Whom we know that may be the person of whom this is known. Nothing is written."""
@@ -238,8 +240,11 @@ def lookup(
         "postcode": postcode,
         "country": country,
         "date_of_birth": date_of_birth,
+        "source": source,
+        "customer_id": customer_id,
     }
-    answer = api().post("entities/lookup", {field: value for field, value in known.items() if value})
+    asked = {field: value for field, value in known.items() if value not in ("", None)}
+    answer = api().post("entities/lookup", asked)
     if json:
         print(as_json(answer))
         return

@@ -161,7 +161,7 @@ export function Person({ id }) {
     <${Title} above=${html`<a href=${link("/people")}>People</a>`}>Person ${id}<//>
     <${Answer} answer=${answer} lines=${8}>
       ${(person) =>
-        html`<${Panel} wide title=${counted(person.records.length, "record")} note="Golden: what is taken for true of each field, and by which rule. Marked: what differs from it.">
+        html`<${Panel} wide title=${counted(person.total_records, "record")} note=${`${shownOf(person)}Golden: what is taken for true of each field, and by which rule. Marked: what differs from it.`}>
             <${Records} records=${person.records} golden=${person.golden} />
           <//>
           <div class="panels">
@@ -176,6 +176,11 @@ export function Person({ id }) {
           </div>`}
     <//>
   `;
+}
+
+/** Of very many records, which the API shows. */
+function shownOf({ records, total_records }) {
+  return records.length < total_records ? `Of these, ${number(records.length)} are shown: none that only repeats another, and the latest. ` : "";
 }
 
 /** The edges of each two records together: [{title, rules, score}]. */

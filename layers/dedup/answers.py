@@ -467,9 +467,11 @@ class Decision(Model):
 
 
 class Entity(Model):
-    """A person with all records, the golden record, why the records belong together, and what was said of them."""
+    """A person with their records, the golden record, why the records belong together, and what was said of them. Of
+    more than 500 records those are shown that repeat no other, and the latest."""
 
     id: int
+    total_records: Count
     records: list[StoredRecord]
     golden: dict[str, GoldenField]
     edges: list[EntityEdge]

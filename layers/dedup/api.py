@@ -36,11 +36,15 @@ from dedup.store import UNKNOWN, Conflict, KeyReused, NoRun
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
+"""What Lambda takes, and answers: of the answer, as a string in JSON."""
+
 MAX_FAULTS = 100
 STACK_FRAMES = 5
 MAX_LIMIT = 10_000
 MAX_IDS = 250_000
 """Ids in one answer, over all of its lists: 21 bytes each, and Lambda answers 6 MB."""
+
+_TOO_MUCH = f"The answer would have more than {MAX_BODY_BYTES} bytes: ask for fewer"
 
 BODY_ERRORS = (400, 413, 415, 422)
 
@@ -280,16 +284,10 @@ def handler(app: APIGatewayRestResolver) -> Handler:
 
     def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
-            refusal = _refusal(event)
-            if refusal:
-                cors = CORS.to_dict(APIGatewayProxyEvent(event).headers.get("Origin")) if CORS else {}
-                return {
-                    "statusCode": refusal.status_code,
-                    "headers": refusal.headers | cors,
-                    "body": refusal.body,
-                    "isBase64Encoded": False,
-                }
-            return app.resolve(event, context)
+            if refusal := _refusal(event):
+                return _refused(event, refusal)
+            answer = app.resolve(event, context)
+            return answer if _fits(answer["body"] or "") else _refused(event, invalid(("query", "limit"), _TOO_MUCH))
         finally:
             if metrics.metric_set:
                 metrics.flush_metrics()
@@ -297,6 +295,22 @@ def handler(app: APIGatewayRestResolver) -> Handler:
     return logger.inject_lambda_context(
         handle, correlation_id_path=correlation_paths.API_GATEWAY_REST, clear_state=True
     )
+
+
+def _refused(event: dict[str, Any], refusal: Response[str]) -> dict[str, Any]:
+    """An answer that no resolver gave, for the gateway."""
+    cors = CORS.to_dict(APIGatewayProxyEvent(event).headers.get("Origin")) if CORS else {}
+    return {
+        "statusCode": refusal.status_code,
+        "headers": refusal.headers | cors,
+        "body": refusal.body,
+        "isBase64Encoded": False,
+    }
+
+
+def _fits(body: str) -> bool:
+    """Whether Lambda answers with it. In JSON a character is twelve bytes at most, so that few have to be counted."""
+    return 12 * len(body) <= MAX_BODY_BYTES or len(json.dumps(body)) <= MAX_BODY_BYTES
 
 
 def _refusal(event: dict[str, Any]) -> Response[str] | None:

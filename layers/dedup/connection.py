@@ -48,8 +48,9 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _SIGN_IN_REFUSED = "28P01"
 
-_CONFLICT = ("40001", "40P01")
-"""Serialization failure, deadlock: nothing was written and the same transaction may succeed."""
+_CONFLICT = ("40001", "40P01", "42P01")
+"""Serialization failure, deadlock, a table that is gone: of a run, dropped since it was looked up. Nothing was written
+and the same transaction may succeed."""
 
 _UNAVAILABLE = ("08", "53", "57", "28", "25006", "55P03", *_CONFLICT)
 """Classes of SQLSTATE that are the database's trouble and not ours: connection, resources, intervention (shutdown, a

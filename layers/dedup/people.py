@@ -21,7 +21,7 @@ def summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
     records = entity["records"]
     return {
         "id": entity["id"],
-        "records": len(records),
+        "records": entity["total_records"],
         "customer_ids": sorted({record["customer_id"] for record in records}),
         "sources": sorted({record["source"] for record in records}),
         "golden": values(records, settings),

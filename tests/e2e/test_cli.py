@@ -182,6 +182,8 @@ def test_persons_are_found_looked_up_and_decided_about(dedup: Dedup, api: str, b
     assert "same_phone_and_name" in looked_up.stdout
     assert "Katherine Moreau" in looked_up.stdout
     [best, *_] = printed(dedup("lookup", "--phone", "202 555 0101", "--postcode", "97201", "--json"))["matches"]
+    same = printed(dedup("lookup", "--source", "salesforce", "--customer-id", "1001", "--json"))["matches"]
+    assert (same[0]["rule"], same[0]["entity_id"]) == ("same_id", best["entity_id"])
     shown = dedup("entity", str(best["entity_id"])).stdout
     assert all(heading in shown for heading in ("golden record", "why", "Katherine Moreau", "same_phone_and_name"))
     whole = printed(dedup("entity", str(best["entity_id"]), "--json"))

@@ -32,7 +32,9 @@ from dedup.store import (
     decisions,
     entities,
 )
+from dedup.store import matching as store_matching
 from dedup.store.base import FOLD_LOCK
+from dedup.store.matching import SHOWN
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -109,6 +111,54 @@ def test_a_record_that_comes_every_night_stays_one_person(store: Store) -> None:
     matched(store, **RULES)
     assert together(store) == {frozenset(range(1, last + 1))}
     agrees(store)
+
+
+def test_of_very_many_records_those_that_say_something_and_the_latest_are_shown(functions: Call, store: Store) -> None:
+    ada = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
+    store.add([ada])
+    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Paris")])
+    matched(store, **RULES)
+    store.add([ada] * (SHOWN + 100))
+    [entity] = members(store)
+
+    path = f"/api/v1/entities/{entity}"
+    answer = functions("show_entity", api_event("GET", path, parameters={"entity_id": str(entity)}))
+
+    whole = json.loads(answer["body"])
+    last = SHOWN + 102
+    assert whole["total_records"] == last
+    assert [record["id"] for record in whole["records"]] == [1, 2, *range(last - SHOWN + 3, last + 1)]
+    assert whole["golden"]["city"]["value"] == "Paris"
+    answer = functions("list_entities", api_event("GET", "/api/v1/entities"))
+    [summary] = json.loads(answer["body"])
+    assert (summary["records"], summary["customer_ids"]) == (last, [1, 9])
+
+
+def test_a_page_of_entities_with_very_many_records_ends_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add([person(n, "hubspot") for n in range(1, 6)] * 4)
+    matched(store, **RULES)
+    every = sorted(members(store))
+    monkeypatch.setattr(store_matching, "PAGE_RECORDS", 11)
+
+    pages, last, more = [], None, True
+    while more:
+        page, more, _ = store.entities(set, last, 1000, 1)
+        pages.append([entity["id"] for entity in page])
+        last = pages[-1][-1]
+
+    assert pages == [every[:2], every[2:4], every[4:]]
+
+
+def test_an_answer_that_lambda_does_not_give_is_refused_with_the_reason(
+    functions: Call, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(people())
+    matched(store, **RULES)
+    monkeypatch.setattr("dedup.api.MAX_BODY_BYTES", 2_000)
+    answer = functions("list_entities", api_event("GET", "/api/v1/entities", query={"limit": "30"}))
+    assert answer["statusCode"] == 422
+    assert json.loads(answer["body"])["detail"][0]["loc"] == ["query", "limit"]
+    assert functions("list_entities", api_event("GET", "/api/v1/entities", query={"limit": "2"}))["statusCode"] == 200
 
 
 def test_what_is_repeated_may_go_and_what_repeats_it_stays(store: Store) -> None:
@@ -308,6 +358,22 @@ def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> 
         "came_together": [went], "came_apart": [came], "came_together_count": 1, "came_apart_count": 1,
     }  # fmt: skip
     assert store.run_changes(second, 99) is None
+
+
+def test_a_run_whose_tables_are_dropped_meanwhile_is_not_there(
+    new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = new_store(), new_store()
+    store.add([person(1, "hubspot")])
+    first, second = matched(store, **RULES), matched(store, **RULES)
+    original = store_matching._parted
+
+    def meanwhile(*args: Any) -> Any:
+        other.clear()
+        return original(*args)
+
+    monkeypatch.setattr(store_matching, "_parted", meanwhile)
+    assert store.run_changes(second, first) is None
 
 
 def test_a_repeated_event_changes_nothing(store: Store) -> None:
@@ -704,7 +770,8 @@ class Everything(RuleBasedStateMachine):
             if not decision["revoked_at"]:
                 self.store.revoke(decision["id"], "test")
         self.uploads: dict[int, list[int]] = {}
-        self.said: list[tuple[int, tuple[int, int], str]] = []
+        self.whose: dict[int, tuple[int, str]] = {}
+        self.said: dict[int, tuple[frozenset[int], str]] = {}
 
     @property
     def records(self) -> list[int]:
@@ -721,6 +788,7 @@ class Everything(RuleBasedStateMachine):
         new = [record["id"] for record in json.loads(page)]
         assert len(new) == len(who)
         self.uploads[upload.id] = new
+        self.whose |= dict(zip(new, who, strict=True))
 
     @precondition(lambda self: self.uploads)
     @rule(data=st.data())
@@ -729,22 +797,34 @@ class Everything(RuleBasedStateMachine):
         if self.uploads[upload][-1] == max(self.records):
             return  # or the next upload's records would be looked for below it
         self.store.delete_upload(upload)
-        gone = set(self.uploads.pop(upload))
-        self.said = [said for said in self.said if gone.isdisjoint(said[1])]
+        del self.uploads[upload]
 
     @precondition(lambda self: len(self.records) > 1)
     @rule(data=st.data(), verdict=st.sampled_from(["same", "different"]))
     def decide(self, data: st.DataObject, verdict: str) -> None:
         pair = data.draw(st.lists(st.sampled_from(self.records), min_size=2, max_size=2, unique=True))
         made = self.store.decide(pair, verdict, None, "test")
-        self.said.append((made["id"], (min(pair), max(pair)), verdict))
+        self.said[made["id"]] = (frozenset(pair), verdict)
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
     def revoke(self, data: st.DataObject) -> None:
-        said = data.draw(st.sampled_from(self.said))
-        self.store.revoke(said[0], "test")
-        self.said.remove(said)
+        decision = data.draw(st.sampled_from(sorted(self.said)))
+        self.store.revoke(decision, "test")
+        del self.said[decision]
+
+    def overruled(self, decision: int) -> bool:
+        """Whether one that came later says otherwise of the same records, or has gone over to them."""
+        pair, verdict = self.said[decision]
+        return any(
+            later > decision
+            and other != verdict
+            and (about == pair or (not about <= set(self.records) and self.customers(about) == self.customers(pair)))
+            for later, (about, other) in self.said.items()
+        )
+
+    def customers(self, records: frozenset[int]) -> set[tuple[int, str]]:
+        return {self.whose[record] for record in records}
 
     @invariant()
     def entities_are_what_records_and_people_say(self) -> None:
@@ -752,12 +832,14 @@ class Everything(RuleBasedStateMachine):
         found = members(self.store)
         assert sorted(record for records in found.values() for record in records) == sorted(self.records)
         entity_of = {record: entity for entity, records in found.items() for record in records}
-        holds = {pair: verdict for _, pair, verdict in self.said}
-        for (a, b), verdict in holds.items():
-            if verdict == "different":
-                assert entity_of[a] != entity_of[b]
-            elif "different" not in holds.values():
-                assert entity_of[a] == entity_of[b]
+        verdicts = {verdict for _, verdict in self.said.values()}
+        for decision, (pair, verdict) in self.said.items():
+            if pair <= set(self.records) and not self.overruled(decision):
+                found_in = {entity_of[record] for record in pair}
+                if verdict == "different":
+                    assert len(found_in) == 2
+                elif "different" not in verdicts:
+                    assert len(found_in) == 1
 
     @invariant()
     def golden_records_are_of_the_entity(self) -> None:
@@ -815,7 +897,7 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     for name, answer in answers.items():
         assert answer["statusCode"] in (200, 201, 202), (name, answer["body"])
     entity = json.loads(answers["show_entity"]["body"])
-    assert {"id", "records", "golden", "edges", "decisions"} == set(entity)
+    assert {"id", "total_records", "records", "golden", "edges", "decisions"} == set(entity)
     [best, *_] = json.loads(answers["look_up_entity"]["body"])["matches"]
     assert best["golden"]["name"]
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from math import inf
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ from pg8000.native import Connection
 from dedup import normalise
 from dedup.store import decisions, entities
 from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
-from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, tables_in_force
+from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, stands, tables_in_force
 from dedup.store.records import record_text, state_of
 from dedup.store.work import TRIES, Work, done, failed
 
@@ -20,6 +21,13 @@ KEPT = 5
 
 CHANGES = 100
 """Entities of each kind that a comparison of two runs shows."""
+
+SHOWN = 500
+"""Records that are shown of an entity: those that stand for themselves, then the latest. Every night's copy of a
+customer is one more, and an answer has 6 MB."""
+
+PAGE_RECORDS = 20_000
+"""Records that are read for a page of entities, which ends earlier where it would need more."""
 
 _WORK = Work("match_run", action="match", elsewhere="lease_until IS NULL", attempts="attempt - looked")
 """A run that was handed over has no lease, but while somebody looks how it is, which is no attempt."""
@@ -364,7 +372,8 @@ class Matching(Base):
         min_records: int,
     ) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
         """A page of the run in force: entities in the regions that `choose` names, with so many records at least, in
-        id order, each with its records; whether more follow; and the run's settings. Raises NoRun."""
+        id order, each with its number of records and SHOWN of them; whether more follow; and the run's settings.
+        Raises NoRun."""
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
             tables = tables_in_force(connection)
@@ -376,22 +385,23 @@ class Matching(Base):
             masks = ", ".join(str(state.masks[region]) for region in chosen)
             inside = "true" if len(chosen) == len(state.regions) else f"sources IN ({masks})"
             several = f"AND records > 1 AND records >= {min_records}" if min_records > 1 else ""
-            ids = [
-                entity
-                for [entity] in connection.run(
-                    f"""SELECT entity_id FROM {tables.counted.table}
-                        WHERE {inside} {several} AND entity_id > {after or 0} ORDER BY entity_id LIMIT {limit + 1}"""
-                )
+            counts = connection.run(
+                f"""SELECT entity_id, records FROM {tables.counted.table}
+                    WHERE {inside} {several} AND entity_id > {after or 0} ORDER BY entity_id LIMIT {limit + 1}"""
+            )
+            shown = _page(dict(counts[:limit]))
+            records = _records_of(connection, tables, list(shown))
+            page = [
+                {"id": entity, "total_records": count, "records": records.get(entity, [])}
+                for entity, count in shown.items()
             ]
-            shown = ids[:limit]
-            records = _records_of(connection, tables, shown)
-            return [{"id": entity, "records": records.get(entity, [])} for entity in shown], len(ids) > limit, settings
+            return page, len(counts) > len(shown), settings
 
         return self._database.read(work)
 
     def entity(self, entity_id: int) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-        """One entity of the run in force: its records, the edges between them, and the decisions about them; and the
-        run's settings. None where there is none of that id. Raises NoRun."""
+        """One entity of the run in force: its number of records, SHOWN of them, the edges between these, and the
+        decisions about them; and the run's settings. None where there is none of that id. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
             tables = tables_in_force(connection)
@@ -404,7 +414,14 @@ class Matching(Base):
                     WHERE record_a = ANY ({ids}) AND record_b = ANY ({ids}) ORDER BY 1, 2, rule NULLS LAST"""
             )
             said = decisions.said(connection, f"record_ids && {ids}", 1_000)
-            found = {"id": entity_id, "records": records, "edges": _edges(edges), "decisions": said}
+            [[total]] = connection.run(f"SELECT records FROM {tables.counted.table} WHERE entity_id = {entity_id}")
+            found = {
+                "id": entity_id,
+                "total_records": total,
+                "records": records,
+                "edges": _edges(edges),
+                "decisions": said,
+            }
             return found, entities.settings_of(connection, tables)
 
         return self._database.read(work)
@@ -469,7 +486,7 @@ class Matching(Base):
         return self._database.read(work)
 
     def records_of(self, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-        """The records of entities of the run in force, in id order."""
+        """Records of entities of the run in force, SHOWN of each at most, in id order."""
         return self._database.read(lambda connection: _records_of(connection, tables_in_force(connection), entity_ids))
 
     # Review
@@ -534,7 +551,7 @@ def _parted(connection: Connection, whole: str, parts: str) -> tuple[list[dict[s
     """Entities of the members `whole` whose records have several entities in `parts`: the first CHANGES, and how many
     there are."""
     rows = connection.run(
-        f"""SELECT w.entity_id, array_agg(w.record_id ORDER BY w.record_id), count(*) OVER ()
+        f"""SELECT w.entity_id, (array_agg(w.record_id ORDER BY w.record_id))[:{SHOWN}], count(*) OVER ()
             FROM {whole} w JOIN {parts} p USING (record_id)
             GROUP BY w.entity_id HAVING count(DISTINCT p.entity_id) > 1 ORDER BY w.entity_id LIMIT {CHANGES}"""
     )
@@ -546,10 +563,19 @@ def _records(connection: Connection, record_ids: Sequence[int]) -> dict[int, dic
     return {record: json.loads(line) for record, line in connection.run(record_text(chosen))}
 
 
+def _page(counts: Mapping[int, int]) -> dict[int, int]:
+    """The first entities, of some with their number of records, that PAGE_RECORDS allow: one at least."""
+    read = accumulate(min(SHOWN, count) for count in counts.values())
+    page = list(takewhile(lambda so_far: so_far <= PAGE_RECORDS, read))
+    return dict(list(counts.items())[: max(1, len(page))])
+
+
 def _records_of(connection: Connection, tables: Tables, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     members = connection.run(
-        f"""SELECT record_id, entity_id FROM {tables.member} WHERE entity_id = ANY ({bigints(entity_ids)})
-            ORDER BY record_id"""
+        f"""SELECT m.record_id, m.entity_id FROM unnest({bigints(entity_ids)}) AS e (entity_id) CROSS JOIN LATERAL (
+                SELECT record_id, entity_id FROM {tables.member} m WHERE m.entity_id = e.entity_id
+                ORDER BY {stands("m")} DESC, record_id DESC LIMIT {SHOWN}
+            ) AS m ORDER BY m.record_id"""
     )
     records = _records(connection, [record for record, _ in members])
     found: dict[int, list[dict[str, Any]]] = {}
