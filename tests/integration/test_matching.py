@@ -191,6 +191,23 @@ def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
     agrees(store)
 
 
+def test_most_of_an_entity_keeps_its_id_repeats_among_them_as_in_a_run(store: Store) -> None:
+    ann = {"name": "Ann Lee", "email": "ann@example.com"}
+    store.add([person(1, "hubspot", **ann)] + [person(7, "internal", **ann)] * 3)
+    matched(store, **RULES)
+    [entity] = members(store)
+
+    made = store.decide([1, 2], "different", None, "me")
+
+    assert members(store)[entity] == {2, 3, 4}
+    before = members(store)
+    matched(store, **RULES)
+    assert members(store) == before
+    store.revoke(made["id"], "me")
+    assert members(store) == {entity: {1, 2, 3, 4}}
+    agrees(store)
+
+
 def test_tiers_without_rules_join_by_none(store: Store) -> None:
     store.add([person(1, "hubspot"), person(1, "hubspot")])
     matched(store, tiers=["model"], thresholds={"match": 900, "confident": 900})

@@ -182,6 +182,8 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
     facts = {record: Facts(*known) for record, _, *known in rows}
     former = {record: entity for record, entity, *_ in rows}
     ids = bigints(facts)
+    repeats = entities.repeats_of(connection, tables, ids)
+    former |= {record: former[repeated] for record, repeated in repeats.items()}
     verdicts: dict[tuple[int, int], str] = {
         (a, b): verdict
         for a, b, verdict in connection.run(
@@ -205,7 +207,8 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
     clusters, _ = resolve(
         facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
     )
-    kept = keep_ids(clusters, former, 2**62)
+    whole = [one | {record for record, repeated in repeats.items() if repeated in one} for one in clusters]
+    kept = keep_ids(whole, former, 2**62)
     new = sorted({entity for entity in kept.values() if entity >= 2**62})
     fresh = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
     names = dict(zip(new, (entity for [entity] in fresh), strict=True))

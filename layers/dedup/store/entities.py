@@ -456,7 +456,7 @@ def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
 
     Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
     repeats: dict[int, int] = {}
-    for record, repeated in _repeats_of(connection, tables, gone, f"m.record_id <> ALL ({gone})"):
+    for record, repeated in repeats_of(connection, tables, gone, f"m.record_id <> ALL ({gone})").items():
         repeats[repeated] = min(record, repeats.get(repeated, record))
     stand_for_themselves(connection, tables, repeats.values())
     others = connection.run(
@@ -480,9 +480,9 @@ def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
         )
 
 
-def _repeats_of(connection: Connection, tables: Tables, repeated: str, condition: str = "true") -> list[list[int]]:
+def repeats_of(connection: Connection, tables: Tables, repeated: str, condition: str = "true") -> dict[int, int]:
     """The members m that repeat one of an array of records and fit a condition: each, and what it repeats."""
-    return list(
+    return dict(
         connection.run(
             f"""SELECT m.record_id, e.record_a FROM {tables.edge} e JOIN {tables.member} m ON m.record_id = e.record_b
                 WHERE e.record_a = ANY ({repeated}) AND NOT {stands("m")} AND {condition}"""
@@ -599,12 +599,10 @@ def clear(connection: Connection) -> None:
 
 
 def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -> None:
-    """Gives records other entities, and those that repeat them: record → entity. The caller is alone."""
+    """Gives records other entities: record → entity. The caller is alone."""
     if not entity_of:
         return
-    repeats = _repeats_of(connection, tables, bigints(entity_of))
-    whole = {**entity_of, **{record: entity_of[repeated] for record, repeated in repeats}}
-    records, entities = bigints(whole), bigints(whole.values())
+    records, entities = bigints(entity_of), bigints(entity_of.values())
     moving = f"SELECT * FROM unnest({records}, {entities}) AS t (record_id, entity_id)"
     counted = tables.counted
     connection.run(
