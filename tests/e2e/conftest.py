@@ -71,7 +71,7 @@ def _remove(folder: Path) -> None:
 def images() -> None:
     """Exports and the matching are there, which run in images of their own: unless DEDUP_IMAGES says no."""
     if os.environ.get("DEDUP_IMAGES") == "no":
-        pytest.skip("the images are built from a registry")
+        pytest.skip("the functions in images are not there")
 
 
 @pytest.fixture
