@@ -350,7 +350,7 @@ class Matching(Base):
         def work(connection: Connection) -> dict[str, Any] | None:
             if len(connection.run(f"SELECT FROM match_run WHERE id IN ({run}, {since}) AND kept")) != len({run, since}):
                 return None
-            new, old = Tables(run).member, Tables(since).member
+            new, old = Tables(run), Tables(since)
             together, together_count = _parted(connection, new, old)
             apart, apart_count = _parted(connection, old, new)
             return {
@@ -547,15 +547,21 @@ def _sought(column: str, value: str | int) -> str:
     return f"(SELECT bit FROM source WHERE name = {known})" if column == "source" else known
 
 
-def _parted(connection: Connection, whole: str, parts: str) -> tuple[list[dict[str, Any]], int]:
-    """Entities of the members `whole` whose records have several entities in `parts`: the first CHANGES, and how many
-    there are."""
-    rows = connection.run(
-        f"""SELECT w.entity_id, (array_agg(w.record_id ORDER BY w.record_id))[:{SHOWN}], count(*) OVER ()
-            FROM {whole} w JOIN {parts} p USING (record_id)
-            GROUP BY w.entity_id HAVING count(DISTINCT p.entity_id) > 1 ORDER BY w.entity_id LIMIT {CHANGES}"""
+def _parted(connection: Connection, whole: Tables, parts: Tables) -> tuple[list[dict[str, Any]], int]:
+    """Entities of the run `whole` whose records have several entities in `parts`: the first CHANGES, and how many there
+    are."""
+    found = connection.run(
+        f"""SELECT w.entity_id, count(*) OVER () FROM {whole.counted.table} k
+            JOIN {whole.member} w USING (entity_id) JOIN {parts.member} p USING (record_id)
+            WHERE k.records > 1
+            GROUP BY w.entity_id HAVING min(p.entity_id) <> max(p.entity_id) ORDER BY w.entity_id LIMIT {CHANGES}"""
     )
-    return [{"entity_id": entity, "record_ids": records} for entity, records, _ in rows], rows[0][2] if rows else 0
+    rows = connection.run(
+        f"""SELECT w.entity_id, (array_agg(w.record_id ORDER BY w.record_id))[:{SHOWN}]
+            FROM {whole.member} w JOIN {parts.member} p USING (record_id)
+            WHERE w.entity_id = ANY ({bigints(entity for entity, _ in found)}) GROUP BY w.entity_id ORDER BY w.entity_id"""
+    )
+    return [{"entity_id": entity, "record_ids": records} for entity, records in rows], found[0][1] if found else 0
 
 
 def _records(connection: Connection, record_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
