@@ -559,7 +559,8 @@ def _parted(connection: Connection, whole: Tables, parts: Tables) -> tuple[list[
     rows = connection.run(
         f"""SELECT w.entity_id, (array_agg(w.record_id ORDER BY w.record_id))[:{SHOWN}]
             FROM {whole.member} w JOIN {parts.member} p USING (record_id)
-            WHERE w.entity_id = ANY ({bigints(entity for entity, _ in found)}) GROUP BY w.entity_id ORDER BY w.entity_id"""
+            WHERE w.entity_id = ANY ({bigints(entity for entity, _ in found)})
+            GROUP BY w.entity_id ORDER BY w.entity_id"""
     )
     return [{"entity_id": entity, "record_ids": records} for entity, records in rows], found[0][1] if found else 0
 
