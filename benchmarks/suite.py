@@ -25,7 +25,7 @@ INGESTED = 1_000_000
 """Rows of the file that is ingested, at most: what each costs does not change after that."""
 
 COLD_STARTS = 11
-"""Of each function. The goal is about the slowest of forty medians, which of five are too far apart on a busy machine."""
+"""Of each function. The goal is about the slowest of forty medians, and of five they are too far apart."""
 
 LOG = "services.log"
 
