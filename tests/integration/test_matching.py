@@ -769,6 +769,25 @@ def test_what_is_pending_is_matched_by_the_next_upload_once(
     agrees(after_a_run)
 
 
+def test_an_upload_matches_a_little_of_much_that_is_pending(
+    new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = new_store()
+
+    def beside(connection: Any) -> None:
+        connection.run(f"SELECT {FOLD_LOCK}, {entities.ALONE}")
+        for number in range(10, 14):
+            other.add([person(number, "internal"), person(number, "hubspot")])
+
+    after_a_run._database.write(beside, repeatable=False)
+    monkeypatch.setattr(entities, "BATCH", 3)
+    other.add([person(20, "internal")])
+    assert sorted(after_a_run.entities_of(range(5, 20))) == [5, 6, 7, 8, 13]
+    other.drain()
+    assert sorted(after_a_run.entities_of(range(5, 20))) == list(range(5, 14))
+    agrees(after_a_run)
+
+
 def whose(store: Store, record_id: int) -> tuple[str, int] | None:
     page, _ = store.records_page(record_id - 1, 1)
     found = [(one["source"], one["customer_id"]) for one in json.loads(page) if one["id"] == record_id]

@@ -214,17 +214,24 @@ def attach(connection: Connection, upload_id: int, *, wait: bool = True) -> None
         attach_records(connection, tables, f"r.upload_id = {upload_id}")
 
 
-def attach_pending(connection: Connection) -> None:
-    """Makes members of the records that are pending, unless somebody keeps from it: then the next upload does."""
+def attach_pending(connection: Connection) -> bool:
+    """Makes members of the records of some uploads that are pending, about BATCH; whether there were any. Where
+    somebody keeps from it, the next upload does."""
     if connection.run(f"SELECT {_TRY}") == [[False]]:
-        return
+        return False
     rows = connection.run(
-        """DELETE FROM pending_match WHERE upload_id = ANY (ARRAY(
-               SELECT upload_id FROM pending_match FOR UPDATE SKIP LOCKED)) RETURNING upload_id"""
+        f"""DELETE FROM pending_match WHERE upload_id = ANY (ARRAY(
+                SELECT upload_id FROM pending_match WHERE upload_id IN (
+                    SELECT upload_id FROM (
+                        SELECT p.upload_id, sum(u.accepted) OVER (ORDER BY p.upload_id) - u.accepted AS before
+                        FROM pending_match p LEFT JOIN upload u ON u.id = p.upload_id
+                    ) AS p WHERE coalesce(before, 0) < {BATCH}
+                ) FOR UPDATE SKIP LOCKED)) RETURNING upload_id"""
     )
     tables = in_force(connection)
     if tables and rows:
         _attach_missing(connection, tables, bigints(upload for [upload] in rows))
+    return bool(rows)
 
 
 def attach_records(connection: Connection, tables: Tables, chosen: str, former: Tables | None = None) -> None:

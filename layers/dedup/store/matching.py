@@ -523,9 +523,10 @@ class Matching(Base):
         return self._database.read(work)
 
     def drain(self, batches: float = inf) -> None:
-        """Folds in what is pending, and matches the records that are."""
+        """Folds in what is pending, and matches the records that are: all of it, or so many batches."""
         super().drain(batches)
-        self._database.write(entities.attach_pending, repeatable=True)
+        while batches > 0 and self._database.write(entities.attach_pending, repeatable=True):
+            batches -= 1
 
     def compact(self) -> None:
         """Replaces the changes of each region by their sum, those of the run in force too."""
