@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,3 +38,10 @@ def send(url: str, message: Mapping[str, Any], delay: int = 0) -> None:
         client().send_message(QueueUrl=url, MessageBody=json.dumps(message), DelaySeconds=delay)
     except (BotoCoreError, ClientError) as error:
         raise Unavailable("The queue does not take work now") from error
+
+
+def give_back(url: str, receipt: str, delay: int) -> None:
+    """Has a message that was received from the queue at `url` come again after so many seconds. Where the queue does
+    not take it, it comes when the queue says."""
+    with suppress(BotoCoreError, ClientError):
+        client().change_message_visibility(QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=delay)

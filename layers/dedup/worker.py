@@ -8,8 +8,14 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from dedup import queues
 from dedup.api import Handler, log_failure, logger, metrics
 from dedup.store import Busy, Store, open_store
+
+SOON = 65
+"""Seconds after which a message that failed for the first time comes again: more than the lease of an attempt that
+died, and what most troubles take, a database that wakes or changes over. After that it waits as long as its queue says,
+so that in a longer trouble not all of its tries are gone at once."""
 
 
 def messages(work: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
@@ -22,15 +28,22 @@ def messages(work: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
             return work(record, lambda_context)
         except Busy:
             logger.info("Another attempt is at it", extra={"message_id": record.message_id})
+            _give_back(record)
             raise
         except Exception as error:
             log_failure(error, message_id=record.message_id)
             # Lambda's own errors leave it out: the function itself has answered.
             metrics.add_metric("FailedMessages", MetricUnit.Count, 1)
             metrics.flush_metrics()
+            _give_back(record)
             raise
 
     return lambda event, context: dict(process_partial_response(event, counted, processor, context))
+
+
+def _give_back(record: SQSRecord) -> None:
+    if record.attributes.approximate_receive_count == "1":
+        queues.give_back(record.queue_url, record.receipt_handle, SOON)
 
 
 def handler(kind: str, work: Callable[[int, Store, Callable[[], float]], str | None]) -> Handler:

@@ -60,6 +60,12 @@ MATCHES_ON_SPARK = {
     "emr-serverless:GetJobRun",
     "iam:PassRole",
 }
+TAKES_MESSAGES = {
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ChangeMessageVisibility",
+}
 JOBS = {"Export", "Ingest", "Match", "RunJob", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
@@ -95,6 +101,7 @@ class Stack:
 
     def __init__(self, template: dict[str, Any], given: Mapping[str, str]) -> None:
         self._conditions = template.get("Conditions", {})
+        self._mappings = template.get("Mappings", {})
         self._values: dict[str, Any] = dict(PSEUDO)
         for name, parameter in template["Parameters"].items():
             value = given.get(name, parameter.get("Default", f"<{name}>"))
@@ -148,6 +155,9 @@ class Stack:
                 return arguments[0].join(arguments[1])
             if function == "Fn::Split" and isinstance(arguments[1], str):
                 return arguments[1].split(arguments[0])
+            if function == "Fn::FindInMap":
+                name, first, second = arguments
+                return self._mappings[name][first][second]
             if function == "Fn::Select" and isinstance(arguments[1], list):
                 return arguments[1][int(arguments[0])]
             if function == "Fn::Sub":
@@ -379,8 +389,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "StartRun": {"sqs:SendMessage"},
-        "Match": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"}
-        | (MATCHES_ON_SPARK if given == BATCH else set()),
+        "Match": {*TAKES_MESSAGES, "sqs:SendMessage"} | (MATCHES_ON_SPARK if given == BATCH else set()),
         "EraseCustomer": {
             "s3:GetObject",
             "s3:GetObjectVersion",
@@ -392,17 +401,14 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "CreateJob": {"sqs:SendMessage"},
         "ShowJob": {"s3:GetObject", "s3:ListBucket"} | ({"emr-serverless:GetJobRun"} if given == BATCH else set()),
         "ListJobs": {"s3:GetObject"},
-        "RunJob": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-        | ({"emr-serverless:StartJobRun", "iam:PassRole"} if given == BATCH else set()),
+        "RunJob": TAKES_MESSAGES | ({"emr-serverless:StartJobRun", "iam:PassRole"} if given == BATCH else set()),
         "CreateExport": {"sqs:SendMessage"},
         "ShowExport": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListExports": {"s3:GetObject", "s3:GetObjectVersion"},
         "Export": {
             "s3:PutObject",
             "s3:AbortMultipartUpload",
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
+            *TAKES_MESSAGES,
         },
         "Ingest": {
             "s3:GetObject",
@@ -410,9 +416,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
             "s3:ListBucket",
             "s3:PutObject",
             "s3:AbortMultipartUpload",
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
+            *TAKES_MESSAGES,
             "events:PutEvents",
         },
     }
@@ -608,6 +612,31 @@ def test_logs_of_the_database_and_its_proxy_have_groups_that_forget_before_them(
         assert database.resources["DatabaseProxy"]["DependsOn"] == "ProxyLogs"
 
 
+def test_standby_is_an_instance_like_the_first_one_and_made_after_it() -> None:
+    given = {"MinCapacity": "0", "Proxy": "false", "SubnetIds": "a,b"}
+    assert set(nested("database", given | {"Standby": "false"}).of("AWS::RDS::DBInstance")) == {"Instance"}
+    database = nested("database", given | {"Standby": "true"})
+    first, second = database.of("AWS::RDS::DBInstance").values()
+    assert first == second
+    assert database.resources["StandbyInstance"]["DependsOn"] == "Instance"
+
+
+def test_zones_are_the_regions_first_two_unless_they_are_named() -> None:
+    def zones(named: str) -> list[Any]:
+        subnets = nested("network", {"Zones": named}).of("AWS::EC2::Subnet").values()
+        return [subnet["AvailabilityZone"] for subnet in subnets]
+
+    assert zones("") == [{"Fn::Select": [n, {"Fn::GetAZs": ""}]} for n in (0, 1)]
+    assert zones("us-east-1b,us-east-1c") == ["us-east-1b", "us-east-1c"]
+
+
+@pytest.mark.parametrize(("memory", "engine"), [("3008", "1800MB"), ("8192", "5GB"), ("10240", "6500MB")])
+def test_matching_takes_what_its_function_has(memory: str, engine: str) -> None:
+    match = functions(stack(OWN_DATABASE | {"MatchMemory": memory}))["Match"]
+    assert match["MemorySize"] == memory
+    assert match["Environment"]["Variables"]["MATCH_MEMORY"] == engine
+
+
 def test_database_without_a_proxy_has_none() -> None:
     database = nested("database", {"MinCapacity": "0", "Proxy": "false", "SubnetIds": "a,b"})
     assert not {"AWS::RDS::DBProxy", "AWS::RDS::DBProxyTargetGroup"} & {r["Type"] for r in database.resources.values()}
@@ -750,6 +779,7 @@ def test_dashboard_shows_what_the_functions_measure() -> None:
         for cell in m
         if isinstance(cell, str)
     }
+    assert "" not in shown
     measured = {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates", "FailedMessages"}
     assert measured <= shown
 
@@ -835,8 +865,11 @@ def test_api_gateway_takes_its_role_in_an_account_that_never_used_it() -> None:
     assert "FirstOfApiGateway" not in stack(OWN_DATABASE | {"ApiGatewayLogRole": "false"}).resources
 
 
+CANARY = OWN_DATABASE | {"Deployment": "Canary10Percent5Minutes"}
+
+
 def test_traffic_moves_back_on_an_alarm() -> None:
-    groups = stack().of("AWS::CodeDeploy::DeploymentGroup")
+    groups = stack(CANARY).of("AWS::CodeDeploy::DeploymentGroup")
     assert len(groups) == len(functions(stack())) - len({"Migrate", "Verify"})
     for group in groups.values():
         assert group["AutoRollbackConfiguration"]["Enabled"]
@@ -844,6 +877,11 @@ def test_traffic_moves_back_on_an_alarm() -> None:
     for name, alias in stack().resources.items():
         if alias["Type"] == "AWS::Lambda::Alias" and not name.startswith(("Migrate", "Verify")):
             assert "CodeDeployLambdaAliasUpdate" in alias["UpdatePolicy"], name
+
+
+def test_what_mends_a_red_alarm_is_not_kept_from_it_by_the_alarm() -> None:
+    groups = stack(OWN_DATABASE | {"Deployment": "AllAtOnce"}).of("AWS::CodeDeploy::DeploymentGroup")
+    assert all(not group["AlarmConfiguration"] for group in groups.values())
 
 
 def versions(parsed: dict[str, Any], **given: str) -> set[str]:

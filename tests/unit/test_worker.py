@@ -21,7 +21,18 @@ def work(record, lambda_context):
     if record.body == "busy":
         raise Busy
 
-records = [{"messageId": body, "body": body, "eventSource": "aws:sqs"} for body in ("good", "bad", "busy")]
+ARN = "arn:aws:sqs:eu-west-1:123456789012:files"
+records = [
+    {
+        "messageId": body,
+        "body": body,
+        "eventSource": "aws:sqs",
+        "eventSourceARN": ARN,
+        "receiptHandle": body,
+        "attributes": {"ApproximateReceiveCount": "1"},
+    }
+    for body in ("good", "bad", "busy")
+]
 print(json.dumps(messages(work)({"Records": records}, lambda_context("ingest"))))
 """
 
@@ -29,7 +40,9 @@ print(json.dumps(messages(work)({"Records": records}, lambda_context("ingest")))
 def said() -> tuple[str, list[dict[str, Any]]]:
     """What a batch prints, where one message is done, one fails and one is at work elsewhere."""
     powertools = {"POWERTOOLS_LOG_LEVEL": "INFO", "POWERTOOLS_SERVICE_NAME": "this-stack"}
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'layers'}", **powertools}
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'layers'}", **powertools, **nowhere, **keys}
     run = subprocess.run(
         [sys.executable, "-c", BATCH], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
