@@ -7,7 +7,7 @@ from dedup.answers import Cleared, DeletionDetails
 from dedup.settings import settings
 from dedup.store import open_store
 
-AT_ONCE = 100_000
+AT_ONCE = 20_000
 """Records that are deleted while the caller waits: seconds. What has more is left to the function that loads files."""
 
 app = APIGatewayRestResolver(**api.RESOLVER)

@@ -468,7 +468,8 @@ class Decision(Model):
 
 class Entity(Model):
     """A person with their records, the golden record, why the records belong together, and what was said of them. Of
-    more than 500 records those are shown that repeat no other, and the latest."""
+    more than 500 records those are shown that repeat no other, and the latest; of more than 2,000 edges, those that
+    join."""
 
     id: int
     total_records: Count
@@ -484,7 +485,9 @@ class LookupRecord(KnownFields):
     customer_id: CustomerId | None = None
     source: Source | None = None
     name: Name | None = Field(default=None, repr=False)
-    email: Annotated[str, Field(max_length=320)] | None = Field(default=None, repr=False)
+    email: Annotated[str, Field(max_length=320, json_schema_extra=PLAIN), AfterValidator(without_controls)] | None = (
+        Field(default=None, repr=False)
+    )
 
 
 class Match(Model):

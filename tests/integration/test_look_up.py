@@ -77,6 +77,12 @@ def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: p
     assert [match["rule"] for match in people.look_up(LookupRecord(**everybody), known)] == ["same_id"]
 
 
+def test_text_that_postgres_can_not_hold_is_refused(functions: Call) -> None:
+    answer = functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", {"email": "a\0b@example.com"}))
+    assert answer["statusCode"] == 422
+    assert json.loads(answer["body"])["detail"][0]["loc"] == ["body", "email"]
+
+
 def test_source_that_is_not_configured_is_refused(functions: Call) -> None:
     body = {"source": "nobody", "customer_id": 1}
     answer = functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", body))

@@ -33,6 +33,7 @@ from dedup.store import (
     entities,
 )
 from dedup.store import matching as store_matching
+from dedup.store import uploads as store_uploads
 from dedup.store.base import FOLD_LOCK
 from dedup.store.matching import SHOWN
 from hypothesis import settings as hypothesis_settings
@@ -326,6 +327,51 @@ def test_who_came_while_a_run_worked_keeps_their_entity(store: Store) -> None:
     assert store.run_in_force() == claim.run
     assert members(store) == before
     agrees(store)
+
+
+def test_a_decision_that_a_run_just_missed_holds_in_it(
+    new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made before the run reads, and committed after that."""
+    other, original = new_store(), decisions.resolve_again
+    claims: list[tuple[Claim, Reading]] = []
+
+    def meanwhile(*args: Any) -> None:
+        if not claims:
+            claims.append(begun(other))
+        original(*args)
+
+    monkeypatch.setattr(decisions, "resolve_again", meanwhile)
+    after_a_run.decide([1, 2], "different", None, "ops")
+    [(claim, reading)] = claims
+    one = after_a_run.entities_of([4])[4]
+    load(other, claim, *[(record, one, "hubspot") for record in (1, 2, 3, 4)])
+    other.put_in_force(claim, reading)
+
+    found = after_a_run.entities_of([1, 2])
+    assert found[1] != found[2]
+
+
+def test_entities_that_a_decision_made_while_a_run_worked_keep_their_ids(
+    new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, original = new_store(), after_a_run.load_run
+
+    def meanwhile(*args: Any) -> None:
+        other.decide([1, 2], "different", None, "ops")
+        original(*args)
+
+    monkeypatch.setattr(after_a_run, "load_run", meanwhile)
+    matched(after_a_run, **RULES)
+    [run] = [told for told in after_a_run.runs(None, 10) if told["in_force"]]
+    [[first]] = after_a_run._database.read(lambda c: c.run("SELECT min(id) FROM match_run"))
+    made = after_a_run._database.read(
+        lambda c: dict(c.run(f"SELECT record_id, entity_id FROM matching.member_{first} WHERE record_id IN (1, 2)"))
+    )
+    assert run["id"] != first
+    assert len(set(made.values())) == 2
+    assert after_a_run.entities_of([1, 2]) == made
+    agrees(after_a_run)
 
 
 def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> None:
@@ -749,6 +795,77 @@ def test_an_upload_beside_the_end_of_a_snapshot_waits_for_nothing_and_is_matched
     assert (sorted(known), agreed, accepted) == ([1, 2, 3, 4], True, 1)
     assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)
+
+
+def test_an_upload_of_the_same_people_beside_a_snapshot_waits_for_nothing(
+    new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not between what a snapshot adds and what it takes away either: it would keep the snapshot from going on."""
+    other, original = new_store(db_statement_timeout=5), store_uploads._remove_others
+
+    def meanwhile(*args: Any) -> int:
+        other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+        return original(*args)
+
+    monkeypatch.setattr(store_uploads, "_remove_others", meanwhile)
+    snapshot(after_a_run, "salesforce", salesforce)
+    assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
+    agrees(after_a_run)
+
+
+def test_a_snapshot_that_says_the_same_keeps_everybody_and_repeats_count_once(after_a_run: Store) -> None:
+    before = {
+        entity: frozenset(whose(after_a_run, record) for record in records)
+        for entity, records in members(after_a_run).items()
+    }
+    ann = person(1, "salesforce", name="Ann Lee", email="ann@example.com")
+    two = person(2, "salesforce", phone="+1 202 555 0101")
+    for _ in range(3):
+        snapshot(after_a_run, "salesforce", [two, ann, *[ann] * 25, two])
+        found = members(after_a_run)
+        assert {
+            entity: frozenset(whose(after_a_run, record) for record in records) for entity, records in found.items()
+        } == before
+        agrees(after_a_run)
+        [[run]] = after_a_run._database.read(lambda c: c.run("SELECT in_force FROM match_state"))
+        [[standing]] = after_a_run._database.read(
+            lambda c: c.run(f"SELECT count(*) FROM matching.member_{run} m WHERE {entities.stands('m')}")  # noqa: B023
+        )
+        assert standing == 4
+
+
+def test_what_is_said_of_a_record_that_is_pending_holds_when_it_is_matched(
+    new_store: Callable[..., Store], after_a_run: Store
+) -> None:
+    other = new_store()
+
+    def beside(connection: Any) -> None:
+        connection.run(f"SELECT {FOLD_LOCK}, {entities.ALONE}")
+        other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+
+    after_a_run._database.write(beside, repeatable=False)
+    after_a_run.decide([1, 5], "different", None, "ops")
+    other.drain()
+    found = after_a_run.entities_of([1, 5])
+    assert found[1] != found[5]
+    agrees(after_a_run)
+
+
+def test_what_is_matched_late_is_joined_as_if_it_had_come_in_time(
+    new_store: Callable[..., Store], after_a_run: Store
+) -> None:
+    other = new_store()
+
+    def beside(connection: Any) -> None:
+        connection.run(f"SELECT {FOLD_LOCK}, {entities.ALONE}")
+        other.add([person(9, "hubspot", name="John Doe", date_of_birth="1980-01-02")])
+
+    after_a_run._database.write(beside, repeatable=False)
+    other.add([person(9, "hubspot", name="Mary Doe", email="mary@example.com", date_of_birth="1991-05-06")])
+    assert frozenset({5, 6}) in together(after_a_run)
+    before = after_a_run.entities_of([5])
+    after_a_run.decide([4, 5], "different", None, "ops")
+    assert after_a_run.entities_of([5, 6]) == {5: before[5], 6: before[5]}
 
 
 def test_what_is_pending_is_matched_by_the_next_upload_once(

@@ -9,7 +9,7 @@ from pg8000.native import Connection
 
 from dedup.clusters import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.store import entities
-from dedup.store.base import Base, Conflict, bigints, iso, note, text
+from dedup.store.base import MAY_FOLD, Base, Conflict, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, in_force
 
 
@@ -132,6 +132,39 @@ def follow_at_once(connection: Connection) -> None:
         resolve_again(connection, tables, [record for [record] in rows])
 
 
+def attach_pending(connection: Connection) -> bool:
+    """Makes members of the records of some uploads that are pending, as entities.pending() has them, and has hold what
+    was said of them meanwhile; whether there were any. Where somebody keeps from it, the next upload does."""
+    if connection.run(f"SELECT {MAY_FOLD}") == [[False]]:
+        return False
+    uploads = entities.pending(connection)
+    if not uploads:
+        return False
+    decided = _decided(connection, uploads)
+    if decided:
+        connection.run(f"SELECT {ALONE}")
+    elif connection.run(f"SELECT {entities.TRY}") == [[False]] or _decided(connection, uploads):
+        # Said in between: the next one waits to be alone.
+        return False
+    tables = entities.attach_uploads(connection, uploads)
+    if tables and decided:
+        resolve_again(connection, tables, decided)
+    return True
+
+
+_NEW = 2**62
+"""From here on an entity's id stands for one that is given when it is known that it is needed."""
+
+
+def _decided(connection: Connection, uploads: Sequence[int]) -> list[int]:
+    """The records of some uploads of which somebody has said something that holds."""
+    rows = connection.run(
+        f"""SELECT id FROM record r WHERE upload_id = ANY ({bigints(uploads)}) AND EXISTS (
+                SELECT FROM decision_pair p WHERE r.id IN (p.record_a, p.record_b))"""
+    )
+    return [record for [record] in rows]
+
+
 def forget(connection: Connection, customer_id: int) -> None:
     """Forgets what was said of a customer: their records leave the decisions, with the note, and those that bind no
     others are deleted. The caller is alone."""
@@ -155,9 +188,11 @@ def forget(connection: Connection, customer_id: int) -> None:
     )
 
 
-def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[int]) -> None:
-    """Makes the entities of some records again from their edges and from what people said, as a run does. The caller is
-    alone."""
+def resolve_again(
+    connection: Connection, tables: Tables, record_ids: Sequence[int], former: Tables | None = None
+) -> None:
+    """Makes the entities of some records again from their edges and from what people said, as a run does; those that
+    come to be have the ids that they have in `former`, where these are free. The caller is alone."""
     # Somebody has spoken of them, and not of those that they repeat.
     entities.stand_for_themselves(connection, tables, record_ids)
     touched: set[int] = set()
@@ -180,10 +215,10 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
             WHERE entity_id = ANY ({bigints(touched)}) AND {entities.stands("m")}"""
     )
     facts = {record: Facts(*known) for record, _, *known in rows}
-    former = {record: entity for record, entity, *_ in rows}
+    previous = {record: entity for record, entity, *_ in rows}
     ids = bigints(facts)
     repeats = entities.repeats_of(connection, tables, ids)
-    former |= {record: former[repeated] for record, repeated in repeats.items()}
+    previous |= {record: previous[repeated] for record, repeated in repeats.items()}
     verdicts: dict[tuple[int, int], str] = {
         (a, b): verdict
         for a, b, verdict in connection.run(
@@ -196,7 +231,7 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
     edges = [
         Edge((a, b), strengths[rule] if weight is None else weight)
         for a, b, rule, weight in connection.run(
-            f"""SELECT record_a, record_b, rule, weight FROM {tables.edge}
+            f"""SELECT least(record_a, record_b), greatest(record_a, record_b), rule, weight FROM {tables.edge}
                 WHERE joins AND record_a = ANY ({ids}) AND record_b = ANY ({ids})"""
         )
         if verdicts.get((a, b)) != "different"
@@ -208,9 +243,13 @@ def resolve_again(connection: Connection, tables: Tables, record_ids: Sequence[i
         facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
     )
     whole = [one | {record for record, repeated in repeats.items() if repeated in one} for one in clusters]
-    kept = keep_ids(whole, former, 2**62)
-    new = sorted({entity for entity in kept.values() if entity >= 2**62})
+    kept = keep_ids(whole, previous, _NEW)
+    if former:
+        fresh = [one for one in whole if kept[min(one)] >= _NEW]
+        free = entities.free_entities(connection, tables, former, sorted(frozenset().union(*fresh)))
+        kept |= keep_ids(fresh, free, _NEW)
+    new = sorted({entity for entity in kept.values() if entity >= _NEW})
     fresh = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
     names = dict(zip(new, (entity for [entity] in fresh), strict=True))
     target = {record: names.get(entity, entity) for record, entity in kept.items()}
-    entities.move(connection, tables, {record: e for record, e in target.items() if e != former[record]})
+    entities.move(connection, tables, {record: e for record, e in target.items() if e != previous[record]})

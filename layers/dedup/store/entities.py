@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from pg8000.native import Connection
@@ -21,10 +22,16 @@ from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
 _LOCK = 7236839
 SHARED = f"pg_advisory_xact_lock_shared({_LOCK})"
 ALONE = f"pg_advisory_xact_lock({_LOCK})"
-_TRY = f"pg_try_advisory_xact_lock_shared({_LOCK})"
+TRY = f"pg_try_advisory_xact_lock_shared({_LOCK})"
 
 BATCH = 2_000
 """Records that are normalised and matched by one statement."""
+
+SHARE = 50
+"""The part of all members up to which what leaves is looked at one by one, and not all that stays."""
+
+UPLOADS = 100
+"""Pending uploads that are looked at together."""
 
 WINDOW = 100_000
 """Record ids that are read at a time, so that what follows is looked for among so many."""
@@ -201,48 +208,49 @@ def _told(text_of_settings: str) -> _Told:
 # Records that come
 
 
-def attach(connection: Connection, upload_id: int, *, wait: bool = True) -> None:
-    """Makes the records of an upload members of the run in force, nothing where none is; where that would have to
-    `wait` and may not, they are pending."""
-    if wait:
-        connection.run(f"SELECT {SHARED}")
-    elif connection.run(f"SELECT {_TRY}") == [[False]]:
+def attach(connection: Connection, upload_id: int, *, wait: bool = True, replaces: bool = False) -> None:
+    """Makes the records of an upload members of the run in force, nothing where none is; where it may not `wait` for
+    whoever changes many, they are pending. `replaces`: all earlier records of its source leave in this transaction."""
+    if not wait:
         connection.run(f"INSERT INTO pending_match VALUES ({upload_id})")
         return
+    tables = in_force(connection, SHARED)
+    if tables:
+        attach_records(connection, tables, f"r.upload_id = {upload_id}", replaces=replaces)
+
+
+def pending(connection: Connection) -> list[int]:
+    """Uploads that are pending, with about BATCH records in all; nobody else gets them until the end of the
+    transaction."""
+    rows = connection.run(
+        f"""SELECT p.upload_id, coalesce(u.accepted, 0) FROM pending_match p LEFT JOIN upload u ON u.id = p.upload_id
+            ORDER BY p.upload_id LIMIT {UPLOADS} FOR UPDATE OF p SKIP LOCKED"""
+    )
+    before = accumulate((accepted for _, accepted in rows), initial=0)
+    return [upload for (upload, _), records in zip(rows, before, strict=False) if records < BATCH]
+
+
+def attach_uploads(connection: Connection, uploads: Sequence[int]) -> Tables | None:
+    """Makes members of the records of uploads that are pending; the tables of the run in force, if there is one. The
+    caller has the lock."""
+    connection.run(f"DELETE FROM pending_match WHERE upload_id = ANY ({bigints(uploads)})")
     tables = in_force(connection)
     if tables:
-        attach_records(connection, tables, f"r.upload_id = {upload_id}")
+        _attach_missing(connection, tables, bigints(uploads))
+    return tables
 
 
-def attach_pending(connection: Connection) -> bool:
-    """Makes members of the records of some uploads that are pending, about BATCH; whether there were any. Where
-    somebody keeps from it, the next upload does."""
-    if connection.run(f"SELECT {_TRY}") == [[False]]:
-        return False
-    rows = connection.run(
-        f"""DELETE FROM pending_match WHERE upload_id = ANY (ARRAY(
-                SELECT upload_id FROM pending_match WHERE upload_id IN (
-                    SELECT upload_id FROM (
-                        SELECT p.upload_id, sum(u.accepted) OVER (ORDER BY p.upload_id) - u.accepted AS before
-                        FROM pending_match p LEFT JOIN upload u ON u.id = p.upload_id
-                    ) AS p WHERE coalesce(before, 0) < {BATCH}
-                ) FOR UPDATE SKIP LOCKED)) RETURNING upload_id"""
-    )
-    tables = in_force(connection)
-    if tables and rows:
-        _attach_missing(connection, tables, bigints(upload for [upload] in rows))
-    return bool(rows)
-
-
-def attach_records(connection: Connection, tables: Tables, chosen: str, former: Tables | None = None) -> None:
+def attach_records(
+    connection: Connection, tables: Tables, chosen: str, former: Tables | None = None, *, replaces: bool = False
+) -> None:
     """Makes records, a condition on the record r, members of a run: each joins the entity of the earliest record that
     the strongest rule says it is one with, or is an entity of its own, of the id that it has in `former` where that is
-    free. It joins no two entities: the next run does."""
+    free. It joins no two entities: the next run does. `replaces`: the earlier records of their source leave next."""
     told = _told(_settings_text(connection, tables))
     added = array("q")
     for ids in _batches(connection, chosen):
         added.extend(ids)
-        _attach_batch(connection, tables, ids, told, former)
+        _attach_batch(connection, tables, ids, told, former, leaving=added[0] if replaces else 0)
     # At the end and in order of their ids, so that two uploads wait for one another in one direction only.
     if added:
         _count_members(connection, tables, added)
@@ -271,8 +279,10 @@ def _batches(connection: Connection, chosen: str) -> Iterator[list[int]]:
 
 
 def _attach_batch(
-    connection: Connection, tables: Tables, ids: Sequence[int], told: _Told, former: Tables | None
+    connection: Connection, tables: Tables, ids: Sequence[int], told: _Told, former: Tables | None, leaving: int
 ) -> None:
+    # `leaving`: of what one of these may repeat, what has a lower id leaves next. Who repeats that stands
+    # for itself at once: to give it its form afterwards changes every index once more.
     fields = ", ".join(f"r.{field}" for field in normalise.FIELDS)
     rows = connection.run(
         f"""SELECT r.id, r.source, r.customer_id, {fields} FROM record r
@@ -288,7 +298,7 @@ def _attach_batch(
         }
         for record_id, source, customer_id, *values in rows
     ]
-    edges = _join(members, _already_there(connection, tables, members, told), told)
+    edges = _join(members, _already_there(connection, tables, members, told, leaving), told, leaving)
     _found_entities(connection, tables, [member for member in members if not member["entity_id"]], former)
     entity_of = {member["record_id"]: member["entity_id"] for member in members}
     for member in members:
@@ -311,14 +321,10 @@ def _found_entities(
     """Gives members that are nobody else an entity each: that of `former` where it is free, or a new one."""
     free: dict[int, int] = {}
     if former and alone:
-        ids = bigints(member["record_id"] for member in alone)
-        rows = connection.run(
-            f"""SELECT min(f.record_id), f.entity_id FROM {former.member} f
-                WHERE f.record_id = ANY ({ids})
-                    AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.entity_id = f.entity_id)
-                GROUP BY f.entity_id"""
-        )
-        free = dict(rows)
+        # The first of each entity.
+        there = free_entities(connection, tables, former, [member["record_id"] for member in alone])
+        first = {entity: record for record, entity in sorted(there.items(), reverse=True)}
+        free = {record: entity for entity, record in first.items()}
     new = [member for member in alone if member["record_id"] not in free]
     for member in alone:
         member["entity_id"] = free.get(member["record_id"], 0)
@@ -327,22 +333,37 @@ def _found_entities(
         member["entity_id"] = entity_id
 
 
+def free_entities(connection: Connection, tables: Tables, former: Tables, record_ids: Sequence[int]) -> dict[int, int]:
+    """The entity that each record has in another run, of those that no member of a run is of."""
+    rows = connection.run(
+        f"""SELECT f.record_id, f.entity_id FROM {former.member} f WHERE f.record_id = ANY ({bigints(record_ids)})
+            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.entity_id = f.entity_id)"""
+    )
+    return dict(rows)
+
+
 _There = dict[tuple[int, int], tuple[int, int, int]]
 """By record and rule: the earliest member that the rule joins it with, that one's entity, and how many there are."""
 
 
-def _already_there(connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], told: _Told) -> _There:
+def _already_there(
+    connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], told: _Told, leaving: int
+) -> _There:
     """What the rules say of members-to-be and the members that are there. With as many as `most` a rule says none."""
+    # What leaves, and what is in its place, count once.
+    whole = ", ".join(f"m.{column}" for column in (*IDENTITY, *normalise.COLUMNS))
+    counted, most = (f"count(DISTINCT ({whole}))", 2 * told.most) if leaving else ("count(*)", told.most)
     scans = [
-        f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, count(*) AS n FROM (
+        f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, {counted} AS n FROM (
                 SELECT * FROM {tables.member} m
-                WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {told.most}
+                WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {most}
             ) AS m)"""
         for place, rule in enumerate(told.rules)
     ]
     if told.repeats:
+        stays = f"min(record_id) FILTER (WHERE record_id >= {leaving})"
         scans.append(
-            f"""(SELECT {_REPEATS}, min(record_id), count(*) FROM (
+            f"""(SELECT {_REPEATS}, coalesce({stays}, min(record_id)), count(*) FROM (
                     SELECT * FROM {tables.member} m
                     WHERE m.customer_id = i.customer_id AND m.source = i.source AND {stands("m")} LIMIT {REPEATED}
                 ) AS m WHERE {_form("m")} IS NOT DISTINCT FROM {_form("i")})"""
@@ -363,7 +384,7 @@ def _agrees(rule: Rule) -> str:
     return " AND ".join(["true", *(f"coalesce(m.{c} = i.{c}, true)" for c in rule.unless_different)])
 
 
-def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told) -> list[tuple[int, int, str]]:
+def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving: int) -> list[tuple[int, int, str]]:
     """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
     batch, or 0 for none. The edges, with the rule's name."""
     edges = []
@@ -375,8 +396,12 @@ def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told) -> list
             other, entity, _ = there.get((member["record_id"], _REPEATS), (0, 0, 0))
             near = said.setdefault(whole, other or member["record_id"])
             if near != member["record_id"]:
-                member |= dict.fromkeys(normalise.COLUMNS) | {"entity_id": entity or -near}
+                member["entity_id"] = entity or -near
                 edges.append((near, member["record_id"], told.repeats))
+                if near < leaving:
+                    said[whole] = member["record_id"]
+                else:
+                    member |= dict.fromkeys(normalise.COLUMNS)
                 continue
         keys = [(place, rule.key(member)) for place, rule in enumerate(told.rules)]
         for place, key in keys:
@@ -436,7 +461,8 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
     ids = [record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}")]
     if not ids:
         return
-    few = len(ids) <= BATCH
+    [[members]] = connection.run(f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{tables.member}'::regclass")
+    few = len(ids) <= max(BATCH, members // SHARE)
     fields = matching.terms(settings_of(connection, tables))
     _bequeath(connection, tables, bigints(ids))
     if fields and few:
@@ -463,7 +489,14 @@ def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
 
     Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
     repeats: dict[int, int] = {}
-    for record, repeated in repeats_of(connection, tables, gone, f"m.record_id <> ALL ({gone})").items():
+    found = connection.run(
+        f"""SELECT m.record_id, g.record_id FROM {tables.edge} e
+            JOIN {tables.member} m ON m.record_id = e.record_b JOIN {tables.member} g ON g.record_id = e.record_a
+            WHERE e.record_a = ANY ({gone}) AND m.record_id <> ALL ({gone})
+                AND (m.source, m.customer_id) = (g.source, g.customer_id)
+                AND (NOT {stands("m")} OR {_form("m")} IS NOT DISTINCT FROM {_form("g")})"""
+    )
+    for record, repeated in found:
         repeats[repeated] = min(record, repeats.get(repeated, record))
     stand_for_themselves(connection, tables, repeats.values())
     others = connection.run(
@@ -487,12 +520,12 @@ def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
         )
 
 
-def repeats_of(connection: Connection, tables: Tables, repeated: str, condition: str = "true") -> dict[int, int]:
-    """The members m that repeat one of an array of records and fit a condition: each, and what it repeats."""
+def repeats_of(connection: Connection, tables: Tables, repeated: str) -> dict[int, int]:
+    """The members m that repeat one of an array of records: each, and what it repeats."""
     return dict(
         connection.run(
             f"""SELECT m.record_id, e.record_a FROM {tables.edge} e JOIN {tables.member} m ON m.record_id = e.record_b
-                WHERE e.record_a = ANY ({repeated}) AND NOT {stands("m")} AND {condition}"""
+                WHERE e.record_a = ANY ({repeated}) AND NOT {stands("m")}"""
         )
     )
 
@@ -643,7 +676,7 @@ def there(connection: Connection) -> list[Tables]:
 def sweep(connection: Connection) -> None:
     """Drops the tables of runs that are not kept, and that nobody works on; where somebody else keeps from it, the
     next one does."""
-    if connection.run(f"SELECT {_TRY}") == [[False]]:
+    if connection.run(f"SELECT {TRY}") == [[False]]:
         return
     rows = connection.run("SELECT id FROM match_run WHERE kept OR status = 'running' AND lease_until >= now()")
     needed = {run for [run] in rows}

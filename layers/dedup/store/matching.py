@@ -26,6 +26,9 @@ SHOWN = 500
 """Records that are shown of an entity: those that stand for themselves, then the latest. Every night's copy of a
 customer is one more, and an answer has 6 MB."""
 
+SHOWN_EDGES = 2_000
+"""Edges that are shown between these: those that join first."""
+
 PAGE_RECORDS = 20_000
 """Records that are read for a page of entities, which ends earlier where it would need more."""
 
@@ -33,7 +36,8 @@ _WORK = Work("match_run", action="match", elsewhere="lease_until IS NULL", attem
 """A run that was handed over has no lease, but while somebody looks how it is, which is no attempt."""
 
 _LATE = "15 minutes"
-"""An upload's finished_at is written before its commit, by this at most: no function lives longer."""
+"""When an upload finished, or a decision was made or went over, is written before its commit, by this at most: no
+function lives longer."""
 
 
 @dataclass(frozen=True)
@@ -289,11 +293,11 @@ class Matching(Base):
     def _decide_again(self, connection: Connection, tables: Tables, reading: Reading) -> None:
         """What was said, taken back, or went over to other records while the run worked holds in it too."""
         rows = connection.run(
-            f"""SELECT record_ids FROM decision
-                WHERE greatest(created_at, revoked_at, followed_at) > {text(reading.at)}::timestamptz ORDER BY id"""
+            f"""SELECT DISTINCT unnest(record_ids) FROM decision WHERE greatest(created_at, revoked_at, followed_at)
+                > {text(reading.at)}::timestamptz - interval '{_LATE}'"""
         )
-        for [record_ids] in rows:
-            decisions.resolve_again(connection, tables, record_ids)
+        if rows:
+            decisions.resolve_again(connection, tables, [record for [record] in rows], in_force(connection))
 
     def sweep(self) -> None:
         """Drops tables that nobody needs any more, those of old runs and of such as died too."""
@@ -410,8 +414,10 @@ class Matching(Base):
                 return None
             ids = bigints(record["id"] for record in records)
             edges = connection.run(
-                f"""SELECT record_a, record_b, rule, weight, probability, waterfall FROM {tables.edge}
-                    WHERE record_a = ANY ({ids}) AND record_b = ANY ({ids}) ORDER BY 1, 2, rule NULLS LAST"""
+                f"""SELECT record_a, record_b, rule, weight, probability, waterfall FROM (
+                        SELECT * FROM {tables.edge} WHERE record_a = ANY ({ids}) AND record_b = ANY ({ids})
+                        ORDER BY joins DESC, record_a, record_b LIMIT {SHOWN_EDGES}
+                    ) AS e ORDER BY 1, 2, rule NULLS LAST"""
             )
             said = decisions.said(connection, f"record_ids && {ids}", 1_000)
             [[total]] = connection.run(f"SELECT records FROM {tables.counted.table} WHERE entity_id = {entity_id}")
@@ -431,6 +437,10 @@ class Matching(Base):
         return self._database.read(
             lambda connection: entities.entities_of(connection, tables_in_force(connection), record_ids)
         )
+
+    def is_matched(self) -> bool:
+        """Whether a run is in force, so that uploads are matched."""
+        return self._database.read(in_force) is not None
 
     def run_in_force(self) -> int:
         """The run whose entities are asked about. Raises NoRun."""
@@ -525,7 +535,7 @@ class Matching(Base):
     def drain(self, batches: float = inf) -> None:
         """Folds in what is pending, and matches the records that are: all of it, or so many batches."""
         super().drain(batches)
-        while batches > 0 and self._database.write(entities.attach_pending, repeatable=True):
+        while batches > 0 and self._database.write(decisions.attach_pending, repeatable=True):
             batches -= 1
 
     def compact(self) -> None:

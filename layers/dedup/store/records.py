@@ -179,6 +179,7 @@ class Records(Base):
 
         def work(connection: Connection) -> int:
             alone(connection)
+            connection.run(f"SELECT {entities.ALONE}")
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
             connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")

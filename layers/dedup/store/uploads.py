@@ -388,7 +388,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     # From here to the commit, what the API brings is pending. Other files wait.
     connection.run(f"SELECT {FOLD_LOCK}")
     # Before others go: what is in their place keeps their entities.
-    entities.attach(connection, load.upload_id)
+    entities.attach(connection, load.upload_id, replaces=replaces)
     went = 0
     if replaces:
         _require_newest(connection, load)
