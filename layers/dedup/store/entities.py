@@ -53,6 +53,10 @@ def _form(member: str) -> str:
     return f"({', '.join(f'{member}.{column}' for column in normalise.COLUMNS)})"
 
 
+def _whole(member: str) -> str:
+    return f"({', '.join(f'{member}.{column}' for column in (*IDENTITY, *normalise.COLUMNS))})"
+
+
 def stands(member: str) -> str:
     """The condition in SQL that a member repeats no other."""
     return f"NOT {_form(member)} IS NULL"
@@ -351,8 +355,7 @@ def _already_there(
 ) -> _There:
     """What the rules say of members-to-be and the members that are there. With as many as `most` a rule says none."""
     # What leaves, and what is in its place, count once.
-    whole = ", ".join(f"m.{column}" for column in (*IDENTITY, *normalise.COLUMNS))
-    counted, most = (f"count(DISTINCT ({whole}))", 2 * told.most) if leaving else ("count(*)", told.most)
+    counted, most = (f"count(DISTINCT {_whole('m')})", 2 * told.most) if leaving else ("count(*)", told.most)
     scans = [
         f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, {counted} AS n FROM (
                 SELECT * FROM {tables.member} m
@@ -464,7 +467,7 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
     [[members]] = connection.run(f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{tables.member}'::regclass")
     few = len(ids) <= max(BATCH, members // SHARE)
     fields = matching.terms(settings_of(connection, tables))
-    _bequeath(connection, tables, bigints(ids))
+    _bequeath(connection, tables, ids)
     if fields and few:
         _forget_values(connection, tables, bigints(ids), fields)
     counted = tables.counted
@@ -483,21 +486,23 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
         _forget_all_values(connection, tables, fields)
 
 
-def _bequeath(connection: Connection, tables: Tables, gone: str) -> None:
+def _bequeath(connection: Connection, tables: Tables, ids: Sequence[int]) -> None:
     """Puts into the edges and the review, in place of members that leave, those that stay and take their place: the
     first of those that repeat it, or else one of the same source and customer.
 
     Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
+    gone, leaving = bigints(ids), frozenset(ids)
     repeats: dict[int, int] = {}
+    # In one condition, which no join can be made of: it is for what the edges have found.
     found = connection.run(
         f"""SELECT m.record_id, g.record_id FROM {tables.edge} e
             JOIN {tables.member} m ON m.record_id = e.record_b JOIN {tables.member} g ON g.record_id = e.record_a
-            WHERE e.record_a = ANY ({gone}) AND m.record_id <> ALL ({gone})
-                AND (m.source, m.customer_id) = (g.source, g.customer_id)
-                AND (NOT {stands("m")} OR {_form("m")} IS NOT DISTINCT FROM {_form("g")})"""
+            WHERE e.record_a = ANY ({gone})
+                AND (NOT {stands("m")} OR {_whole("m")} IS NOT DISTINCT FROM {_whole("g")})"""
     )
     for record, repeated in found:
-        repeats[repeated] = min(record, repeats.get(repeated, record))
+        if record not in leaving:
+            repeats[repeated] = min(record, repeats.get(repeated, record))
     stand_for_themselves(connection, tables, repeats.values())
     others = connection.run(
         f"""SELECT g.record_id, min(m.record_id) FROM unnest({gone}) AS i (record_id)
