@@ -21,21 +21,26 @@ const FIELDS = [
 /** The question and its answer, for who follows a match and comes back. In memory alone: they are about a person. */
 let last = { typed: {} };
 
+/** The number of the latest question: an answer to an earlier one is not shown. */
+let latest = 0;
+
 export function Lookup() {
   const [{ typed, matches, error, refused, busy }, setState] = useState(last);
   const anybody = useAnswer("entities", { query: { limit: 1 } });
-  const show = (state) => setState((last = { typed, ...state }));
+  const show = (state) => setState((last = { typed: last.typed, ...state }));
   const find = async (event) => {
     event?.preventDefault();
     const known = Object.fromEntries(Object.entries(typed).filter(([, value]) => value.trim()));
     if (!Object.keys(known).length) return show({ refused: true });
+    const asked = ++latest;
+    const answered = (state) => asked === latest && show(state);
     show({ busy: true });
     return call("entities/lookup", { method: "POST", json: known }).then(
-      ({ body }) => show({ matches: body.matches }),
-      (problem) => show({ error: problem }),
+      ({ body }) => answered({ matches: body.matches }),
+      (problem) => answered({ error: problem }),
     );
   };
-  const type = ({ target }) => show({ matches, error, typed: { ...typed, [target.name]: target.value } });
+  const type = ({ target }) => show({ matches, error, busy, typed: { ...last.typed, [target.name]: target.value } });
   const answer = useRef();
   useEffect(() => {
     // On a phone the answer is below the form.

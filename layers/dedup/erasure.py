@@ -48,9 +48,16 @@ def erase(customer_id: int, store: Store, principal: str, remaining_seconds: Cal
     )
 
 
+_APART = "[.,'\u2019 \u00a0\u2009\u202f]?"
+"""What may be between thousands."""
+
+
 def _mentions(customer_id: int, addresses: Iterable[str]) -> Callable[[str], object]:
-    """Whether a row carries the id as a number of its own, or one of the addresses in any case."""
-    words = "|".join([rf"(?<!\d){customer_id}(?!\d)", *map(re.escape, addresses)])
+    """Whether a row carries the id as a number of its own, with zeros before it and thousands apart as files may have
+    them, or one of the addresses in any case."""
+    groups = f"{customer_id:,}".replace(",", _APART)
+    number = rf"(?<!\d)-0*{groups[1:]}(?!\d)" if customer_id < 0 else rf"(?<!\d)0*{groups}(?!\d)"
+    words = "|".join([number, *map(re.escape, addresses)])
     return re.compile(words, re.IGNORECASE).search
 
 

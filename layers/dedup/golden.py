@@ -70,6 +70,9 @@ def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = No
         ]
         if not candidates:
             continue
+        # Of what belongs together, the part counts that comes first: a bare country is no address.
+        leading = min(place for candidate in candidates for place, value in enumerate(candidate.values) if value)
+        candidates = [candidate for candidate in candidates if candidate.values[leading]]
         chosen, rule = _choose(candidates, rules.fields.get(group[0], rules.default), rules.trusted)
         for name, value in zip(group, chosen.values, strict=True):
             if value is not None:

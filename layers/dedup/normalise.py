@@ -517,13 +517,13 @@ _DATES = (
 def date(text: str | None, placeholders: frozenset[str]) -> str | None:
     """A date as `YYYY-MM-DD`, from that, `YYYYMMDD`, or `DD.MM.YYYY`; None for other forms: 03/04 is two dates.
 
-    A day that no calendar has is kept: it is a slip of the right one, and near it."""
+    A day that no calendar has is kept: it is a slip of the right one, and near it. One of zeros is none."""
     raw = (text or "").strip()
     found = next((match for form in _DATES if raw.isascii() and (match := form.fullmatch(raw))), None)
     if not found:
         return None
     iso = f"{found['y']}-{int(found['m']):02}-{int(found['d']):02}"
-    return None if iso in placeholders else iso
+    return None if iso in placeholders or "00" in (iso[5:7], iso[8:]) else iso
 
 
 @dataclass(frozen=True)

@@ -574,6 +574,19 @@ def test_lookup_of_nobody_of_nothing_and_of_what_the_api_refuses(people: str, sh
     expect(page.get_by_text("Nobody like this")).to_be_visible()
 
 
+def test_what_is_typed_while_a_lookup_is_asked_stays(people: str, show: Open) -> None:
+    page = show("/people/lookup")
+    held: list[Route] = []
+    page.route("**/entities/lookup", lambda route: held.append(route), times=1)
+    page.get_by_label("Name").fill("Zebulon Quux")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_role("button", name="Looking…")).to_be_disabled()
+    page.get_by_label("Name").fill("Kate Moreau")
+    held[0].continue_()
+    expect(page.get_by_text("Nobody like this")).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("Kate Moreau")
+
+
 def test_answer_of_a_lookup_is_in_sight_on_a_phone(people: str, show: Open) -> None:
     page = show("/people/lookup", viewport=PHONE)
     page.get_by_label("Name").fill("Kate Moreau")

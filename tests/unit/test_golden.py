@@ -97,6 +97,16 @@ def test_latest_phone_survives_and_says_why() -> None:
     assert golden(entity)["phone"] == ("2", 2, "hubspot", "most_recent")
 
 
+def test_bare_country_is_no_address_however_late_it_came() -> None:
+    home = {"address": "12 Harbor Street", "city": "Portland", "postcode": "97201", "country": "US"}
+    known = golden([
+        record(1, updated_at="2026-01-01", **home),
+        record(2, updated_at="2026-02-01", country="United States"),
+        record(3, updated_at="2026-03-01", city="Boston", country="US"),
+    ])  # fmt: skip
+    assert {name: origin.value for name, origin in known.items()} == home
+
+
 def test_entity_without_records_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one record"):
         golden([])

@@ -240,3 +240,8 @@ def test_company_and_address_lose_their_variants() -> None:
     assert normalise.address("12 Saint John's Street, Flat 3") == normalise.address("12 st johns st. apt 3")
     assert normalise.country("U.K.") == "u k"
     assert normalise.country("uk") == normalise.country("United Kingdom") == "GB"
+
+
+@pytest.mark.parametrize("raw", ["0000-00-00", "1980-00-12", "1980-02-00", "1899-12-30"])
+def test_what_systems_store_for_no_date_is_none(raw: str) -> None:
+    assert date(raw) is None
