@@ -65,7 +65,7 @@ def until_done(work: Callable[[], Any]) -> tuple[Any, int]:
         try:
             return work(), refused
         except (Unavailable, Busy, Superseded):
-            time.sleep(0.02)
+            time.sleep(0.02 * 2**refused)
     raise AssertionError("it is not done after ten tries")
 
 
