@@ -40,13 +40,6 @@ def engine() -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def can_build(dockerfile: Path) -> bool:
-    """Whether the image that a Dockerfile begins with is there, or comes from its registry."""
-    [base] = [line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("FROM ")]
-    commands = (["docker", "image", "inspect", base], ["docker", "pull", "--quiet", base])
-    return any(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
-
-
 class Sam:
     """SAM CLI's commands for this machine's architecture, with what the functions are told of it in a file: what the
     template says, the queues' addresses, and over it `environment`."""

@@ -12,6 +12,9 @@ from dedup.store import entities
 from dedup.store.base import MAY_FOLD, Base, Conflict, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, in_force
 
+_NEW = 2**62
+"""From here on an entity's id stands for one that is given when it is known that it is needed."""
+
 
 class Decisions(Base):
     """The decisions of one database."""
@@ -152,10 +155,6 @@ def attach_pending(connection: Connection) -> bool:
     return True
 
 
-_NEW = 2**62
-"""From here on an entity's id stands for one that is given when it is known that it is needed."""
-
-
 def _decided(connection: Connection, uploads: Sequence[int]) -> list[int]:
     """The records of some uploads of which somebody has said something that holds."""
     rows = connection.run(
@@ -245,9 +244,9 @@ def resolve_again(
     whole = [one | {record for record, repeated in repeats.items() if repeated in one} for one in clusters]
     kept = keep_ids(whole, previous, _NEW)
     if former:
-        fresh = [one for one in whole if kept[min(one)] >= _NEW]
-        free = entities.free_entities(connection, tables, former, sorted(frozenset().union(*fresh)))
-        kept |= keep_ids(fresh, free, _NEW)
+        without = [one for one in whole if kept[min(one)] >= _NEW]
+        free = entities.free_entities(connection, tables, former, sorted(frozenset().union(*without)))
+        kept |= keep_ids(without, free, _NEW)
     new = sorted({entity for entity in kept.values() if entity >= _NEW})
     fresh = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(new)})")
     names = dict(zip(new, (entity for [entity] in fresh), strict=True))

@@ -49,12 +49,12 @@ _REPEATS = -1
 """The place, among rules, of that a record repeats another."""
 
 
-def _form(member: str) -> str:
-    return f"({', '.join(f'{member}.{column}' for column in normalise.COLUMNS)})"
+def _form(member: str, *identity: str) -> str:
+    return f"({', '.join(f'{member}.{column}' for column in (*identity, *normalise.COLUMNS))})"
 
 
 def _whole(member: str) -> str:
-    return f"({', '.join(f'{member}.{column}' for column in (*IDENTITY, *normalise.COLUMNS))})"
+    return _form(member, *IDENTITY)
 
 
 def stands(member: str) -> str:
@@ -285,8 +285,8 @@ def _batches(connection: Connection, chosen: str) -> Iterator[list[int]]:
 def _attach_batch(
     connection: Connection, tables: Tables, ids: Sequence[int], told: _Told, former: Tables | None, leaving: int
 ) -> None:
-    # `leaving`: of what one of these may repeat, what has a lower id leaves next. Who repeats that stands
-    # for itself at once: to give it its form afterwards changes every index once more.
+    # `leaving`: of what one of these may repeat, what has a lower id leaves next. Who repeats that stands for itself at
+    # once: to give it its form afterwards changes every index once more.
     fields = ", ".join(f"r.{field}" for field in normalise.FIELDS)
     rows = connection.run(
         f"""SELECT r.id, r.source, r.customer_id, {fields} FROM record r
