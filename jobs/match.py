@@ -329,6 +329,7 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
         "suspect",
         f"""SELECT c.cluster FROM component c JOIN records r ON r.id = c.id GROUP BY c.cluster
             HAVING count(*) > {guards.max_entity} OR count(DISTINCT r.date_of_birth) > 1 OR count(DISTINCT r.root) > 1
+                OR count(DISTINCT r.formal) > 1
             UNION SELECT l.cluster FROM decision d JOIN component l ON l.id = d.id_l
             JOIN component r ON r.id = d.id_r AND r.cluster = l.cluster WHERE d.decision = 'different'""",
     )
@@ -336,7 +337,7 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
         _score_rest(engine, settings, linker)
     facts: dict[int, dict[int, Facts]] = defaultdict(dict)
     for cluster, record, *known in engine.rows(
-        """SELECT c.cluster, c.id, r.date_of_birth, r.given, r.family, r.root
+        """SELECT c.cluster, c.id, r.date_of_birth, r.given, r.family, r.root, r.formal
            FROM suspect s JOIN component c ON c.cluster = s.cluster JOIN records r ON r.id = c.id"""
     ):
         facts[cluster][record] = Facts(*known)

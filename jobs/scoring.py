@@ -34,6 +34,7 @@ def _condition(level: Level, jaro_winkler: str) -> str:
         letters = " OR ".join(f"length({level.initial}_{side}) = 1" for side in ("l", "r"))
         conditions += [f"substr({level.initial}_l, 1, 1) = substr({level.initial}_r, 1, 1)", f"({letters})"]
     conditions += [f"{jaro_winkler}({c}_l, {c}_r) >= {least}" for c, least in level.jaro_winkler.items()]
+    conditions += [f"coalesce({c}_l = {c}_r, true)" for c in level.unless_different]
     conditions += [f"levenshtein({c}_l, {c}_r) <= {most}" for c, most in level.levenshtein.items()]
     return " AND ".join(conditions)
 
@@ -192,6 +193,7 @@ def _first_sql(settings: Settings, vetoes: Sequence[Veto]) -> str:
     }
     cases = [
         f"WHEN {' AND '.join(f'gamma_{name} = 0' for name in veto.differ)}"
+        + "".join(f" AND {column}_l <> {column}_r" for column in veto.other)
         + "".join(
             f" AND gamma_{name} NOT IN ({', '.join(str(heights[name][label]) for label in labels)})"
             for name, labels in veto.unless.items()

@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     given: str | None = None
     family: str | None = None
     root: str | None = None
+    formal: str | None = None
 
 
 def dates_contradict(one: str | None, other: str | None) -> bool:
@@ -50,13 +51,16 @@ def dates_contradict(one: str | None, other: str | None) -> bool:
 
 
 def givens_contradict(one: Facts, other: Facts) -> bool:
-    """Whether two given names can't be one person's: not alike, no nickname or initial of one another, and not the
-    other's family name, as where the parts changed places."""
-    if not one.given or not other.given or one.root == other.root:
+    """Whether two given names can't be one person's: not alike, or short for two full names, no nickname or initial of
+    one another, and not the other's family name, as where the parts changed places."""
+    if not one.given or not other.given:
+        return False
+    two = None not in (one.formal, other.formal) and one.formal != other.formal
+    if one.root == other.root and not two:
         return False
     if 1 in (len(one.given), len(other.given)) and one.given[0] == other.given[0]:
         return False
-    alike = [jaro_winkler(one.given, other.given)]
+    alike = [0.0 if two else jaro_winkler(one.given, other.given)]
     alike += [jaro_winkler(a, b) for a, b in ((one.given, other.family), (one.family, other.given)) if a and b]
     return max(alike) < ALIKE
 

@@ -98,8 +98,17 @@ class Level(_Model):
     """At least this similar; 1 is equal."""
     levenshtein: dict[Compared, Annotated[int, Field(gt=0, le=100)]] = {}
     """At most this many letters changed."""
+    unless_different: tuple[Compared, ...] = ()
+    """Not where both have one of these, and differ in it."""
     term_frequency: Compared | None = None
     """The column whose rare values say more than its common ones, here where it is equal."""
+
+    @property
+    def compared(self) -> set[str]:
+        """The columns that it is about."""
+        parts = (part.partition(":")[0] for part in self.equal)
+        initial = (self.initial,) if self.initial else ()
+        return {*parts, *(self.swapped or ()), *initial, *self.jaro_winkler, *self.levenshtein, *self.unless_different}
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -116,6 +125,11 @@ class Comparison(_Model):
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=50)]
     """The most alike first; a last one, for all else, is added."""
 
+    @property
+    def compared(self) -> set[str]:
+        """All columns that its levels are about."""
+        return {*self.columns}.union(*(level.compared for level in self.levels))
+
 
 class Block(_Model):
     """Pairs that agree in all of `equal`, columns or `column:N` for the first N letters of one, are scored, unless more
@@ -126,11 +140,14 @@ class Block(_Model):
 
 
 class Veto(_Model):
-    """A scored pair is no match, whatever its weight, where all comparisons of `differ` are at their `else` and none of
-    `unless` is at one of the levels named there. It goes to review instead."""
+    """A scored pair is no match, whatever its weight, where all comparisons of `differ` are at their `else`, both
+    records have all of `other` and differ in them, and none of `unless` is at one of the levels named there. It goes to
+    review instead."""
 
     name: Name
     differ: Annotated[tuple[Name, ...], Field(min_length=1)]
+    other: tuple[Compared, ...] = ()
+    """Columns that a level of `differ` is about."""
     unless: dict[Name, tuple[str, ...]]
 
 
@@ -240,6 +257,11 @@ class Settings(_Model):
             wrong |= {label for name, labels in veto.unless.items() for label in set(labels) - levels.get(name, set())}
             if wrong:
                 raise ValueError(f"veto {veto.name!r}: no comparison or level named {', '.join(sorted(wrong))}")
+            compared = {column for c in self.comparisons if c.name in veto.differ for column in c.compared}
+            if unknown := {*veto.other} - compared:
+                raise ValueError(
+                    f"veto {veto.name!r}: no level of {', '.join(veto.differ)} is about {', '.join(unknown)}"
+                )
         return self
 
     @classmethod

@@ -39,7 +39,12 @@ class Rule:
 
     def differs(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Whether the records differ in what the rule minds."""
-        return any(None not in (one[c], other[c]) and one[c] != other[c] for c in self.unless_different)
+        return any(differ(one[column], other[column]) for column in self.unless_different)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether both values are known, and not the same."""
+    return one is not None and other is not None and bool(one != other)
 
 
 def rules(settings: Mapping[str, Any]) -> tuple[Rule, ...]:

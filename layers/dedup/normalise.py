@@ -115,33 +115,33 @@ _PARTICLES = frozenset(
 )
 
 # One line for each class of given names that one person may go by; the first stands for it. Everyday English short
-# forms, and spellings of one name. Where a short form is as usual for several names (chris, pat, sam) they share a
-# class: it says that two names may be one person's, and how often that is so is learnt from the data. Others are apart,
-# however alike (michael, michelle): rules take a class for one person's names.
+# forms, and spellings of one name. Where a short form is as usual for several names (chris, pat, sam), these share a
+# class, each with its own after a semicolon: patrick and patricia are two people's, and pat is either's. All others
+# are apart, however alike (michael, michelle).
 _NICKNAMES = """
 abigail abby abbie gail
 albert al bert bertie alberto
-alexander alex alexandra alec sandy sasha alejandro alexandria lexi
-alfred alf alfie fred freddie freddy frederick frederic
-alice ali ally allie alicia
+alexander alex alec sandy sasha alejandro; alexandra alexandria alex sandy sasha lexi
+alfred alf alfie fred freddie freddy; frederick frederic fred freddie freddy
+alice ali ally allie; alicia ali ally allie
 alison allison
 amanda mandy
-andrew andy drew andreas andre andrea
-angela angie angelina
-ann anna anne annie nan hannah anita annette
+andrew andreas andre andy drew; andrea andy drew
+angela angelina angie
+ann anna anne annie nan; hannah annie; anita annie; annette annie
 anthony tony antonio anton
-antonia antoinette toni
+antonia toni; antoinette toni
 arthur art artie
 barbara barb barbie babs
 benjamin ben benny bennie benji benedict
 bernard bernie
-bradley brad bradford
+bradley brad; bradford brad
 brian bryan
-caroline carol carolyn carrie
-catherine kathryn katherine kate katie kathy cathy cath kat kathleen cathleen kay kitty katharine katarina
+caroline carolyn carol carrie
+catherine kathryn katherine katharine katarina kate katie kathy cathy cath kat kitty; kathleen cathleen kathy cathy kat
 charles charlie chuck chas carlos
 charlotte lottie
-christopher chris christine christina christian kristen kristin kristina tina chrissy christy kris
+christopher chris kris; christian chris kris; christine christina kristen kristin kristina tina chrissy christy chris
 cynthia cindy
 daniel dan danny
 danielle dani
@@ -152,85 +152,82 @@ diana diane di
 donald don donny
 dorothy dot dottie dolly
 douglas doug
-edward ed eddie ted teddy ned edwin eduardo edmund
-eleanor ellie nell nelly ella ellen
+edward eduardo ed eddie ted teddy ned; edwin ed eddie; edmund ed eddie ned
+eleanor ellie nell nelly; ellen ellie nell nelly; ella ellie
 elizabeth liz lizzie beth betty betsy eliza lisa elisabeth libby bess bessie elsie elise
-emily em emma millie
+emily em millie; emma em
 eric erik
 erica erika
 eugene gene
 evelyn eve evie
-florence flo flora
-frances fran francis frank frankie francesca franklin
+florence flo; flora flo
+frances fran frankie; francis frank frankie fran; francesca fran frankie; franklin frank frankie
 gabriel gabe
 gabrielle gabby
 geoffrey geoff jeff jeffrey jeffery
 george georgie
-georgia georgina
-gerald gerry jerry gerard
+gerald gerry jerry; gerard gerry jerry
 gregory greg gregg
-harold harry hal henry hank
+harold harry hal; henry harry hal hank
 harriet hattie
 helen helena nellie
 isabel isabella bella belle isabelle izzy
-john jack johnny jon jonathan johnnie
 jacob jake
 james jim jimmy jamie jem
-jane jean jeanne janet joan joanna jo joanne johanna
-jennifer jenny jen jenna
+jean jeanne
+jennifer jenny jen; jenna jenny jen
 jessica jess jessie
+joan jo; joanna joanne johanna jo
+john jack johnny johnnie jon; jonathan jonathon jon johnny
 joseph joe joey jose
 josephine josie
 joshua josh
 judith judy jude
-julia julie jules juliet
-julian
+julia julie jules; juliet jules; julian jules
 kenneth ken kenny
 kimberly kim kimberley
-laura laurie lauren
+laura laurie; lauren laurie
 lawrence larry laurence loren lorenzo
-leonard leo len lenny leon leonardo
+leonard len lenny leo; leon leo; leonardo leo
 lillian lily lilian lilly
-linda lindy lynn lynne lin
+linda lindy lin; lynn lynne lin
 louis lou lewis luis
 louise louisa
-lucy lucille lucia lucinda
-margaret maggie meg peggy marge margie madge greta marjorie margarita
-marcus mark marc marco marcos
-maria mary marie molly polly mia mae may
+lucy; lucille lucy; lucia lucy; lucinda lucy
+margaret margarita maggie meg peggy madge greta marge margie; marjorie marge margie
+maria mia
+mark marc; marcus marc mark; marco marcos marc
 martin marty
 martina
 martha
-matthew matt matty matthias
-maxwell max maximilian
-maxine
+mary molly polly mae may
+matthew matt matty; matthias matt
+maxwell max; maximilian max; maxine max
 megan meghan
-melissa missy mel melanie
+melissa missy mel; melanie mel
 michael mike mick mickey mikey micky miguel mikhail michel
 michelle shelly
-natalie nat natasha natalia
-nathan nathaniel nate
-nicholas nick nicky nico nicolas nikolai
-nicole nicola nikki
+natalie natalia nat; natasha nat
+nathaniel nathan nate
+nicholas nick nico nicolas nikolai nicky; nicole nikki nicky; nicola nikki nicky
 oliver ollie
 olivia liv
 pamela pam
-patrick pat paddy patricia patty trish tricia patsy
+patrick paddy pat; patricia patty patsy trish tricia pat
 paul pablo
 paula pauline
 peter pete pedro
-philip phil phillip
-philippa pip
+philip phil phillip pip; philippa pip
 rachel rachael rae
 raymond ray
 rebecca becky becca bec
 richard rick ricky dick rich richie ricardo
-robert bob bobby rob robbie bert robin roberto
+robert bob bobby roberto rob robbie bert; robin rob robbie
 roberta
 ronald ron ronnie ronny
-rosemary rose rosie rosa rosalind
+rosemary rose rosie; rosalind rose rosie; rosa rosie
 russell russ
-samuel sam sammy samantha
+samuel sam sammy; samantha sam sammy
 sarah sara sally sadie
 sharon shaz
 sophia sophie sofia
@@ -239,8 +236,7 @@ stephanie steph
 stuart stewart stu
 susan sue susie suzanne susanna suzy suzie
 sylvia sylvie
-teresa theresa terry tess tessa
-terence terrence
+teresa theresa tess tessa terry; terence terrence terry
 theodore theo
 thomas tom tommy tomas
 timothy tim timmy
@@ -248,8 +244,7 @@ tobias toby
 valerie val
 vanessa nessa
 veronica ronni
-victor vic
-victoria vicky tori vicki
+victor vic; victoria vicky tori vicki vic
 vincent vince vinnie vincenzo
 virginia ginny ginger
 walter walt wally
@@ -260,26 +255,38 @@ zachary zach zack zac
 
 
 @cache
-def _roots() -> Mapping[str, str]:
-    roots: dict[str, str] = {}
+def _classes() -> Mapping[str, tuple[str, str | None]]:
+    """For each name of the classes the one that stands for its class, and the one that it is short for; None where it
+    is for several."""
+    known: dict[str, tuple[str, str | None]] = {}
     for line in _NICKNAMES.strip().splitlines():
-        names = line.split()
-        for name in names:
-            roots.setdefault(name, names[0])
-    return MappingProxyType(roots)
+        parts = [part.split() for part in line.split(";")]
+        of_line: dict[str, tuple[str, str | None]] = {}
+        for full, *short in parts:
+            for given in (full, *short):
+                of_line[given] = (parts[0][0], None if given in of_line else full)
+        known = of_line | known
+    return MappingProxyType(known)
 
 
 @cache
 def _names_of() -> Mapping[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
-    for given, stem in _roots().items():
+    for given, (stem, _) in _classes().items():
         names[stem] = (*names.get(stem, ()), given)
     return MappingProxyType(names)
 
 
 def root(given: str) -> str:
-    """What stands for all the names that someone called `given` may go by: `bill` and `william` → `william`."""
-    return _roots().get(given, given)
+    """What stands for all the names that someone called `given` may go by: `bill` and `william` → `william`, `pat`,
+    `patrick` and `patricia` → `patrick`."""
+    return _classes().get(given, (given, None))[0]
+
+
+def formal(given: str) -> str | None:
+    """The full name that a given name is or is short for: `bill` and `william` → `william`, `trish` → `patricia`. None
+    where that can't be said: for `pat`, who is a Patrick or a Patricia, and for names that are in no class."""
+    return _classes().get(given, (given, None))[1]
 
 
 class PersonName(NamedTuple):
@@ -288,7 +295,9 @@ class PersonName(NamedTuple):
     given: str | None
     family: str | None
     root: str | None
-    """See `root`."""
+    """See the function `root`."""
+    formal: str | None
+    """See the function `formal`. People of different ones are two."""
 
     @property
     def initials(self) -> str | None:
@@ -311,7 +320,7 @@ def name(text: str | None) -> PersonName:
         given = first[:1]
         family = first[place:] if place else first[1:][-1:]
     called, surname = "".join(given) or None, "".join(family) or None
-    return PersonName(called, surname, root(called) if called else None)
+    return PersonName(called, surname, root(called) if called else None, formal(called) if called else None)
 
 
 def _name_words(text: str) -> list[str]:
@@ -542,8 +551,8 @@ FIELDS = ("name", "email", "phone", "company", "address", "city", "postcode", "c
 """The fields of a record that `record` reads. Each is text or None, and may be missing."""
 
 COLUMNS = (
-    "given", "family", "root", "initials", "email", "mailbox", "phone", "company", "address", "city", "postcode",
-    "country", "date_of_birth", "address_words",
+    "given", "family", "root", "formal", "initials", "email", "mailbox", "phone", "company", "address", "city",
+    "postcode", "country", "date_of_birth", "address_words",
 )  # fmt: skip
 """The keys of what `record` returns. `mailbox`: see that function. `address_words`: the address in alphabetical order,
 the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`. All are ASCII but `email`, whose letters say
@@ -561,6 +570,7 @@ def record(fields: Mapping[str, Any], conventions: Conventions) -> dict[str, str
         "given": who.given,
         "family": who.family,
         "root": who.root,
+        "formal": who.formal,
         "initials": who.initials,
         "email": address_of_mail,
         "mailbox": mailbox(address_of_mail, who),

@@ -8,7 +8,12 @@ from dedup.records import KNOWN, Record
 
 Said = list[tuple[str, str]]
 
-_COLUMNS = {"given": "given name", "root": "given name or a short form of it", "family": "family name"}
+_COLUMNS = {
+    "given": "given name",
+    "root": "given name or a short form of it",
+    "formal": "full given name",
+    "family": "family name",
+}
 """Columns of a record's comparable form. The others' names say what they are."""
 
 

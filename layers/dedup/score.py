@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.clusters import jaro_winkler
+from dedup.matching import differ
 
 ELSE = "else"
 MISSING = "missing"
@@ -61,7 +62,9 @@ class Scorer:
         """How likely two records are one, by their comparable forms. `shares` is about the values that both have."""
         steps = tuple(self._step(comparison, one, other, shares) for comparison in self._comparisons)
         weight = self._prior + sum(step.weight for step in steps)
-        return Score(weight, probability(weight), steps, self._veto({step.field: step.level for step in steps}))
+        return Score(
+            weight, probability(weight), steps, self._veto({step.field: step.level for step in steps}, one, other)
+        )
 
     def _step(self, comparison: Mapping[str, Any], one: Form, other: Form, shares: Shares) -> Step:
         name = comparison["name"]
@@ -79,12 +82,13 @@ class Scorer:
             weight += self._rarity * (math.log2(u) - math.log2(share))
         return Step(name, label, weight)
 
-    def _veto(self, levels: Mapping[str, str]) -> str | None:
+    def _veto(self, levels: Mapping[str, str], one: Form, other: Form) -> str | None:
         return next(
             (
                 veto["name"]
                 for veto in self._vetoes
                 if all(levels.get(name) == ELSE for name in veto["differ"])
+                and all(differ(one[column], other[column]) for column in veto.get("other", ()))
                 and not any(levels.get(name) in labels for name, labels in veto.get("unless", {}).items())
             ),
             None,
@@ -142,6 +146,8 @@ def _holds(level: Mapping[str, Any], one: Form, other: Form) -> bool:
         first, second = one[level["initial"]], other[level["initial"]]
         if not first or not second or first[0] != second[0] or 1 not in (len(first), len(second)):
             return False
+    if any(differ(one[column], other[column]) for column in level.get("unless_different", ())):
+        return False
     return all(_alike(one[c], other[c], least) for c, least in level.get("jaro_winkler", {}).items()) and all(
         near(one[c], other[c], most) for c, most in level.get("levenshtein", {}).items()
     )

@@ -340,6 +340,17 @@ def test_two_names_at_one_address_are_one_person_only_where_homes_have_one(
     assert (counts["home_pairs"], counts["home_pairs_of_two_people"]) == (40, 40 * (people_per_home - 1))
 
 
+def test_two_full_names_of_one_short_form_are_two_people(run: Callable[..., Path], write: Callable[..., str]) -> None:
+    known = {"phone": "212-555-0142", "address": "7 Zebulon Parade", "postcode": "99999"}
+    names = ("Patrick", "Patricia", "Trish", "Paddy", "Michael", "Michelle", "Mike", "John", "Jonathan", "Johnny")
+    family = [
+        {"id": n, "source": "hubspot", "customer_id": n, "name": f"{name} Quarterman", **known}
+        for n, name in enumerate(names, 1)
+    ]
+
+    assert together(run(write(family))) == {(1, 4), (2, 3), (5, 7), (8, 10)}
+
+
 def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Path], write: Callable[..., str]) -> None:
     settings = Settings.load()
     small = settings.model_copy(update={"guards": settings.guards.model_copy(update={"max_entity": 3})})

@@ -570,6 +570,24 @@ def test_a_record_that_a_rule_joins_is_of_that_entity_at_once(after_a_run: Store
     agrees(after_a_run)
 
 
+def test_a_short_form_joins_either_of_two_full_names_and_these_no_other(after_a_run: Store) -> None:
+    home = {"email": "the.quartermans@example.com", "phone": "212-555-0142"}
+    names = ("Patrick", "Patricia", "Trish", "Pat")
+    upload = after_a_run.add(
+        [person(n, "hubspot", name=f"{name} Quarterman", **home) for n, name in enumerate(names, 70)]
+    )
+
+    first = upload.record_id - 3 if upload.record_id else max(r for one in together(after_a_run) for r in one) - 3
+    patrick, patricia, trish, pat = range(first, first + 4)
+    assert {one for one in together(after_a_run) if one & {patrick, patricia, trish, pat}} == {
+        frozenset({patrick, pat}),
+        frozenset({patricia, trish}),
+    }
+    matched(after_a_run)
+    assert not any({patrick, patricia} <= one for one in together(after_a_run))
+    agrees(after_a_run)
+
+
 def test_records_of_one_upload_join_one_another(after_a_run: Store) -> None:
     new = {"name": "Bo Ek", "email": "bo@example.com"}
     after_a_run.add([person(20, "internal", **new), person(21, "hubspot", **new), person(22, "hubspot")])

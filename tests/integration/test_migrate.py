@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
 from typing import Any
 
 import pytest
 from dedup.settings import settings
 from dedup.store import Store
+from dedup.store.base import Superseded
+from dedup.store.entities import Tables
 from pg8000.exceptions import DatabaseError
 
 from tests.conftest import connect, lambda_context, load_function, sample_records
@@ -145,6 +148,35 @@ def test_application_loads_files(app_store: Store, mode: str) -> None:
     assert account is not None
     assert (account.status, account.accepted) == ("done", 1)
     assert app_store.delete_upload(account.id) == 1
+
+
+def test_tables_of_runs_from_before_are_brought_up_to_date(app_store: Store, migrate: Callable[..., Any]) -> None:
+    """Those that the application has made, and the run that it works on begins again."""
+    script = "0013_formal.sql"
+    app_store.add(sample_records())
+    run, _ = app_store.expect_run({}, None, "")
+    first = app_store.claim_run(run, lease=600)
+    assert first
+    app_store._database.write(lambda connection: Tables(run).create(connection), repeatable=False)
+    with connect() as owner:
+        owner.run(f"ALTER TABLE {Tables(run).member} DROP COLUMN formal; DELETE FROM migration WHERE name = '{script}'")
+        owner.run("CREATE ROLE rds LOGIN PASSWORD 'rds' CREATEROLE")
+        owner.run(f"GRANT {APP} TO rds WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+        owner.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO rds; GRANT USAGE ON SCHEMA matching TO rds")
+        with connect("rds", "rds") as not_superuser:
+            not_superuser.run((files("dedup.store") / "migrations" / script).read_text())
+        owner.run("DROP OWNED BY rds; DROP ROLE rds")
+        found = owner.run(
+            f"SELECT FROM pg_attribute WHERE attrelid = '{Tables(run).member}'::regclass AND attname = 'formal'"
+        )
+        owner.run(f"INSERT INTO migration (name) VALUES ('{script}')")
+
+    assert len(found) == 1
+    with pytest.raises(Superseded):
+        app_store.progress(first, "read", 0.1)
+    again = app_store.claim_run(run, lease=600)
+    assert again
+    app_store.fail_run(again, "enough")
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,13 @@ def test_dates_contradict(one: str | None, other: str | None, expected: bool) ->
         (("wiliam", "smith", "wiliam"), ("william", "smith", "william"), False),
         (("smith", "william", "smith"), ("william", "smith", "william"), False),
         (("teresa", "smith", "teresa"), ("robert", "smith", "robert"), True),
+        (("trish", "smith", "patrick", "patricia"), ("patrick", "smith", "patrick", "patrick"), True),
+        (("pat", "smith", "patrick", None), ("patrick", "smith", "patrick", "patrick"), False),
+        (("michael", "smith", "michael", "michael"), ("michelle", "smith", "michelle", "michelle"), True),
         ((None, "smith", None), ("robert", "smith", "robert"), False),
     ],
 )
-def test_given_names_contradict(one: tuple[str, str, str], other: tuple[str, str, str], expected: bool) -> None:
+def test_given_names_contradict(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
     assert givens_contradict(Facts(None, *one), Facts(None, *other)) is expected
 
 

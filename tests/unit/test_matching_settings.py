@@ -55,6 +55,13 @@ def test_settings_that_mean_nothing_are_refused_with_the_reason(change: dict[str
         Settings.model_validate(default() | change)
 
 
+def test_veto_of_columns_that_nothing_compares_is_refused() -> None:
+    changed = default()
+    changed["guards"]["vetoes"] = [{"name": "x", "differ": ["given"], "other": ["phone"], "unless": {}}]
+    with pytest.raises(ValidationError, match="no level of given is about phone"):
+        Settings.model_validate(changed)
+
+
 def test_veto_of_an_unknown_level_is_refused() -> None:
     changed = default()
     changed["guards"]["vetoes"] = [{"name": "x", "differ": ["given"], "unless": {"email": ["nearly"]}}]

@@ -210,7 +210,7 @@ def resolve_again(
             )
         }
     rows = connection.run(
-        f"""SELECT record_id, entity_id, date_of_birth, given, family, root FROM {tables.member} m
+        f"""SELECT record_id, entity_id, date_of_birth, given, family, root, formal FROM {tables.member} m
             WHERE entity_id = ANY ({bigints(touched)}) AND {entities.stands("m")}"""
     )
     facts = {record: Facts(*known) for record, _, *known in rows}
