@@ -32,7 +32,7 @@ import pyarrow as pa
 from dedup import matching
 from dedup.clusters import ALIKE, STRONGEST, Edge, Facts, Pair, resolve
 from dedup.match_settings import DEFAULT, Settings
-from dedup.normalise import COLUMNS
+from dedup.normalise import COLUMNS, SAID
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
@@ -60,8 +60,8 @@ class Run:
 
     @property
     def compared(self) -> int:
-        """Records that are compared with others: those that repeat none."""
-        return self.counts["records"] - self.counts["repeats"]
+        """Records that the model compares with others: those that say the same as no earlier one."""
+        return self.counts["records"] - self.counts["repeats"] - self.counts["echoes"]
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -135,6 +135,7 @@ def match(
         _said(engine, decisions or Decisions())
         _set_repeats_apart(engine, settings, run)
         _forget_shared(engine, settings)
+        _hear_once(engine, settings, run)
         _keys(engine, settings)
         told, settings = settings, _without_needless_guards(engine, settings, run)
     with run.step("rules"):
@@ -171,14 +172,15 @@ def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
     makes such records one: `repeat` (id, repeat_of). They would tell of nobody else, teach the model that no two records
     differ, and as many as guards allow of one value would soon be one customer's. One of whom a person spoke stays."""
     joins = bool(_identity_rule(settings))
-    whole = ", ".join(f"r.{column}" for column in (*matching.IDENTITY, *COLUMNS))
+    whole = ", ".join(f"r.{column}" for column in (*matching.IDENTITY, *SAID))
+    engine.create("spoken", "SELECT id_l AS id FROM decision UNION SELECT id_r FROM decision")
     engine.create(
         "repeat",
         f"""SELECT id, repeat_of FROM (
             SELECT r.id, min(r.id) OVER (PARTITION BY {whole}) AS repeat_of FROM records r
             JOIN (SELECT source, customer_id FROM records GROUP BY source, customer_id HAVING count(*) > 1) AS several
                 ON several.source = r.source AND several.customer_id = r.customer_id
-            LEFT JOIN (SELECT id_l AS id FROM decision UNION SELECT id_r FROM decision) AS spoken ON spoken.id = r.id
+            LEFT JOIN spoken ON spoken.id = r.id
             WHERE {str(joins).lower()} AND spoken.id IS NULL
         ) AS same WHERE id <> repeat_of""",
     )
@@ -215,24 +217,60 @@ def _forget_shared(engine: Engine, settings: Settings) -> None:
     engine.create("records", "SELECT * FROM personal")
 
 
+def _hear_once(engine: Engine, settings: Settings, run: Run) -> None:
+    """Adds to `records` which record each `says` the same as: the first of all customers' where a rule joins those, and
+    itself otherwise. The others are joined with that one, whatever a guard says of how many share a value, and are in no
+    other comparison. One of whom a person spoke says something of its own."""
+    telling = matching.telling(matching.rules(settings.model_dump()))
+    holds = " OR ".join(f"({' AND '.join(f'r.{column} IS NOT NULL' for column in rule.equal)})" for rule in telling)
+    engine.create(
+        "heard",
+        f"""SELECT r.*, CASE WHEN spoken.id IS NULL AND ({holds or "false"})
+                THEN min(r.id) OVER (PARTITION BY {", ".join(f"r.{column}" for column in SAID)}) ELSE r.id END AS says
+            FROM records r LEFT JOIN spoken ON spoken.id = r.id""",
+    )
+    engine.create("records", "SELECT * FROM heard")
+    [(run.counts["echoes"],)] = engine.rows("SELECT count(*) FROM records WHERE id <> says")
+
+
 def _keys(engine: Engine, settings: Settings) -> None:
     """Adds to `records` what pairs must share for a rule (rule_0, …) or to be scored (block_0, …): null where a part is
-    missing, and where more records than a guard allows have the same."""
-    limits = [(f"rule_{n}", rule.equal, settings.guards.max_rule_block) for n, rule in enumerate(settings.rules)]
-    limits += [(f"block_{n}", block.equal, block.at_most) for n, block in enumerate(settings.blocking)]
-    joined = ", ".join(
-        f"{' || chr(31) || '.join(scoring.key_sql(part) for part in parts)} AS {name}" for name, parts, _ in limits
-    )
-    engine.create("keyed", f"SELECT *, {joined} FROM records")
-    for name, _, limit in limits:
+    missing, and where more than a guard allows have the same; of a rule as many records as there are of a customer who
+    says ever other things, of whom those beyond the guard have the first of them instead (hub_0, …).
+    And makes `compared` of the records that the model sees."""
+    rules = [(f"rule_{n}", rule.equal) for n, rule in enumerate(settings.rules)]
+    blocks = [(f"block_{n}", block.equal) for n, block in enumerate(settings.blocking)]
+    keys = []
+    for name, parts in (*rules, *blocks):
+        key = " || chr(31) || ".join(scoring.key_sql(part) for part in parts)
+        of_all = name.startswith("rule") and {*parts} & {*matching.IDENTITY}
+        keys.append(f"{key if of_all else f'CASE WHEN id = says THEN {key} END'} AS {name}")
+    engine.create("keyed", f"SELECT *, {', '.join(keys)} FROM records")
+    most = settings.guards.max_rule_block
+    for name, _ in rules:
         engine.create(
             f"shared_{name}",
-            f"SELECT {name} FROM keyed WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) BETWEEN 2 AND {limit}",
+            f"""SELECT {name}, min(id) AS hub, count(*) AS records FROM keyed WHERE {name} IS NOT NULL GROUP BY {name}
+                HAVING count(*) > 1 AND least({_PEOPLE}) <= {most}""",
         )
-    usable = ", ".join(f"shared_{name}.{name} AS {name}" for name, *_ in limits)
-    joins = " ".join(f"LEFT JOIN shared_{name} ON keyed.{name} = shared_{name}.{name}" for name, *_ in limits)
+    for (name, _), block in zip(blocks, settings.blocking, strict=True):
+        engine.create(
+            f"shared_{name}",
+            f"""SELECT {name} FROM keyed WHERE {name} IS NOT NULL GROUP BY {name}
+                HAVING count(*) BETWEEN 2 AND {block.at_most}""",
+        )
+    usable = [f"CASE WHEN shared_{n}.records <= {most} THEN shared_{n}.{n} END AS {n}" for n, _ in rules]
+    usable += [f"CASE WHEN shared_{n}.records > {most} THEN shared_{n}.hub END AS {n}_hub" for n, _ in rules]
+    usable += [f"shared_{n}.{n} AS {n}" for n, _ in blocks]
+    joins = " ".join(f"LEFT JOIN shared_{n} ON keyed.{n} = shared_{n}.{n}" for n, _ in (*rules, *blocks))
     kept = ", ".join(f"keyed.{column}" for column in engine.columns("records"))
-    engine.create("records", f"SELECT {kept}, {usable} FROM keyed {joins}")
+    engine.create("records", f"SELECT {kept}, {', '.join(usable)} FROM keyed {joins}")
+    engine.create("compared", "SELECT * FROM records WHERE id = says")
+    scoring.count_terms(engine, settings)
+
+
+_PEOPLE = "count(DISTINCT says), count(DISTINCT source || chr(31) || customer_id)"
+"""As dedup.matching.people: each number of them."""
 
 
 def _without_needless_guards(engine: Engine, settings: Settings, run: Run) -> Settings:
@@ -265,12 +303,17 @@ def _said(engine: Engine, decisions: Decisions) -> None:
 
 def _rule_edges(engine: Engine, settings: Settings) -> None:
     queries = ["SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS int) AS place WHERE 1 = 0"]
-    for place, rule in enumerate(matching.rules(settings.model_dump())):
+    rules = matching.rules(settings.model_dump())
+    telling = matching.telling(rules)
+    for place, rule in enumerate(rules):
         conflicts = "".join(f" AND coalesce(l.{c} = r.{c}, true)" for c in rule.unless_different)
-        queries.append(
-            f"""SELECT l.id, r.id, {place} FROM records l JOIN records r ON l.rule_{place} = r.rule_{place}
-                WHERE l.id < r.id{conflicts}"""
-        )
+        for pair in (f"l.rule_{place} = r.rule_{place}", f"l.id = r.rule_{place}_hub"):
+            queries.append(
+                f"SELECT l.id, r.id, {place} FROM records l JOIN records r ON {pair} WHERE l.id < r.id{conflicts}"
+            )
+        if rule in telling:
+            holds = " AND ".join(f"{column} IS NOT NULL" for column in rule.equal)
+            queries.append(f"SELECT says, id, {place} FROM records WHERE id <> says AND {holds}")
     engine.create("rule_edge", " UNION ALL ".join(queries))
 
 
@@ -328,7 +371,8 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
     engine.create(
         "suspect",
         f"""SELECT c.cluster FROM component c JOIN records r ON r.id = c.id GROUP BY c.cluster
-            HAVING count(*) > {guards.max_entity} OR count(DISTINCT r.date_of_birth) > 1 OR count(DISTINCT r.root) > 1
+            HAVING least({_PEOPLE}) > {guards.max_entity}
+                OR count(DISTINCT r.date_of_birth) > 1 OR count(DISTINCT r.root) > 1
                 OR count(DISTINCT r.formal) > 1
             UNION SELECT l.cluster FROM decision d JOIN component l ON l.id = d.id_l
             JOIN component r ON r.id = d.id_r AND r.cluster = l.cluster WHERE d.decision = 'different'""",
@@ -336,8 +380,9 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
     if linker:
         _score_rest(engine, settings, linker)
     facts: dict[int, dict[int, Facts]] = defaultdict(dict)
+    customer = "r.source || chr(31) || r.customer_id" if _identity_rule(settings) else "CAST(NULL AS string)"
     for cluster, record, *known in engine.rows(
-        """SELECT c.cluster, c.id, r.date_of_birth, r.given, r.family, r.root, r.formal
+        f"""SELECT c.cluster, c.id, r.date_of_birth, r.given, r.family, r.root, r.formal, {customer}, r.says
            FROM suspect s JOIN component c ON c.cluster = s.cluster JOIN records r ON r.id = c.id"""
     ):
         facts[cluster][record] = Facts(*known)
@@ -483,11 +528,10 @@ def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -
 
 
 def _terms(settings: Settings) -> str:
-    fields = {level.term_frequency for c in settings.comparisons for level in c.levels if level.term_frequency}
     queries = [
         "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
     ]
-    for name in sorted(fields):
+    for name in matching.terms(settings.model_dump()):
         queries.append(f"SELECT '{name}', NULL, count({name}) FROM records")
         queries.append(
             f"SELECT '{name}', {name}, count(*) FROM records WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"

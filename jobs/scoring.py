@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dedup.match_settings import Comparison, Level, Settings, Veto
+from dedup.matching import terms
 from dedup.score import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
@@ -63,7 +64,7 @@ def _weighted(level: Any, weights: LevelWeights | None) -> Any:
     return level.configure(**{name: max(value, SMALLEST) for name, value in known.items() if value is not None})
 
 
-def linker(engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "records") -> Linker:
+def linker(engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "compared") -> Linker:
     """Splink over a table of records, whose columns block_0, block_1, … hold what pairs must share to be looked at.
     `records`: how many there are in all."""
     # How common a value is can't be told from few records: where they are, what is known of all values counts.
@@ -79,7 +80,20 @@ def linker(engine: Engine, settings: Settings, model: Model | None, records: int
         max_iterations=25,
         em_convergence=0.0005,
     )
-    return Linker(engine.splink.register(table), creator, log_level=logging.ERROR, validate_settings=False)
+    made = Linker(engine.splink.register(table), creator, log_level=logging.ERROR, validate_settings=False)
+    for column in terms(settings.model_dump()):
+        made.table_management.register_term_frequency_lookup(engine.splink.register(f"tf_{column}"), column)
+    return made
+
+
+def count_terms(engine: Engine, settings: Settings) -> None:
+    """Makes tf_email, …: which part of all `records` has each value, those too that are not compared."""
+    for column in terms(settings.model_dump()):
+        engine.create(
+            f"tf_{column}",
+            f"""SELECT {column}, count(*) / (SELECT CAST(count({column}) AS double) FROM records) AS tf_{column}
+                FROM records WHERE {column} IS NOT NULL GROUP BY {column}""",
+        )
 
 
 def train(engine: Engine, settings: Settings, start: Model, records: int) -> Model:
@@ -87,7 +101,7 @@ def train(engine: Engine, settings: Settings, start: Model, records: int) -> Mod
     the model."""
     training = settings.training
     # Splink takes samples by a hash that each engine has of its own: no two would learn the same.
-    engine.create("drawn", f"SELECT *, md5('{training.seed} ' || CAST(id AS string)) AS lot FROM records")
+    engine.create("drawn", f"SELECT *, md5('{training.seed} ' || CAST(id AS string)) AS lot FROM compared")
     engine.create("sampled", f"SELECT * FROM drawn ORDER BY lot LIMIT {math.isqrt(2 * training.max_pairs)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -137,7 +151,8 @@ def settle_prior(engine: Engine, table: str, prior: float, records: int) -> floa
     )
     engine.create(table, f"SELECT * FROM {table}_settled")
     odds = prior / (1 - prior) * 2**shift
-    return float(odds / (1 + odds))
+    # Its last digits are those of a sum in any order.
+    return float(f"{odds / (1 + odds):.6g}")
 
 
 PRIOR_STEPS = 20
@@ -147,7 +162,7 @@ def _pairs_that_agree(engine: Engine, columns: tuple[str, ...]) -> int:
     present = " AND ".join(f"{column} IS NOT NULL" for column in columns)
     [(found,)] = engine.rows(
         f"""SELECT CAST(coalesce(sum(n * (n - 1) / 2), 0) AS bigint) FROM (
-            SELECT count(*) AS n FROM records WHERE {present} GROUP BY {", ".join(columns)}) AS blocks"""
+            SELECT count(*) AS n FROM compared WHERE {present} GROUP BY {", ".join(columns)}) AS blocks"""
     )
     return int(found)
 

@@ -1,6 +1,7 @@
 """Where one false edge would make two people one: the guards, and the clusters that they leave. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 Pair = tuple[int, int]
@@ -29,13 +30,17 @@ class Refused(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of a record that can say it is another person's."""
+    """What is known of a record that can say it is another person's, and of which customer of which source it is."""
 
     date_of_birth: str | None = None
     given: str | None = None
     family: str | None = None
     root: str | None = None
     formal: str | None = None
+    customer: Hashable = None
+    """The same for records that are one customer's of one source, where a rule makes these one."""
+    says: int | None = None
+    """The earliest record that says the same, where a rule makes these one."""
 
 
 def dates_contradict(one: str | None, other: str | None) -> bool:
@@ -87,6 +92,41 @@ CONTRADICTIONS: Mapping[str, Callable[[Facts, Facts], bool]] = {
 """The guards by what contradicts."""
 
 
+class _Cluster:
+    """Records that are joined so far."""
+
+    def __init__(self, record: int, facts: Facts, voices: Container[int]) -> None:
+        self.records = {record}
+        self.customers = {record if facts.customer is None else facts.customer}
+        self.said = {record if facts.says is None else facts.says}
+        self.voices = {record} if record in voices else set()
+
+    def take(self, other: "_Cluster") -> None:
+        """Makes the records of another its own."""
+        self.records |= other.records
+        self.customers |= other.customers
+        self.said |= other.said
+        self.voices |= other.voices
+
+    def size_with(self, other: "_Cluster") -> int:
+        """How many customers, or how many that say different things, whichever are fewer, both have together."""
+        customers = len(self.customers) + len(other.customers - self.customers)
+        return min(customers, len(self.said) + len(other.said - self.said))
+
+
+def _voices(facts: Mapping[int, Facts], spoken_of: Container[int], most: int) -> set[int]:
+    """The records that may contradict others: the first of those that say the same, and so many of one customer's."""
+    heard: Counter[Hashable] = Counter()
+    voices = set()
+    for record in sorted(facts):
+        customer, says = facts[record].customer, facts[record].says
+        if record not in spoken_of and (heard[customer] >= most or (says != record and says in facts)):
+            continue
+        heard[customer] += customer is not None
+        voices.add(record)
+    return voices
+
+
 def resolve(
     facts: Mapping[int, Facts],
     edges: Iterable[Edge],
@@ -98,57 +138,66 @@ def resolve(
     """The clusters of some records, joined by the strongest edges first, and the edges that a guard refused.
 
     `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such
-    a pair, or more than `max_entity` records, or where between the two clusters that it joins as many pairs contradict
-    each other as edges join; a pair that an edge of its own joins contradicts nothing: the edge has weighed it. Binding
-    edges are refused by the first alone, and what they join counts as one record: a person has weighed it. The answer
-    depends on the edges and not on their order."""
+    a pair, or more than `max_entity` customers that say as many different things, or where between the two clusters
+    that it joins as many pairs contradict each other as edges join; a pair that an edge of its own joins, or that is of
+    one customer, contradicts nothing: that has weighed it. Binding edges are refused by the first alone, and what they
+    join counts as one record: a person has weighed it. The answer depends on the edges and not on their order."""
     known = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
     own = {edge.pair for edge in known}
-    clusters = {record: frozenset({record}) for record in facts}
-    groups = dict(clusters)
     enemies: dict[int, set[int]] = {}
     for left, right in apart:
         enemies.setdefault(left, set()).add(right)
         enemies.setdefault(right, set()).add(left)
+    voices = _voices(facts, enemies, max_entity)
+    clusters = {record: _Cluster(record, known_of, voices) for record, known_of in facts.items()}
+    groups = {record: frozenset({record}) for record in facts}
 
     def conflict(a: int, b: int) -> str | None:
-        if _pair(a, b) in own:
+        one, other = facts[a], facts[b]
+        if _pair(a, b) in own or (one.customer is not None and one.customer == other.customer):
             return None
-        return next((name for name in contradictions if CONTRADICTIONS[name](facts[a], facts[b])), None)
+        return next((name for name in contradictions if CONTRADICTIONS[name](one, other)), None)
 
     def between(one: frozenset[int], other: frozenset[int]) -> str | None:
         found = [conflict(a, b) for a in one for b in other]
         return None if None in found else min(filter(None, found))
 
-    def guard(one: frozenset[int], other: frozenset[int], binding: bool) -> str | None:
-        if any(not enemies[record].isdisjoint(other) for record in one if record in enemies):
+    def guard(edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
+        if any(not enemies[record].isdisjoint(large.records) for record in small.records if record in enemies):
             return "decision"
-        if binding:
+        if edge.binding:
             return None
-        if len(one) + len(other) > max_entity:
+        if large.size_with(small) > max_entity:
             return "size"
-        pairs = [(a, b) for a in {groups[r] for r in one} for b in {groups[r] for r in other}]
+        first, second = (
+            {groups[record] for record in (*one.voices, *(r for r in edge.pair if r in one.records))}
+            for one in (large, small)
+        )
+        pairs = [(a, b) for a in first for b in second]
         conflicts = list(filter(None, (between(a, b) for a, b in pairs)))
         if not conflicts:
             return None
-        joining = sum(any(_pair(a, b) in own for a in first for b in second) for first, second in pairs)
+        joining = sum(any(_pair(a, b) in own for a in one for b in other) for one, other in pairs)
         return min(conflicts) if len(conflicts) >= joining else None
 
     refused: list[Refused] = []
     for edge in known:
-        one, other = (clusters[record] for record in edge.pair)
-        if one is other:
+        small, large = sorted((clusters[record] for record in edge.pair), key=lambda one: len(one.records))
+        if small is large:
             continue
-        if reason := guard(one, other, edge.binding):
+        if reason := guard(edge, large, small):
             refused.append(Refused(edge.pair, reason))
-        else:
-            whole = one | other
-            clusters |= dict.fromkeys(whole, whole)
-            if edge.binding:
-                groups |= dict.fromkeys(whole, whole)
+            continue
+        # The smaller into the larger: so nobody is moved more often than there are doublings.
+        large.take(small)
+        clusters |= dict.fromkeys(small.records, large)
+        if edge.binding:
+            whole = groups[edge.pair[0]] | groups[edge.pair[1]]
+            groups |= dict.fromkeys(whole, whole)
     # A pair that was refused once and joined later by another way needs nobody.
-    still = [item for item in refused if clusters[item.pair[0]] != clusters[item.pair[1]]]
-    return sorted(set(clusters.values()), key=min), still
+    still = [item for item in refused if clusters[item.pair[0]] is not clusters[item.pair[1]]]
+    found = {id(one): frozenset(one.records) for one in clusters.values()}
+    return sorted(found.values(), key=min), still
 
 
 def _pair(a: int, b: int) -> Pair:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.golden import Survivorship
-from dedup.normalise import Conventions, MailProvider
+from dedup.normalise import SAID, Conventions, MailProvider
 
 IDENTITY = ("source", "customer_id")
 """The columns that say whose record it is."""
@@ -60,6 +60,18 @@ def identity_rule(rules: Sequence[Rule]) -> Rule | None:
     """The first of the rules that joins the records of one customer of one source, whatever else they say; None where
     none does."""
     return next((rule for rule in rules if "customer_id" in rule.equal and {*rule.equal} <= {*IDENTITY}), None)
+
+
+def telling(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """The rules that join records of any two customers, by what these say alone: those that hold of a record are all
+    that is needed to join it with one that says the same."""
+    return tuple(rule for rule in rules if not {*rule.equal} & {*IDENTITY})
+
+
+def people(members: Sequence[Mapping[str, Any]]) -> int:
+    """How many people some records may be at most: as many as there are customers of a source, or as say different
+    things, whichever are fewer."""
+    return min(len({tuple(one[column] for column in columns) for one in members}) for columns in (IDENTITY, SAID))
 
 
 def conventions(settings: Mapping[str, Any]) -> Conventions:

@@ -559,6 +559,10 @@ the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`. All are
 which mailbox it is."""
 
 
+SAID = ("given", "family", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
+"""Of COLUMNS those that the others follow from: records that have them in common say the same."""
+
+
 def record(fields: Mapping[str, Any], conventions: Conventions) -> dict[str, str | None]:
     """The comparable form of one record: a value or None for each of COLUMNS."""
     who = name(fields.get("name"))

@@ -7,6 +7,8 @@ from typing import Any
 from dedup import matching, normalise, score
 from dedup.answers import LookupRecord
 from dedup.golden import golden
+from dedup.matching import IDENTITY
+from dedup.normalise import SAID
 from dedup.score import Scorer, Step
 from dedup.store import Store
 
@@ -105,16 +107,18 @@ def _there(matches: Iterable[dict[str, Any]], records: Mapping[int, Any]) -> Ite
 def _joined(
     rules: Iterable[matching.Rule], asked: Mapping[str, Any], members: Sequence[Mapping[str, Any]], most: int
 ) -> dict[int, str]:
-    """The strongest rule for each record that one joins with the record that is asked about. What `most` share already
-    is nobody's own: of that a rule says nothing, here as when it is uploaded."""
+    """The strongest rule for each record that one joins with the record that is asked about. What `most` people share
+    already is nobody's own: of that a rule says nothing but of who says the same, here as when it is uploaded."""
     joined: dict[int, str] = {}
     for rule in rules:
         key = rule.key(asked)
         sharing = [member for member in members if rule.key(member) == key] if key else []
-        if len(sharing) < most:
-            for member in sharing:
-                if not rule.differs(asked, member):
-                    joined.setdefault(member["record_id"], rule.name)
+        others = [member for member in sharing if any(member[column] != asked[column] for column in IDENTITY)]
+        if matching.people(others) >= most:
+            sharing = [member for member in sharing if all(member[column] == asked[column] for column in SAID)]
+        for member in sharing:
+            if not rule.differs(asked, member):
+                joined.setdefault(member["record_id"], rule.name)
     return joined
 
 

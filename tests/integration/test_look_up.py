@@ -26,7 +26,10 @@ def known(store: Store) -> Store:
     store.add(
         [
             person(1, "salesforce", name="Ann Lee", email="ann@example.com", company="Lee & Sons Ltd"),
-            *(person(n, "internal", name="Front Desk", email="desk@example.com") for n in (11, 12, 13)),
+            *(
+                person(n, "internal", name="Front Desk", email="desk@example.com", city=f"City {n}")
+                for n in (11, 12, 13)
+            ),
             *(person(n, "hubspot") for n in range(20, 30)),
         ]
     )

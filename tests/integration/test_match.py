@@ -354,16 +354,42 @@ def test_two_full_names_of_one_short_form_are_two_people(run: Callable[..., Path
 def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Path], write: Callable[..., str]) -> None:
     settings = Settings.load()
     small = settings.model_copy(update={"guards": settings.guards.model_copy(update={"max_entity": 3})})
-    same = [
-        {"id": n, "source": "hubspot", "customer_id": n, "name": "Ada Lindqvist", "email": "ada@example.com"}
-        for n in range(1, 8)
-    ]
+    ada = {"source": "hubspot", "name": "Ada Lindqvist", "email": "ada@example.com"}
+    differing = [{"id": n, "customer_id": n, "city": f"City {n}", **ada} for n in range(1, 8)]
 
-    output = run(write(same), settings=small)
+    output = run(write(differing), settings=small)
 
     sizes = [list(entities(output).values()).count(entity) for entity in set(entities(output).values())]
     assert max(sizes) == 3
     assert {row["guard"] for row in rows_of(output / "review.parquet")} >= {"size"}
+
+
+@pytest.mark.parametrize("count", [15, 70, 3_000])
+def test_as_many_records_as_there_are_of_one_person_are_one(
+    run: Callable[..., Path], write: Callable[..., str], count: int
+) -> None:
+    """Those that say the same under ids of their own, those of one customer that all say something else, and who is
+    near to either."""
+    said = {"source": "hubspot", "email": "ada@example.com"}
+    changing = {"source": "internal", "customer_id": 7}
+    everyone = [
+        *({"customer_id": 100 + n, "name": "Ada Lindqvist", **said} for n in range(count)),
+        *(
+            {"name": "Otto Sato", "email": f"otto{n}@example.com", "city": f"City {n}", **changing}
+            for n in range(count)
+        ),
+        {"source": "salesforce", "customer_id": 1, "name": "Ada Lindquist", "email": "ada@example.com"},
+        {"source": "salesforce", "customer_id": 2, "name": "Otto Sato", "email": "otto3@example.com"},
+    ]
+
+    output = run(write({"id": n, **row} for n, row in enumerate(everyone, 1)))
+
+    entity = entities(output)
+    assert {entity[n] for n in (*range(1, count + 1), 2 * count + 1)} == {entity[1]}
+    assert {entity[n] for n in (*range(count + 1, 2 * count + 1), 2 * count + 2)} == {entity[count + 1]}
+    assert entity[1] != entity[count + 1]
+    linked = {record for edge in rows_of(output / "edges.parquet") for record in (edge["record_l"], edge["record_r"])}
+    assert linked == set(range(1, 2 * count + 3))
 
 
 def test_rules_alone_need_no_model(run: Callable[..., Path]) -> None:

@@ -14,8 +14,10 @@ import pytest
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
 from dedup import matching, normalise, queues
+from dedup.answers import LookupRecord
 from dedup.golden import golden
 from dedup.match_settings import Settings
+from dedup.people import look_up
 from dedup.records import Record
 from dedup.sets import count
 from dedup.settings import settings
@@ -111,6 +113,41 @@ def test_a_record_that_comes_every_night_stays_one_person(store: Store) -> None:
 
     matched(store, **RULES)
     assert together(store) == {frozenset(range(1, last + 1))}
+    agrees(store)
+
+
+@pytest.mark.parametrize("count", [15, MANY, 300])
+def test_as_many_records_as_there_are_of_one_person_are_one_in_a_run_and_after_it(store: Store, count: int) -> None:
+    """Those that say the same under ids of their own, and those of one customer that all say something else."""
+
+    def same(first: int) -> list[Record]:
+        said = {"name": "Ada Quarterman", "email": "ada@example.com"}
+        return [person(n, "hubspot", **said) for n in range(first, first + count)]
+
+    def changing(first: int) -> list[Record]:
+        otto = {"name": "Otto Sato", "city": "Rome"}
+        return [person(7, "internal", email=f"otto{n}@example.com", **otto) for n in range(first, first + count)]
+
+    def people() -> set[frozenset[str]]:
+        return {frozenset(one["name"] for one in store.records_of([entity])[entity]) for entity in members(store)}
+
+    store.add([*same(100), *changing(100)])
+    matched(store)
+    assert (len(members(store)), people()) == (2, {frozenset({"Ada Quarterman"}), frozenset({"Otto Sato"})})
+
+    store.add([*same(1000), *changing(1000)])
+    store.add(same(2000)[:1])
+    store.add([person(7, "internal", name="Otto Sato", email="new@example.com")])
+    store.add([person(1, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Oslo")])
+    assert (len(members(store)), people()) == (2, {frozenset({"Ada Quarterman"}), frozenset({"Otto Sato"})})
+    agrees(store)
+    asked = LookupRecord(customer_id=7, source="internal", name="Nobody Known", email="nobody@example.com")
+    assert [match["rule"] for match in look_up(asked, store)] == ["same_id"]
+
+    store.decide([1, 2], "different", None, "me")
+    assert len(members(store)) == 3
+    matched(store)
+    assert len(members(store)) == 3
     agrees(store)
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 RECORDS = range(8)
+Name = tuple[str | None, str | None, str | None, str | None]
 PAIRS = list(combinations(RECORDS, 2))
 
 facts = st.fixed_dictionaries(
@@ -92,6 +93,19 @@ def test_a_pairs_own_edge_has_weighed_its_dates() -> None:
     assert refused[0].guard == "date_of_birth"
 
 
+def test_one_customer_and_records_that_say_the_same_are_one_however_many() -> None:
+    """Neither do they contradict each other, nor others again and again."""
+    one = {n: Facts("1950-01-01" if n % 2 else "1980-12-24", customer="one") for n in range(100)}
+    same = {n: Facts("1966-06-06", customer=n, says=100) for n in range(100, 140)}
+    edges = [Edge((0, n), 9) for n in range(1, 100)] + [Edge((100, n), 8) for n in range(101, 140)]
+
+    clusters, refused = resolve(one | same, [*edges, Edge((0, 120), 7), Edge((0, 100), 6)], frozenset(), max_entity=50)
+
+    assert clusters == [frozenset(one), frozenset(same)]
+    assert {item.guard for item in refused} == {"date_of_birth"}
+    assert resolve(same | {1: Facts()}, [*edges[99:], Edge((1, 120), 7)], frozenset(), max_entity=2)[1] == []
+
+
 def test_people_overrule_guards_and_the_rules() -> None:
     known = {1: Facts("1950-01-01"), 2: Facts("1980-12-24")}
 
@@ -121,18 +135,18 @@ def test_dates_contradict(one: str | None, other: str | None, expected: bool) ->
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        (("bill", "smith", "william"), ("william", "smith", "william"), False),
-        (("w", "smith", "w"), ("william", "smith", "william"), False),
-        (("wiliam", "smith", "wiliam"), ("william", "smith", "william"), False),
-        (("smith", "william", "smith"), ("william", "smith", "william"), False),
-        (("teresa", "smith", "teresa"), ("robert", "smith", "robert"), True),
+        (("bill", "smith", "william", "william"), ("william", "smith", "william", "william"), False),
+        (("w", "smith", "w", None), ("william", "smith", "william", "william"), False),
+        (("wiliam", "smith", "wiliam", None), ("william", "smith", "william", "william"), False),
+        (("smith", "william", "smith", None), ("william", "smith", "william", "william"), False),
+        (("teresa", "smith", "teresa", None), ("robert", "smith", "robert", None), True),
         (("trish", "smith", "patrick", "patricia"), ("patrick", "smith", "patrick", "patrick"), True),
         (("pat", "smith", "patrick", None), ("patrick", "smith", "patrick", "patrick"), False),
         (("michael", "smith", "michael", "michael"), ("michelle", "smith", "michelle", "michelle"), True),
         ((None, "smith", None), ("robert", "smith", "robert"), False),
     ],
 )
-def test_given_names_contradict(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
+def test_given_names_contradict(one: Name, other: Name, expected: bool) -> None:
     assert givens_contradict(Facts(None, *one), Facts(None, *other)) is expected
 
 

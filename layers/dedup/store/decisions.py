@@ -7,6 +7,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from dedup import matching
 from dedup.clusters import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.store import entities
 from dedup.store.base import MAY_FOLD, Base, Conflict, bigints, iso, note, text
@@ -209,8 +210,12 @@ def resolve_again(
                     WHERE m.entity_id = ANY ({bigints(touched)})"""
             )
         }
+    settings = entities.settings_of(connection, tables)
+    rules = matching.rules(settings)
+    customer = "format('%s %s', source, customer_id)" if matching.identity_rule(rules) else "NULL"
+    known_of = f"date_of_birth, given, family, root, formal, {customer}, {entities.says('m', rules)}"
     rows = connection.run(
-        f"""SELECT record_id, entity_id, date_of_birth, given, family, root, formal FROM {tables.member} m
+        f"""SELECT record_id, entity_id, {known_of} FROM {tables.member} m
             WHERE entity_id = ANY ({bigints(touched)}) AND {entities.stands("m")}"""
     )
     facts = {record: Facts(*known) for record, _, *known in rows}
@@ -225,7 +230,6 @@ def resolve_again(
                 WHERE p.record_a = ANY ({ids}) AND p.record_b = ANY ({ids}) ORDER BY d.id"""
         )
     }
-    settings = entities.settings_of(connection, tables)
     strengths = {rule["name"]: STRONGEST - place for place, rule in enumerate(settings["rules"])}
     edges = [
         Edge((a, b), strengths[rule] if weight is None else weight)

@@ -45,16 +45,29 @@ own, so that no limit counts it, and goes where that one goes, from which its ed
 REPEATED = 1_000
 """Records of one customer of one source among which one is looked for that says the same."""
 
+ALIKE = 200
+"""Records that share what a rule asks for, among which it is counted how many people they are."""
+
 _REPEATS = -1
 """The place, among rules, of that a record repeats another."""
 
 
 def _form(member: str, *identity: str) -> str:
-    return f"({', '.join(f'{member}.{column}' for column in (*identity, *normalise.COLUMNS))})"
+    return f"({', '.join(f'{member}.{column}' for column in (*identity, *normalise.SAID))})"
 
 
 def _whole(member: str) -> str:
     return _form(member, *IDENTITY)
+
+
+def says(member: str, rules: Sequence[Rule]) -> str:
+    """In SQL, the earliest of the members in a query that says the same as one, where a rule joins those; else its own
+    record."""
+    holds = (
+        " AND ".join(f"{member}.{column} IS NOT NULL" for column in rule.equal) for rule in matching.telling(rules)
+    )
+    return f"""CASE WHEN {" OR ".join(f"({one})" for one in holds) or "false"}
+        THEN min({member}.record_id) OVER (PARTITION BY {_form(member)}) ELSE {member}.record_id END"""
 
 
 def stands(member: str) -> str:
@@ -195,7 +208,7 @@ class _Told:
     rules: tuple[Rule, ...]
     conventions: normalise.Conventions
     most: int
-    """Records that may share what a rule asks for."""
+    """People who may share what a rule asks for."""
     repeats: str | None
     """The rule by which records that say the same are one; None where they are not."""
 
@@ -347,20 +360,59 @@ def free_entities(connection: Connection, tables: Tables, former: Tables, record
 
 
 _There = dict[tuple[int, int], tuple[int, int, int]]
-"""By record and rule: the earliest member that the rule joins it with, that one's entity, and how many there are."""
+"""By record and rule: the earliest member that the rule joins it with, that one's entity, and how many other people the
+members may be that the rule is about."""
+
+
+class _Alike:
+    """Members of one batch that share what a rule asks for."""
+
+    def __init__(self) -> None:
+        self.members: list[Mapping[str, Any]] = []
+        self.customers: set[tuple[Any, ...]] = set()
+        self.first: dict[tuple[Any, ...], int] = {}
+        """The first record that says something, by what it says."""
+
+    def add(self, member: Mapping[str, Any]) -> None:
+        """Takes one more."""
+        self.members.append(member)
+        self.customers.add(_values(member, IDENTITY))
+        self.first.setdefault(_values(member, normalise.SAID), member["record_id"])
+
+    def people_beside(self, member: Mapping[str, Any]) -> int:
+        """How many other people they may be at most."""
+        return min(len(self.customers - {_values(member, IDENTITY)}), len(self.first))
+
+    def join(self, member: Mapping[str, Any], rule: Rule) -> int:
+        """The first record that the rule joins a member with, one that says the same before all; 0 for none."""
+        same = self.first.get(_values(member, normalise.SAID))
+        return same or next((one["record_id"] for one in self.members if not rule.differs(one, member)), 0)
+
+
+def _values(member: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(member[column] for column in columns)
 
 
 def _already_there(
     connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], told: _Told, leaving: int
 ) -> _There:
-    """What the rules say of members-to-be and the members that are there. With as many as `most` a rule says none."""
-    # What leaves, and what is in its place, count once.
-    counted, most = (f"count(DISTINCT {_whole('m')})", 2 * told.most) if leaving else ("count(*)", told.most)
+    """What the rules say of members-to-be and the members that are there. Of what `most` people share a rule says
+    nothing, but of who says the same."""
+    same = f"{_form('m')} IS NOT DISTINCT FROM {_form('i')}"
     scans = [
-        f"""(SELECT {place} AS place, min(record_id) FILTER (WHERE {_agrees(rule)}) AS record_id, {counted} AS n FROM (
-                SELECT * FROM {tables.member} m
-                WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {most}
-            ) AS m)"""
+        f"""(SELECT {place} AS place,
+                CASE WHEN people < {told.most} THEN agreeing ELSE same END AS record_id,
+                CASE WHEN people < {told.most} OR same IS NULL THEN people ELSE 0 END AS n
+            FROM (
+                SELECT min(record_id) FILTER (WHERE {_agrees(rule)}) AS agreeing,
+                    min(record_id) FILTER (WHERE {same}) AS same,
+                    least(count(DISTINCT {_form("m")}), count(DISTINCT (m.source, m.customer_id))
+                        FILTER (WHERE (m.source, m.customer_id) <> (i.source, i.customer_id))) AS people
+                FROM (
+                    SELECT * FROM {tables.member} m
+                    WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {ALIKE}
+                ) AS m
+            ) AS alike)"""
         for place, rule in enumerate(told.rules)
     ]
     if told.repeats:
@@ -378,7 +430,7 @@ def _already_there(
             FROM json_populate_recordset(NULL::{tables.member}, {_json(members)}) AS i
             CROSS JOIN LATERAL ({" UNION ALL ".join(scans)}) AS f
             LEFT JOIN {tables.member} m ON m.record_id = f.record_id
-            WHERE f.n > 0"""
+            WHERE f.record_id IS NOT NULL OR f.n > 0"""
     )
     return {(record, place): (other or 0, entity or 0, n) for record, place, other, entity, n in found}
 
@@ -391,11 +443,11 @@ def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving
     """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
     batch, or 0 for none. The edges, with the rule's name."""
     edges = []
-    seen: dict[tuple[int, Any], list[Mapping[str, Any]]] = {}
+    seen: dict[tuple[int, Any], _Alike] = {}
     said: dict[tuple[Any, ...], int] = {}
     for member in members:
         if told.repeats:
-            whole = tuple(member[column] for column in (*IDENTITY, *normalise.COLUMNS))
+            whole = _values(member, (*IDENTITY, *normalise.SAID))
             other, entity, _ = there.get((member["record_id"], _REPEATS), (0, 0, 0))
             near = said.setdefault(whole, other or member["record_id"])
             if near != member["record_id"]:
@@ -412,15 +464,16 @@ def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving
                 continue
             rule = told.rules[place]
             other, entity, n = there.get((member["record_id"], place), (0, 0, 0))
-            earlier = seen.setdefault((place, key), [])
-            if not member["entity_id"] and n + len(earlier) < told.most:
-                near = next((one["record_id"] for one in earlier if not rule.differs(one, member)), 0)
+            earlier = seen.setdefault((place, key), _Alike())
+            said_before = _values(member, normalise.SAID) in earlier.first
+            if not member["entity_id"] and (said_before or n + earlier.people_beside(member) < told.most):
+                near = earlier.join(member, rule)
                 if other or near:
                     member["entity_id"] = entity if other else -near
                     edges.append((other or near, member["record_id"], rule.name))
         for place, key in keys:
             if key is not None:
-                seen.setdefault((place, key), []).append(member)
+                seen.setdefault((place, key), _Alike()).add(member)
     return edges
 
 

@@ -466,14 +466,18 @@ class Matching(Base):
         most: int,
         most_in_all: int,
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str | None, int]]]:
-        """Members of a run that share a key with a normalised record, at most so many of each key, and in all those of
-        the first keys: their comparable forms, `source` by its name. And for each column of `terms` how many records
-        have the record's value (by it, where several do) and how many have any (by None)."""
+        """Members of a run that share a key with a normalised record, one of those that say the same, at most so many
+        of each key, and in all those of the first keys: their comparable forms, `source` by its name. And for each
+        column of `terms` how many records have the record's value (by it, where several do) and how many have any (by
+        None)."""
         tables = Tables(run)
+        said = ", ".join(normalise.SAID)
         scans = [
-            f"""(SELECT m.* FROM {tables.member} m
-                WHERE {" AND ".join(f"m.{c} = {_sought(c, form[c])}" for c in key)} AND {entities.stands("m")}
-                LIMIT {most})"""
+            f"""(SELECT DISTINCT ON ({said}) m.* FROM (
+                    SELECT * FROM {tables.member} m
+                    WHERE {" AND ".join(f"m.{c} = {_sought(c, form[c])}" for c in key)} AND {entities.stands("m")}
+                    LIMIT {entities.ALIKE}
+                ) AS m ORDER BY {said}, record_id LIMIT {most})"""
             for key in keys
             if all(form.get(column) is not None for column in key)
         ]
