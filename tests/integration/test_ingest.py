@@ -141,7 +141,7 @@ def shown(upload_id: int) -> dict[str, Any]:
         ("incoming/hubspot/empty.csv", b"", "empty"),
         ("incoming/hubspot/header.csv", HEADER.encode(), "no rows"),
         ("incoming/hubspot/columns.csv", b"a,b\n1,2\n", "customer_id"),
-        ("incoming/hubspot/twice.csv", b"id,customer_id,name,email\n1,1,A,a@example.com\n", "customer_id"),
+        ("incoming/hubspot/twice.csv", b"id,record id,name,email\n1,1,A,a@example.com\n", "customer_id"),
         ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "could be accepted"),
         ("incoming/hubspot/picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, ""),
         ("incoming/hubspot/broken.csv.gz", gzip.compress(csv_of(range(50_000)), mtime=0)[:-2000], ""),

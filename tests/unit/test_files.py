@@ -479,7 +479,8 @@ def test_value_of_another_type_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("id,customer_id,name,email", "'id' and 'customer_id' are both the customer_id"),
+        ("record id,id,name,email", "'record id' and 'id' are both the customer_id"),
+        ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' are both the customer_id"),
         ("id,name,Email,E-Mail", "'Email' and 'E-Mail' are both the email"),
         ("id,name,name,email", "'name' and 'name' are both the name"),
         ("id,name", "no column for email; found 'id', 'name'"),
@@ -491,6 +492,12 @@ def test_value_of_another_type_is_rejected() -> None:
 )
 def test_unusable_header_is_named(header: str, reason: str) -> None:
     assert reason in reason_of(f"{header}\n1,Ann,ann@example.com,x\n")
+
+
+def test_a_fields_own_name_outranks_what_others_call_it() -> None:
+    assert load("Record ID,id,customer_id,name,email\n8,9,1,Ann Lee,ann@example.com\n")[0] == [ANN]
+    item = {"record_id": 8, "customer_id": 1, "id": 9, "name": "Ann Lee", "email": "ann@example.com"}
+    assert load(json.dumps(item))[0] == [ANN]
 
 
 # Ids
@@ -813,9 +820,23 @@ def test_what_crms_call_what_is_known(column: str, field: str) -> None:
     assert known(f"Id,Name,Email,{column}\n1,Ann Lee,ann@example.com,something\n") == [{field: "something"}]
 
 
-def test_of_two_columns_for_one_known_field_the_usual_one_counts() -> None:
-    data = "Id,Name,Email,Mobile Phone,Phone,Zip\n1,Ann Lee,ann@example.com,2,1,\n"
-    assert known(data) == [{"phone": "1"}]
+@pytest.mark.parametrize("fmt", ["csv", "ndjson", "array"])
+def test_of_several_columns_for_one_known_field_the_first_that_says_something_counts_in_each_row(fmt: str) -> None:
+    header = ["Mobile", "Mobile Phone", "Id", "Name", "Email", "Phone", "Zip"]
+    rows = [["3", "2", n, "Ann Lee", "ann@example.com", "1", ""] for n in range(5)]
+    rows[1][5] = rows[2][5] = rows[3][5] = rows[4][5] = " "
+    rows[2][1] = rows[3][1] = rows[4][1] = ""
+    rows[3][0] = ""
+    rows[4][0] = " 4 "
+    objects = [json.dumps(dict(zip(header, row, strict=True))) for row in rows]
+    texts = {"csv": csv_text([header, *rows]), "ndjson": "\n".join(objects), "array": f"[{','.join(objects)}]"}
+    assert [row.get("phone") for row in known(texts[fmt])] == ["1", "2", "3", None, "4"]
+
+
+def test_a_key_of_json_that_is_null_gives_way_to_another_and_one_that_is_wrong_does_not() -> None:
+    item = {"id": 1, "name": "Ann Lee", "email": "ann@example.com", "mobile": 7}
+    assert known(json.dumps([item | {"phone": None}, item | {"phone": 0}])) == [{"phone": "7"}, {"phone": "0"}]
+    assert load(json.dumps([item | {"phone": ["8"]}]))[1][0].field == "phone"
 
 
 def test_a_known_field_is_kept_on_one_line_and_a_number_as_its_digits() -> None:

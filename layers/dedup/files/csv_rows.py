@@ -7,9 +7,12 @@ from itertools import compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import fields, is_known
+from dedup.files.columns import fields, first_told, is_known
 from dedup.files.tables import MAX_ROW, TOO_LONG, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
+
+Places = Mapping[str, Sequence[int]]
+"""The columns of each field, as columns.fields has them."""
 
 _DELIMITERS = ",;\t|"
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
@@ -65,7 +68,7 @@ def _header(lines: Sequence[str]) -> tuple[str, list[str], int]:
     return max(map(read_with, _DELIMITERS), key=lambda found: (ours(found[1]), len(found[1])))
 
 
-def _require(places: Mapping[str, int], header: Sequence[str]) -> None:
+def _require(places: Places, header: Sequence[str]) -> None:
     named = "name" in places or {"first_name", "last_name"} <= places.keys()
     missing = [name for name in ("customer_id", "email") if name not in places]
     missing += [] if named else ["name (or first name and last name)"]
@@ -74,9 +77,7 @@ def _require(places: Mapping[str, int], header: Sequence[str]) -> None:
         raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; found {found}")
 
 
-def _table(
-    lines: list[str], line: int, delimiter: str, width: int, places: Mapping[str, int], closed: bool
-) -> tuple[Table, int]:
+def _table(lines: list[str], line: int, delimiter: str, width: int, places: Places, closed: bool) -> tuple[Table, int]:
     """The rows that end in `lines`, of which the first is the file's line `line`, and how many lines they are. The last
     row is left to be read again when it may go on after them: unless `closed`."""
     try:
@@ -100,7 +101,9 @@ def _table(
         ]
         kept = [reason is None for reason in reasons]
         rows, starts, raws = list(compress(rows, kept)), list(compress(starts, kept)), list(compress(raws, kept))
-    columns = {name: list(map(itemgetter(place), rows)) for name, place in places.items()}
+    columns = {
+        name: first_told([list(map(itemgetter(place), rows)) for place in several]) for name, several in places.items()
+    }
     return Table([line + at for at in starts], raws, columns, rejected), done
 
 
