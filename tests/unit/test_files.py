@@ -281,13 +281,59 @@ def test_empty_lines_and_empty_rows_are_skipped() -> None:
 
 
 def test_short_row_is_rejected_and_long_one_unless_its_rest_is_empty() -> None:
-    rows, rejected = load("id,name,email\n1,Ann Lee\n1,Ann Lee,ann@example.com,,\n2,Ann,a@example.com,,x\n")
+    rows, rejected = load("id,name,email\n1,Ann Lee\n1,Ann Lee,ann@example.com,,\n2,Ann,a@example.com,,x\n3\n")
 
     assert rows == [ANN]
     assert [(row.line, row.field, row.reason) for row in rejected] == [
-        (2, "", "2 fields where the header has 3"),
+        (2, "", "2 fields where the header has 3: no email"),
         (4, "", "5 fields where the header has 3"),
+        (5, "", "1 fields where the header has 3: no name and email"),
     ]
+
+
+def test_what_need_not_be_there_may_be_left_out_at_the_end_of_a_row() -> None:
+    text = (
+        "id,name,email,phone,source,x,city,mobile\n"
+        "1,Ann Lee,ann@example.com\n"
+        "1,Ann Lee,ann@example.com,7\n"
+        "1,Ann Lee,ann@example.com,,hubspot,,Ulm\n"
+        "1,Ann Lee,ann@example.com,,hubspot,,,8\n"
+    )
+
+    assert load(text) == ([ANN] * 4, [])
+    assert [(row.get("phone"), row.get("city")) for row in known(text)] == [
+        (None, None),
+        ("7", None),
+        (None, "Ulm"),
+        ("8", None),
+    ]
+    assert [row.reason for row in load(text, None)[1]] == ["neither the row nor the upload names a source"] * 2
+
+
+def test_row_that_ends_before_a_part_of_its_name_is_rejected() -> None:
+    rows, rejected = load("Id,Email,First Name,Phone,Last Name\n1,ann@example.com,Ann,7\n1,ann@example.com,Ann,,Lee\n")
+
+    assert rows == [ANN]
+    assert [row.reason for row in rejected] == ["4 fields where the header has 5: no last_name"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("said", ["sep=;", '"sep=;"', "\ufeffSEP=; ", "\r\n\r\nsep=;"])
+def test_delimiter_is_the_one_that_excel_is_told(said: str) -> None:
+    # With a comma the header would name more of what we know.
+    text = f'{said}\r\n\r\n"id";name;email;"phone,city,zip"\r\n1;Ann Lee;ann@example.com;\r\n2;;b@example.com;\r\n'
+
+    rows, [rejected] = load(text)
+
+    assert rows == [ANN]
+    assert rejected.line == text.encode().decode("utf-8-sig").count("\r\n", 0, text.index("2;;")) + 1
+
+
+def test_delimiter_that_excel_is_told_may_be_any_other() -> None:
+    assert load("sep=^\nid^name^email\n1^Ann Lee^ann@example.com\n")[0] == [ANN]
+    assert load("sep=\t\nid\tname\temail\n1\tAnn Lee\tann@example.com\n")[0] == [ANN]
+    assert "no usable header" in reason_of("sep=;\nid,name,email\n1,Ann Lee,ann@example.com\n")
+    assert "no usable header" in reason_of("sep=;\n")
 
 
 @pytest.mark.parametrize(
