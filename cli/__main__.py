@@ -70,6 +70,7 @@ def upload(
     file: Path,
     source: Annotated[str, typer.Option(help="Whose records these are, where the file does not say.")] = "",
     mode: Annotated[Mode, typer.Option(help="replace: they take the place of the source's others.")] = "add",
+    wait: Annotated[float, typer.Option(min=0, help="Minutes to wait while nothing changes.")] = 30,
     json: Json = False,
 ) -> None:
     """Send a file, and wait until it is loaded."""
@@ -79,7 +80,7 @@ def upload(
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         asked.send(body, expected["url"])
     with screen.work("rows") as shown:
-        account = asked.follow(f"uploads/{expected['id']}", shown)
+        account = asked.follow(f"uploads/{expected['id']}", shown, wait * 60)
     if json:
         print(as_json(account))
     else:

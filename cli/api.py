@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -75,14 +76,20 @@ class Api:
                 return
             answer = self._call("GET", link["url"])
 
-    def follow(self, path: str, shown: Callable[[Any], None]) -> Any:
-        """GET `path` again and again until its `status` says that it ended; each answer goes to `shown`."""
+    def follow(self, path: str, shown: Callable[[Any], None], patience: float = inf) -> Any:
+        """GET `path` again and again until its `status` says that it ended; each answer goes to `shown`. Raises Fault
+        as well where the answer has stayed the same for `patience` seconds: what is lost on its way never ends."""
         pause, longest = POLL_SECONDS
+        last, since = None, 0.0
         while True:
             answer = self.get(path)
             shown(answer)
             if answer["status"] in ("done", "failed", "deleted"):
                 return answer
+            if answer != last:
+                last, since = answer, time.monotonic()
+            elif time.monotonic() - since > patience:
+                raise Fault(_stuck(path, answer, patience), UNREACHABLE)
             time.sleep(pause)
             pause = min(pause * 1.2, longest)
 
@@ -202,6 +209,12 @@ def _reason(answer: requests.Response) -> str:
         more = problem.get("total", 0) - len(faults)
         detail = "; ".join(faults[:5]) + (f"; and {len(faults) - 5 + more} more" if len(faults) > 5 else "")
     return _line(str(detail))
+
+
+def _stuck(path: str, answer: Mapping[str, Any], patience: float) -> str:
+    known = ", ".join(f"{name} {answer[name]}" for name in ("status", "rows", "reason") if answer.get(name) is not None)
+    listing = path.partition("/")[0]
+    return f"{path} has not changed for {patience / 60:g} minutes: {known}. It may still end: `dedup {listing}` says so"
 
 
 def _line(text: str) -> str:

@@ -129,6 +129,11 @@ def _raw_columns(found: Sequence[str], id_of_row: str) -> str:
     return ", ".join(columns)
 
 
+def _suffix_of(path: str) -> str:
+    """What a file's name says of its format, compressed or not."""
+    return Path(path.removesuffix(".gz")).suffix
+
+
 class DuckDB:
     """DuckDB in this process, spilling to a file where memory is short."""
 
@@ -148,7 +153,7 @@ class DuckDB:
         self.splink = DuckDBAPI(self.connection)
 
     def read(self, path: str) -> None:
-        suffix = "".join(Path(path).suffixes).removesuffix(".gz")
+        suffix = _suffix_of(path)
         if Path(path).is_dir():
             suffix, path = ".parquet", f"{path}/**/*.parquet"
         readers = {
@@ -244,7 +249,7 @@ class Spark:
         self._tables = 0
 
     def read(self, path: str) -> None:
-        suffix = "".join(Path(path).suffixes).removesuffix(".gz")
+        suffix = _suffix_of(path)
         reader = self.session.read
         if suffix == ".csv":
             came = reader.csv(path, header=True)

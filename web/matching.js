@@ -3,11 +3,12 @@
 import { call, useAnswer, usePages } from "./api.js?v=";
 import { Histogram } from "./charts.js?v=";
 import { SourceFilter, namesIn } from "./customers.js?v=";
-import { html, useCallback, useEffect, useRef, useState } from "./lib.js?v=";
+import { html, useEffect, useRef, useState } from "./lib.js?v=";
 import { Answer, Empty, Fault, NoRun, Pages, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, plain, when, withoutRun } from "./parts.js?v=";
 
 const POLL = 1000;
 const REVIEW_PAGE = 20;
+const MOST = 1000; // that the API gives at once
 const underWay = (run) => ["waiting", "running"].includes(run.status);
 export const percent = (probability) => (probability > 0.9999 ? "over 99.99 %" : `${(probability * 100).toFixed(probability > 0.99 ? 2 : 0)} %`);
 const signed = (weight) => `${weight > 0 ? "+" : weight < 0 ? "−" : ""}${Math.abs(weight).toFixed(1)}`;
@@ -233,22 +234,29 @@ function Decisions({ decisions, reload }) {
     </ul>`;
 }
 
+const keyOf = (pair) => `${pair.record_a.id}-${pair.record_b.id}`;
+
 /** The pairs that matching was least sure of, one at a time, for a person to decide. */
 export function Review() {
-  const [queue, setQueue] = useState(null);
+  const [queue, setQueue] = useState([]);
+  const [more, setMore] = useState(true); // whether the API may have others, once none of these is open
   const [error, setError] = useState(null);
   const [refusal, setRefusal] = useState(null);
   const [decided, setDecided] = useState([]);
   const [skipped, setSkipped] = useState([]);
   const busy = useRef(false);
-  const load = useCallback(() => {
+  const isOpen = (pair) => !skipped.includes(keyOf(pair));
+  const pair = queue.find(isOpen);
+  const waiting = !pair && more;
+  const load = () => {
     setError(null);
-    call("matching/review", { query: { limit: REVIEW_PAGE } }).then(({ body }) => setQueue(body), setError);
-  }, []);
-  useEffect(load, []);
-  const keyOf = (pair) => `${pair.record_a.id}-${pair.record_b.id}`;
-  const open = (queue ?? []).filter((pair) => !skipped.includes(keyOf(pair)));
-  const pair = open[0];
+    // Those that were passed over are the API's first still.
+    const limit = Math.min(REVIEW_PAGE + skipped.length, MOST);
+    call("matching/review", { query: { limit } }).then(({ body }) => (setQueue(body), setMore(body.some(isOpen))), setError);
+  };
+  useEffect(() => {
+    if (waiting) load();
+  }, [waiting]);
   const run = async (work) => {
     if (busy.current) return;
     busy.current = true;
@@ -261,25 +269,25 @@ export function Review() {
     run(async () => {
       const { body } = await call("matching/decisions", { method: "POST", json: { record_ids: [pair.record_a.id, pair.record_b.id], verdict } });
       setDecided((before) => [...before, { id: body.id, verdict, pair }]);
-      const rest = queue.filter((other) => other !== pair);
-      setQueue(rest);
-      if (!rest.length) load();
+      setQueue((before) => before.filter((other) => other !== pair));
+      setMore(true);
     });
   const undo = () =>
     decided.length &&
+    !waiting &&
     run(async () => {
       const last = decided.at(-1);
       await call(`matching/decisions/${last.id}`, { method: "DELETE" });
       setDecided((before) => before.slice(0, -1));
       setQueue((before) => [last.pair, ...before]);
     });
-  const skip = () => pair && setSkipped((before) => [...before, keyOf(pair)]);
+  const skip = () => pair && (setSkipped((before) => [...before, keyOf(pair)]), setMore(true));
   useKeys({ s: () => decide("same"), d: () => decide("different"), n: skip, u: undo });
   const undoButton = html`<button class="button" disabled=${!decided.length} onClick=${undo}>Undo <kbd>U</kbd></button>`;
   const done = html`<p class="note" aria-live="polite">${decided.length ? `${counted(decided.length, "pair")} decided; the last one: ${decided.at(-1).verdict}.` : ""}</p>`;
   if (withoutRun(error)) return html`<${Title}>Review<//><${NoRun} />`;
   if (error) return html`<${Title}>Review<//><${Fault} error=${error} retry=${load} />`;
-  if (!queue) return html`<${Title}>Review<//><${Waiting} lines=${8} />`;
+  if (waiting) return html`<${Title}>Review<//><${Waiting} lines=${8} />`;
   return html`
     <${Title}>Review<//>
     ${refusal && html`<${Fault} error=${refusal} />`}

@@ -91,9 +91,19 @@ def empty(api: str) -> None:
 def hold_back_a_rule(api: str) -> Any:
     """Runs the rules alone over three records that they join, of which two have other birth dates; the one pair that
     is in review, held back."""
-    ann = {"name": "Ann Lee", "email": "ann@example.com", "source": "hubspot"}
+    [pair] = hold_back_rules(api, 1)
+    return pair
+
+
+def hold_back_rules(api: str, people: int) -> Any:
+    """The same with three records for each of so many people, and so many pairs."""
     born = [{"date_of_birth": "1980-05-17"}, {}, {"date_of_birth": "1991-11-02"}]
-    customers = [ann | known | {"customer_id": number} for number, known in enumerate(born, 1)]
+    customers = [
+        {"customer_id": 3 * who + number, "name": "Ann Lee", "email": f"ann{who}@example.com", "source": "hubspot"}
+        | known
+        for who in range(people)
+        for number, known in enumerate(born, 1)
+    ]
     requests.post(f"{api}/customers/bulk", json={"customers": customers}, timeout=30).raise_for_status()
     begun = requests.post(f"{api}/matching/runs", json={"settings": {"tiers": ["rules"]}}, timeout=30)
     begun.raise_for_status()
@@ -102,5 +112,6 @@ def hold_back_a_rule(api: str) -> Any:
         assert run["status"] != "failed", run["reason"]
         assert time.monotonic() < deadline, run
         time.sleep(0.2)
-    [pair] = requests.get(f"{api}/matching/review", timeout=30).json()
-    return pair
+    pairs = requests.get(f"{api}/matching/review", params={"limit": 1000}, timeout=30).json()
+    assert len(pairs) == people
+    return pairs

@@ -1,6 +1,7 @@
 """The command line as its user has it: a process, against the local stack or a listener that answers as AWS would."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from cli.__main__ import UPLOAD
 from tests.conftest import ROOT
 from tests.e2e.conftest import hold_back_a_rule
 
@@ -328,7 +330,7 @@ class Listener:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_POST = do_GET
+            do_POST = do_PUT = do_GET
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -415,6 +417,37 @@ def test_answer_that_is_no_json_is_one_line(listen: Callable[..., Listener], bod
 
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.count("\n") == 1
+
+
+def loading(listen: Callable[..., Listener], rows: Iterator[int]) -> Listener:
+    """Takes a file, and says that it has so many rows, each time that it is asked; with no more of these it is done."""
+
+    def answer(request: BaseHTTPRequestHandler) -> bytes:
+        if request.command != "GET":
+            return json.dumps({"id": 7, "url": f"http://{request.headers['Host']}/put"}).encode()
+        count = next(rows, None)
+        state = {"id": 7, "status": "done" if count is None else "waiting", "rows": count}
+        return json.dumps(dict.fromkeys((*UPLOAD, "rejected_url")) | state).encode()
+
+    return listen(answer)
+
+
+def test_upload_that_gets_nowhere_is_not_waited_for_without_end(listen: Callable[..., Listener]) -> None:
+    done = run(loading(listen, itertools.repeat(5)).url, "upload", "--wait", "0.01", "samples/customers.csv")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("\n") == 1
+    assert "uploads/7 has not changed for 0.01 minutes: status waiting, rows 5." in done.stderr
+    assert "`dedup uploads`" in done.stderr
+
+
+def test_upload_that_gets_on_is_waited_for(listen: Callable[..., Listener]) -> None:
+    listener = loading(listen, iter(range(8)))
+
+    done = run(listener.url, "upload", "--wait", "0.01", "samples/customers.csv")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(listener.asked) == 2 + 8 + 1
 
 
 def test_installed_it_is_the_command_dedup() -> None:

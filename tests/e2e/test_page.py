@@ -16,7 +16,7 @@ from dedup.settings import Settings
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import empty, hold_back_a_rule
+from tests.e2e.conftest import empty, hold_back_a_rule, hold_back_rules
 from tests.e2e.sign_in import gateway
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -620,13 +620,25 @@ def test_nothing_keeps_anybody_from_using_the_views_of_people(people: str, show:
 
 
 def test_pair_that_a_rule_alone_speaks_for_has_no_weight(api: str, images: None, show: Open) -> None:
-    """Last of these: it takes the people's records away."""
+    """One of the last two of these, which take the people's records away."""
     pair = hold_back_a_rule(api)
     assert pair["probability"] is None
     page = show("/review")
     expect(page.get_by_text(f"held back: {pair['guard'].replace('_', ' ')}")).to_be_visible()
     expect(page.get_by_text("By a rule")).to_have_count(2)
     expect(page.get_by_text(re.compile("weight|likely", re.IGNORECASE))).to_have_count(0)
+
+
+def test_pairs_that_are_passed_over_hide_no_others(api: str, images: None, show: Open) -> None:
+    pairs = [[f"record {pair[side]['id']}" for side in ("record_a", "record_b")] for pair in hold_back_rules(api, 45)]
+    page = show("/review")
+    heads = page.locator("table.records thead th small")
+    for number, pair in enumerate(pairs):
+        expect(heads).to_have_text([re.compile(f"^{record}\\b") for record in pair])
+        page.keyboard.press("d" if number == 30 else "n")
+    expect(page.get_by_text("You passed over 44 pairs.")).to_be_visible()
+    page.get_by_role("button", name="Show them again").click()
+    expect(heads).to_have_text([re.compile(f"^{record}\\b") for record in pairs[0]])
 
 
 # Who asks

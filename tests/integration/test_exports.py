@@ -15,7 +15,8 @@ from typing import Any
 import boto3
 import pyarrow.parquet as pq
 import pytest
-from dedup import exports, queues
+from dedup import exports, ingest, queues
+from dedup.bucket import ObjectVersion
 from dedup.records import KNOWN
 from dedup.settings import settings
 from dedup.store import Busy, Store
@@ -134,6 +135,29 @@ def test_file_has_what_the_api_says(
         account.items() >= {"in": [], "not_in": [], "region": [], "by": "customer", "format": form, **question}.items()
     )
     assert f"exports/export-{begun['id']}.{form}" in account["url"]
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_file_can_be_loaded_again(ask: Any, store: Store, s3: Any, form: str) -> None:
+    known = {"phone": "020 7946 0000", "address": "1 High Street, Flat 2", "date_of_birth": "1980-01-02"}
+    store.add([*sample_records(), record(-5, "hubspot", **known)])
+    fields = ("customer_id", "name", "email", "source", *KNOWN)
+
+    def stored() -> list[tuple[Any, ...]]:
+        found = json.loads(store.records_page(None, 100)[0])
+        return sorted(tuple(str(one.get(field)) for field in fields) for one in found)
+
+    before = stored()
+    begun = ask({"format": form})
+    exports.write(begun["id"], store, plenty)
+    store.clear()
+    again = s3.put_object(Bucket=BUCKET, Key="incoming/back", Body=content(s3, begun["id"], form))
+
+    account = ingest.ingest(ObjectVersion(BUCKET, "incoming/back", again.get("VersionId")), store, plenty)
+
+    assert account
+    assert (account.status, account.rejected, account.reason) == ("done", 0, None)
+    assert stored() == before
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])

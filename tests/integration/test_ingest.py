@@ -141,7 +141,7 @@ def shown(upload_id: int) -> dict[str, Any]:
         ("incoming/hubspot/empty.csv", b"", "empty"),
         ("incoming/hubspot/header.csv", HEADER.encode(), "no rows"),
         ("incoming/hubspot/columns.csv", b"a,b\n1,2\n", "customer_id"),
-        ("incoming/hubspot/twice.csv", b"id,customer_id,name,email\n1,1,A,a@example.com\n", "customer_id"),
+        ("incoming/hubspot/twice.csv", b"id,record id,name,email\n1,1,A,a@example.com\n", "customer_id"),
         ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "could be accepted"),
         ("incoming/hubspot/picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, ""),
         ("incoming/hubspot/broken.csv.gz", gzip.compress(csv_of(range(50_000)), mtime=0)[:-2000], ""),
@@ -240,6 +240,60 @@ def test_older_snapshot_that_comes_late_is_refused(store: Store) -> None:
         store.finish(late)
 
     assert members(store, "hubspot") == [2]
+
+
+MONDAY, TUESDAY = (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6))
+
+
+def loaded(store: Store, key: str, at: datetime, rows: list[tuple[Any, ...]], source: str | None, mode: str) -> int:
+    """The id of an upload of that time, which is loaded now."""
+    upload = store.claim(key, key, at, source, mode, 60)
+    assert upload
+    store.stage(upload, rows, len(rows), 0)
+    store.finish(upload)
+    return upload.upload_id
+
+
+def test_older_file_that_comes_after_a_snapshot_is_refused(store: Store) -> None:
+    newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
+    old = [(1, "A", "a@example.com", "hubspot")]
+
+    with pytest.raises(Outdated, match=f"A newer snapshot of hubspot is in place: upload {newer}"):
+        loaded(store, "old", MONDAY, old, "hubspot", "add")
+    with pytest.raises(Outdated):
+        loaded(store, "old without a folder", MONDAY, old, None, "add")
+    loaded(store, "same second", TUESDAY, [(3, "C", "c@example.com", "hubspot")], "hubspot", "add")
+    loaded(store, "other", MONDAY, [(4, "D", "d@example.com", "internal")], "internal", "replace")
+
+    assert (members(store, "hubspot"), members(store, "internal")) == ([2, 3], [4])
+    assert store.verify().agreed
+
+
+def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_are_left_out(store: Store) -> None:
+    newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
+    rows = [(n, "A", "a@example.com", source) for n in (1, 2) for source in ("hubspot", "internal")]
+
+    account = store.account(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
+
+    assert account
+    assert (account.status, account.rows, account.accepted, account.came, account.stayed) == ("done", 5, 2, 2, 0)
+    assert account.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
+    assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([2], [1, 2], 3)
+    assert store.verify().agreed
+
+
+@pytest.mark.parametrize("mode", ["add", "replace"])
+@pytest.mark.parametrize("gone", ["deleted", "cleared"])
+def test_snapshot_that_is_gone_outdates_nothing(store: Store, gone: str, mode: str) -> None:
+    newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
+    if gone == "deleted":
+        store.delete_upload(newer)
+    else:
+        store.clear()
+
+    loaded(store, "old", MONDAY, [(1, "A", "a@example.com", "hubspot")], "hubspot", mode)
+
+    assert members(store, "hubspot") == [1]
 
 
 def test_readers_see_the_old_night_or_the_new_one(new_store: Callable[..., Store], put: Any) -> None:

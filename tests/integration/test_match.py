@@ -448,6 +448,19 @@ def test_unknown_kind_of_file_ends_the_command_with_2(tmp_path: Path, capsys: py
     assert ".parquet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name", ["crm.export.json", "crm.2026-11-24.csv", "crm.json.csv.gz", "v1.2.json.gz", "a.b.parquet"]
+)
+def test_last_suffix_of_a_name_says_the_format(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    with DuckDB(memory="500MB") as engine:
+        engine.read(str(PEOPLE))
+        engine.connection.execute(f"COPY raw TO '{path}'")
+        engine.read(path)
+
+        assert engine.rows("SELECT count(DISTINCT id) FROM raw") == [(len(people()),)]
+
+
 def test_run_that_is_broken_off_leaves_no_finished_folder(run: Callable[..., Path], tmp_path: Path) -> None:
     def broken(step: str) -> None:
         if step == "write":

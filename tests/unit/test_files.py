@@ -281,13 +281,59 @@ def test_empty_lines_and_empty_rows_are_skipped() -> None:
 
 
 def test_short_row_is_rejected_and_long_one_unless_its_rest_is_empty() -> None:
-    rows, rejected = load("id,name,email\n1,Ann Lee\n1,Ann Lee,ann@example.com,,\n2,Ann,a@example.com,,x\n")
+    rows, rejected = load("id,name,email\n1,Ann Lee\n1,Ann Lee,ann@example.com,,\n2,Ann,a@example.com,,x\n3\n")
 
     assert rows == [ANN]
     assert [(row.line, row.field, row.reason) for row in rejected] == [
-        (2, "", "2 fields where the header has 3"),
+        (2, "", "2 fields where the header has 3: no email"),
         (4, "", "5 fields where the header has 3"),
+        (5, "", "1 fields where the header has 3: no name and email"),
     ]
+
+
+def test_what_need_not_be_there_may_be_left_out_at_the_end_of_a_row() -> None:
+    text = (
+        "id,name,email,phone,source,x,city,mobile\n"
+        "1,Ann Lee,ann@example.com\n"
+        "1,Ann Lee,ann@example.com,7\n"
+        "1,Ann Lee,ann@example.com,,hubspot,,Ulm\n"
+        "1,Ann Lee,ann@example.com,,hubspot,,,8\n"
+    )
+
+    assert load(text) == ([ANN] * 4, [])
+    assert [(row.get("phone"), row.get("city")) for row in known(text)] == [
+        (None, None),
+        ("7", None),
+        (None, "Ulm"),
+        ("8", None),
+    ]
+    assert [row.reason for row in load(text, None)[1]] == ["neither the row nor the upload names a source"] * 2
+
+
+def test_row_that_ends_before_a_part_of_its_name_is_rejected() -> None:
+    rows, rejected = load("Id,Email,First Name,Phone,Last Name\n1,ann@example.com,Ann,7\n1,ann@example.com,Ann,,Lee\n")
+
+    assert rows == [ANN]
+    assert [row.reason for row in rejected] == ["4 fields where the header has 5: no last_name"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("said", ["sep=;", '"sep=;"', "\ufeffSEP=; ", "\r\n\r\nsep=;"])
+def test_delimiter_is_the_one_that_excel_is_told(said: str) -> None:
+    # With a comma the header would name more of what we know.
+    text = f'{said}\r\n\r\n"id";name;email;"phone,city,zip"\r\n1;Ann Lee;ann@example.com;\r\n2;;b@example.com;\r\n'
+
+    rows, [rejected] = load(text)
+
+    assert rows == [ANN]
+    assert rejected.line == text.encode().decode("utf-8-sig").count("\r\n", 0, text.index("2;;")) + 1
+
+
+def test_delimiter_that_excel_is_told_may_be_any_other() -> None:
+    assert load("sep=^\nid^name^email\n1^Ann Lee^ann@example.com\n")[0] == [ANN]
+    assert load("sep=\t\nid\tname\temail\n1\tAnn Lee\tann@example.com\n")[0] == [ANN]
+    assert "no usable header" in reason_of("sep=;\nid,name,email\n1,Ann Lee,ann@example.com\n")
+    assert "no usable header" in reason_of("sep=;\n")
 
 
 @pytest.mark.parametrize(
@@ -479,7 +525,8 @@ def test_value_of_another_type_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("id,customer_id,name,email", "'id' and 'customer_id' are both the customer_id"),
+        ("record id,id,name,email", "'record id' and 'id' are both the customer_id"),
+        ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' are both the customer_id"),
         ("id,name,Email,E-Mail", "'Email' and 'E-Mail' are both the email"),
         ("id,name,name,email", "'name' and 'name' are both the name"),
         ("id,name", "no column for email; found 'id', 'name'"),
@@ -491,6 +538,12 @@ def test_value_of_another_type_is_rejected() -> None:
 )
 def test_unusable_header_is_named(header: str, reason: str) -> None:
     assert reason in reason_of(f"{header}\n1,Ann,ann@example.com,x\n")
+
+
+def test_a_fields_own_name_outranks_what_others_call_it() -> None:
+    assert load("Record ID,id,customer_id,name,email\n8,9,1,Ann Lee,ann@example.com\n")[0] == [ANN]
+    item = {"record_id": 8, "customer_id": 1, "id": 9, "name": "Ann Lee", "email": "ann@example.com"}
+    assert load(json.dumps(item))[0] == [ANN]
 
 
 # Ids
@@ -813,9 +866,23 @@ def test_what_crms_call_what_is_known(column: str, field: str) -> None:
     assert known(f"Id,Name,Email,{column}\n1,Ann Lee,ann@example.com,something\n") == [{field: "something"}]
 
 
-def test_of_two_columns_for_one_known_field_the_usual_one_counts() -> None:
-    data = "Id,Name,Email,Mobile Phone,Phone,Zip\n1,Ann Lee,ann@example.com,2,1,\n"
-    assert known(data) == [{"phone": "1"}]
+@pytest.mark.parametrize("fmt", ["csv", "ndjson", "array"])
+def test_of_several_columns_for_one_known_field_the_first_that_says_something_counts_in_each_row(fmt: str) -> None:
+    header = ["Mobile", "Mobile Phone", "Id", "Name", "Email", "Phone", "Zip"]
+    rows = [["3", "2", n, "Ann Lee", "ann@example.com", "1", ""] for n in range(5)]
+    rows[1][5] = rows[2][5] = rows[3][5] = rows[4][5] = " "
+    rows[2][1] = rows[3][1] = rows[4][1] = ""
+    rows[3][0] = ""
+    rows[4][0] = " 4 "
+    objects = [json.dumps(dict(zip(header, row, strict=True))) for row in rows]
+    texts = {"csv": csv_text([header, *rows]), "ndjson": "\n".join(objects), "array": f"[{','.join(objects)}]"}
+    assert [row.get("phone") for row in known(texts[fmt])] == ["1", "2", "3", None, "4"]
+
+
+def test_a_key_of_json_that_is_null_gives_way_to_another_and_one_that_is_wrong_does_not() -> None:
+    item = {"id": 1, "name": "Ann Lee", "email": "ann@example.com", "mobile": 7}
+    assert known(json.dumps([item | {"phone": None}, item | {"phone": 0}])) == [{"phone": "7"}, {"phone": "0"}]
+    assert load(json.dumps([item | {"phone": ["8"]}]))[1][0].field == "phone"
 
 
 def test_a_known_field_is_kept_on_one_line_and_a_number_as_its_digits() -> None:

@@ -3,15 +3,24 @@
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import fields, is_known
+from dedup.files.columns import fields, first_told, is_known
 from dedup.files.tables import MAX_ROW, TOO_LONG, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
+from dedup.records import KNOWN
+
+Places = Mapping[str, Sequence[int]]
+"""The columns of each field, as columns.fields has them."""
 
 _DELIMITERS = ",;\t|"
+_LEFT_OUT = {*KNOWN, "source"}
+"""Fields whose cells a row may leave out at its end: the others' are missing because it was cut off."""
+
+_SAID = re.compile(r'"?sep=(\t|[^\w\s"])"?\s*', re.IGNORECASE)
+"""A line above the header, by which Excel is told the delimiter."""
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
@@ -29,12 +38,11 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
     """The rows below the header, those of a text at a time. Raises Unreadable where the header has not what is
     needed."""
     blocks = lines_of(texts)
-    line = 1
-    for lines in blocks:
-        if any(map(str.strip, lines)):
-            break
-        line += len(lines)
-    delimiter, header, done = _header(lines)
+    lines, line = _filled([], 1, blocks)
+    said = _SAID.fullmatch(lines[0])
+    if said:
+        lines, line = _filled(lines[1:], line + 1, blocks)
+    delimiter, header, done = _header(lines, said[1] if said else _DELIMITERS)
     places = fields(header)
     _require(places, header)
     while True:
@@ -49,8 +57,19 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
         lines += more
 
 
-def _header(lines: Sequence[str]) -> tuple[str, list[str], int]:
-    """The delimiter, the first row that isn't blank, and how many lines it ends after."""
+def _filled(lines: list[str], line: int, blocks: Iterator[list[str]]) -> tuple[list[str], int]:
+    """`lines`, or the next of the blocks that has more than blank lines, from the first that isn't blank; and which of
+    the file's lines that is, where `lines` begins with the file's line `line`."""
+    for some in chain([lines], blocks):
+        for at, text in enumerate(some):
+            if text.strip():
+                return some[at:], line + at
+        line += len(some)
+    return [], line
+
+
+def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]:
+    """Which of the delimiters it is, the first row that isn't blank, and how many lines it ends after."""
 
     def read_with(delimiter: str) -> tuple[str, list[str], int]:
         reader = _reader(lines, delimiter)
@@ -62,10 +81,10 @@ def _header(lines: Sequence[str]) -> tuple[str, list[str], int]:
     def ours(header: Sequence[str]) -> int:
         return sum(map(is_known, header))
 
-    return max(map(read_with, _DELIMITERS), key=lambda found: (ours(found[1]), len(found[1])))
+    return max(map(read_with, delimiters), key=lambda found: (ours(found[1]), len(found[1])))
 
 
-def _require(places: Mapping[str, int], header: Sequence[str]) -> None:
+def _require(places: Places, header: Sequence[str]) -> None:
     named = "name" in places or {"first_name", "last_name"} <= places.keys()
     missing = [name for name in ("customer_id", "email") if name not in places]
     missing += [] if named else ["name (or first name and last name)"]
@@ -74,9 +93,7 @@ def _require(places: Mapping[str, int], header: Sequence[str]) -> None:
         raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; found {found}")
 
 
-def _table(
-    lines: list[str], line: int, delimiter: str, width: int, places: Mapping[str, int], closed: bool
-) -> tuple[Table, int]:
+def _table(lines: list[str], line: int, delimiter: str, width: int, places: Places, closed: bool) -> tuple[Table, int]:
     """The rows that end in `lines`, of which the first is the file's line `line`, and how many lines they are. The last
     row is left to be read again when it may go on after them: unless `closed`."""
     try:
@@ -94,13 +111,16 @@ def _table(
         raws = ["".join(lines[begin:end]) for begin, end in spans]
     rejected = [reject(line + at, "", reason, lines[at]) for at, reason in errors]
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
-        reasons = [_misshapen(row, width) for row in rows]
+        reasons = [_misshapen(row, width, places) for row in rows]
         rejected += [
             reject(line + at, "", reason, raw) for at, reason, raw in zip(starts, reasons, raws, strict=True) if reason
         ]
         kept = [reason is None for reason in reasons]
-        rows, starts, raws = list(compress(rows, kept)), list(compress(starts, kept)), list(compress(raws, kept))
-    columns = {name: list(map(itemgetter(place), rows)) for name, place in places.items()}
+        rows = [[*row, *[""] * (width - len(row))] for row in compress(rows, kept)]
+        starts, raws = list(compress(starts, kept)), list(compress(raws, kept))
+    columns = {
+        name: first_told([list(map(itemgetter(place), rows)) for place in several]) for name, several in places.items()
+    }
     return Table([line + at for at in starts], raws, columns, rejected), done
 
 
@@ -152,10 +172,12 @@ def _reason(error: csv.Error) -> str:
     return f"{reason}: is a quote left open?" if "limit" in reason else reason
 
 
-def _misshapen(row: Sequence[str], width: int) -> str | None:
+def _misshapen(row: Sequence[str], width: int, places: Places) -> str | None:
     """Why a row can't be read by the header: None when it can, empty when there is nothing in it."""
     if not any(map(str.strip, row)):
         return ""
-    if len(row) < width or any(map(str.strip, row[width:])):
-        return f"{len(row)} fields where the header has {width}"
+    missing = [name for name, (place, *_) in places.items() if place >= len(row) and name not in _LEFT_OUT]
+    if missing or any(map(str.strip, row[width:])):
+        found = f"{len(row)} fields where the header has {width}"
+        return f"{found}: no {' and '.join(missing)}" if missing else found
     return None

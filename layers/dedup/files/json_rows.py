@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, plain
+from dedup.files.columns import COLUMNS, fields, first_told, plain
 from dedup.files.tables import MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.records import one_of
@@ -206,7 +206,11 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             if not isinstance(item, dict):
                 raise Unreadable("Input should be an object")
             get = item.get
-            values.append([get(key) for key in _object_keys(tuple(item))])
+            keys, others = _object_keys(tuple(item))
+            told = [get(key) for key in keys]
+            for at, names in others:
+                [told[at]] = first_told([[get(name)] for name in names])
+            values.append(told)
         except Unreadable as error:
             refused.append(reject(line, "", str(error), row))
         else:
@@ -217,7 +221,9 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
 
 
 @lru_cache(maxsize=32)
-def _object_keys(keys: tuple[str, ...]) -> tuple[str | None, ...]:
-    """The key of each field of COLUMNS in an object with these keys."""
-    places = fields(keys)
-    return tuple(keys[places[name]] if name in places else None for name in COLUMNS)
+def _object_keys(keys: tuple[str, ...]) -> tuple[list[str | None], list[tuple[int, list[str]]]]:
+    """The key of each field of COLUMNS in an object with these keys, and the fields that several keys say: the place
+    in COLUMNS, and all of the keys."""
+    places = {name: [keys[place] for place in found] for name, found in fields(keys).items()}
+    several = [(at, places[name]) for at, name in enumerate(COLUMNS) if len(places.get(name, ())) > 1]
+    return [places[name][0] if name in places else None for name in COLUMNS], several

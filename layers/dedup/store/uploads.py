@@ -49,7 +49,7 @@ _ABANDONED = "1 day"
 
 
 class Outdated(Exception):
-    """A newer snapshot of the source is in place. The text names its upload."""
+    """Newer snapshots of all sources in the file are in place. The text names their uploads."""
 
 
 class RowsLost(Exception):
@@ -192,10 +192,10 @@ class Uploads(Base):
         self, load: Load, rejected: Rejects = None, principal: str = UNKNOWN, faults: Faults = NO_FAULTS
     ) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
-        Readers see all of it or nothing. `principal` is who put the object there; `faults` are those of its rejected
-        rows.
+        Rows of a source that has a newer snapshot are left out, for its system knows better by now. Readers see all of
+        it or nothing. `principal` is who put the object there; `faults` are those of its rejected rows.
 
-        Raises Superseded, RowsLost, and Outdated for a snapshot that a newer one overtook."""
+        Raises Superseded, RowsLost, and Outdated where no row would be left."""
 
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
@@ -387,21 +387,21 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
         raise RowsLost
     # From here to the commit, what the API brings is pending. Other files wait.
     connection.run(f"SELECT {FOLD_LOCK}")
+    left_out, remark = _leave_out_overtaken(connection, load, expected)
     # Before others go: what is in their place keeps their entities.
     entities.attach(connection, load.upload_id, replaces=replaces)
     went = 0
     if replaces:
-        _require_newest(connection, load)
         went = _remove_others(connection, load, source_bit)
     came, customers = _count_in(connection, load)
-    [[accepted]] = connection.run(
+    connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
-                accepted = rows - rejected, {_set_rejected(rejected)}, came = {came}, went = {went},
-                stayed = {customers - came}
-            WHERE id = {load.upload_id} RETURNING accepted"""
+                accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
+                came = {came}, went = {went}, stayed = {customers - came}
+            WHERE id = {load.upload_id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
-    return int(accepted)
+    return int(expected) - left_out
 
 
 def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
@@ -440,13 +440,27 @@ def _require(rows: list[list[Any]]) -> list[list[Any]]:
     return rows
 
 
-def _require_newest(connection: Connection, load: Load) -> None:
+def _leave_out_overtaken(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
+    """Takes the records of sources that have a newer snapshot out of those of the upload, which are so many; how many
+    these were, and why. Raises Outdated where they were all."""
     newer = connection.run(
-        f"""SELECT n.id FROM upload n JOIN upload u ON n.source = u.source AND n.object_at > u.object_at
-            WHERE u.id = {load.upload_id} AND n.mode = 'replace' AND n.status = 'done' LIMIT 1"""
+        f"""SELECT s.bit, s.name, max(n.id)
+            FROM upload u JOIN upload n ON n.object_at > u.object_at JOIN source s ON s.name = n.source
+            WHERE u.id = {load.upload_id} AND n.mode = 'replace' AND n.status = 'done'
+                AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > n.finished_at)
+            GROUP BY s.bit, s.name ORDER BY s.name"""
     )
-    if newer:
-        raise Outdated(f"A newer snapshot of this source is in place: upload {newer[0][0]}")
+    left_out, reasons = 0, []
+    for bit, name, upload_id in newer:
+        connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
+        if connection.row_count:
+            left_out += connection.row_count
+            reasons.append(f"A newer snapshot of {name} is in place: upload {upload_id}")
+            connection.run(f"DELETE FROM record WHERE upload_id = {load.upload_id} AND source = {bit}")
+    remark = ". ".join(reasons)
+    if 0 < left_out == records:
+        raise Outdated(remark)
+    return left_out, f"{left_out} rows were left out. {remark}" if left_out else None
 
 
 def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
