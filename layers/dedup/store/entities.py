@@ -7,6 +7,7 @@ every run has it alone. It is the last of the locks that anybody takes."""
 
 import json
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -373,20 +374,19 @@ class _Alike:
         self.first: dict[tuple[Any, ...], int] = {}
         """The first record that says something, by what it says."""
 
-    def add(self, member: Mapping[str, Any]) -> None:
+    def add(self, member: Mapping[str, Any], customer: tuple[Any, ...], said: tuple[Any, ...]) -> None:
         """Takes one more."""
         self.members.append(member)
-        self.customers.add(_values(member, IDENTITY))
-        self.first.setdefault(_values(member, normalise.SAID), member["record_id"])
+        self.customers.add(customer)
+        self.first.setdefault(said, member["record_id"])
 
-    def people_beside(self, member: Mapping[str, Any]) -> int:
-        """How many other people they may be at most."""
-        return min(len(self.customers - {_values(member, IDENTITY)}), len(self.first))
+    def people_beside(self, customer: tuple[Any, ...]) -> int:
+        """How many people other than a customer they may be at most."""
+        return min(len(self.customers) - (customer in self.customers), len(self.first))
 
-    def join(self, member: Mapping[str, Any], rule: Rule) -> int:
-        """The first record that the rule joins a member with, one that says the same before all; 0 for none."""
-        same = self.first.get(_values(member, normalise.SAID))
-        return same or next((one["record_id"] for one in self.members if not rule.differs(one, member)), 0)
+    def first_joined(self, member: Mapping[str, Any], rule: Rule) -> int:
+        """The first record that a rule joins a member with; 0 for none."""
+        return next((one["record_id"] for one in self.members if not rule.differs(one, member)), 0)
 
 
 def _values(member: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
@@ -443,18 +443,19 @@ def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving
     """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
     batch, or 0 for none. The edges, with the rule's name."""
     edges = []
-    seen: dict[tuple[int, Any], _Alike] = {}
-    said: dict[tuple[Any, ...], int] = {}
+    seen: defaultdict[tuple[int, Any], _Alike] = defaultdict(_Alike)
+    repeated: dict[tuple[Any, ...], int] = {}
     for member in members:
+        customer, said = _values(member, IDENTITY), _values(member, normalise.SAID)
         if told.repeats:
-            whole = _values(member, (*IDENTITY, *normalise.SAID))
+            whole = (customer, said)
             other, entity, _ = there.get((member["record_id"], _REPEATS), (0, 0, 0))
-            near = said.setdefault(whole, other or member["record_id"])
+            near = repeated.setdefault(whole, other or member["record_id"])
             if near != member["record_id"]:
                 member["entity_id"] = entity or -near
                 edges.append((near, member["record_id"], told.repeats))
                 if near < leaving:
-                    said[whole] = member["record_id"]
+                    repeated[whole] = member["record_id"]
                 else:
                     member |= dict.fromkeys(normalise.COLUMNS)
                 continue
@@ -464,16 +465,16 @@ def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving
                 continue
             rule = told.rules[place]
             other, entity, n = there.get((member["record_id"], place), (0, 0, 0))
-            earlier = seen.setdefault((place, key), _Alike())
-            said_before = _values(member, normalise.SAID) in earlier.first
-            if not member["entity_id"] and (said_before or n + earlier.people_beside(member) < told.most):
-                near = earlier.join(member, rule)
+            earlier = seen[place, key]
+            same = earlier.first.get(said, 0)
+            if not member["entity_id"] and (same or n + earlier.people_beside(customer) < told.most):
+                near = same or earlier.first_joined(member, rule)
                 if other or near:
                     member["entity_id"] = entity if other else -near
                     edges.append((other or near, member["record_id"], rule.name))
         for place, key in keys:
             if key is not None:
-                seen.setdefault((place, key), _Alike()).add(member)
+                seen[place, key].add(member, customer, said)
     return edges
 
 
