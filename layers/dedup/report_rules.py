@@ -61,7 +61,8 @@ def of_matching(settings: Mapping[str, Any], model: Mapping[str, Any]) -> Said:
             ("Asked of people", f"Match weights from {review:+g} to {confident:+g}"),
             *((f"Veto {veto['name']}", _veto(veto)) for veto in guards.get("vetoes", ())),
         ]
-    said.append(("Most records of a person", f"{guards['max_entity']:,}"))
+    once = "those of one customer, and those that say the same, counted once"
+    said.append(("Most records of a person", f"{guards['max_entity']:,}, {once}"))
     if guards["contradictions"]:
         contradicting = _all(map(_column, guards["contradictions"]), "or")
         said.append(("Contradictions", f"Records of another {contradicting} are not joined by way of other records"))
@@ -76,7 +77,7 @@ def _rule(rule: matching.Rule) -> str:
 
 
 def _veto(veto: Mapping[str, Any]) -> str:
-    says = f"Never with another {_all(map(_column, veto['differ']))}"
+    says = f"Never with another {_all(map(_column, (*veto.get('other', ()), *veto['differ'])))}"
     alike = sorted(f"{_column(name)} ({_all(levels, 'or')})" for name, levels in veto["unless"].items())
     return f"{says}, unless alike in {_all(alike, 'or')}" if alike else says
 

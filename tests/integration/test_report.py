@@ -224,9 +224,9 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
     assert [lines[BY_PERSON, name, "People"] for name, _ in regions] == ["1", "1"]
     rules = {
         "Settings": "The defaults but for guards, tiers",
-        "Rule same_email_and_name": "The same email and given name or a short form of it, unless the date of birth "
-        "differs",
-        "Most records of a person": "7",
+        "Rule same_email_and_name": "The same email and given name or a short form of it, unless the date of birth or "
+        "full given name differs",
+        "Most records of a person": "7, those of one customer, and those that say the same, counted once",
         "Decisions of people": "0 in force; they overrule the rest",
     }
     for said in (dict(page.tables["Matching in force"]), dict(sheets["Matching in force"])):
