@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -266,6 +266,21 @@ def test_older_file_that_comes_after_a_snapshot_is_refused(store: Store) -> None
     loaded(store, "other", MONDAY, [(4, "D", "d@example.com", "internal")], "internal", "replace")
 
     assert (members(store, "hubspot"), members(store, "internal")) == ([2, 3], [4])
+    assert store.verify().agreed
+
+
+def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
+    def rows(name: str, *customers: int) -> list[tuple[int, str, str, str]]:
+        return [(n, name, "a@example.com", "hubspot") for n in customers]
+
+    loaded(store, "oldest", MONDAY - timedelta(days=1), rows("O", 1, 2, 3, 4), "hubspot", "add")
+    loaded(store, "newer", TUESDAY, [*rows("N", 3, 5), (9, "N", "n@example.com", "internal")], None, "add")
+
+    account = store.account(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
+
+    assert account
+    assert (account.came, account.went, account.stayed) == (1, 2, 2)
+    assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([1, 3, 5, 6], [9], 6)
     assert store.verify().agreed
 
 

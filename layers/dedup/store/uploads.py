@@ -26,6 +26,7 @@ from dedup.store.base import (
     Busy,
     Conflict,
     Superseded,
+    bigints,
     copy_text,
     count_changes,
     note,
@@ -464,14 +465,23 @@ def _leave_out_overtaken(connection: Connection, load: Load, records: int) -> tu
 
 
 def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
-    """Takes out what other uploads brought of the source; how many customers the source has no more. One statement, as
-    in take_out()."""
+    """Takes out what other uploads brought of the source, but for files that are newer; how many customers the source
+    has no more. One statement, as in take_out()."""
     bit = f"(1::bigint << {source_bit})"
+    newer = connection.run(
+        f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
+            WHERE u.id = {load.upload_id} AND n.status = 'done'
+                AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
+    )
+    stay = bigints([load.upload_id, *(upload for [upload] in newer)])
     kept = f"SELECT FROM {load.table} AS s WHERE s.customer_id"
-    entities.detach(connection, f"source = {source_bit} AND upload_id <> {load.upload_id}")
+    if newer:
+        kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay}) AND s.customer_id"
+    leaving = f"source = {source_bit} AND upload_id <> ALL ({stay})"
+    entities.detach(connection, leaving)
     [[went]] = connection.run(
         f"""WITH gone AS (
-            DELETE FROM record WHERE source = {source_bit} AND upload_id <> {load.upload_id} RETURNING 1
+            DELETE FROM record WHERE {leaving} RETURNING 1
         ), changed AS (
             UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~{bit}
             WHERE m.sources = ANY (ARRAY(
