@@ -7,9 +7,10 @@ it when the first such value comes: `phone` phonenumbers, `fold` anyascii for le
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import dropwhile
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -64,11 +65,7 @@ _TITLES = frozenset(
         "dr",
         "prof",
         "sir",
-        "dame",
-        "lord",
-        "lady",
         "rev",
-        "hon",
         "herr",
         "frau",
         "monsieur",
@@ -77,10 +74,10 @@ _TITLES = frozenset(
         "mlle",
         "senor",
         "senora",
-        "sig",
-        "ing",
     ]
 )
+_TITLES_BEFORE = _TITLES | {"dame", "lord", "lady", "hon", "sig", "ing"}
+"""Some are family names too: they are titles only where they come first."""
 _SUFFIXES = frozenset(
     ["jr", "sr", "ii", "iii", "iv", "phd", "md", "esq", "mba", "obe", "cbe", "mbe", "dds", "cpa", "dphil", "msc", "bsc"]
 )
@@ -99,6 +96,8 @@ _PARTICLES = frozenset(
         "das",
         "du",
         "la",
+        "las",
+        "los",
         "le",
         "el",
         "bin",
@@ -113,6 +112,28 @@ _PARTICLES = frozenset(
         "st",
     ]
 )
+
+_GIVEN_WITH_PARTICLES = frozenset(
+    [
+        "carmen",
+        "pilar",
+        "rosario",
+        "mar",
+        "luz",
+        "angeles",
+        "dolores",
+        "consuelo",
+        "socorro",
+        "rocio",
+        "jesus",
+        "refugio",
+        "rosa",
+        "cruz",
+        "nieves",
+        "mercedes",
+    ]
+)
+"""Second parts of Spanish given names: `Maria del Pilar`."""
 
 # One line for each class of given names that one person may go by; the first stands for it. Everyday English short
 # forms, and spellings of one name. Where a short form is as usual for several names (chris, pat, sam), these share a
@@ -316,17 +337,29 @@ def name(text: str | None) -> PersonName:
     if comma and not (last and _SUFFIXES.issuperset(last)):
         given, family = last[:1], first
     else:
-        place = next((n for n, word in enumerate(first) if n and word in _PARTICLES and n < len(first) - 1), None)
+        place = _family_begins(first)
         given = first[:1]
         family = first[place:] if place else first[1:][-1:]
     called, surname = "".join(given) or None, "".join(family) or None
     return PersonName(called, surname, root(called) if called else None, formal(called) if called else None)
 
 
+def _family_begins(words: Sequence[str]) -> int | None:
+    """Where the particles of a family name begin, of two words or more: those of `van den berg`, and not those of a
+    given name, as in `maria del carmen garcia`."""
+    n = 1
+    while n < len(words) - 1:
+        after = next((m for m in range(n, len(words) - 1) if words[m] not in _PARTICLES), len(words) - 1)
+        if after > n and (after == len(words) - 1 or words[after] not in _GIVEN_WITH_PARTICLES):
+            return n
+        n = after + 1
+    return None
+
+
 def _name_words(text: str) -> list[str]:
     words = [w for part in fold(text).replace(".", " ").split() if (w := "".join(_words(part)))]
-    named = [word for word in words if word not in _TITLES and word not in _SUFFIXES]
-    return named or words
+    untitled = dropwhile(_TITLES_BEFORE.__contains__, words)
+    return [word for word in untitled if word not in _TITLES and word not in _SUFFIXES] or words
 
 
 # Contacts
