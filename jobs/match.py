@@ -236,8 +236,7 @@ def _hear_once(engine: Engine, settings: Settings, run: Run) -> None:
 def _keys(engine: Engine, settings: Settings) -> None:
     """Adds to `records` what pairs must share for a rule (rule_0, …) or to be scored (block_0, …): null where a part is
     missing, and where more than a guard allows have the same; of a rule as many records as there are of a customer who
-    says ever other things, of whom those beyond the guard have the first of them instead (hub_0, …).
-    And makes `compared` of the records that the model sees."""
+    says ever other things, of whom those beyond the guard have the first of them instead (rule_0_hub, …)."""
     rules = [(f"rule_{n}", rule.equal) for n, rule in enumerate(settings.rules)]
     blocks = [(f"block_{n}", block.equal) for n, block in enumerate(settings.blocking)]
     keys = []
@@ -265,7 +264,6 @@ def _keys(engine: Engine, settings: Settings) -> None:
     joins = " ".join(f"LEFT JOIN shared_{n} ON keyed.{n} = shared_{n}.{n}" for n, _ in (*rules, *blocks))
     kept = ", ".join(f"keyed.{column}" for column in engine.columns("records"))
     engine.create("records", f"SELECT {kept}, {', '.join(usable)} FROM keyed {joins}")
-    engine.create("compared", "SELECT * FROM records WHERE id = says")
     scoring.count_terms(engine, settings)
 
 
@@ -424,6 +422,7 @@ def _score_rest(engine: Engine, settings: Settings, linker: Linker) -> None:
         "rest",
         f"""WITH member AS (
             SELECT c.id, c.cluster FROM suspect s JOIN component c ON c.cluster = s.cluster
+            JOIN records r ON r.id = c.id AND r.id = r.says
             WHERE s.cluster IN (SELECT cluster FROM component GROUP BY cluster HAVING count(*) <= {settings.guards.max_entity})
         ) SELECT l.id AS id_l, r.id AS id_r FROM member l JOIN member r ON l.cluster = r.cluster AND l.id < r.id
         LEFT JOIN model_edge m ON m.id_l = l.id AND m.id_r = r.id WHERE m.id_l IS NULL""",

@@ -64,7 +64,7 @@ def _weighted(level: Any, weights: LevelWeights | None) -> Any:
     return level.configure(**{name: max(value, SMALLEST) for name, value in known.items() if value is not None})
 
 
-def linker(engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "compared") -> Linker:
+def linker(engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "records") -> Linker:
     """Splink over a table of records, whose columns block_0, block_1, … hold what pairs must share to be looked at.
     `records`: how many there are in all."""
     # How common a value is can't be told from few records: where they are, what is known of all values counts.
@@ -101,7 +101,9 @@ def train(engine: Engine, settings: Settings, start: Model, records: int) -> Mod
     the model."""
     training = settings.training
     # Splink takes samples by a hash that each engine has of its own: no two would learn the same.
-    engine.create("drawn", f"SELECT *, md5('{training.seed} ' || CAST(id AS string)) AS lot FROM compared")
+    engine.create(
+        "drawn", f"SELECT *, md5('{training.seed} ' || CAST(id AS string)) AS lot FROM records WHERE id = says"
+    )
     engine.create("sampled", f"SELECT * FROM drawn ORDER BY lot LIMIT {math.isqrt(2 * training.max_pairs)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -162,7 +164,7 @@ def _pairs_that_agree(engine: Engine, columns: tuple[str, ...]) -> int:
     present = " AND ".join(f"{column} IS NOT NULL" for column in columns)
     [(found,)] = engine.rows(
         f"""SELECT CAST(coalesce(sum(n * (n - 1) / 2), 0) AS bigint) FROM (
-            SELECT count(*) AS n FROM compared WHERE {present} GROUP BY {", ".join(columns)}) AS blocks"""
+            SELECT count(*) AS n FROM records WHERE id = says AND {present} GROUP BY {", ".join(columns)}) AS blocks"""
     )
     return int(found)
 
