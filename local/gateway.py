@@ -101,7 +101,11 @@ class Template:
             api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
         )
         service.create()
+        # SAM takes a path that ends in a slash for the path without it, and redirects where there are several in a row:
+        # an id that is missing would make another operation of the request.
+        service._app.url_map.merge_slashes = False
         for rule in service._app.url_map.iter_rules():
+            rule.strict_slashes = True
             # Flask answers HEAD where it answers GET; API Gateway does not, and SAM's handler falls over it.
             (rule.methods or set()).discard("HEAD")
         for status in (404, 405):

@@ -46,6 +46,8 @@ MAX_IDS = 250_000
 
 _TOO_MUCH = f"The answer would have more than {MAX_BODY_BYTES} bytes: ask for fewer"
 
+_EMPTY_PART = "A part of the path is empty: write the id or name that is missing, and no slash at the end"
+
 BODY_ERRORS = (400, 413, 415, 422)
 
 logger = Logger(service=SERVICE)
@@ -314,10 +316,15 @@ def _fits(body: str) -> bool:
 
 
 def _refusal(event: dict[str, Any]) -> Response[str] | None:
-    """The answer to a body that is too large, of another type, undecodable or an array; None where the resolver may go
-    on.
+    """The answer to a path with an empty part, and to a body that is too large, of another type, undecodable or an
+    array; None where the resolver may go on.
 
     A body that came as base64 is decoded in place."""
+    path = event.get("path") or "/"
+    if path != "/" and (path.endswith("/") or "//" in path):
+        # Powertools ignores slashes at the end, as API Gateway does: DELETE /customers/, where an id was forgotten,
+        # would be DELETE /customers.
+        return problem(404, _EMPTY_PART)
     body = event.get("body")
     if not body:
         return None

@@ -4,7 +4,10 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -23,6 +26,14 @@ def get(url: str, **query: Any) -> Any:
 
 def post(url: str, body: Any, **headers: str) -> requests.Response:
     return requests.post(url, json=body, headers=headers, timeout=30)
+
+
+def sent_as_it_is(method: str, base_url: str, path: str) -> int:
+    at = urlsplit(base_url)
+    connection = (HTTPSConnection if at.scheme == "https" else HTTPConnection)(at.netloc, timeout=30)
+    with closing(connection):
+        connection.request(method, f"{at.path}{path}")
+        return connection.getresponse().status
 
 
 @pytest.fixture
@@ -218,6 +229,21 @@ def test_body_that_is_none_is_refused(api: str, body: bytes, status: int) -> Non
     answer = requests.post(f"{api}/customers/bulk", data=body, headers={"Content-Type": "application/json"}, timeout=30)
 
     assert answer.status_code == status
+
+
+def test_deletion_with_an_empty_parameter_is_404_and_deletes_nothing(loaded: str, base_url: str) -> None:
+    paths = get(f"{base_url}/openapi.json")["paths"]
+    deletions = [re.sub(r"\{\w+\}", "", path).rstrip("/") for path, item in paths.items() if "delete" in item]
+    assert "/api/v1/customers" in deletions
+    tried = {f"{path}{end}" for path in deletions for end in ("/", "/?", "//", "/%2F", "%2F")}
+    if not os.environ.get("DEDUP_URL"):  # sam local redirects where there are several slashes in a row
+        tried |= {path.replace("/v1/", "/v1//") for path in deletions}
+
+    # Not requests, which takes slashes off.
+    statuses = {path: sent_as_it_is("DELETE", base_url, path) for path in tried}
+
+    assert set(statuses.values()) == {404}, statuses
+    assert get(f"{loaded}/deduplication/analyze")["total_records"] == len(SAMPLE)
 
 
 def test_unknown_path_is_what_the_gateway_says(base_url: str) -> None:

@@ -924,3 +924,13 @@ def test_every_environment_gives_parameters_that_the_template_has() -> None:
         assert stack(given).refused == []
         for name, value in given.items():
             assert value in [str(v) for v in parameters[name].get("AllowedValues", [value])]
+
+
+def test_production_asks_before_everything_is_deleted() -> None:
+    import tomllib
+
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    assert "ConfirmClear=true" in config["prod"]["deploy"]["parameters"]["parameter_overrides"]
+    assert source()["Resources"]["Clear"]["Properties"]["Environment"]["Variables"]["CLEAR_CONFIRM"] == {
+        "Ref": "ConfirmClear"
+    }
