@@ -557,7 +557,7 @@ def test_a_fields_own_name_outranks_what_others_call_it() -> None:
         ("1,234,567", 1234567), ("1.234.567", 1234567), ("-1,234,567", -1234567),
         ("1 234", 1234), ("1\u00a0234\u00a0567", 1234567), ("12\u202f345", 12345), ("1'234'567", 1234567),
         ("1’234", 1234),
-        ("123.0", 123), ("123.00", 123), ("123,0", 123), ("9007199254740992.0", 2**53),
+        ("123.0", 123), ("123.00", 123), ("123,0", 123), ("9007199254740991.0", 2**53 - 1),
     ],
 )  # fmt: skip
 def test_id_as_spreadsheets_write_it(written: str, customer_id: int) -> None:
@@ -576,7 +576,9 @@ def test_id_as_spreadsheets_write_it(written: str, customer_id: int) -> None:
         ("1.000", "either a thousands separator or a decimal one"),
         ("1.23E+12", "scientific notation has lost digits"),
         ("1,23e12", "scientific notation has lost digits"),
+        ("9007199254740992.0", "has lost digits"),
         ("9007199254740993.0", "has lost digits"),
+        ("-9007199254740993.0", "has lost digits"),
         ("0035g00000XyZ1aAAB", "an id of letters and digits"),
         ("0035g00000XyZ1a", "an id of letters and digits"),
         ("", "Field required"),
@@ -600,7 +602,20 @@ def test_id_that_is_not_certain_is_rejected(written: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [("123.0", [123]), ("1e3", [1000]), ("1.5", []), ("1e400", []), ("1e300", [])]
+    ("number", "expected"),
+    [
+        ("123.0", [123]),
+        ("1e3", [1000]),
+        ("1.5", []),
+        ("1e400", []),
+        ("1e300", []),
+        ("9007199254740991.0", [2**53 - 1]),
+        ("-9007199254740991.0", [1 - 2**53]),
+        ("9007199254740992.0", []),
+        ("9007199254740993.0", []),  # the same number as the one before, once it is read
+        ("-9007199254740993.0", []),
+        ("9007199254740993", [2**53 + 1]),
+    ],
 )
 def test_decimal_number_of_json_is_an_id_when_it_is_whole_and_exact(number: str, expected: list[int]) -> None:
     assert ids(load(f'{{"id": {number}, "name": "A", "email": "a@example.com"}}\n')[0]) == expected
@@ -888,6 +903,17 @@ def test_a_key_of_json_that_is_null_gives_way_to_another_and_one_that_is_wrong_d
 def test_a_known_field_is_kept_on_one_line_and_a_number_as_its_digits() -> None:
     item = {"id": 1, "name": "Ann Lee", "email": "ann@example.com", "address": "1 High St\r\nFloor 2\t", "zip": 97201}
     assert known(json.dumps([item])) == [{"address": "1 High St Floor 2", "postcode": "97201"}]
+
+
+def test_a_known_field_with_a_number_that_lost_digits_refuses_its_row() -> None:
+    item = {"id": 1, "name": "Ann Lee", "email": "ann@example.com"}
+    numbers = ["9007199254740993.0", "1e400", "9007199254740991.0", "9007199254740993"]
+    lines = [json.dumps(item)[:-1] + f', "phone": {number}}}' for number in numbers]
+
+    _, rejected = load("\n".join(lines))
+
+    assert [row["phone"] for row in known("\n".join(lines))] == ["9007199254740991.0", "9007199254740993"]
+    assert [(row.field, "has lost digits" in row.reason) for row in rejected] == [("phone", True), ("phone", True)]
 
 
 def test_an_empty_known_field_is_not_known() -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticKnownError
 
 from dedup.files.tables import UNWRITABLE, Rejected, Table, Unreadable, reject
-from dedup.files.values import Problems, customer_ids, full_names, sources_of, trimmed
+from dedup.files.values import Problems, as_texts, customer_ids, full_names, sources_of, trimmed
 from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address
 
 Row = tuple[Any, ...]
@@ -29,8 +29,8 @@ _ONE_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """The values of a field of KNOWN, each on one line; a number in JSON is as good as its digits."""
-    told = [str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values]
+    """The values of a field of KNOWN, each on one line."""
+    told = as_texts(name, values, problems)
     try:
         if "".join(filter(None, told)).isprintable():
             return _checked(name, told, problems)

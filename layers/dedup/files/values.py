@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from dedup.files.tables import quoted
 from dedup.settings import settings
@@ -36,8 +36,11 @@ _ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
         "an id of letters and digits, as Salesforce makes them, is not a whole number: export your own customer number",
     ),
 )
-_EXACT = 2**53
-"""Up to here a 64-bit floating-point number (IEEE 754) is exact; a larger one with a decimal point has lost digits."""
+Number = TypeVar("Number", int, float)
+
+_INEXACT = 2**53
+"""From here on a 64-bit floating-point number (IEEE 754) stands for several whole numbers: 9007199254740993.0 in a JSON
+document is read as 9007199254740992.0, and nobody can tell the two apart."""
 
 
 def _customer_id(value: Any) -> Any:
@@ -64,10 +67,23 @@ def _customer_id(value: Any) -> Any:
     )
 
 
-def _exact(number: int) -> int:
-    if abs(number) > _EXACT:
+def _exact(number: Number) -> Number:
+    if abs(number) >= _INEXACT:
         raise _Refused("a decimal number of this size has lost digits: export the column as text")
     return number
+
+
+def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
+    """The values of a field of text: a number in JSON is as good as its digits, while it has them all."""
+    if {*map(type, values)} <= {str, type(None)}:
+        return list(values)
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, float):
+            value = _exact(value)
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    return _converted(name, convert, values, None, problems)
 
 
 def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
