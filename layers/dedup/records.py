@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic.json_schema import WithJsonSchema
 from pydantic.networks import validate_email
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,11 @@ def without_controls(value: str) -> str:
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return value
+
+
+def trimmed(value: Any) -> Any:
+    """Text without white space around it; what is no text, unchanged."""
+    return value.strip() if isinstance(value, str) else value
 
 
 @cache
@@ -62,7 +67,20 @@ CustomerId = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 PLAIN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 """What without_controls accepts, as JSON Schema says it."""
 
-Name = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=PLAIN), AfterValidator(without_controls)]
+_VISIBLE = r"[^\s\u0000-\u001f\u007f-\u009f]"
+_WITHIN = r"[^\u0000-\u001f\u007f-\u009f]"
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        json_schema_extra={"pattern": rf"^\s*{_VISIBLE}(?:{_WITHIN}*{_VISIBLE})?\s*$"},
+    ),
+    BeforeValidator(trimmed),
+    AfterValidator(without_controls),
+]
+"""A name without white space around it; a blank one is none."""
 Email = Annotated[str, AfterValidator(email_address), WithJsonSchema({"type": "string", "format": "email"})]
 Source = Annotated[str, AfterValidator(known_source)]
 
@@ -82,10 +100,17 @@ def _nothing_as_none(value: str | None) -> str | None:
 
 
 Known = Annotated[
-    Annotated[str, Field(max_length=255, json_schema_extra=PLAIN), AfterValidator(without_controls)] | None,
+    Annotated[
+        str,
+        Field(max_length=255, json_schema_extra={"pattern": rf"^\s*(?:{_WITHIN}*{_VISIBLE})?\s*$"}),
+        BeforeValidator(trimmed),
+        AfterValidator(without_controls),
+    ]
+    | None,
     AfterValidator(_nothing_as_none),
 ]
-"""Something more that may be known of a customer, as it was written. Empty is not known."""
+"""Something more that may be known of a customer, as it was written but for white space around it. Blank is not
+known."""
 
 
 class KnownFields(BaseModel):

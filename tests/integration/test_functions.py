@@ -86,6 +86,7 @@ def test_every_function_has_a_sample_event() -> None:
         (json.dumps({"customers": [ONE | {"customer_id": True}]}), 422),
         (json.dumps({"customers": [ONE | {"customer_id": 2**63}]}), 422),
         (json.dumps({"customers": [ONE | {"name": "a\x00b"}]}), 422),
+        (json.dumps({"customers": [ONE | {"name": " \u2003"}]}), 422),
         (json.dumps({"customers": [ONE | {"email": "no address"}]}), 422),
         (json.dumps({"customers": [ONE | {"source": "'; DROP TABLE record; --"}]}), 422),
         ("x" * (6 * 1024 * 1024 + 1), 413),
@@ -111,6 +112,15 @@ def test_body_in_an_array_is_no_body(functions: Call, name: str) -> None:
 
     assert answer["statusCode"] == 422
     assert body(answer)["detail"] == [{"loc": ["body"], "msg": "Input should be an object", "type": "model_type"}]
+
+
+def test_name_is_stored_without_space_around_it(functions: Call) -> None:
+    functions("create_customer", api_event("POST", "/api/v1/customers", ONE | {"name": " Ann ", "city": "\tBern "}))
+    functions("bulk_upload", api_event("POST", BULK, {"customers": [ONE | {"name": "Ann\u2003", "city": " "}]}))
+
+    listed = body(functions("list_customers", api_event("GET", "/api/v1/customers")))
+
+    assert [(record["name"], record.get("city")) for record in listed] == [("Ann", "Bern"), ("Ann", None)]
 
 
 def test_one_bad_record_refuses_the_whole_upload_and_says_which(functions: Call) -> None:

@@ -1,8 +1,12 @@
+import io
+import json
+import re
 from typing import Any
 
 import pytest
 from dedup.answers import RunRequest
 from dedup.api import client_key
+from dedup.files import read
 from dedup.records import KNOWN, Batch, Record, email_address
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -66,7 +70,10 @@ def test_id_has_64_bits(customer_id: int) -> None:
     assert record(customer_id, "hubspot").customer_id == customer_id
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "a\x00b", "a\tb", "a\nb", "a\x7fb", "a\x85b", None, 1, "\ud800"])
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "\u00a0\t", "\u2003\n", "x" * 256, "a\x00b", "a\tb", "a\nb", "a\x7fb", "a\x85b", None, 1, "\ud800"],
+)
 def test_name_is_refused(name: object) -> None:
     with pytest.raises(ValidationError):
         Record.model_validate({**record(1, "hubspot").model_dump(), "name": name})
@@ -77,6 +84,30 @@ def test_name_is_refused(name: object) -> None:
 )
 def test_name_is_kept_as_it_came(name: str) -> None:
     assert record(1, "hubspot", name=name).name == name
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\r\n", "\u00a0", "\u2003", "\x1c"])
+def test_space_around_a_text_is_taken_off_as_files_do(space: str) -> None:
+    around = {field: f"{space}{text}{space}" for field, text in (("name", "Ann  Lee"), ("phone", "7 7"))}
+    line = json.dumps({"customer_id": 1, "email": "ann@example.com", **around})
+    [batch] = read(io.BytesIO(line.encode()), "hubspot")
+
+    made = record(1, "hubspot", **around)
+
+    assert (made.name, made.phone) == ("Ann  Lee", "7 7")
+    assert batch.rows == [(1, made.name, "ann@example.com", "hubspot", made.phone)]
+    assert record(1, "hubspot", phone=space).phone is None
+
+
+def test_schema_says_which_names_are_accepted() -> None:
+    pattern = re.compile(Record.model_json_schema()["properties"]["name"]["pattern"])
+    for name in ("A", " Ann\t", "Ann Lee", "\nZoë O'Brien"):
+        assert pattern.match(name)
+        assert record(1, "hubspot", name=name).name == name.strip()
+    for name in ("", " ", "\t\n", "a\tb", "\x00", "a\x7f"):
+        assert not pattern.match(name)
+        with pytest.raises(ValidationError):
+            record(1, "hubspot", name=name)
 
 
 def test_unknown_source_is_refused_with_the_known_ones() -> None:
@@ -93,7 +124,7 @@ def test_digest_beside_a_key_tells_contents_and_operations_apart() -> None:
 
 
 def test_what_is_known_beside_name_and_email_may_be_left_out_null_or_empty() -> None:
-    for more in ({}, dict.fromkeys(KNOWN), dict.fromkeys(KNOWN, "")):
+    for more in ({}, dict.fromkeys(KNOWN), dict.fromkeys(KNOWN, ""), dict.fromkeys(KNOWN, " ")):
         assert Record(**ANN, **more).model_dump(exclude_none=True) == ANN
     assert Record(**ANN, phone="+1 (202) 555-0101").phone == "+1 (202) 555-0101"
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticKnownError
 
 from dedup.files.tables import UNWRITABLE, Rejected, Table, Unreadable, reject
-from dedup.files.values import Problems, as_texts, customer_ids, full_names, sources_of, trimmed
+from dedup.files.values import Problems, all_trimmed, as_texts, customer_ids, full_names, sources_of
 from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address
 
 Row = tuple[Any, ...]
@@ -46,7 +46,7 @@ def validated(
     rows have, and the faults as Batch has them. `given`: the source of rows that name none. Raises Unreadable where no
     row says its source and nothing is given."""
     count = len(table.lines)
-    columns = {name: trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
+    columns = {name: all_trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
         raise Unreadable("no column for source, and the upload names none")
     problems: Problems = defaultdict(list)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dedup.files.tables import quoted
+from dedup.records import trimmed
 from dedup.settings import settings
 
 Problems = defaultdict[int, list[tuple[str, str]]]
@@ -147,9 +148,9 @@ def _joined(*parts: Any) -> Any:
         return filled
 
 
-def trimmed(values: Sequence[Any]) -> list[Any]:
+def all_trimmed(values: Sequence[Any]) -> list[Any]:
     """The values without white space around them."""
     try:
-        return list(map(str.strip, values))
+        return list(map(str.strip, values))  # as records.trimmed, and faster
     except TypeError:
-        return [value.strip() if isinstance(value, str) else value for value in values]
+        return list(map(trimmed, values))
