@@ -206,8 +206,11 @@ def _reason(answer: requests.Response) -> str:
         return _line(answer.text or answer.reason)
     if isinstance(detail, list):
         faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in detail]
-        more = problem.get("total", 0) - len(faults)
-        detail = "; ".join(faults[:5]) + (f"; and {len(faults) - 5 + more} more" if len(faults) > 5 else "")
+        more = problem.get("total", len(faults)) - 5
+        # Nobody counts further than to a hundred.
+        detail = (
+            "; ".join(faults[:5]) + (f"; and {more} more" if more > 0 else "") + (" at least" if more >= 95 else "")
+        )
     return _line(str(detail))
 
 

@@ -16,6 +16,7 @@ api.install(app)
         KeptReport,
         description="Later reports say what changed since. What is the same as was kept last is not kept twice.",
         status=201,
+        errors=[422],
     ),
 )
 def keep_report() -> Response[KeptReport]:

@@ -3,9 +3,12 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
+from dedup.settings import MAX_SOURCES
+from dedup.validation import MAX_ERRORS, Request, at_most
 
 Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
 Count = Annotated[int, Field(ge=0)]
@@ -25,8 +28,15 @@ Filename = Annotated[
 ]
 
 
+Sources = Annotated[list[Source], Field(max_length=MAX_SOURCES), at_most(MAX_SOURCES)]
+
+
 class Model(BaseModel, defer_build=True):
     """What the models here are. Each is built when it is first used, for a function uses a few of them."""
+
+
+class Question(Model, Request, extra="forbid"):
+    """What the bodies of requests here are: a field that is unknown is refused."""
 
 
 class Service(Model):
@@ -150,7 +160,7 @@ class RegionCount(Model):
     count: Count
 
 
-class UploadRequest(Model):
+class UploadRequest(Question):
     """A file that will be uploaded."""
 
     filename: Filename
@@ -212,14 +222,12 @@ class PageConfig(Model):
     sign_in: SignIn | None = Field(description="None where nobody signs in, or requests are signed instead")
 
 
-class ExportRequest(Model):
+class ExportRequest(Question):
     """Whose records are to be written: the customers of a set question, as /api/v1/deduplication/customers asks it."""
 
-    within: list[Source] = Field(
-        default=[], alias="in", max_length=63, description="Sources that all have the customer"
-    )
-    not_in: list[Source] = Field(default=[], max_length=63, description="Sources that none has the customer")
-    region: list[Source] = Field(default=[], max_length=63, description="Sources that have the customer, and no other")
+    within: Sources = Field(default=[], alias="in", description="Sources that all have the customer")
+    not_in: Sources = Field(default=[], description="Sources that none has the customer")
+    region: Sources = Field(default=[], description="Sources that have the customer, and no other")
     by: Literal["customer", "entity"] = Field(
         default="customer", description="entity: ask by person, after the first finished run of the matching"
     )
@@ -259,7 +267,7 @@ class KeptReport(Model):
     created_at: Time
 
 
-class JobRequest(Model):
+class JobRequest(Question):
     """Which files are to be read."""
 
     prefix: str = Field(
@@ -320,19 +328,39 @@ class InvalidField(Model):
 
 
 class Problem(Model):
-    """An error, as RFC 9457 shapes it. A validation error lists at most 100 of its `total` faults in `detail`."""
+    """An error, as RFC 9457 shapes it. A validation error lists the first 100 validation errors in `detail`."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str | list[InvalidField]
-    total: Count | None = None
+    total: Count | None = Field(
+        default=None,
+        description=f"How many validation errors were found. From {MAX_ERRORS} on there may be more: a list of records "
+        "is validated no further than to the record that brings them to that number.",
+    )
 
 
-class RunRequest(Model):
+MAX_SETTINGS = 10_000
+"""Values in the settings of a run, those in lists and objects counted: each of them may have an error."""
+
+
+def _of_a_sensible_size(settings: Any) -> Any:
+    count, inside = 0, [settings]
+    while inside:
+        value = inside.pop()
+        count += 1
+        if count > MAX_SETTINGS:
+            raise PydanticCustomError("too_long", f"At most {MAX_SETTINGS:,} values are taken, those in lists included")
+        if isinstance(value, dict | list):
+            inside += value.values() if isinstance(value, dict) else value
+    return settings
+
+
+class RunRequest(Question):
     """A run of the matching."""
 
-    settings: dict[str, Any] = Field(
+    settings: Annotated[dict[str, Any], BeforeValidator(_of_a_sensible_size)] = Field(
         default={}, description="In place of the defaults: objects are laid over them, all else replaces"
     )
 
@@ -479,7 +507,7 @@ class Entity(Model):
     decisions: list[Decision]
 
 
-class LookupRecord(KnownFields):
+class LookupRecord(KnownFields, Question):
     """One record, of which anything may be known."""
 
     customer_id: CustomerId | None = None
@@ -508,11 +536,17 @@ class Matches(Model):
     matches: list[Match]
 
 
-class DecisionRequest(Model):
+MAX_DECIDED = 20
+"""Records that one decision is about."""
+
+
+class DecisionRequest(Question):
     """That records are one person, or that they are different ones."""
 
     record_ids: Annotated[
-        list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]], Field(min_length=2, max_length=20)
+        list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]],
+        Field(min_length=2, max_length=MAX_DECIDED),
+        at_most(MAX_DECIDED),
     ]
     verdict: Literal["same", "different"]
     note: Annotated[str, Field(max_length=1000, json_schema_extra=PLAIN), AfterValidator(without_controls)] | None = (

@@ -5,14 +5,18 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
 from aws_lambda_powertools.event_handler.exceptions import ServiceError
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestUnsupportedContentType,
     RequestValidationError,
@@ -29,22 +33,30 @@ from pydantic_core import from_json, to_json
 from dedup.answers import Problem
 from dedup.connection import Unavailable, sqlstate
 from dedup.pages import BadCursor, encode_cursor, next_link
-from dedup.records import describe
+from dedup.records import MAX_RECORDS, describe
 from dedup.settings import SERVICE
 from dedup.store import UNKNOWN, Conflict, KeyReused, NoRun
+from dedup.validation import MAX_BODY_BYTES, MAX_ERRORS, UNKNOWN_NAME, unknown_name
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
-MAX_BODY_BYTES = 6 * 1024 * 1024
-"""What Lambda takes, and answers: of the answer, as a string in JSON."""
-
-MAX_FAULTS = 100
 STACK_FRAMES = 5
 MAX_LIMIT = 10_000
 MAX_IDS = 250_000
 """Ids in one answer, over all of its lists: 21 bytes each, and Lambda answers 6 MB."""
 
 _TOO_MUCH = f"The answer would have more than {MAX_BODY_BYTES} bytes: ask for fewer"
+
+API = "/api/"
+"""What the paths of the operations begin with that take no parameters but their own. To others, the page's and the
+documentation's, whoever leads there may add some: signing in does."""
+
+SIGNATURE = "x-amz-"
+"""What the parameters begin with that sign a request, in lower case."""
+
+MAX_CONTAINERS = 2 * MAX_RECORDS
+"""Objects and lists in a body. Python takes up to 280 bytes for one that JSON writes with two: 6 MB of them would take
+all of a function's memory before anything could be counted."""
 
 _EMPTY_PART = "A part of the path is empty: write the id or name that is missing, and no slash at the end"
 
@@ -167,7 +179,34 @@ def operation(
         content = {fault if unavailable is Problem else media: {"model": unavailable}}
         wait = {"description": "Seconds to wait before the next try", "schema": {"type": "integer"}}
         responses[503] = {"description": _FAULTS[503], "content": content, "headers": {"Retry-After": wait}}
-    return {"summary": summary, "description": description or None, "responses": responses}
+    return {
+        "summary": summary,
+        "description": description or None,
+        "responses": responses,
+        "middlewares": [_refuse_unknown_parameters],
+    }
+
+
+def _refuse_unknown_parameters(app: APIGatewayRestResolver, go_on: NextMiddleware) -> Response[Any]:
+    """For a route: goes on where the query has no other parameters than the route declares. Raises
+    RequestValidationError."""
+    if errors := _unknown_parameters(app):
+        raise RequestValidationError(errors)
+    return go_on(app)
+
+
+def _unknown_parameters(app: APIGatewayRestResolver) -> list[dict[str, Any]]:
+    """An error for each parameter of the query that the route does not declare, in the shape that validation gives."""
+    route, event = app.context["_route"], app.current_event
+    if not route.path.startswith(API):
+        return []
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    given = {**event.query_string_parameters, **event.multi_value_query_string_parameters}
+    unknown = (name for name in given if name not in known and not name.lower().startswith(SIGNATURE))
+    return [
+        {"loc": ("query", name), "msg": unknown_name("query parameter", name, known), "type": UNKNOWN_NAME}
+        for name in islice(unknown, MAX_ERRORS)
+    ]
 
 
 def paged(app: APIGatewayRestResolver, body: Any, positions: Mapping[str, int] | None, question: str) -> Response[Any]:
@@ -181,12 +220,12 @@ def paged(app: APIGatewayRestResolver, body: Any, positions: Mapping[str, int] |
 def problem(
     status: int, detail: str | Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None
 ) -> Response[str]:
-    """An error as application/problem+json (RFC 9457). A list of faults is cut at MAX_FAULTS and counted."""
+    """An error as application/problem+json (RFC 9457). A list of faults is cut at MAX_ERRORS and counted."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if isinstance(detail, str):
         body["detail"] = detail
     else:
-        body |= {"detail": list(detail[:MAX_FAULTS]), "total": len(detail)}
+        body |= {"detail": list(detail[:MAX_ERRORS]), "total": len(detail)}
     # Powertools serialises only application/json by itself.
     return Response(status, "application/problem+json", json.dumps(body), dict(headers or {}))
 
@@ -228,11 +267,13 @@ def invalid(loc: Sequence[str | int], msg: str, kind: str = "value_error") -> Re
     return problem(422, [{"loc": list(loc), "msg": msg, "type": kind}])
 
 
-def _on_invalid_request(error: RequestValidationError) -> Response[str]:
+def _on_invalid_request(app: APIGatewayRestResolver, error: RequestValidationError) -> Response[str]:
     faults = [describe(fault) for fault in error.errors()]
     if any(fault["type"] == "json_invalid" for fault in faults):
         return problem(400, "The body is not valid JSON")
-    return problem(422, faults)
+    # Also where validation found something: a parameter that is missing may have been misspelt.
+    unknown = [describe(fault) for fault in _unknown_parameters(app)]
+    return problem(422, [*(fault for fault in faults if fault not in unknown), *unknown])
 
 
 def log_failure(error: Exception, **about: str) -> None:
@@ -260,7 +301,6 @@ def _on_unavailable(error: Unavailable) -> Response[str]:
 
 
 _ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
-    RequestValidationError: _on_invalid_request,
     ResponseValidationError: _on_failure,
     RequestUnsupportedContentType: lambda error: problem(415, "Expected application/json"),
     ServiceError: lambda error: problem(error.status_code, error.msg),
@@ -277,6 +317,7 @@ _ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
 
 def install(app: APIGatewayRestResolver) -> None:
     """Gives the resolver the answer to every error."""
+    app.exception_handler(RequestValidationError)(partial(_on_invalid_request, app))
     for error, answer in _ON_ERROR.items():
         app.exception_handler(error)(answer)
 
@@ -342,7 +383,21 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
         event |= {"body": body, "isBase64Encoded": False}
     if len(body) > MAX_BODY_BYTES or (not body.isascii() and len(body.encode("utf-8", "replace")) > MAX_BODY_BYTES):
         return problem(413, f"A body may have {MAX_BODY_BYTES} bytes; upload larger files to the bucket")
+    if _holds_too_much(body):
+        return problem(413, f"A body may have {MAX_CONTAINERS:,} objects and lists; upload larger files to the bucket")
     if body.lstrip().startswith("["):
         # Powertools would take its first element for the body.
         return invalid(("body",), "Input should be an object", "model_type")
     return None
+
+
+# Of a string, also of one that does not end: nothing is read twice.
+_STRING_OR_OPENING = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[{]', re.DOTALL)
+
+
+def _holds_too_much(body: str) -> bool:
+    """Whether a body of JSON has more than MAX_CONTAINERS objects and lists."""
+    if body.count("{") + body.count("[") <= MAX_CONTAINERS:
+        return False
+    openings = (found for found in _STRING_OR_OPENING.finditer(body) if found[0] in "{[")
+    return next(islice(openings, MAX_CONTAINERS, None), None) is not None

@@ -14,6 +14,7 @@ from dedup.golden import Rule as Survives
 from dedup.golden import Survivorship as Plain
 from dedup.matching import IDENTITY
 from dedup.normalise import COLUMNS, FIELDS
+from dedup.validation import Request
 
 DEFAULT = files("dedup") / "match_settings.json"
 
@@ -50,7 +51,7 @@ def _storable(said: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
 
 
-class _Model(BaseModel):
+class _Model(Request, BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 

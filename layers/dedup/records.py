@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WrapValidator
 from pydantic.json_schema import WithJsonSchema
 from pydantic.networks import validate_email
 from pydantic_core import PydanticCustomError
 
 from dedup.settings import settings
+from dedup.validation import MAX_BODY_BYTES, Request, at_most, cut, until_enough_errors
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -138,15 +139,24 @@ class NamedFields(BaseModel):
     source: Source
 
 
-class Record(KnownFields, NamedFields):
-    """One customer as one source system sent it."""
+class Record(KnownFields, NamedFields, Request):
+    """One customer as one source system sent it. Other fields are ignored, unless their name is a misspelt one of a
+    field that is missing."""
 
 
-class Batch(BaseModel):
+_SMALLEST = len('{"customer_id":0,"name":"a","email":"a@b.co","source":"a"},')
+
+MAX_RECORDS = MAX_BODY_BYTES // _SMALLEST
+"""More do not fit into a body."""
+
+
+class Batch(Request):
     """Records that are stored together, all or none."""
 
     # Powertools makes the text of a handler's arguments for each call: that of ten thousand records costs 60 ms.
-    customers: list[Record] = Field(repr=False)
+    customers: Annotated[list[Record], WrapValidator(until_enough_errors), at_most(MAX_RECORDS)] = Field(
+        repr=False, description=f"At most {MAX_RECORDS:,} records"
+    )
 
 
 def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
@@ -156,5 +166,7 @@ def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def describe(error: Any) -> dict[str, Any]:
-    """One of pydantic's errors as `{loc, msg, type}`: what FastAPI's clients know, and nothing of the input."""
-    return {"loc": list(error["loc"]), "msg": error["msg"], "type": error["type"]}
+    """One of pydantic's errors as `{loc, msg, type}`: what FastAPI's clients know, and nothing of the input but the
+    names of its fields."""
+    loc = [cut(part) if isinstance(part, str) else part for part in error["loc"]]
+    return {"loc": loc, "msg": error["msg"], "type": error["type"]}

@@ -11,7 +11,10 @@ from typing import Any
 import boto3
 import pytest
 from dedup import queues
+from dedup.records import MAX_RECORDS, Record
 from dedup.settings import Settings, settings
+from dedup.validation import MAX_BODY_BYTES
+from pydantic import TypeAdapter, ValidationError
 
 from tests.conftest import ROOT, api_event, sample_records
 
@@ -135,10 +138,66 @@ def test_one_bad_record_refuses_the_whole_upload_and_says_which(functions: Call)
     assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
 
 
-def test_faults_are_cut_at_a_hundred_and_counted(functions: Call) -> None:
-    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": [ONE | {"name": ""}] * 250}))
+@pytest.mark.parametrize(
+    ("records", "listed", "total"),
+    [
+        ([ONE | {"name": ""}] * 99, 99, 99),
+        ([ONE | {"name": ""}] * 250, 100, 100),
+        ([{}] * 24, 96, 96),
+        ([{}] * 1_000, 100, 100),
+        ([{"source": "hubspot"}] * 1_000, 100, 102),
+        ([ONE] * 1_200 + [ONE | {"name": ""}] * 50 + [ONE] * 700 + [{}] * 900, 100, 102),
+    ],
+)
+def test_list_of_records_is_validated_until_there_are_a_hundred_errors(
+    functions: Call, records: list[dict[str, Any]], listed: int, total: int
+) -> None:
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": records}))
 
-    assert (len(body(answer)["detail"]), body(answer)["total"]) == (100, 250)
+    problem = body(answer)
+    assert (len(problem["detail"]), problem["total"]) == (listed, total)
+    assert problem["detail"] == errors_of_all(records)[:listed]
+
+
+def errors_of_all(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The errors as pydantic gives them when nothing stops it, as the answers have had them."""
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(list[Record]).validate_python(records)
+    return [
+        {"loc": ["body", "customers", *error["loc"]], "msg": error["msg"], "type": error["type"]}
+        for error in refused.value.errors()
+    ]
+
+
+def test_list_that_is_longer_than_any_that_fits_is_refused_before_its_records_are_looked_at(functions: Call) -> None:
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": [0] * (MAX_RECORDS + 1)}))
+
+    message = f"List should have at most {MAX_RECORDS} items after validation, not {MAX_RECORDS + 1}"
+    error = {"loc": ["body", "customers"], "msg": message, "type": "too_long"}
+    assert (answer["statusCode"], body(answer)["detail"], body(answer)["total"]) == (422, [error], 1)
+
+
+def test_the_shortest_records_that_there_are_fit_as_often_as_is_allowed() -> None:
+    shortest = json.dumps({"customer_id": 0, "name": "a", "email": "a@b.co", "source": "a"}, separators=(",", ":"))
+    whole = len('{"customers":[]}') + MAX_RECORDS * (len(shortest) + 1) - 1
+
+    assert MAX_BODY_BYTES - len(shortest) - 1 < whole <= MAX_BODY_BYTES + len('{"customers":[]}')
+
+
+def test_brackets_in_names_are_not_counted_as_lists(functions: Call) -> None:
+    brackets = ["[{" * 127, '\\"[{' * 60]
+    records = [ONE | {"name": brackets[number % 2]} for number in range(2_000)]
+
+    answer = functions("bulk_upload", api_event("POST", BULK, {"customers": records}))
+
+    assert answer["statusCode"] == 201, answer["body"]
+
+
+@pytest.mark.parametrize("text", ['{"customers": [' + "{}," * 300_000, '{"a":"' + '\\"' * 300_000 + "[{" * 300_000])
+def test_body_of_too_many_objects_is_413_and_a_string_that_does_not_end_is_400(functions: Call, text: str) -> None:
+    expected = 400 if text.startswith('{"a"') else 413
+
+    assert functions("bulk_upload", api_event("POST", BULK, text))["statusCode"] == expected
 
 
 @pytest.mark.parametrize(

@@ -1066,7 +1066,7 @@ def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> 
         ({"thresholds": {"match": "high"}}, ["thresholds", "match"], "valid number"),
         ({"thresholds": {"keep": 9}}, ["thresholds"], "expected keep <= review <= match <= confident"),
         ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, ["rules", 0, "equal", 0], "shoe_size"),
-        ({"surprise": 1}, ["surprise"], "Extra inputs"),
+        ({"surprise": 1}, ["surprise"], "Unknown field 'surprise'"),
         ([], [], "valid dictionary"),
     ],
 )

@@ -2,36 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from dedup.store import Store, open_store
-from samcli.yamlhelper import yaml_parse
 
-from tests.conftest import ROOT, api_event, sample_records
+from tests.conftest import api_event, sample_records
+from tests.routes import ROUTES, Route
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
-class Route(NamedTuple):
-    """An operation of the template, and the folder of the function that it leads to."""
-
-    method: str
-    path: str
-    function: str
-
-
-def _routes() -> Iterator[Route]:
-    resources = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]
-    for resource in resources.values():
-        for event in resource["Properties"].get("Events", {}).values() if "Properties" in resource else ():
-            if event["Type"] == "Api":
-                folder = resource["Properties"]["CodeUri"].removeprefix("functions/").rstrip("/")
-                yield Route(event["Properties"]["Method"].upper(), event["Properties"]["Path"], folder)
-
-
-ROUTES = sorted(_routes())
 DELETIONS = [route for route in ROUTES if route.method == "DELETE"]
 
 

@@ -30,8 +30,9 @@ def test_set_logic_imports_nothing_of_ours() -> None:
     assert ours(LAYER / "sets.py") == set()
 
 
-def test_records_know_only_the_settings() -> None:
-    assert ours(LAYER / "records.py") - {"Settings"} <= {"settings"}
+def test_records_know_only_the_settings_and_what_all_validation_has_in_common() -> None:
+    assert ours(LAYER / "records.py") - {"Settings"} <= {"settings", "validation"}
+    assert ours(LAYER / "validation.py") == set()
 
 
 def test_only_the_store_and_its_connection_know_pg8000() -> None:

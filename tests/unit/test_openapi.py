@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dedup import static
 from dedup.answers import Comparison
+from dedup.api import API
 from dedup.records import Record
 from dedup.settings import settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -107,12 +108,24 @@ def test_every_error_is_a_problem(route: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route[1]} {route[0]}")
-def test_only_what_takes_parameters_or_a_body_can_refuse_them(route: tuple[str, str]) -> None:
-    operation, (path, _) = OPERATIONS[route], route
-    takes = "requestBody" in operation or bool(operation.get("parameters"))
+def test_every_operation_of_the_api_can_refuse_a_request_and_no_page_can(route: tuple[str, str]) -> None:
+    responses = OPERATIONS[route]["responses"]
 
-    assert ("422" in operation["responses"]) == (takes and not path.startswith(("/docs", "/app")))
-    assert ("400" in operation["responses"]) == ("requestBody" in operation)
+    assert ("422" in responses) == route[0].startswith(API)
+    assert ("400" in responses) == ("requestBody" in OPERATIONS[route])
+
+
+def test_bodies_of_our_own_allow_no_other_fields_and_records_do() -> None:
+    bodies = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+        for operation in OPERATIONS.values()
+        if "requestBody" in operation
+    }
+    schemas = DOCUMENT["components"]["schemas"]
+    open_ones = {name for name in bodies if schemas[name].get("additionalProperties") is not False}
+
+    assert open_ones == {"Batch", "Record"}
+    assert "additionalProperties" not in schemas["Record"]
 
 
 def test_source_is_one_schema_wherever_it_is_named() -> None:

@@ -1,11 +1,11 @@
 """What the CRMs and others call the fields of a record."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dedup.files.tables import Unreadable, quoted
 from dedup.records import KNOWN
+from dedup.validation import plain
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "customer_id": ("customer id", "id", "record id"),
@@ -35,11 +35,6 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 """What each field is called by Salesforce, HubSpot and others. Case, spaces, hyphens and underscores don't count. Of
 several columns for one field the first in this order counts: of those in KNOWN, in each row the first that says
 something; of others the one with the field's own name, which is the first, and no column else."""
-
-
-def plain(name: str) -> str:
-    """The name without what does not count in it."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 _FIELD_OF = {plain(alias): field for field, aliases in COLUMNS.items() for alias in aliases}

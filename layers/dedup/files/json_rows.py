@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, first_told, plain
+from dedup.files.columns import COLUMNS, fields, first_told
 from dedup.files.tables import MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.records import one_of
+from dedup.validation import plain
 
 MAX_VALUE = 8 << 20
 """Characters of one value in a JSON document; at a longer one the document is given up, for it has no next line."""

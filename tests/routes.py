@@ -1,0 +1,27 @@
+"""The operations of the API, as template.yaml has them."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from samcli.yamlhelper import yaml_parse
+
+from tests.conftest import ROOT
+
+
+class Route(NamedTuple):
+    """An operation, and the folder of the function that it leads to."""
+
+    method: str
+    path: str
+    function: str
+
+
+def _routes() -> Iterator[Route]:
+    for resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].values():
+        for event in resource.get("Properties", {}).get("Events", {}).values():
+            if event["Type"] == "Api":
+                folder = resource["Properties"]["CodeUri"].removeprefix("functions/").rstrip("/")
+                yield Route(event["Properties"]["Method"].upper(), event["Properties"]["Path"], folder)
+
+
+ROUTES = sorted(_routes())
