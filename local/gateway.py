@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import socket
 import threading
 import uuid
@@ -30,7 +31,8 @@ from samcli.local.apigw.local_apigw_service import LocalApigwService
 from samcli.local.events.api_event import RequestContext
 from samcli.local.lambdafn.env_vars import EnvironmentVariables
 from samcli.local.lambdafn.exceptions import FunctionNotFound
-from waitress.server import create_server
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
 from werkzeug import Response
 
 from local import LocalError
@@ -111,20 +113,45 @@ class Template:
         for status in (404, 405):
             service._app.register_error_handler(status, _no_route)
         # Not the server that Flask brings, which closes every connection after one answer.
-        server = create_server(
+        server = _Server(
             _logged(_as_text(service._app)),
-            sockets=[listener],
-            threads=THREADS,
-            connection_limit=MAX_CONNECTIONS,
-            asyncore_use_poll=True,
-            recv_bytes=65536,
-            # Larger ones would go through files.
-            inbuf_overflow=PAYLOAD_LIMIT,
-            outbuf_overflow=PAYLOAD_LIMIT,
-            ident=None,
+            _sock=listener,
+            bind_socket=False,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            adj=Adjustments(
+                sockets=[listener],
+                threads=THREADS,
+                connection_limit=most_connections(),
+                asyncore_use_poll=True,
+                recv_bytes=65536,
+                # Larger ones would go through files.
+                inbuf_overflow=PAYLOAD_LIMIT,
+                outbuf_overflow=PAYLOAD_LIMIT,
+                ident=None,
+            ),
         )
         threading.Thread(target=server.run, daemon=True).start()
         return partial(setattr, server, "accepting", False)
+
+
+class _Server(TcpWSGIServer):
+    """waitress, which at its limit takes no more connections until one is idle for two minutes; here those that are
+    idle longest make room, also where a client connects and says nothing."""
+
+    def readable(self) -> bool:
+        channels: Any = self.active_channels
+        # waitress counts its two own sockets, too.
+        if len(channels) + 2 >= self.adj.connection_limit:
+            idle = [one for one in channels.values() if not one.requests and not one.total_outbufs_len]
+            idle.sort(key=lambda channel: channel.last_activity)
+            for channel in idle[: max(1, len(idle) // 10)]:
+                channel.will_close = True
+        return super().readable()
+
+
+def most_connections() -> int:
+    """MAX_CONNECTIONS, or as many as leave half of the files that this process may have open for all else."""
+    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 class _Runner:

@@ -3,8 +3,9 @@
 import json
 import os
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -140,6 +141,19 @@ def test_set_questions(loaded: str) -> None:
     assert get(customers, **{"in": "internal", "not_in": "internal"}) == {"count": 0, "customer_ids": []}
 
 
+def test_set_question_that_is_misspelt_is_422_and_not_every_customer(loaded: str) -> None:
+    answer = requests.get(f"{loaded}/deduplication/customers?notin=internal", timeout=30)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == [
+        {
+            "loc": ["query", "notin"],
+            "msg": "Unknown query parameter 'notin'. Did you mean 'not_in'?",
+            "type": "extra_forbidden",
+        }
+    ]
+
+
 def test_regions_are_the_largest_first(loaded: str) -> None:
     assert get(f"{loaded}/deduplication/regions") == [
         {"sources": ["hubspot", "salesforce"], "count": 2},
@@ -244,6 +258,28 @@ def test_deletion_with_an_empty_parameter_is_404_and_deletes_nothing(loaded: str
 
     assert set(statuses.values()) == {404}, statuses
     assert get(f"{loaded}/deduplication/analyze")["total_records"] == len(SAMPLE)
+
+
+SPOKEN = (b"", b"GET / HTT", b"POST /api/v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+"""What a client sends that then waits for ever: nothing, or a part of a request."""
+
+
+@pytest.mark.skipif("DEDUP_URL" in os.environ, reason="the gateway is not ours")
+def test_clients_that_connect_and_say_nothing_do_not_keep_others_out(base_url: str) -> None:
+    from local.gateway import most_connections
+
+    at, most = urlsplit(base_url), most_connections()
+    with ExitStack() as silent, requests.Session() as kept:
+        assert kept.get(base_url, timeout=30).ok
+        for number in range(most + most // 5):
+            client = silent.enter_context(socket.create_connection((str(at.hostname), at.port or 80), 30))
+            client.sendall(SPOKEN[number % len(SPOKEN)])
+
+        # Less than the two minutes after which a connection that is idle is closed in any case.
+        answers = [requests.get(f"{base_url}{path}", timeout=60) for path in ("/", "/health", "/docs") * 3]
+
+        assert [answer.status_code for answer in answers] == [200] * 9
+        assert kept.get(base_url, timeout=60).ok
 
 
 def test_unknown_path_is_what_the_gateway_says(base_url: str) -> None:
