@@ -5,6 +5,7 @@ history is printed as a list of operations: REPLAY names a file with one.
 """
 
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -41,6 +42,7 @@ def main() -> int:
     most = int(os.environ.get("STEPS") or "0")
     print(f"SEED={seed} MINUTES={minutes:g} CAMPAIGNS={','.join(names)}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="attack-"))
+    logging.basicConfig(filename=folder / "attack.log")
     try:
         if os.environ.get("REPLAY"):
             return replay(folder, seed, json.loads(Path(os.environ["REPLAY"]).read_text(encoding="utf-8")))

@@ -149,18 +149,16 @@ class History:
 
     def pages(self, path: str, **query: Any) -> Iterator[Any]:
         """The answer's pages, all of them."""
-        url: str | None = f"{self.stack.api}/{path}"
         params: Any = query
-        for _ in range(10_000):
-            answer = self.session.get(str(url), params=params, timeout=TIMEOUT)
-            if answer.status_code != 200:
-                raise Finding(f"GET {url}: {answer.status_code} {answer.text[:500]}")
+        for _page in range(10_000):
+            answer, _ = self.ask("GET", path, params=params)
+            assert answer is not None
             yield answer.json()
-            url, params = answer.links.get("next", {}).get("url"), None
+            url = answer.links.get("next", {}).get("url")
             if url is None:
                 return
             # The gateway of this machine is not where the link says that the API is.
-            url = self.stack.url + url.partition("127.0.0.1")[2].partition("/")[2].join(["/", ""])
+            path, params = url.partition("/api/v1/")[2], None
         raise Finding(f"GET {path}: the pages have no end")
 
     def walk(self, path: str, name: str | None = None, **query: Any) -> list[Any]:
@@ -385,7 +383,10 @@ class History:
         def ask() -> bool | None:
             before = one.status
             self._deliver(one.message, operation["times"], operation["at_once"])
-            account = next((a for a in self._accounts() if a["object_key"] == one.object_key), None)
+            theirs = [account for account in self._accounts() if account["object_key"] == one.object_key]
+            if len(theirs) > 1:
+                raise Finding(f"One file became {len(theirs)} uploads: {theirs}")
+            account = theirs[0] if theirs else None
             if account is None:
                 raise Finding(f"Nothing is known of {one.object_key}")
             one.id, one.delivered = account["id"], True

@@ -71,6 +71,7 @@ class Stack:
         self._inbox: list[Message] = []
         self._lock = threading.Lock()
         self._exit = ExitStack()
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -94,6 +95,7 @@ class Stack:
         self._exit.callback(self.postgres.remove)
         self.postgres.start()
         self.database = self.postgres.create_database("dedup")
+        self._exit.callback(self._forget_connection)
         self.proxy = Proxy(self.database.host, self.database.port)
         self._exit.callback(self.proxy.close)
         environment = {
@@ -261,32 +263,50 @@ class Stack:
     # The database, past the functions
 
     def admin(self, *statements: str) -> Any:
-        """Runs statements as the owner, on a connection of their own; what the last one gives."""
-        with closing(self.database.connect()) as connection:
-            return [connection.run(statement) for statement in statements][-1]
+        """Runs statements as the owner, past the proxy; what the last one gives."""
+        for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0):
+            try:
+                connection = self._connection = self._connection or self.database.connect()
+                return [connection.run(statement) for statement in statements][-1]
+            except Exception:
+                # Of PostgreSQL that was killed.
+                self._forget_connection()
+                if not self.broken:
+                    raise
+                time.sleep(pause)
+        raise Finding("PostgreSQL does not come back")
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        with suppress(Exception):
+            if connection:
+                connection.close()
+
+    def _tables(self) -> list[str]:
+        """The tables that are ours, with their schemas."""
+        rows = self.admin(
+            """SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+               WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"""
+        )
+        return [table for [table] in rows]
 
     def empty(self) -> None:
         """Makes the database as new, but for the bits of sources that functions remember, and ids that go on."""
         self.forget_messages()
-        with closing(self.database.connect()) as connection:
-            kept = ("migration", "source", "match_state")
-            tables = [table for table in tables_of(connection) if table.removeprefix("public.") not in kept]
-            own = [table for table in tables if table.startswith("public.")]
-            connection.run("UPDATE match_state SET in_force = NULL")
-            connection.run(f"TRUNCATE {', '.join(own)}")
-            for table in tables:
-                if table not in own:
-                    connection.run(f"DROP TABLE {table}")
+        kept = ("public.migration", "public.source", "public.match_state")
+        tables = [table for table in self._tables() if table not in kept]
+        own = [table for table in tables if table.startswith("public.")]
+        dropped = [f"DROP TABLE {table}" for table in tables if table not in own]
+        self.admin("UPDATE match_state SET in_force = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
 
     def fingerprint(self) -> str:
         """A digest of all rows of all tables."""
-        with closing(self.database.connect()) as connection:
-            rows = "coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '')"
-            parts = [f"SELECT '{table}' || {rows} AS part FROM {table} AS t" for table in tables_of(connection)]
-            [[digest]] = connection.run(
-                f"SELECT md5(string_agg(part, ',' ORDER BY part)) FROM ({' UNION ALL '.join(parts)}) AS parts"
-            )
-            return str(digest)
+        rows = "coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '')"
+        parts = [f"SELECT '{table}' || {rows} AS part FROM {table} AS t" for table in self._tables()]
+        [[digest]] = self.admin(
+            f"SELECT md5(string_agg(part, ',' ORDER BY part)) FROM ({' UNION ALL '.join(parts)}) AS parts"
+        )
+        return str(digest)
 
 
 def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
@@ -307,15 +327,6 @@ def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
         name: replace(function, environment={**function.environment, **kinds[kind(function)]})
         for name, function in functions.items()
     }
-
-
-def tables_of(connection: Connection) -> list[str]:
-    """The tables that are ours, with their schemas."""
-    rows = connection.run(
-        """SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
-           WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"""
-    )
-    return [table for [table] in rows]
 
 
 def bucket_put(stack: Stack, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
