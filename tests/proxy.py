@@ -113,14 +113,19 @@ class Proxy:
 
     def _questions(self, pair: Pair) -> None:
         with suppress(OSError):
-            while data := pair.client.recv(65536):
-                time.sleep(self.latency)
-                fault = None
-                if self._fault and not pair.open_half:
-                    fault, self._fault = (self._fault, None) if self._steps == 0 else (None, self._fault)
-                    self._steps -= 1
-                if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
-                    pair.server.sendall(data)
+            try:
+                while data := pair.client.recv(65536):
+                    time.sleep(self.latency)
+                    fault = None
+                    if self._fault and not pair.open_half:
+                        fault, self._fault = (self._fault, None) if self._steps == 0 else (None, self._fault)
+                        self._steps -= 1
+                    if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
+                        pair.server.sendall(data)
+            except ConnectionResetError:
+                # A client that was killed with an answer unread; the server hears of it, as without a proxy.
+                if pair.open_half:
+                    return
             pair.server.shutdown(socket.SHUT_WR)
 
     def _answers(self, pair: Pair) -> None:

@@ -28,6 +28,9 @@ CAMPAIGNS: dict[str, Callable[[Path, str, float, int], str]] = {
 
 UNBOUNDED = float("inf")
 
+LOG_LINES = 12
+"""Of each log, printed with what was found."""
+
 
 def main() -> int:
     """Runs the campaigns that CAMPAIGNS names, MINUTES in all; the exit code is 1 where one found something."""
@@ -63,10 +66,21 @@ def attack(name: str, folder: Path, seed: str, until: float, most: int) -> bool:
     try:
         told = CAMPAIGNS[name](folder, seed, UNBOUNDED if most else until, most or sys.maxsize)
     except Finding as finding:
-        print(f"{name}: FOUND with SEED={seed}: {finding}", flush=True)
+        print(f"{name}: FOUND with SEED={seed}: {finding}\n{ends(folder)}", flush=True)
         return True
     print(f"{name}: {told}, in {time.monotonic() - begun:.0f} s: nothing found", flush=True)
     return False
+
+
+def ends(folder: Path) -> str:
+    """The last lines of the logs of a stack."""
+    logs = [folder.parent / "attack.log", *sorted((folder / "log").glob("*.log"))]
+    return "".join(
+        f"{log.name}: {line}\n"
+        for log in logs
+        if log.exists()
+        for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    )
 
 
 def replay(folder: Path, seed: str, operations: list[Any]) -> int:

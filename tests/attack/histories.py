@@ -17,7 +17,7 @@ from typing import Any
 import requests
 
 from tests.attack import inputs
-from tests.attack.stack import Finding, Message, Stack, bucket_put, modified_at
+from tests.attack.stack import Finding, Message, Stack, bucket_put, is_failure, modified_at
 from tests.model import Content, Row, State, Write, after, content_of, orders, outcomes, regions, selected, sources_of
 
 Operation = dict[str, Any]
@@ -133,7 +133,7 @@ class History:
                     if answer.status_code not in expected and not uncertain:
                         raise Finding(f"{method} {path}: {answer.status_code} {answer.text[:500]}; {more}")
                     return answer, uncertain
-                if not self.stack.broken:
+                if not self.stack.broken or is_failure(answer.status_code, answer.content):
                     raise Finding(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
             if answer is None or answer.status_code != 503 or "may have been written" in answer.text:
                 if not repeatable:

@@ -24,7 +24,7 @@ from local import ROOT
 from tests import exports
 from tests.attack import inputs
 from tests.attack.known import avoids
-from tests.attack.stack import Finding, Stack, bucket_put
+from tests.attack.stack import Finding, Stack, bucket_put, is_failure
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FILES_PART = 0.25
@@ -326,7 +326,7 @@ def wrong(stack: Stack, request: Request) -> str | None:
         status, headers, body = send(stack, request)
     except (OSError, http.client.HTTPException) as error:
         return f"no answer: {error!r}"
-    if status >= 500 and not (status in (502, 503) and stack.broken):
+    if status >= 500 and (not stack.broken or is_failure(status, body)):
         return f"{status} {body[:500]!r}"
     if b"Traceback" in body or b"site-packages" in body:
         return f"{status}, with a traceback: {body[:1000]!r}"

@@ -329,6 +329,12 @@ def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
     }
 
 
+def is_failure(status: int, body: bytes) -> bool:
+    """Whether an answer is that of a function to an error that it did not expect: also while something is broken none
+    of these is right. A function that was killed is answered by the gateway."""
+    return status == 500 and b"about:blank" in body
+
+
 def bucket_put(stack: Stack, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
     """Puts an object into the bucket, past the API."""
     stack.s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=dict(metadata or {}))
