@@ -24,7 +24,7 @@ from local import ROOT
 from tests import exports
 from tests.attack import inputs
 from tests.attack.known import avoids
-from tests.attack.stack import Finding, Stack, bucket_put, is_failure
+from tests.attack.stack import Finding, Stack, bucket_put, is_failure, taken_mb
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FILES_PART = 0.25
@@ -32,6 +32,7 @@ FILES_PART = 0.25
 
 BREAK_EVERY = 60
 VERIFY_EVERY = 40
+SETTINGS_EVERY = 50
 MINIMISE_SECONDS = 30.0
 
 TEXTS = (
@@ -142,6 +143,11 @@ BODIES: Mapping[str, Any] = {
     "/api/v1/matching/decisions": {"record_ids": [1, 2], "verdict": "same", "note": "n"},
     "/api/v1/entities/lookup": {"name": "Ann", "email": "ann@example.com", "customer_id": 1, "source": "hubspot"},
 }
+
+
+JSON = (("Content-Type", "application/json"),)
+TINY_ITEMS = 500_000
+REQUEST_MB = 300
 
 
 @dataclass(frozen=True)
@@ -424,6 +430,59 @@ def attack_files(stack: Stack, chance: random.Random, count: int, name: str) -> 
             raise Finding(f"{read} rows, {accepted} accepted and {rejected} rejected\nfile: {replay}")
 
 
+def attack_settings(stack: Stack, chance: random.Random) -> None:
+    """Has a run done with settings that nobody needs, and asks all that depends on them. Raises Finding."""
+    lowest = -900 if avoids("report_overflow") else -1e300
+    edge = [lowest, -1.5, 0, 1e-9, 900, 1e9]
+    low, high = sorted(chance.choices(edge, k=2))
+    settings: dict[str, Any] = {
+        "tiers": chance.choice([["rules"], ["model"], ["rules", "model"], []]),
+        "thresholds": {"keep": lowest, "review": low, "match": high, "confident": 1e300},
+        "guards": {"max_entity": chance.choice([1, 2, 10**9]), "max_rule_block": chance.choice([0, 1, 10**9])},
+        "normalising": {"region": chance.choice(["US", "DE", "ZZ"]), "placeholder_dates": []},
+        "survivorship": chance.choice([{}, {"trusted": ["hubspot"]}, {"default": "longest"}]),
+    }
+    for name in chance.sample(list(settings), chance.choice([0, 1, 3])):
+        del settings[name]
+    asked = Request("POST", "/api/v1/matching/runs", JSON, json.dumps({"settings": settings}).encode())
+    status, _, body = send(stack, asked)
+    if status == 422:
+        return
+    if status != 202:
+        raise Finding(f"{status} {body[:500]!r}\nrequest: {asked}")
+    run = json.loads(body)["id"]
+    if not stack.deliver(stack.message(lambda message: message.body.get("run") == run)):
+        raise Finding(f"The run is to be delivered again\nrequest: {asked}")
+    status, _, body = send(stack, Request("GET", f"/api/v1/matching/runs/{run}"))
+    told = json.loads(body)
+    if (
+        status != 200
+        or told["status"] not in ("done", "failed")
+        or (told["status"] == "failed") != bool(told["reason"])
+    ):
+        raise Finding(f"{status} {body[:500]!r}\nrequest: {asked}")
+    lookup = json.dumps(BODIES["/api/v1/entities/lookup"]).encode()
+    questions = [
+        Request("POST", "/api/v1/entities/lookup", JSON, lookup),
+        *(Request("GET", f"/api/v1/deduplication/report?format={form}") for form in ("csv", "html")),
+        *(Request("GET", f"/api/v1/{path}") for path in ("entities", "matching/review", "matching/runs")),
+    ]
+    for question in questions:
+        if reason := wrong(stack, question):
+            raise Finding(f"{reason}\nrequest: {question}\nafter: {asked}")
+
+
+def attack_memory(stack: Stack) -> None:
+    """Sends a body that is small and holds many things that are all wrong. Raises Finding."""
+    body = b'{"customers":[' + b",".join([b"{}"] * TINY_ITEMS) + b"]}"
+    if reason := wrong(stack, Request("POST", "/api/v1/customers/bulk", JSON, body)):
+        raise Finding(f"{TINY_ITEMS} times {{}}: {reason}")
+    for process in stack.processes():
+        taken, engine = taken_mb(process)
+        if taken > REQUEST_MB and not engine:
+            raise Finding(f"{TINY_ITEMS} times {{}}: a function took {taken} MB, and {REQUEST_MB} are the most")
+
+
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:
     """Requests and files until then, or so many; how many. Raises Finding, with the least request that fails so."""
     chance = random.Random(f"{seed}/hostile")
@@ -433,12 +492,14 @@ def campaign(folder: Path, seed: str, until: float, most: int) -> str:
         add = Request(
             "POST",
             "/api/v1/customers/bulk",
-            (("Content-Type", "application/json"),),
+            JSON,
             json.dumps({"customers": known}).encode(),
         )
         if reason := wrong(stack, add):
             raise Finding(reason)
         _match(stack)
+        if not avoids("tiny_items"):
+            attack_memory(stack)
         attacker = Attacker(chance, routes(), _cursors(stack))
         while (time.monotonic() < until or not requests) and requests < most:
             if chance.random() < FILES_PART:
@@ -450,6 +511,8 @@ def campaign(folder: Path, seed: str, until: float, most: int) -> str:
             stack.forget_messages()
             if requests and requests % VERIFY_EVERY == 0:
                 _verify(stack)
+            if requests and requests % SETTINGS_EVERY == 0:
+                attack_settings(stack, chance)
             if requests and requests % BREAK_EVERY == 0:
                 kind = chance.choice(["terminate", "terminate", "worker", "postgres"])
                 with stack.breaking({"kind": kind, "after": chance.uniform(0, 0.1), "times": 1}):
@@ -466,7 +529,7 @@ def _verify(stack: Stack) -> None:
 
 def _match(stack: Stack) -> None:
     body = json.dumps({"settings": {"tiers": ["rules"]}}).encode()
-    send(stack, Request("POST", "/api/v1/matching/runs", (("Content-Type", "application/json"),), body))
+    send(stack, Request("POST", "/api/v1/matching/runs", JSON, body))
     if not stack.deliver(stack.message(lambda message: message.function == "Match")):
         raise Finding("the run did not end")
 

@@ -5,15 +5,12 @@ be. Each case goes the same way, before and after a run of the matching, and all
 import random
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from tests.attack.histories import RULES, History, Operation
 from tests.attack.inputs import Values
 from tests.attack.known import avoids
-from tests.attack.stack import Finding, Stack
+from tests.attack.stack import Finding, Stack, taken_mb
 
 SOURCES = tuple(f"s{number:02}" for number in range(1, 64))
 FEW = SOURCES[:3]
@@ -154,13 +151,10 @@ def operations(rows: list[Values], chance: random.Random) -> list[Operation]:
 def memory(stack: Stack) -> None:
     """Looks at the most that each function has ever taken. Raises Finding."""
     for process in stack.processes():
-        with suppress(OSError, psutil.Error):
-            proc = Path("/proc", str(process.pid))
-            most = ENGINE_MB if "duckdb" in (proc / "maps").read_text() else PLAIN_MB
-            [line] = [line for line in (proc / "status").read_text().splitlines() if line.startswith("VmHWM:")]
-            taken = int(line.split()[1]) // 1024
-            if taken > most:
-                raise Finding(f"A function took {taken} MB, and {most} are the most")
+        taken, engine = taken_mb(process)
+        most = ENGINE_MB if engine else PLAIN_MB
+        if taken > most:
+            raise Finding(f"A function took {taken} MB, and {most} are the most")
 
 
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:

@@ -329,6 +329,16 @@ def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
     }
 
 
+def taken_mb(process: psutil.Process) -> tuple[int, bool]:
+    """The most memory that a process has ever had, and whether it has loaded the matching's engine."""
+    with suppress(OSError):
+        proc = Path("/proc", str(process.pid))
+        lines = (proc / "status").read_text().splitlines()
+        most = [int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")]
+        return sum(most), "duckdb" in (proc / "maps").read_text()
+    return 0, False
+
+
 def is_failure(status: int, body: bytes) -> bool:
     """Whether an answer is that of a function to an error that it did not expect: also while something is broken none
     of these is right. A function that was killed is answered by the gateway."""
