@@ -4,7 +4,7 @@ ENV ?= dev
 DEDUP = DEDUP_URL=http://127.0.0.1:$${PORT:-3000} $(BIN)/python -m cli
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: bench-matching run sample upload spark job-code verify event invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
+.PHONY: attack bench-matching run sample upload spark job-code verify event invoke test lint fuzz bench bench-check openapi redoc picture web-lib lock deploy rds-roots sam-local test-sam-local load fuzz-files
 
 run: .venv/installed
 	@$(BIN)/python -m local
@@ -66,6 +66,9 @@ bench-check: .venv/installed # after make bench: exits 1 where a ratio fell behi
 
 load: .venv/installed # MINUTES of mixed work against a stack of its own: errors, memory, connections, p99
 	@PYTHONPATH=layers $(BIN)/python -m benchmarks.steady
+
+attack: .venv/installed # MINUTES of random histories with kills, skewed data and hostile input against a stack of its own, from SEED
+	@PYTHONPATH=layers $(BIN)/python -m tests.attack
 
 bench-matching: .venv/installed # records put together, beside two other libraries; ARGS="--data febrl3 febrl4" for a part
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r benchmarks/matching/requirements.txt

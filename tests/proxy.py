@@ -65,7 +65,7 @@ class Proxy:
     seconds, of each piece."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+        self.target = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.silent = threading.Event()
@@ -98,7 +98,12 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self.target)
+                except OSError:
+                    # The server is down, and may come back.
+                    client.close()
+                    continue
                 for end in (client, server):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 pair = Pair(client, server)
@@ -108,14 +113,19 @@ class Proxy:
 
     def _questions(self, pair: Pair) -> None:
         with suppress(OSError):
-            while data := pair.client.recv(65536):
-                time.sleep(self.latency)
-                fault = None
-                if self._fault and not pair.open_half:
-                    fault, self._fault = (self._fault, None) if self._steps == 0 else (None, self._fault)
-                    self._steps -= 1
-                if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
-                    pair.server.sendall(data)
+            try:
+                while data := pair.client.recv(65536):
+                    time.sleep(self.latency)
+                    fault = None
+                    if self._fault and not pair.open_half:
+                        fault, self._fault = (self._fault, None) if self._steps == 0 else (None, self._fault)
+                        self._steps -= 1
+                    if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
+                        pair.server.sendall(data)
+            except ConnectionResetError:
+                # A client that was killed with an answer unread; the server hears of it, as without a proxy.
+                if pair.open_half:
+                    return
             pair.server.shutdown(socket.SHUT_WR)
 
     def _answers(self, pair: Pair) -> None:

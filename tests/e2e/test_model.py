@@ -7,10 +7,7 @@ came together. What is read must be one of them; those that it is not are given 
 import itertools
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +27,12 @@ from hypothesis.stateful import (
 )
 
 from tests.e2e.test_uploads import ended, rows
+from tests.model import Analysis, Regions, Row, State, Write, after, analysis_of, orders, regions_of
 
 SOURCES = ("salesforce", "hubspot", "internal")
 IDS = st.integers(1, 12)
 
-Row = tuple[str, str, int]
-"""The upload that brought a record, its source and its customer."""
-
-State = tuple[Row, ...]
-Analysis = tuple[int, tuple[int, ...]]
-"""One answer: how many records, and which customers."""
-
-Regions = frozenset[tuple[frozenset[str], int]]
-"""Another: how many customers in which region."""
-
 _names = itertools.count()
-
-
-def after(state: State, kept: Callable[[Row], bool], added: Iterable[Row] = ()) -> State:
-    return tuple(sorted([*filter(kept, state), *added]))
-
-
-def analysis_of(state: State) -> Analysis:
-    return len(state), tuple(sorted({customer for _, _, customer in state}))
-
-
-def regions_of(state: State) -> Regions:
-    sources_of: dict[int, set[str]] = {}
-    for _, source, customer in state:
-        sources_of.setdefault(customer, set()).add(source)
-    return frozenset(Counter(frozenset(sources) for sources in sources_of.values()).items())
-
-
-@dataclass(frozen=True)
-class Write:
-    """Something to ask for, and what it does to a state. `ask` says whether it took place."""
-
-    ask: Callable[[], bool]
-    change: Callable[[State], State]
-
-
-def orders(states: set[State], writes: list[Write]) -> tuple[set[State], set[State]]:
-    """Every state on the way, and every one at the end, over all orders of the writes."""
-    on_the_way, at_the_end = set(states), set()
-    for order in itertools.permutations(writes):
-        for state in states:
-            for write in order:
-                state = write.change(state)
-                on_the_way.add(state)
-            at_the_end.add(state)
-    return on_the_way, at_the_end
 
 
 class Clients(RuleBasedStateMachine):
@@ -107,7 +60,7 @@ class Clients(RuleBasedStateMachine):
         self.bulk.append((name, body))
         return Write(
             lambda: self.send(name, body),
-            lambda state: after(state, lambda row: True, [(name, *record) for record in records]),
+            lambda state: after(state, lambda row: True, [Row(name, *record) for record in records]),
         )
 
     def send(self, name: str, body: list[dict[str, Any]]) -> bool:
@@ -138,7 +91,7 @@ class Clients(RuleBasedStateMachine):
         return Write(
             ask,
             lambda state: after(
-                state, lambda row: row[1] != source, [(name, source, customer) for customer in customers]
+                state, lambda row: row.source != source, [Row(name, source, customer) for customer in customers]
             ),
         )
 
@@ -151,7 +104,7 @@ class Clients(RuleBasedStateMachine):
             assert answer.status_code in (200, 409), answer.text
             return answer.status_code == 200
 
-        return Write(ask, lambda state: after(state, lambda row: row[0] != name))
+        return Write(ask, lambda state: after(state, lambda row: row.upload != name))
 
     def erase(self, customer: int) -> Write:
         def ask() -> bool:
@@ -159,7 +112,7 @@ class Clients(RuleBasedStateMachine):
             assert answer.status_code in (200, 404), answer.text
             return True
 
-        return Write(ask, lambda state: after(state, lambda row: row[2] != customer))
+        return Write(ask, lambda state: after(state, lambda row: row.customer != customer))
 
     def clear(self) -> Write:
         def ask() -> bool:

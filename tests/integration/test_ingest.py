@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -539,6 +540,38 @@ def test_expected_upload_is_the_one_that_arrives(functions: Call, store: Store, 
 
     assert (account.id, account.status) == (expected["id"], "done")
     assert waiting.object_key == f"incoming/hubspot/snapshot/{expected['id']}-nightly export.csv"
+
+
+def test_file_of_an_expected_upload_that_was_deleted_is_not_loaded(store: Store, put: Any) -> None:
+    """Also when the object comes later, or twice: what was deleted does not come back."""
+    upload_id = store.expect("incoming/hubspot/{}-late.csv", "hubspot", "add")
+    assert store.delete_upload(upload_id) == 0
+
+    for _ in range(2):
+        version = put(f"incoming/hubspot/{upload_id}-late.csv", csv_of(range(5)))
+        assert ingest.ingest(version, store, plenty) is None
+
+    assert [(account.id, account.status) for account in store.accounts(None, 10)] == [(upload_id, "deleted")]
+    assert total(store) == 0
+
+
+def test_deliveries_of_an_expected_upload_at_the_same_moment_are_one_upload(
+    new_store: Callable[..., Store], put: Any
+) -> None:
+    stores = [new_store() for _ in range(4)]
+    for turn in range(10):
+        upload_id = stores[0].expect("incoming/hubspot/{}-a.csv", "hubspot", "add")
+        version = put(f"incoming/hubspot/{upload_id}-a.csv", csv_of(range(turn + 1)))
+
+        def deliver(store: Store, version: ObjectVersion = version) -> None:
+            with suppress(Busy):
+                ingest.ingest(version, store, plenty)
+
+        with ThreadPoolExecutor(len(stores)) as pool:
+            list(pool.map(deliver, stores))
+
+        [newest, *_] = stores[0].accounts(None, 10)
+        assert (newest.id, newest.status, newest.accepted) == (upload_id, "done", turn + 1)
 
 
 def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -> None:

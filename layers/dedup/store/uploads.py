@@ -324,14 +324,16 @@ class Uploads(Base):
 def _find_or_insert(
     connection: Connection, key: str, object_key: str, source: str | None, mode: str
 ) -> tuple[int, int]:
-    """The id and the attempts so far of the upload with that key: known already, announced by expect(), or new."""
+    """The id and the attempts so far of the upload with that key: known already, announced by expect(), or new. One
+    that was announced and then deleted is found too, so that its file is not loaded."""
     find = f"SELECT id, attempt FROM upload WHERE key = {text(key)}"
     rows = (
         connection.run(find)
+        # Waits for another delivery or a deletion that holds the row: to pass it by would make a second upload.
         or connection.run(
             f"""SELECT id, attempt FROM upload
-                WHERE object_key = {text(object_key)} AND status = 'waiting' AND key IS NULL
-                ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"""
+                WHERE object_key = {text(object_key)} AND status IN ('waiting', 'deleted') AND key IS NULL
+                ORDER BY id LIMIT 1 FOR UPDATE"""
         )
         or connection.run(
             f"""INSERT INTO upload (key, origin, status, source, mode, object_key)

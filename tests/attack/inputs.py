@@ -1,0 +1,68 @@
+"""What is sent: people who are one under several ids, ids at the borders, and files of every format."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.exports import COMPRESSIONS, csv_text
+
+Values = tuple[str, int, str, str]
+"""A record: source, customer, name and email."""
+
+IDS = (*range(1, 13), 0, -1, 2**63 - 1, -(2**63), 2**53, 2**53 + 1)
+PEOPLE = (
+    ("Ann Lee", "ann.lee@example.com"),
+    ("Anne Lee", "ann.lee@example.com"),
+    ("Bob O'Brien", "bob@example.org"),
+    ("Robert O'Brien", "bob@example.org"),
+    ("Zoë Núñez", "zoe@example.com"),
+    ("Zoe Nunez", "zoe@example.net"),
+    ("李小龙", "lee@example.com"),
+    ("محمد علي", "ali@example.com"),
+    ('Smith "Smitty", Jr', "smith@example.com"),
+    ("\U0001f600" * 20, "smile@example.com"),
+)
+FORMATS = ("csv", "json", "ndjson", "array")
+BAD = (
+    {"customer_id": "12x"},
+    {"customer_id": "9223372036854775808"},
+    {"email": "not an address"},
+    {"email": ""},
+    {"name": ""},
+    {"name": "a\u0001b"},
+)
+"""What makes a row one that is rejected, whatever else it says."""
+
+
+def values(chance: random.Random, sources: Sequence[str]) -> Values:
+    """A record of anybody's."""
+    name, email = chance.choice(PEOPLE)
+    if chance.random() < 0.3:
+        name, email = f"Person {chance.randrange(40)}", f"p{chance.randrange(40)}@example.com"
+    return chance.choice(sources), chance.choice(IDS), name, email
+
+
+def body(record: Sequence[Any]) -> dict[str, Any]:
+    """A record as the API takes it."""
+    return dict(zip(("source", "customer_id", "name", "email"), record, strict=True))
+
+
+def file(
+    rows: Sequence[Sequence[Any]], bad: Sequence[Mapping[str, str]], fmt: str, compression: str | None, named: bool
+) -> bytes:
+    """The rows as a file, those of `bad` among them; `named`: it says whose they are."""
+    objects: list[dict[str, Any]] = [body(row) for row in rows]
+    for place, fault in enumerate(bad):
+        first = objects[0] if objects else {"customer_id": 1, "name": "N", "email": "n@example.com", "source": ""}
+        objects.insert((place * 7) % (len(objects) + 1), {**first, **fault})
+    if not named:
+        objects = [{name: value for name, value in one.items() if name != "source"} for one in objects]
+    columns = ["customer_id", "name", "email", *(["source"] if named else [])]
+    text = {
+        "csv": lambda: csv_text([columns, *([one[name] for name in columns] for one in objects)]),
+        "json": lambda: json.dumps({"customers": objects}, ensure_ascii=False),
+        "array": lambda: json.dumps(objects),
+        "ndjson": lambda: "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects),
+    }[fmt]()
+    return COMPRESSIONS[compression](text.encode())

@@ -1,0 +1,355 @@
+"""A stack of its own: PostgreSQL, S3, queues, the gateway and the functions, with the means to break each of them.
+
+The campaign is the queue: what S3 and the functions send waits in `inbox`, and is delivered when, and as often as, the
+campaign says.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote_plus
+
+import boto3
+import psutil
+import requests
+from pg8000.native import Connection
+
+from local import ROOT
+from local.__main__ import forget_aws
+from local.gateway import Template, listen
+from local.postgres import Postgres
+from local.s3 import BUCKET, CREDENTIAL, REGION, S3
+from local.workers import Answer, Function, Workers
+from tests.proxy import Fault, Proxy, reset_after, reset_before, reset_within
+
+STATEMENT_SECONDS = 120
+"""A statement of the functions that have fifteen minutes: one that takes longer is taken for one without a bound."""
+
+JOB_STATEMENT_SECONDS = "840"
+MESSAGE_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
+
+CUTS: Mapping[str, Fault] = {"before": reset_before, "within": reset_within, "after": reset_after}
+
+
+class Finding(Exception):
+    """What a campaign found to be wrong."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a queue: the function that it starts, its body, and the event that it comes in."""
+
+    function: str
+    body: Mapping[str, Any]
+    event: bytes
+
+    @property
+    def object_key(self) -> str | None:
+        """The key of the object that it is about; None where it is about none."""
+        records = self.body.get("Records") or [{}]
+        key = records[0].get("s3", {}).get("object", {}).get("key")
+        return unquote_plus(key) if key else None
+
+
+class Stack:
+    """Starts when it is entered, with its files in `folder`, and is gone without a trace when it is left."""
+
+    def __init__(self, folder: Path, sources: Sequence[str], workers: int = 4) -> None:
+        self.folder = folder
+        self.sources = tuple(sources)
+        self.broken = False
+        self._size = workers
+        self._inbox: list[Message] = []
+        self._lock = threading.Lock()
+        self._exit = ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def _start(self) -> None:
+        forget_aws()
+        logs = self.folder / "log"
+        for folder in (logs, self.folder / "tmp"):
+            folder.mkdir(parents=True)
+        self.log = logs / "functions.log"
+        s3 = self._exit.enter_context(S3(0, logs / "s3.log"))
+        self.postgres = Postgres(self.folder / "data", log=logs / "postgres.log", durable=False)
+        self._exit.callback(self.postgres.remove)
+        self.postgres.start()
+        self.database = self.postgres.create_database("dedup")
+        self._exit.callback(self._forget_connection)
+        self.proxy = Proxy(self.database.host, self.database.port)
+        self._exit.callback(self.proxy.close)
+        environment = {
+            **self.database.environment(),
+            **s3.environment(),
+            "DB_PORT": str(self.proxy.port),
+            "SOURCES": ",".join(self.sources),
+            "POWERTOOLS_LOG_LEVEL": "WARNING",
+            "TMPDIR": str(self.folder / "tmp"),
+        }
+        template = Template(ROOT / "template.yaml", environment)
+        functions = alike(template.functions)
+        self.workers = Workers(functions, self.log, size=self._size)
+        self._exit.callback(self.workers.close)
+        for poller in s3.create(template.queues):
+            poller.start(partial(self._keep, poller.queue.function))
+            self._exit.callback(poller.stop)
+        listener = listen(0)
+        self._exit.callback(template.serve(self.workers, listener))
+        self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/api/v1"
+        keys: Any = {"aws_access_key_id": CREDENTIAL, "aws_secret_access_key": CREDENTIAL, "region_name": REGION}
+        self.s3: Any = boto3.client("s3", endpoint_url=s3.url, **keys)
+        self.call("Migrate", {})
+
+    # Messages
+
+    def _keep(self, function: str, event: bytes) -> Answer:
+        body = json.loads(json.loads(event)["Records"][0]["body"])
+        with self._lock:
+            self._inbox.append(Message(function, body, event))
+        return Answer(b"{}", failed=False)
+
+    def message(self, fits: Callable[[Message], bool]) -> Message:
+        """The message that fits, as soon as it is there; it is in the inbox no more."""
+        deadline = time.monotonic() + MESSAGE_SECONDS
+        while time.monotonic() < deadline:
+            with self._lock:
+                found = next(filter(fits, self._inbox), None)
+                if found:
+                    self._inbox.remove(found)
+                    return found
+            time.sleep(0.01)
+        raise Finding(f"A message did not come in {MESSAGE_SECONDS:.0f} seconds")
+
+    def forget_messages(self) -> None:
+        """Empties the inbox."""
+        with self._lock:
+            self._inbox.clear()
+
+    def deliver(self, message: Message) -> bool:
+        """Delivers a message once; whether it is done with it, and need not come again."""
+        answer = self.workers.invoke(message.function, message.event)
+        result = json.loads(answer.payload)
+        if answer.failed:
+            if not self.broken:
+                raise Finding(f"{message.function} failed: {result}")
+            return False
+        return not (result or {}).get("batchItemFailures")
+
+    def call(self, function: str, event: Any) -> Any:
+        """What a function answers to an event. Raises Finding where it fails, and nothing was broken."""
+        for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 0.0):
+            answer = self.workers.invoke(function, json.dumps(event).encode())
+            if not answer.failed:
+                return json.loads(answer.payload)
+            if not self.broken:
+                break
+            time.sleep(pause)
+        raise Finding(f"{function} failed: {answer.payload.decode()[:2000]}")
+
+    # What breaks
+
+    @contextmanager
+    def breaking(self, fault: Mapping[str, Any] | None) -> Iterator[None]:
+        """Breaks what `fault` says while something is done: `kind`, `after` so many seconds, or `step` of the pieces
+        that are sent to PostgreSQL. Afterwards everything is up, nobody works and no lease is held."""
+        if not fault:
+            yield
+            return
+        over = threading.Event()
+        failures: list[Exception] = []
+
+        def act() -> None:
+            try:
+                for _ in range(fault.get("times", 1)):
+                    if over.wait(fault["after"]):
+                        return
+                    getattr(self, f"_break_{fault['kind']}")()
+            except Exception as error:
+                failures.append(error)
+
+        self.broken = True
+        if fault["kind"] == "cut":
+            self.proxy.plan(fault["step"], CUTS[fault["how"]])
+            thread = threading.Thread(target=over.wait)
+        else:
+            thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.proxy.forget()
+            self.settle()
+            self.broken = False
+        if failures:
+            raise failures[0]
+
+    def _break_terminate(self) -> None:
+        with suppress(Exception), closing(self.database.connect()) as admin:
+            admin.run(
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'dedup'"""
+            )
+
+    def _break_worker(self) -> None:
+        for process in self.processes():
+            with suppress(psutil.Error):
+                process.kill()
+
+    def _break_postgres(self) -> None:
+        assert self.postgres._server
+        os.kill(self.postgres._server.pid, signal.SIGKILL)
+        self.postgres.stop()
+        self.postgres.start()
+        self.database = self.postgres.settings("dedup")
+        self.proxy.target = (self.database.host, self.database.port)
+
+    def processes(self) -> list[psutil.Process]:
+        """The environments of the functions."""
+        found = []
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "environment.py" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def settle(self) -> None:
+        """Returns when everything works again and nobody is at anything, as after a minute: whoever held a lease has
+        lost it."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(requests.RequestException):
+                if requests.get(f"{self.url}/health", timeout=10).ok and not self._busy():
+                    self.admin(
+                        *(
+                            f"UPDATE {table} SET lease_until = now() - interval '1 s' WHERE lease_until >= now()"
+                            for table in ("upload", "export", "match_run", "job")
+                        )
+                    )
+                    return
+            time.sleep(0.05)
+        raise Finding(f"It does not work again after {SETTLE_SECONDS:.0f} seconds")
+
+    def _busy(self) -> int:
+        [[busy]] = self.admin(
+            """SELECT count(*) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'dedup' AND state <> 'idle'"""
+        )
+        return int(busy)
+
+    # The database, past the functions
+
+    def admin(self, *statements: str) -> Any:
+        """Runs statements as the owner, past the proxy; what the last one gives."""
+        for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0):
+            try:
+                connection = self._connection = self._connection or self.database.connect()
+                return [connection.run(statement) for statement in statements][-1]
+            except Exception:
+                # Of PostgreSQL that was killed.
+                self._forget_connection()
+                if not self.broken:
+                    raise
+                time.sleep(pause)
+        raise Finding("PostgreSQL does not come back")
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        with suppress(Exception):
+            if connection:
+                connection.close()
+
+    def _tables(self) -> list[str]:
+        """The tables that are ours, with their schemas."""
+        rows = self.admin(
+            """SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+               WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"""
+        )
+        return [table for [table] in rows]
+
+    def empty(self) -> None:
+        """Makes the database as new, but for the bits of sources that functions remember, and ids that go on."""
+        self.forget_messages()
+        kept = ("public.migration", "public.source", "public.match_state")
+        tables = [table for table in self._tables() if table not in kept]
+        own = [table for table in tables if table.startswith("public.")]
+        dropped = [f"DROP TABLE {table}" for table in tables if table not in own]
+        self.admin("UPDATE match_state SET in_force = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
+
+    def fingerprint(self) -> str:
+        """A digest of all rows of all tables."""
+        rows = "coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '')"
+        parts = [f"SELECT '{table}' || {rows} AS part FROM {table} AS t" for table in self._tables()]
+        [[digest]] = self.admin(
+            f"SELECT md5(string_agg(part, ',' ORDER BY part)) FROM ({' UNION ALL '.join(parts)}) AS parts"
+        )
+        return str(digest)
+
+
+def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
+    """The functions with the variables of all others of their kind: an environment serves those that have the same,
+    and so there are three kinds of them and not a dozen, which take turns in a few processes."""
+    kinds: dict[tuple[str, bool], dict[str, str]] = {}
+
+    def kind(function: Function) -> tuple[str, bool]:
+        return function.environment.get("DB_STATEMENT_TIMEOUT", ""), function.image
+
+    for function in functions.values():
+        own = {name: value for name, value in function.environment.items() if not name.startswith("AWS_LAMBDA_")}
+        kinds.setdefault(kind(function), {}).update(own)
+    for (seconds, _), variables in kinds.items():
+        if seconds == JOB_STATEMENT_SECONDS:
+            variables["DB_STATEMENT_TIMEOUT"] = str(STATEMENT_SECONDS)
+    return {
+        name: replace(function, environment={**function.environment, **kinds[kind(function)]})
+        for name, function in functions.items()
+    }
+
+
+def taken_mb(process: psutil.Process) -> tuple[int, bool]:
+    """The most memory that a process has ever had, and whether it has loaded the matching's engine."""
+    with suppress(OSError):
+        proc = Path("/proc", str(process.pid))
+        lines = (proc / "status").read_text().splitlines()
+        most = [int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")]
+        return sum(most), "duckdb" in (proc / "maps").read_text()
+    return 0, False
+
+
+def is_failure(status: int, body: bytes) -> bool:
+    """Whether an answer is that of a function to an error that it did not expect: also while something is broken none
+    of these is right. A function that was killed is answered by the gateway."""
+    return status == 500 and b"about:blank" in body
+
+
+def bucket_put(stack: Stack, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
+    """Puts an object into the bucket, past the API."""
+    stack.s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=dict(metadata or {}))
+
+
+def modified_at(stack: Stack, key: str) -> float:
+    """When S3 says that an object was last changed: a whole second."""
+    return float(stack.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"].timestamp())
