@@ -104,7 +104,9 @@ class History:
     uploads: dict[str, Sent] = field(default_factory=dict)
     matched: bool = False
     parted: bool = False
-    """Whether somebody said, since the last run or before it, that records are different people."""
+    """Whether a decision that records are different people was in the last run, or was made since."""
+    decided: bool = False
+    """The same of any decision."""
     steps: int = 0
     session: requests.Session = field(default_factory=requests.Session)
 
@@ -546,7 +548,15 @@ class History:
             raise Finding(f"A run is not in force after its delivery: {account['status']}")
         else:
             self.matched = True
-            self.parted = any(d["verdict"] == "different" and not d["revoked_at"] for d in self._decisions())
+            self.parted = self.decided = False
+            self._note_decisions()
+
+    def _note_decisions(self) -> list[Any]:
+        """The decisions that were not taken back, which what follows a run depends on."""
+        standing = [decision for decision in self._decisions() if not decision["revoked_at"]]
+        self.parted |= any(decision["verdict"] == "different" for decision in standing)
+        self.decided |= bool(standing)
+        return standing
 
     def _decisions(self) -> list[Any]:
         return self.walk("matching/decisions", limit=1000)
@@ -558,9 +568,10 @@ class History:
             wish = {"record_ids": ids, "verdict": operation["verdict"], "note": "as the customer said"}
             self.ask("POST", "matching/decisions", expected=[201], repeatable=False, json=wish)
             self.parted |= operation["verdict"] == "different"
+            self.decided = True
 
     def _do_revoke(self, operation: Operation) -> None:
-        standing = [decision for decision in self._decisions() if not decision["revoked_at"]]
+        standing = self._note_decisions()
         if standing:
             decision = standing[operation["pick"] % len(standing)]["id"]
             self.ask("DELETE", f"matching/decisions/{decision}")
@@ -773,7 +784,7 @@ class History:
         self._check_decisions(members, by_id)
 
     def _check_decisions(self, members: Mapping[int, int], by_id: Mapping[int, Mapping[str, Any]]) -> None:
-        standing = [decision for decision in self._decisions() if not decision["revoked_at"]]
+        standing = self._note_decisions()
         verdicts: dict[tuple[int, int], str] = {}
         for decision in sorted(standing, key=lambda decision: decision["id"]):
             ids = [record for record in sorted(decision["record_ids"]) if record in by_id]
@@ -781,12 +792,12 @@ class History:
         for (a, b), verdict in verdicts.items():
             if verdict == "different" and members[a] == members[b]:
                 raise Finding(f"Records {a} and {b} are different people, and both are of entity {members[a]}")
-        self.parted |= any(decision["verdict"] == "different" for decision in standing)
-        if self.parted:
-            return
         for (a, b), verdict in verdicts.items():
-            if verdict == "same" and members[a] != members[b]:
+            if verdict == "same" and members[a] != members[b] and not self.parted:
                 raise Finding(f"Records {a} and {b} are one person, and of entities {members[a]} and {members[b]}")
+        if self.decided:
+            # Those whom a decision joins may contradict other records of their customers, which then stay apart.
+            return
         first: dict[tuple[str, int], int] = {}
         for record, entity in sorted(members.items()):
             whose = by_id[record]["source"], by_id[record]["customer_id"]
