@@ -362,9 +362,9 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
 
     A body that came as base64 is decoded in place."""
     path = event.get("path") or "/"
-    if path != "/" and (path.endswith("/") or "//" in path):
-        # Powertools ignores slashes at the end, as API Gateway does: DELETE /customers/, where an id was forgotten,
-        # would be DELETE /customers.
+    if path != "/" and (path != path.strip() or not all(part.strip() for part in path.split("/")[1:])):
+        # Powertools ignores slashes at the end, as API Gateway does, and a line break: DELETE /customers/, where an id
+        # was forgotten, would be DELETE /customers.
         return problem(404, _EMPTY_PART)
     body = event.get("body")
     if not body:

@@ -166,7 +166,7 @@ def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def describe(error: Any) -> dict[str, Any]:
-    """One of pydantic's errors as `{loc, msg, type}`: what FastAPI's clients know, and nothing of the input but the
-    names of its fields."""
+    """One of pydantic's errors as `{loc, msg, type}`: what FastAPI's clients know, and of the input no more than the
+    names of its fields and what a message repeats, cut."""
     loc = [cut(part) if isinstance(part, str) else part for part in error["loc"]]
-    return {"loc": loc, "msg": error["msg"], "type": error["type"]}
+    return {"loc": loc, "msg": cut(error["msg"], 1_000), "type": error["type"]}

@@ -33,9 +33,9 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
-def cut(name: str) -> str:
-    """The beginning of a caller's name, as an answer repeats it."""
-    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
+def cut(text: str, most: int = _MAX_NAME) -> str:
+    """The beginning of what a caller wrote, a name unless told otherwise, as an answer repeats it."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> str:

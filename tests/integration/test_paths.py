@@ -22,7 +22,9 @@ def with_an_empty_part(path: str) -> set[str]:
     many."""
     whole = re.sub(r"\{\w+\}", "1", path)
     emptied = {re.sub(r"\{\w+\}", "1", path.replace(name, "")) for name in re.findall(r"\{\w+\}", path)}
-    return {*emptied, f"{whole}/", f"{whole}//", f"/{whole}", whole.replace("/v1/", "/v1//")} - {whole}
+    blank = {path.replace(name, " ") for name in re.findall(r"\{\w+\}", path)}
+    more = {f"{whole}/", f"{whole}//", f"{whole}/ ", f"{whole}\n", f"/{whole}", whole.replace("/v1/", "/v1//")}
+    return {*emptied, *blank, *more} - {whole}
 
 
 def as_api_gateway_sends_it(method: str, path: str) -> dict[str, Any]:

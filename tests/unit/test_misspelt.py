@@ -109,6 +109,17 @@ def test_name_that_is_repeated_in_an_answer_is_cut() -> None:
     assert len(json.dumps(error)) < 500
 
 
+def test_value_that_a_message_repeats_is_cut() -> None:
+    settings = {"rules": [{"name": "a", "equal": ["x" * 600_000] * 9}]}
+    event = api_event("POST", "/api/v1/matching/runs", {"settings": settings})
+
+    answer = load_function("start_run").handler(event, lambda_context("start_run"))
+
+    assert answer["statusCode"] == 422
+    assert len(json.loads(answer["body"])["detail"]) >= 9
+    assert len(answer["body"]) < 20_000
+
+
 # Bodies
 
 
