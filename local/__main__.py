@@ -35,7 +35,7 @@ def main() -> int:
     except LocalError as error:
         print(error, file=sys.stderr)
     except ModuleNotFoundError as error:
-        print(f"The package {error.name} is missing: install requirements-dev.txt.", file=sys.stderr)
+        print(f"The package {error.name} is missing: install requirements-run.txt.", file=sys.stderr)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise

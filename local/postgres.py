@@ -227,7 +227,7 @@ class Postgres:
     def _programs(self) -> Path:
         spec = importlib.util.find_spec(WHEEL)
         if not spec or not spec.submodule_search_locations:
-            raise LocalError(f"The package {WHEEL} is missing: install requirements-dev.txt.")
+            raise LocalError(f"The package {WHEEL} is missing: install requirements-run.txt.")
         wheel = Path(spec.submodule_search_locations[0])
         if self._owner:
             wheel = _copy_for_others(wheel)

@@ -234,6 +234,28 @@ def test_without_its_java_the_command_says_what_to_install(tmp_path: Path, said:
     assert f"Spark needs Java 17, and {found}" in answer.stderr
 
 
+@pytest.mark.parametrize(("module", "exit_code"), [("regions", 1), ("match --engine spark", 2)])
+def test_spark_job_without_pyspark_says_what_to_install(tmp_path: Path, module: str, exit_code: int) -> None:
+    name, *options = module.split()
+    without = f"import sys; sys.modules['pyspark'] = None; from jobs.{name} import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [str(ROOT / "samples" / "customers.csv"), str(tmp_path / "out"), *options]
+
+    answer = subprocess.run(
+        [sys.executable, "-c", without, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "layers")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (answer.returncode, answer.stdout) == (exit_code, "")
+    assert answer.stderr.endswith(
+        "PySpark is not installed: run `make dev` in the repository, then start the job again\n"
+    )
+    assert answer.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(("place", "reason"), [("nowhere.csv", "is not there"), ("", "There are no files in")])
 def test_input_without_files_is_one_sentence(tmp_path: Path, place: str, reason: str) -> None:
     answer = command(str(tmp_path / place), str(tmp_path / "out"))
