@@ -45,16 +45,19 @@ spark: $(DEV) ## Count the regions of files on Spark, without a database; FILE=p
 ##@ Develop
 dev: $(DEV) ## Install what tests, lint, Spark and benchmarks need; the targets below do so themselves
 
-PYTEST = $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# By file, in the order of the folders: those that start a stack first, the short ones last. All tests wait about half of
+# the time, for processes, locks and timeouts: four share two cores well.
+PYTEST = $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
+WORKERS ?= 4
 
-test-unit: $(DEV) ## Run the unit tests: no database, no sockets
-	$(PYTEST) tests/unit
+test-unit: $(DEV) ## Run the unit tests: no database, no network
+	$(PYTEST) logical --maxprocesses $(WORKERS) tests/unit
 
-test: $(DEV) ## Run all tests, with a PostgreSQL and a stack for each process
-	$(PYTEST)
+test: $(DEV) ## Run all tests; WORKERS=4 processes, each with a PostgreSQL and a stack of its own
+	$(PYTEST) $(WORKERS)
 
-test-full: $(DEV) ## Run all tests, and the fuzz and property tests with many more cases
-	DEDUP_TESTS=full $(PYTEST)
+test-full: $(DEV) ## Run all tests, with the full number of cases of the fault, fuzz and property tests
+	TEST_BUDGET=full $(PYTEST) $(WORKERS)
 
 lint: lint-format lint-code lint-types lint-templates lint-security lint-secrets lint-packages ## Run all checks below
 

@@ -79,7 +79,8 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     from local.workers import Workers
 
     listener = stack.enter_context(listen(int(port)))
-    postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log"))
+    durable = os.environ.get("DEDUP_LOCAL_FSYNC") != "off"
+    postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log", durable=durable))
     database = postgres.create_database(DATABASE)
     environment = own_environment() | database.environment() | s3.environment()
     template = Template(ROOT / "template.yaml", environment)

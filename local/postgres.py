@@ -243,6 +243,7 @@ class Postgres:
                 *(programs / "initdb", "--pgdata", draft, "--username", USER, "--pwfile", self._password_file),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                *(() if self._durable else ("--no-sync",)),
             ],
             capture_output=True,
             text=True,

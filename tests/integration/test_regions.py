@@ -35,7 +35,10 @@ def reason_without_spark() -> str:
     return ""
 
 
-JVM_OF_SMALL_QUERIES = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
+JVM_OF_SMALL_QUERIES = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+    "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
+)
 """For hundreds of queries that run once: compiling them well takes longer than it saves. The quick compiler's own cache
 is too small for their code, and when it is full nothing is compiled any more."""
 
