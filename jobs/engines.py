@@ -16,7 +16,7 @@ import pyarrow as pa
 from dedup import normalise
 
 from jobs import BadInput
-from jobs.places import SUBMITTED, spark_here
+from jobs.places import SUBMITTED, find_pyspark, spark_here
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -225,6 +225,7 @@ class Spark:
     jaro_winkler = "jaro_winkler"
 
     def __init__(self, *, memory: str = "4g", scratch: str | None = None) -> None:
+        find_pyspark()
         from pyspark.sql import SparkSession
         from splink import SparkAPI
         from splink.backends.spark import similarity_jar_location

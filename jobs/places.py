@@ -1,5 +1,6 @@
 """Where jobs run, read and write: Spark's Java; paths of this machine, and s3://BUCKET/KEY."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -69,6 +70,12 @@ def remove(url: str) -> None:
         bucket.client().delete_object(Bucket=name, Key=key)
 
 
+def find_pyspark() -> None:
+    """Raises BadInput where PySpark is not installed, which `make run` does without."""
+    if not importlib.util.find_spec("pyspark"):
+        raise BadInput("PySpark is not installed: run `make dev` in the repository, then start the job again")
+
+
 def find_java() -> None:
     """Raises BadInput where there is no Java that Spark runs on."""
     home = os.environ.get("JAVA_HOME")
@@ -86,6 +93,7 @@ def find_java() -> None:
 def spark_here(scratch: str, memory: str, partitions: int) -> dict[str, Any]:
     """Makes ready for a Spark on this machine's cores: what it has to be told. `scratch`: a folder for its tables;
     `memory`: its JVM's; `partitions`: of what it shuffles. Raises BadInput."""
+    find_pyspark()
     find_java()
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

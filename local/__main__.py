@@ -35,7 +35,7 @@ def main() -> int:
     except LocalError as error:
         print(error, file=sys.stderr)
     except ModuleNotFoundError as error:
-        print(f"The package {error.name} is missing: install requirements-dev.txt.", file=sys.stderr)
+        print(f"The package {error.name} is missing: install requirements-run.txt.", file=sys.stderr)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise
@@ -79,7 +79,8 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     from local.workers import Workers
 
     listener = stack.enter_context(listen(int(port)))
-    postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log"))
+    durable = os.environ.get("DEDUP_LOCAL_FSYNC") != "off"
+    postgres = stack.enter_context(Postgres(folder, log=logs / "postgres.log", durable=durable))
     database = postgres.create_database(DATABASE)
     environment = own_environment() | database.environment() | s3.environment()
     template = Template(ROOT / "template.yaml", environment)

@@ -227,7 +227,7 @@ class Postgres:
     def _programs(self) -> Path:
         spec = importlib.util.find_spec(WHEEL)
         if not spec or not spec.submodule_search_locations:
-            raise LocalError(f"The package {WHEEL} is missing: install requirements-dev.txt.")
+            raise LocalError(f"The package {WHEEL} is missing: install requirements-run.txt.")
         wheel = Path(spec.submodule_search_locations[0])
         if self._owner:
             wheel = _copy_for_others(wheel)
@@ -243,6 +243,7 @@ class Postgres:
                 *(programs / "initdb", "--pgdata", draft, "--username", USER, "--pwfile", self._password_file),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                *(() if self._durable else ("--no-sync",)),
             ],
             capture_output=True,
             text=True,

@@ -20,7 +20,13 @@ from local.postgres import Postgres
 from local.postgres import Settings as DatabaseSettings
 
 ROOT = Path(__file__).resolve().parents[1]
+FULL = os.environ.get("TEST_BUDGET") == "full"
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def budget(usual: int, full: int) -> int:
+    """How many cases a long campaign tries: `full` in `make test-full`, and otherwise `usual`."""
+    return full if FULL else usual
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def base_url(stack_folder: Path | None) -> Iterator[str]:
     stack = subprocess.Popen(
         [sys.executable, "-m", "local"],
         cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)},
+        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "DEDUP_LOCAL_FSYNC": "off"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

@@ -301,7 +301,7 @@ def test_make_passes_the_file_as_it_is_named(dedup: Dedup, base_url: str, tmp_pa
     env = environment(base_url, PORT=port, FILE=str(file), SOURCE="hubspot")
 
     done = subprocess.run(
-        ["make", "--silent", "--assume-old", ".venv/installed", "upload"],
+        ["make", "--silent", "--assume-old", ".venv/run-installed", "upload"],
         cwd=ROOT,
         env=env,
         capture_output=True,

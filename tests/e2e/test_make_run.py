@@ -28,6 +28,7 @@ class Run:
     """One `python -m local`, with its data in `folder`, in a process group of its own."""
 
     def __init__(self, folder: Path, port: int, **environment: str) -> None:
+        self.folder = folder
         self.port = port
         self.environment = os.environ | {"DEDUP_LOCAL_DIR": str(folder), "PORT": str(port)} | environment
         self.process = subprocess.Popen(
@@ -100,6 +101,19 @@ def run(folder: Path) -> Iterator[Run]:
         stop(started)
 
 
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("shared")
+    started = Run(folder, free_port(), DEDUP_LOCAL_FSYNC="off")
+    try:
+        started.wait_until_started()
+        yield started
+    finally:
+        stop(started)
+        Postgres(folder).remove()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -169,10 +183,10 @@ def test_data_survives_a_kill_9_of_everything(run: Run, folder: Path) -> None:
         stop(again)
 
 
-def test_a_second_run_of_the_clone_says_where_the_first_is(run: Run, folder: Path) -> None:
-    refusal = Run(folder, free_port()).refusal()
-    assert f"http://127.0.0.1:{run.port}" in refusal
-    assert str(run.process.pid) in refusal
+def test_a_second_run_of_the_clone_says_where_the_first_is(shared_run: Run) -> None:
+    refusal = Run(shared_run.folder, free_port()).refusal()
+    assert f"http://127.0.0.1:{shared_run.port}" in refusal
+    assert str(shared_run.process.pid) in refusal
 
 
 def test_a_taken_port_is_one_sentence(folder: Path) -> None:
@@ -183,8 +197,8 @@ def test_a_taken_port_is_one_sentence(folder: Path) -> None:
         assert f"Port {port} is taken" in Run(folder, port).refusal()
 
 
-def test_a_connection_is_kept(run: Run) -> None:
-    connection = HTTPConnection("127.0.0.1", run.port, timeout=30)
+def test_a_connection_is_kept(shared_run: Run) -> None:
+    connection = HTTPConnection("127.0.0.1", shared_run.port, timeout=30)
     sockets = []
     for _ in range(2):
         connection.request("GET", "/health")
@@ -196,14 +210,14 @@ def test_a_connection_is_kept(run: Run) -> None:
     assert sockets[0] is sockets[1]
 
 
-def test_an_environment_that_is_killed_is_replaced(run: Run) -> None:
-    run.request("GET", "/health")
-    environments = [one for one in run.descendants() if any("environment.py" in part for part in one.cmdline())]
+def test_an_environment_that_is_killed_is_replaced(shared_run: Run) -> None:
+    shared_run.request("GET", "/health")
+    environments = [one for one in shared_run.descendants() if any("environment.py" in part for part in one.cmdline())]
     assert environments
     for environment in environments:
         environment.kill()
     assert remaining(environments) == []
-    assert run.request("GET", "/health") == {"status": "healthy"}
+    assert shared_run.request("GET", "/health") == {"status": "healthy"}
 
 
 def test_functions_can_be_invoked_beside_it_and_without_it(run: Run, folder: Path) -> None:

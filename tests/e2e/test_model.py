@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.conftest import budget
 from tests.e2e.test_uploads import ended, rows
 from tests.model import Analysis, Regions, Row, State, Write, after, analysis_of, orders, regions_of
 
@@ -212,7 +213,7 @@ def test_whatever_clients_do_some_order_explains_what_they_see(api: str, store: 
     run_state_machine_as_test(
         Verified,
         settings=settings(
-            max_examples=20, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=budget(6, 40), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
     store.close()

@@ -32,7 +32,7 @@ from jobs import match as job
 from jobs.engines import ENGINES, DuckDB, in_processes
 from jobs.match import Decisions, Run
 from jobs.model import Model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, budget
 from tests.integration.test_regions import JVM_OF_SMALL_QUERIES
 
 PEOPLE = ROOT / "samples" / "people.json"
@@ -229,7 +229,7 @@ def test_entity_ids_stay_between_runs(run: Callable[..., Path], write: Callable[
     st.dictionaries(st.integers(1, 14), st.integers(1, 6), max_size=14),
     st.integers(1, 30),
 )
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=budget(10, 100), deadline=None)
 def test_ids_are_kept_in_sql_as_in_python(labels: list[int], previous: dict[int, int], first_id: int) -> None:
     members = defaultdict(set)
     for record, label in enumerate(labels, 1):
@@ -270,7 +270,7 @@ long = st.text("ab 1", min_size=60, max_size=300)
 
 
 @given(st.lists(st.tuples(comparable, comparable), min_size=20), st.lists(st.tuples(long, long), max_size=3))
-@hypothesis_settings(max_examples=20, deadline=None)
+@hypothesis_settings(max_examples=budget(10, 100), deadline=None)
 def test_likeness_in_python_is_duckdbs(pairs: list[tuple[str, str]], long_pairs: list[tuple[str, str]]) -> None:
     pairs += long_pairs + [(a, a[:3] + b) for a, b in pairs]
     with _SHARED as engine:

@@ -43,7 +43,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs import runs
-from tests.conftest import ROOT, api_event
+from tests.conftest import ROOT, api_event, budget
 from tests.integration.test_functions import AFTER_A_RUN
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -1053,7 +1053,7 @@ class Everything(RuleBasedStateMachine):
 def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> None:
     machine = type("Machine", (Everything,), {"store": after_a_run})
     run_state_machine_as_test(
-        machine, settings=hypothesis_settings(max_examples=15, stateful_step_count=12, deadline=None)
+        machine, settings=hypothesis_settings(max_examples=budget(5, 30), stateful_step_count=12, deadline=None)
     )
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import connect, ids_of, record
+from tests.conftest import budget, connect, ids_of, record
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FOLD = 7236836
@@ -338,7 +338,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=25,
+            max_examples=budget(8, 50),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

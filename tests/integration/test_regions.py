@@ -35,7 +35,10 @@ def reason_without_spark() -> str:
     return ""
 
 
-JVM_OF_SMALL_QUERIES = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
+JVM_OF_SMALL_QUERIES = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+    "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
+)
 """For hundreds of queries that run once: compiling them well takes longer than it saves. The quick compiler's own cache
 is too small for their code, and when it is full nothing is compiled any more."""
 
@@ -232,6 +235,28 @@ def test_without_its_java_the_command_says_what_to_install(tmp_path: Path, said:
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr.count("\n") == 1
     assert f"Spark needs Java 17, and {found}" in answer.stderr
+
+
+@pytest.mark.parametrize(("module", "exit_code"), [("regions", 1), ("match --engine spark", 2)])
+def test_spark_job_without_pyspark_says_what_to_install(tmp_path: Path, module: str, exit_code: int) -> None:
+    name, *options = module.split()
+    without = f"import sys; sys.modules['pyspark'] = None; from jobs.{name} import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [str(ROOT / "samples" / "customers.csv"), str(tmp_path / "out"), *options]
+
+    answer = subprocess.run(
+        [sys.executable, "-c", without, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "layers")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (answer.returncode, answer.stdout) == (exit_code, "")
+    assert answer.stderr.endswith(
+        "PySpark is not installed: run `make dev` in the repository, then start the job again\n"
+    )
+    assert answer.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("place", "reason"), [("nowhere.csv", "is not there"), ("", "There are no files in")])

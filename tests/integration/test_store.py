@@ -14,7 +14,7 @@ from dedup.store.base import COMPACT_EVERY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ids_of, record, sample_records
+from tests.conftest import budget, ids_of, record, sample_records
 
 
 def everyone(store: Store, limit: int = 10_000) -> Selection:
@@ -251,7 +251,7 @@ storable = names.filter(lambda text: text.isprintable() or not any(0xD800 <= ord
 
 
 @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), storable), min_size=1, max_size=20))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=budget(15, 100), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_records_come_back_as_they_went_in(store: Store, people: list[tuple[int, str]]) -> None:
 
     store.clear()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.anything import read_anything
+from tests.conftest import budget
 from tests.exports import (
     COMPRESSIONS,
     DELIMITERS,
@@ -163,7 +164,7 @@ def exports(draw: st.DrawFn) -> tuple[list[Person], dict[str, Any]]:
 
 
 @given(exports(), st.integers(32, 200))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(100, 500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_round_trip_through_every_format(made: tuple[list[Person], dict[str, Any]], chunk: int) -> None:
     persons, how = made
     expected = [Record.model_validate(dict(zip(NamedFields.model_fields, p.row, strict=True))) for p in persons]
@@ -200,7 +201,7 @@ emails: st.SearchStrategy[Any] = (
 @given(st.lists(st.tuples(st.integers(), names, emails), min_size=1, max_size=6))
 @example([(1, "Ann", "Info@example.com"), (2**63, "", "x"), (3, "Bob", "bob@example.com")])
 @example([(1, "Ann", "a" * 64 + "@" + "a." * 93 + "com")])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=budget(100, 500), deadline=None)
 def test_rows_are_accepted_and_refused_as_record_does(values: list[tuple[int, Any, Any]]) -> None:
     expected: list[Any] = []
     for customer_id, name, email in values:
@@ -778,7 +779,7 @@ starts = st.sampled_from(
 @given(
     st.builds(bytes.__add__, starts, st.binary(max_size=200)), st.sampled_from([None, "hubspot"]), st.integers(16, 100)
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=budget(200, 2000), deadline=None)
 def test_no_bytes_break_it(data: bytes, source: str | None, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dedup.files.compression.CHUNK", chunk)
@@ -792,7 +793,7 @@ def test_no_bytes_break_it(data: bytes, source: str | None, chunk: int) -> None:
     st.lists(st.tuples(st.integers(0, 10_000), st.binary(max_size=4), st.integers(0, 6)), max_size=6),
     st.integers(16, 3000),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=budget(150, 1000), deadline=None)
 def test_no_damage_breaks_it(
     fmt: str, encoding: str, compression: str | None, damage: list[tuple[int, bytes, int]], chunk: int
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -80,8 +81,14 @@ class NoManagedPolicies:
         return {}
 
 
-def source() -> dict[str, Any]:
+@cache
+def _template() -> dict[str, Any]:
     parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+    return parsed
+
+
+def source() -> dict[str, Any]:
+    parsed = deepcopy(_template())
     for name, resource in parsed["Resources"].items():
         for place in ("CodeUri", "ContentUri"):
             if place in resource.get("Properties", {}):
