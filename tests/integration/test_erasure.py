@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import erasure, matching
+from dedup import matching
 from dedup.records import Record
 from dedup.store import Store, entities
 from dedup.store.entities import Tables
@@ -97,26 +97,6 @@ def counts_its_members(store: Store, run: int) -> None:
                     if n > 1:
                         counted[field, value] = n
     assert kept == counted
-
-
-@pytest.mark.parametrize(
-    ("row", "customer_id"),
-    [
-        ("00042,Bob", 42),
-        ('="00042",Bob', 42),
-        ("42.0,Bob", 42),
-        ('"1,234,567",Cy', 1234567),
-        ("1.234.567;Cy", 1234567),
-        ("1 234 567,Cy", 1234567),
-        ("-1'042'000,Di", -1042000),
-    ],
-)
-def test_a_rejected_row_is_found_by_its_id_however_that_is_written(row: str, customer_id: int) -> None:
-    mentions = erasure._mentions(customer_id, ["ann@example.com"])
-    assert mentions(row)
-    assert mentions("7,ANN@example.com")
-    assert not mentions(f"1{abs(customer_id)},Eve")
-    assert not mentions(f"{abs(customer_id)}1,Eve")
 
 
 def test_nothing_of_an_erased_person_is_left_in_any_table(functions: Call, store: Store) -> None:
