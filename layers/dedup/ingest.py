@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
@@ -123,7 +123,8 @@ class RejectedRows:
         if not self._closed:
             self._object.abort()
         elif self._made and self._made.version_id:
-            with suppress(Unavailable):
+            # What can't be deleted now stays until the bucket's lifecycle deletes it.
+            with suppress(Unavailable, BotoCoreError, ClientError):
                 account = store.account(self._load.upload_id)
                 if account is None or account.rejected_version != self._made.version_id:
                     bucket.delete_version(self._made)

@@ -487,6 +487,21 @@ def test_attempt_that_was_overtaken_notes_no_rejected_row(store: Store) -> None:
     assert len(asked("SELECT FROM rejected_row")) == 1
 
 
+def test_upload_that_is_refused_at_its_end_writes_its_rejected_rows_once(s3: Any, store: Store, load: Load) -> None:
+    key = "incoming/hubspot/snapshot/old.csv"
+    made = s3.put_object(Bucket=BUCKET, Key=key, Body=EXPORT)
+    load(key="incoming/hubspot/snapshot/new.csv")
+    asked("UPDATE upload SET object_at = object_at + interval '1 day' RETURNING id")
+
+    account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
+
+    assert account
+    assert (account.status, len(rows(s3, store, account.id))) == ("failed", 4)
+    [_] = s3.list_object_versions(Bucket=BUCKET, Prefix=account.rejected_key)["Versions"]
+    cut(store, 7)
+    assert b"ann@" not in everything_in(s3).lower()
+
+
 # Several at once, and such as die
 
 

@@ -16,8 +16,8 @@ from dedup.traces import Hashes, Trace, addresses_in_key, words
 _WORK = Work("erasure", attempts="attempt - retried")
 
 _LOCK = 7236840
-"""Alone with it: an erasure that begins. Shared by uploads that end, so that one of the two sees the other. Nobody
-takes another lock after it but of rows of the erasure's own tables."""
+"""Alone with it: an erasure that begins. Shared by uploads that end, so that one of the two sees the other. It is taken
+after the row of an upload and FOLD_LOCK, and before rows of erasure."""
 
 FILES = 100
 """Files that are read about at a time."""

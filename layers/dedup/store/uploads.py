@@ -238,6 +238,8 @@ class Uploads(Base):
     def _end(self, load: Load, status: str, reason: str, rejected: Rejects, faults: Faults) -> None:
         def work(connection: Connection) -> None:
             if rejected:
+                # The row first, as everybody takes them: who deletes the upload holds it and waits for others.
+                connection.run(f"SELECT FROM upload WHERE {load.current} FOR UPDATE")
                 erasures.require_none_of_erased(connection, load.upload_id)
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
             ended = connection.run(
