@@ -146,7 +146,7 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
                     yield number, (customer_id, names[name], records), None, None
                 for one in batch.rejected:
-                    yield number, None, tuple(one), None
+                    yield number, None, one.cells, None
         except (Misplaced, files.Unreadable) as refusal:
             reason = str(refusal)
     modified = round(opened.modified.timestamp() * 1_000_000)

@@ -16,15 +16,15 @@ api.install(app)
     **api.operation(
         "Erase one customer",
         Erased,
-        description="Their records, their place in every count, what runs of the matching and decisions hold of them, "
-        "and the rejected rows that carry their id or one of their addresses. A source that still has them brings them "
-        "again with its next export.",
+        description="Deletes their records, their place in every count, and what matching runs and decisions hold of "
+        "them. Rejected rows with their id or one of their addresses are cut out of files in the bucket afterwards: "
+        "repeat the request to see what is left, until the answer is 404. A source that still has the customer "
+        "brings them again with its next export.",
         errors=[404, 422],
     ),
 )
 def erase_customer(customer_id: api.CustomerInPath) -> Erased:
-    remaining = app.lambda_context.get_remaining_time_in_millis
-    erasure = erase(customer_id, open_store(), api.caller(app), lambda: remaining() / 1000)
+    erasure = erase(customer_id, open_store(), api.caller(app))
     if erasure is None:
         raise NotFoundError("There is no such customer")
     return Erased(message=f"Successfully erased customer {customer_id}", details=erasure)

@@ -1,5 +1,5 @@
 """Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are. The queue also
-brings the deletions of uploads that take longer than an answer may."""
+brings what takes longer than an answer may: deletions of uploads, and what erasures have to cut out of files."""
 
 import json
 from typing import Any
@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.announce import announce
 from dedup.api import logger
+from dedup.erasure import cut, forget_expired
 from dedup.ingest import ingest, objects_in
 from dedup.store import open_store
 from dedup.worker import messages
@@ -15,6 +16,7 @@ from dedup.worker import messages
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
     store, uploads = open_store(), []
+    forget_expired(store)
     for version in objects_in(event):
         account = ingest(version, store, lambda: context.get_remaining_time_in_millis() / 1000)
         if account:
@@ -28,6 +30,9 @@ def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
     message = json.loads(record.body)
     if "delete_upload" in message:
         open_store().delete_upload(message["delete_upload"], message["by"])
+        return []
+    if "erasure" in message:
+        cut(message["erasure"], open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)
         return []
     return load(message, lambda_context)
 

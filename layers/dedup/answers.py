@@ -79,15 +79,26 @@ class Customer(Model):
     records: list[StoredRecord]
 
 
+class RejectedFiles(Model):
+    """Rejected rows of an erased customer that are still in the bucket. A function cuts them out of their files."""
+
+    status: WorkStatus = Field(
+        description="done: none is left. failed: it was tried three times; the same request tries it again"
+    )
+    files: Count = Field(description="Files that are still to be cut")
+    rows: Count = Field(description="Rows of the customer in them")
+    reason: str | None
+
+
 class Erasure(Model):
-    """What was erased of a customer. `files` are the keys of the exports that brought them: these stay in the bucket
+    """What was erased of a customer. `files` are the keys of the files that brought them: these stay in the bucket
     until they expire, at most 1,000 are named. `exports` are the ids of those that were asked for here and are in the
     bucket or being written: any of them may hold the customer, until it expires or its object is deleted."""
 
     customer_id: CustomerId
     records: Count
     sources: list[str]
-    rejected_rows: Count = Field(description="Rows cut out of the files of rejected rows")
+    rejected_files: RejectedFiles
     files: list[str]
     exports: list[int] = Field(description="Exports of /api/v1/exports that may hold the customer, at most 1,000")
 

@@ -1,6 +1,7 @@
 """The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,7 +67,9 @@ def place_of(key: str, metadata: Mapping[str, str]) -> Place:
     mode = metadata.get("mode") or ("replace" if folders[1:2] == [SNAPSHOT] else "add")
     if source is not None and source not in settings().sources:
         known = ", ".join(settings().sources)
-        raise Misplaced(f"{source!r} is not a source: expected {INCOMING}<source>/… with one of {known}")
+        # Kept and sent on, so only what can be a source's name: a folder may be named after a person.
+        named = repr(source) if re.fullmatch("[a-z][a-z0-9_]{0,62}", source) else "The name of the folder"
+        raise Misplaced(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
     if mode not in ("add", "replace"):
         raise Misplaced(f"{mode!r} is not a mode: expected add or replace")
     if mode == "replace" and source is None:
@@ -81,9 +84,9 @@ def key_for(filename: str, place: Place) -> str:
     return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
 
 
-def rejected_key_of(key: str) -> str:
-    """Where the rejected rows of an object go."""
-    return f"{REJECTED}{key.removeprefix(INCOMING)}.csv"
+def rejected_key_of(upload_id: int) -> str:
+    """Where the rejected rows of an upload go. Its own file's name is not in it, which may be a person's."""
+    return f"{REJECTED}upload-{upload_id}-rejected.csv"
 
 
 @cache

@@ -1,108 +1,121 @@
-"""Erases one customer: the rejected rows that speak of them, then their records and what was made of these.
+"""Erases one customer: first their records and what was made of these, in one transaction; then their rows in the
+files of rejected rows, which a function cuts that a queue starts.
 
-In that order: until the records are gone they say by which addresses to search, and a call that was cut off is made
-again from the start."""
+Which rows are theirs is found in the database, so that the number of uploads that ever were makes no difference."""
 
-import csv
-import re
-from collections.abc import Callable, Iterable, Iterator
-from io import TextIOWrapper
+import time
+from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
-from dedup import bucket
-from dedup.answers import Erasure
-from dedup.bucket import ObjectVersion, ObjectWriter
+from dedup import bucket, queues
+from dedup.answers import Erasure, RejectedFiles
+from dedup.bucket import ObjectVersion
 from dedup.connection import Unavailable
 from dedup.exports import KEPT_DAYS
+from dedup.rejected import without
 from dedup.settings import settings
-from dedup.store import Account, Store
-
-ERASING_SECONDS = 5.0
-"""How much time is kept for the records, once the files are searched."""
+from dedup.store import Cutting, RejectedFile, Store, Superseded
 
 MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""
 
+LEASE = 60.0
+"""Seconds without a sign of life after which another attempt may start over."""
 
-def erase(customer_id: int, store: Store, principal: str, remaining_seconds: Callable[[], float]) -> Erasure | None:
-    """Erases a customer; what was erased, or None where nothing was known of them.
+RENEW_SECONDS = 5.0
+STOP_SECONDS = 30.0
+"""How much time is kept for the end of the file that is being cut."""
 
-    Raises Unavailable when there are more rejected rows than can be searched in time: the records are there still."""
-    traces = store.traces(customer_id)
-    mentions = _mentions(customer_id, traces.addresses)
-    rows = 0
-    for account in store.with_rejected() if settings().bucket else ():
-        rows += _cut(account, mentions, store, remaining_seconds)
-    if not traces.known and not rows:
+LINGER_DAYS = 10
+"""Days after FileRetentionDays until an object is gone for sure: as an old version it stays seven more, and the
+bucket's rules are applied once a day."""
+
+
+def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
+    """Erases a customer; what was erased, and what remains to be cut out of files. None where nothing is left of them,
+    or nothing was ever known."""
+    erased = store.erase(customer_id, principal)
+    if erased is None:
         return None
-    records = store.erase(customer_id, principal) if traces.known else 0
-    # Afterwards: one that begins to be written now no longer finds the records.
+    remaining, reason = erased.remaining, erased.remaining.reason
+    try:
+        queues.begin(settings().files_queue, "erasure", (remaining.erasure_id, remaining.status))
+    except Unavailable as error:
+        # The records are gone: this is said, and what remains begins with the next request.
+        reason = f"{error}: send the request again"
     return Erasure(
         customer_id=customer_id,
-        records=records,
-        sources=traces.sources,
-        rejected_rows=rows,
-        files=traces.files,
+        records=erased.records,
+        sources=erased.sources,
+        rejected_files=RejectedFiles(
+            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=reason
+        ),
+        files=erased.files,
+        # Afterwards: one that begins to be written now no longer finds the records.
         exports=store.exports_there(KEPT_DAYS, MAX_EXPORTS),
     )
 
 
-_APART = "[.,'\u2019 \u00a0\u2009\u202f]?"
-"""What may be between thousands."""
+def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
+    """Cuts what an erasure left out of the files of rejected rows, unless that was done before; its status then, or
+    None.
 
+    Raises store.Busy while another attempt is at it, and whatever keeps it from being done now: then it is to be
+    delivered again, and goes on with the files that are left."""
+    cutting = store.claim_erasure(erasure_id, LEASE)
+    if cutting is None:
+        return None
+    renewed = time.monotonic()
 
-def _mentions(customer_id: int, addresses: Iterable[str]) -> Callable[[str], object]:
-    """Whether a row carries the id as a number of its own, with zeros before it and thousands apart as files may have
-    them, or one of the addresses in any case."""
-    groups = f"{customer_id:,}".replace(",", _APART)
-    number = rf"(?<!\d)-0*{groups[1:]}(?!\d)" if customer_id < 0 else rf"(?<!\d)0*{groups}(?!\d)"
-    words = "|".join([number, *map(re.escape, addresses)])
-    return re.compile(words, re.IGNORECASE).search
+    def is_alive() -> None:
+        nonlocal renewed
+        if remaining_seconds() < STOP_SECONDS:
+            raise Unavailable("There are more files than could be cut in time")
+        if time.monotonic() - renewed > RENEW_SECONDS:
+            store.renew_erasure(cutting)
+            renewed = time.monotonic()
 
-
-def _cut(
-    account: Account, mentions: Callable[[str], object], store: Store, remaining_seconds: Callable[[], float]
-) -> int:
-    """Writes an upload's rejected rows anew without those that are meant; how many those were."""
-    old = ObjectVersion(settings().bucket, str(account.rejected_key), account.rejected_version)
     try:
-        opened = bucket.open_object(old)
+        _delete_leftovers(cutting, store)
+        while found := store.files_to_cut(cutting):
+            for file in found:
+                is_alive()
+                _cut_file(cutting, file, store, is_alive)
+        store.finish_erasure(cutting)
+    except Superseded:
+        return None
+    except BaseException as error:
+        store.interrupt_erasure(cutting, f"Interrupted ({type(error).__name__}): send the request again to go on")
+        raise
+    return "done"
+
+
+def forget_expired(store: Store) -> None:
+    """Forgets rejected rows whose objects have expired, and erasures of that age."""
+    store.forget_expired(settings().file_retention_days + LINGER_DAYS)
+
+
+def _cut_file(cutting: Cutting, file: RejectedFile, store: Store, is_alive: Callable[[], None]) -> None:
+    lines = store.lines_to_cut(cutting, file)
+    if not lines:
+        return  # another erasure has cut them
+    try:
+        made = without(ObjectVersion(settings().bucket, file.key, file.version), lines, is_alive)
     except ClientError as error:
-        if bucket.is_gone(error):
-            return 0
-        raise
-    kept, cut = ObjectWriter(old.bucket, old.key, "text/csv; charset=utf-8"), 0
-    try:
-        for row, raw in _rows(TextIOWrapper(opened.body, encoding="utf-8", newline="")):
-            if remaining_seconds() < ERASING_SECONDS:
-                raise Unavailable("There are more rejected rows than could be searched in time; the records are kept")
-            if mentions(row[-1]):
-                cut += 1
-            else:
-                kept.write([raw.encode()])
-    except BaseException:
-        kept.abort()
-        raise
-    if not cut:
-        kept.abort()
-        return 0
-    new = kept.close()
-    store.replace_rejected(account.id, new.version_id if new else None)
-    if old.version_id:
-        bucket.delete_version(old)
-    return cut
+        if not bucket.is_gone(error):
+            raise
+        store.forget_rejected(file)
+        return
+    version = made.version_id if made else None
+    if store.replace_rejected(cutting, file, lines, version, left=made is not None):
+        _delete_leftovers(cutting, store)
+    elif made and made.version_id:
+        # Another erasure has cut it meanwhile: this begins again with what that one left.
+        bucket.delete_version(made)
 
 
-def _rows(lines: Iterable[str]) -> Iterator[tuple[list[str], str]]:
-    """The rows of a CSV file, each as its cells and as it is written, so that what stays is not written otherwise."""
-    taken: list[str] = []
-
-    def noted() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield line
-
-    for row in csv.reader(noted()):
-        yield row, "".join(taken)
-        taken.clear()
+def _delete_leftovers(cutting: Cutting, store: Store) -> None:
+    for key, version in store.leftovers(cutting):
+        bucket.delete_version(ObjectVersion(settings().bucket, key, version))
+        store.forget_leftover(cutting, key, version)

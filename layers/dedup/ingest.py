@@ -6,17 +6,21 @@ anywhere. What happened is in the upload's row; this only moves it on.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.connection import Unavailable
+from dedup.rejected import MEDIA, without
 from dedup.settings import SERVICE
-from dedup.store import UNKNOWN, Account, Load, Outdated, Store, Superseded
+from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store, Superseded
+from dedup.traces import Trace
 
 LEASE = 60.0
 """Seconds without a batch after which another attempt may start over."""
@@ -86,28 +90,52 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
 
 
 class RejectedRows:
-    """The object with the rejected rows of a file, as they come."""
+    """The object with the rejected rows of one attempt to load a file, as they come."""
 
-    def __init__(self, version: ObjectVersion) -> None:
-        key = bucket.rejected_key_of(version.key)
-        self._object = ObjectWriter(version.bucket, key, "text/csv; charset=utf-8")
-        self._begun = False
+    def __init__(self, version: ObjectVersion, load: Load) -> None:
+        self._load = load
+        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.upload_id), MEDIA)
+        self._begun = self._closed = False
+        self._made: ObjectVersion | None = None
 
-    def write(self, rejected: Sequence[files.Rejected]) -> None:
+    def write(self, rows: Sequence[files.Rejected]) -> None:
         """Appends the rows; before the first of them, the header."""
-        if rejected:
-            header, *lines = files.rejected_csv(rejected)
+        if rows:
+            header, *lines = files.rejected_csv(rows)
             self._object.write(lines if self._begun else [header, *lines])
             self._begun = True
 
-    def close(self) -> tuple[str, str | None] | None:
-        """Makes the object appear; its key and version, or None where no row was rejected."""
-        made = self._object.close()
-        return (made.key, made.version_id) if made else None
+    def close(self, store: Store, end: Callable[[tuple[str, str | None] | None], None]) -> None:
+        """Makes the object appear, and ends the upload by `end`, which is given the object's key and version, or None
+        where no row was rejected: without rows of customers who were erased since the file was put into the bucket."""
+        if not self._closed:
+            self._made, self._closed = self._object.close(), True
+        while True:
+            if self._made and (lines := store.lines_of_erased(self._load)):
+                self._made = self._cut(self._made, lines, store)
+            try:
+                return end((self._made.key, self._made.version_id) if self._made else None)
+            except ErasedMeanwhile:
+                continue
 
-    def abort(self) -> None:
-        """Forgets the rows."""
-        self._object.abort()
+    def abort(self, store: Store) -> None:
+        """Forgets the rows, and deletes the object where the upload did not end with it after all."""
+        if not self._closed:
+            self._object.abort()
+        elif self._made and self._made.version_id:
+            # What can't be deleted now stays until the bucket's lifecycle deletes it.
+            with suppress(Unavailable, BotoCoreError, ClientError):
+                account = store.account(self._load.upload_id)
+                if account is None or account.rejected_version != self._made.version_id:
+                    bucket.delete_version(self._made)
+
+    def _cut(self, made: ObjectVersion, lines: Collection[int], store: Store) -> ObjectVersion | None:
+        left = without(made, lines)
+        # Without versions the object itself was replaced.
+        if made.version_id or not left:
+            bucket.delete_version(made)
+        store.forget_lines(self._load, lines)
+        return left
 
 
 class _Overwritten(Exception):
@@ -125,26 +153,29 @@ def _load(
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
-    rejects, faults = RejectedRows(version), Counter[tuple[str, bool]]()
+    rejects, faults = RejectedRows(version, load), Counter[tuple[str, bool]]()
     try:
-        if misplaced:
-            raise Refused(str(misplaced))
-        rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.is_matched() else FINISHING_ROWS_PER_SECOND
+        try:
+            if misplaced:
+                raise Refused(str(misplaced))
+            rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.is_matched() else FINISHING_ROWS_PER_SECOND
 
-        def may_go_on(rows: int) -> bool:
-            return remaining_seconds() >= FINISHING_SECONDS + rows / rate
+            def may_go_on(accepted: int, rejected: int) -> bool:
+                finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
+                return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-        _stage(opened, place.source, load, store, rejects, faults, may_go_on)
-        if not bucket.is_current(version, opened.etag):
-            raise _Overwritten
-        store.finish(load, rejects.close(), version.sender or UNKNOWN, faults)
-    except (Refused, files.Unreadable, Outdated) as refusal:
-        store.fail(load, str(refusal), rejects.close(), faults)
+            _stage(opened, place.source, load, store, rejects, faults, may_go_on)
+            if not bucket.is_current(version, opened.etag):
+                raise _Overwritten
+            rejects.close(store, lambda made: store.finish(load, made, version.sender or UNKNOWN, faults))
+        except (Refused, files.Unreadable, Outdated) as refusal:
+            reason = str(refusal)
+            rejects.close(store, lambda made: store.fail(load, reason, made, faults))
     except Superseded:
-        rejects.abort()
+        rejects.abort(store)
         logger.warning("Another attempt took over", extra={"upload_id": load.upload_id})
     except Exception as error:
-        rejects.abort()
+        rejects.abort(store)
         if isinstance(error, _Overwritten) or _code(error) in _OVERWRITTEN:
             store.fail(load, "The object was overwritten while it was read; its new content is an upload of its own")
             raise _Overwritten from error
@@ -159,18 +190,19 @@ def _stage(
     store: Store,
     rejects: RejectedRows,
     faults: Counter[tuple[str, bool]],
-    may_go_on: Callable[[int], bool],
+    may_go_on: Callable[[int, int], bool],
 ) -> None:
     """Puts the file's rows where they wait, batch by batch. Writing one while the next is read was tried: reading takes
     most of the time, and the interpreter's lock, and nothing was gained."""
     accepted = rejected = 0
     for batch in files.read_whole(opened.body, source, opened.size):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
-        if not may_go_on(accepted):
+        if not may_go_on(accepted, rejected):
             raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
         rejects.write(batch.rejected)
         faults.update(batch.faults)
-        store.stage(load, batch.rows, accepted, rejected, batch.known)
+        traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
+        store.stage(load, batch.rows, accepted, rejected, batch.known, traces)
 
 
 def _digest(key: str) -> str:

@@ -56,6 +56,9 @@ class Settings(BaseModel):
     files_queue: str = Field(
         default="", description="the queue of the function that loads files; it deletes large uploads too"
     )
+    file_retention_days: int = Field(
+        default=30, gt=0, description="days after which the bucket's lifecycle deletes files and rejected rows"
+    )
     max_file_bytes: int = Field(
         default=5 * 1024**3, gt=0, description="larger files are refused; S3 takes 5 GiB in one PUT"
     )

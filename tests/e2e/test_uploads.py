@@ -176,6 +176,25 @@ def test_rejected_rows_can_be_downloaded(api: str) -> None:
     assert customers(api, "hubspot") == [1, 2]
 
 
+def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -> None:
+    account = send(api, rows([1, 2]) + b"2,,c2@example.com\nx,,C2@Example.com\n22,,c22@example.com\n", source="hubspot")
+    assert len(requests.get(account["rejected_url"], timeout=30).text.splitlines()) == 4
+
+    details = requests.delete(f"{api}/customers/2", timeout=30).json()["details"]
+
+    assert (details["records"], details["rejected_files"]["files"], details["rejected_files"]["rows"]) == (1, 1, 2)
+    deadline = time.monotonic() + 60
+    while (again := requests.delete(f"{api}/customers/2", timeout=30)).status_code == 200:
+        assert again.json()["details"]["rejected_files"]["status"] in ("waiting", "running")
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert again.status_code == 404
+    left = requests.get(get(f"{api}/uploads/{account['id']}")["rejected_url"], timeout=30).text
+    assert "c22@example.com" in left
+    assert len(left.splitlines()) == 2
+    assert requests.get(account["rejected_url"], timeout=30).status_code == 404
+
+
 def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
     assert send(api, rows([1, 2, 3]), source="hubspot")["came"] == 3
     assert send(api, rows([1]), source="salesforce")["came"] == 1

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from dedup import ingest
 from dedup.bucket import ObjectVersion
-from dedup.connection import Unavailable
-from dedup.erasure import erase
 from dedup.settings import settings
 from dedup.store import Store, open_store
 from pg8000.native import Connection
@@ -124,7 +122,7 @@ def test_erased_customer_is_in_no_count_and_no_list(functions: Call, store: Stor
         "customer_id": 103,
         "records": 2,
         "sources": ["hubspot", "salesforce"],
-        "rejected_rows": 0,
+        "rejected_files": {"status": "done", "files": 0, "rows": 0, "reason": None},
         "files": [],
         "exports": [],
     }
@@ -132,61 +130,6 @@ def test_erased_customer_is_in_no_count_and_no_list(functions: Call, store: Stor
     assert sum(store.regions().values()) == 7
     assert store.customer(103, None, 10) is None
     assert delete(functions, 103)[0] == 404
-
-
-def test_rejected_rows_of_an_erased_customer_are_cut_out(
-    functions: Call, s3: "S3Client", store: Store, exported: ObjectVersion
-) -> None:
-    [before] = store.with_rejected()
-    key, first = str(before.rejected_key), str(before.rejected_version)
-    lines = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().split(b"\r\n")
-
-    status, answer = delete(functions, 7)
-
-    [after] = store.with_rejected()
-    assert status == 200
-    assert answer["details"] | {"files": None} == {
-        "customer_id": 7,
-        "records": 1,
-        "sources": ["hubspot"],
-        "rejected_rows": 3,
-        "files": None,
-        "exports": [],
-    }
-    assert answer["details"]["files"] == [exported.key]
-    left = s3.get_object(Bucket=BUCKET, Key=key, VersionId=str(after.rejected_version))["Body"].read()
-    assert left.split(b"\r\n") == [
-        line for line in lines if b"7" not in line.replace(b"17 or 70", b"") and b"ANN" not in line
-    ]
-    assert first not in {v.get("VersionId") for v in s3.list_object_versions(Bucket=BUCKET, Prefix=key)["Versions"]}
-
-
-def test_rejected_rows_alone_are_erased_too(store: Store, s3: "S3Client", exported: ObjectVersion) -> None:
-    erasure = erase(17, store, "me", plenty)
-
-    assert erasure is not None
-    assert (erasure.records, erasure.rejected_rows) == (0, 1)
-    assert erase(17, store, "me", plenty) is None
-
-
-def test_rejected_files_that_expired_stop_nothing(store: Store, s3: "S3Client", exported: ObjectVersion) -> None:
-    [account] = store.with_rejected()
-    s3.delete_object(Bucket=BUCKET, Key=str(account.rejected_key), VersionId=str(account.rejected_version))
-
-    erasure = erase(7, store, "me", plenty)
-
-    assert erasure is not None
-    assert (erasure.records, erasure.rejected_rows) == (1, 0)
-
-
-def test_erasure_that_runs_out_of_time_keeps_the_records(store: Store, s3: "S3Client", exported: ObjectVersion) -> None:
-    [before] = store.with_rejected()
-
-    with pytest.raises(Unavailable):
-        erase(7, store, "me", lambda: 1.0)
-
-    assert store.customer(7, None, 1) is not None
-    assert store.with_rejected() == [before]
 
 
 def test_audit_says_who_did_what(

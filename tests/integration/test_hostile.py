@@ -173,7 +173,8 @@ def test_object_is_found_by_its_whole_name_wherever_that_seems_to_lead(store: St
 
     assert account
     assert (account.status, account.accepted, account.rejected) == ("done", 1, 1)
-    assert account.rejected_key == f"rejected/hubspot/{name}.csv"
+    assert account.object_key == key
+    assert account.rejected_key == f"rejected/upload-{account.id}-rejected.csv"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: 
     account = load(put("incoming/hubspot/night.csv", body))
 
     assert (account.status, account.accepted, account.rejected) == ("done", 3, 2)
-    assert account.rejected_key == "rejected/hubspot/night.csv.csv"
+    assert account.rejected_key == f"rejected/upload-{account.id}-rejected.csv"
     rows = rejected_rows(s3, account)
     assert [(row["line"], row["field"]) for row in rows] == [("4", "customer_id"), ("6", "email")]
     assert members(store, "hubspot") == [1, 2, 3]
@@ -585,7 +585,7 @@ def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -
     missing = functions("show_upload", api_event("GET", "/api/v1/uploads/99", parameters={"upload_id": "99"}))
 
     assert (shown["status"], shown["accepted"], shown["rejected"]) == ("done", 1, 1)
-    assert "rejected/hubspot/a.csv.csv" in shown["rejected_url"]
+    assert f"rejected/upload-{account.id}-rejected.csv" in shown["rejected_url"]
     assert missing["statusCode"] == 404
 
 

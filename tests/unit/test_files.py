@@ -427,7 +427,7 @@ def test_broken_bytes_in_utf8_reject_their_row() -> None:
     rows, [rejected] = load(data)
 
     assert ids(rows) == [1, 2]
-    assert rejected == (4, "name", rejected.reason, "3,Jos\ufffd,c@example.com")
+    assert rejected.cells == (4, "name", rejected.reason, "3,Jos\ufffd,c@example.com")
     assert rejected.reason.startswith("bytes that are not in the encoding of the file; ")
 
 
@@ -530,8 +530,8 @@ def test_value_of_another_type_is_rejected() -> None:
         ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' are both the customer_id"),
         ("id,name,Email,E-Mail", "'Email' and 'E-Mail' are both the email"),
         ("id,name,name,email", "'name' and 'name' are both the name"),
-        ("id,name", "no column for email; found 'id', 'name'"),
-        ("id,first name,email", "no column for name (or first name and last name); found"),
+        ("id,name", "no column for email; its first row has 2 columns"),
+        ("id,first name,email", "no column for name (or first name and last name); its first row has 3 columns"),
         ("1,Ann,ann@example.com", "no column for customer_id and email and name"),
         ("<html>", "no usable header"),
         ('"id,name,email', "no usable header"),
@@ -539,6 +539,14 @@ def test_value_of_another_type_is_rejected() -> None:
 )
 def test_unusable_header_is_named(header: str, reason: str) -> None:
     assert reason in reason_of(f"{header}\n1,Ann,ann@example.com,x\n")
+
+
+@pytest.mark.parametrize("row", ["7,Zebulon,zeb@wyvern.example", "Zebulon", '"Zebulon",wyvern', "sep=;\nZebulon;7"])
+def test_unusable_header_is_not_quoted_since_it_may_be_somebodys_row(row: str) -> None:
+    reason = reason_of(f"{row}\n8,Wyvern,wyvern@example.com\n")
+
+    assert "no column for customer_id" in reason
+    assert not re.search("zebulon|wyvern|7", reason, re.IGNORECASE)
 
 
 def test_a_fields_own_name_outranks_what_others_call_it() -> None:

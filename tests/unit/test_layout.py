@@ -51,6 +51,7 @@ def test_store_knows_neither_the_api_nor_the_bucket(path: Path) -> None:
         "sets",
         "settings",
         "store",
+        "traces",
     }
 
 

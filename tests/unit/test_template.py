@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dedup import spark_jobs
+from dedup.erasure import LINGER_DAYS
 from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
 from samcli.yamlhelper import yaml_parse
@@ -397,14 +398,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "StartRun": {"sqs:SendMessage"},
         "Match": {*TAKES_MESSAGES, "sqs:SendMessage"} | (MATCHES_ON_SPARK if given == BATCH else set()),
-        "EraseCustomer": {
-            "s3:GetObject",
-            "s3:GetObjectVersion",
-            "s3:ListBucket",
-            "s3:PutObject",
-            "s3:AbortMultipartUpload",
-            "s3:DeleteObjectVersion",
-        },
+        "EraseCustomer": {"sqs:SendMessage"},
         "CreateJob": {"sqs:SendMessage"},
         "ShowJob": {"s3:GetObject", "s3:ListBucket"} | ({"emr-serverless:GetJobRun"} if given == BATCH else set()),
         "ListJobs": {"s3:GetObject"},
@@ -423,6 +417,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
             "s3:ListBucket",
             "s3:PutObject",
             "s3:AbortMultipartUpload",
+            "s3:DeleteObjectVersion",
             *TAKES_MESSAGES,
             "events:PutEvents",
         },
@@ -516,6 +511,16 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 
 
+def test_rejected_rows_are_forgotten_after_their_objects() -> None:
+    given = OWN_DATABASE | {"FileRetentionDays": "5"}
+    rules = {r["Id"]: r for r in stack(given).of("AWS::S3::Bucket")["Bucket"]["LifecycleConfiguration"]["Rules"]}
+    for function in ("Ingest", "Verify"):
+        days = functions(stack(given))[function]["Environment"]["Variables"]["FILE_RETENTION_DAYS"]
+        assert days == rules["rejected"]["ExpirationInDays"] == "5"
+    # The rules are applied once a day, and count from the next midnight.
+    assert rules["leftovers"]["NoncurrentVersionExpiration"]["NoncurrentDays"] + 2 <= LINGER_DAYS
+
+
 def test_bucket_and_queues_are_reached_by_tls_alone() -> None:
     policies = [*stack().of("AWS::S3::BucketPolicy").values(), *stack().of("AWS::SQS::QueuePolicy").values()]
     covered = [json.dumps(queue) for policy in policies for queue in policy.get("Queues", [])]
@@ -538,7 +543,7 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
-    for function in ("App", "Ingest", "CreateUpload", "ShowUpload", "ListUploads", "EraseCustomer"):
+    for function in ("App", "Ingest", "CreateUpload", "ShowUpload", "ListUploads"):
         assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 

@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 
-from dedup.files.tables import Rejected
+from dedup.files.tables import CELLS, Rejected
 
 
 def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[bytes]:
@@ -12,8 +12,8 @@ def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[bytes]:
 
     The header begins with a byte order mark, without which Excel takes UTF-8 for Windows-1252. Where a spreadsheet,
     whatever its separator, would see a formula, an apostrophe stands before it (OWASP, CSV injection)."""
-    yield csv_header(Rejected._fields)
-    yield from map(csv_line, rejected)
+    yield csv_header(CELLS)
+    yield from (csv_line(row.cells) for row in rejected)
 
 
 def csv_header(names: Iterable[str]) -> bytes:

@@ -1,6 +1,7 @@
 """Columns of values made into records and rejected rows: what a record is, and why one is refused, is said by
 records.py alone, whose types check whole columns."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticKnownError
 
-from dedup.files.tables import UNWRITABLE, Rejected, Table, Unreadable, reject
-from dedup.files.values import Problems, all_trimmed, as_texts, customer_ids, full_names, sources_of
+from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
+from dedup.files.values import Problems, all_trimmed, as_texts, customer_ids, full_names, meant_id, sources_of
 from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address
+from dedup.traces import addresses
 
 Row = tuple[Any, ...]
 """What Record says of a row: customer_id, name, email, source, and the fields that its batch names."""
@@ -69,11 +71,19 @@ def validated(
         faults.update({(name, name in came and came[name][place] in (None, "")) for name, _ in found})
         fields = ", ".join(dict.fromkeys(name for name, _ in found if name))
         reason = "; ".join(reason for _, reason in found)
-        rejected.append(reject(table.lines[place], fields, reason, table.rows[place]))
+        customer_id = meant_id(columns["customer_id"][place])
+        mails = _addresses([columns["email"][place], *(table.more_emails[place] if table.more_emails else ())])
+        rejected.append(reject(table.lines[place], fields, reason, table.rows[place], customer_id, mails))
     rejected.sort(key=lambda row: row.line)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
     kept = list(compress(rows, [place not in problems for place in range(count)]) if problems else rows)
     return kept, rejected, known, faults
+
+
+def _addresses(values: Sequence[Any]) -> set[str]:
+    """The addresses in the values of a row; in JSON one may be a list."""
+    texts = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values if value)
+    return set().union(*(addresses(text[:MAX_EXCERPT]) for text in texts))
 
 
 # At a domain that is accepted unchanged every address of this form is, which the tests prove. Role names (Info@) have

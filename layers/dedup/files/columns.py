@@ -59,6 +59,12 @@ def _only(field: str, places: Sequence[int], names: Sequence[str]) -> int:
     return places[0]
 
 
+def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:
+    """The places in `names` of columns for addresses that no field is read from; `found`: what `fields` says."""
+    read = found.get("email", ())
+    return [place for place, name in enumerate(names) if "email" in plain(name) and place not in read]
+
+
 def first_told(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     """Of each row the first of its values that says something; columns[0] itself where there is no other."""
     first, *others = columns

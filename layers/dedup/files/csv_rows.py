@@ -7,10 +7,12 @@ from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import fields, first_told, is_known
-from dedup.files.tables import MAX_ROW, TOO_LONG, Table, Unreadable, quoted, reject
+from dedup.files.columns import fields, first_told, is_known, more_emails
+from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.text import first_line, lines_of
+from dedup.files.values import meant_id
 from dedup.records import KNOWN
+from dedup.traces import addresses
 
 Places = Mapping[str, Sequence[int]]
 """The columns of each field, as columns.fields has them."""
@@ -45,12 +47,13 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
     delimiter, header, done = _header(lines, said[1] if said else _DELIMITERS)
     places = fields(header)
     _require(places, header)
+    others = more_emails(header, places)
     while True:
         line += done
         lines = lines[done:]
         more = next(blocks, None)
         closed = more is None or _begins_too_long(more)
-        table, done = _table(lines, line, delimiter, len(header), places, closed)
+        table, done = _table(lines, line, delimiter, len(header), places, others, closed)
         yield table
         if more is None:
             return
@@ -89,11 +92,14 @@ def _require(places: Places, header: Sequence[str]) -> None:
     missing = [name for name in ("customer_id", "email") if name not in places]
     missing += [] if named else ["name (or first name and last name)"]
     if missing:
-        found = ", ".join(map(quoted, header[:20])) or "nothing"
-        raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; found {found}")
+        # Without what it says: where a file has no header, this is somebody's row, and the reason is kept and sent on.
+        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "nothing"
+        raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; its first row has {width}")
 
 
-def _table(lines: list[str], line: int, delimiter: str, width: int, places: Places, closed: bool) -> tuple[Table, int]:
+def _table(
+    lines: list[str], line: int, delimiter: str, width: int, places: Places, others: Sequence[int], closed: bool
+) -> tuple[Table, int]:
     """The rows that end in `lines`, of which the first is the file's line `line`, and how many lines they are. The last
     row is left to be read again when it may go on after them: unless `closed`."""
     try:
@@ -109,11 +115,16 @@ def _table(lines: list[str], line: int, delimiter: str, width: int, places: Plac
         rows, spans, errors, done = _rows(lines, delimiter, closed)
         starts = [begin for begin, _ in spans]
         raws = ["".join(lines[begin:end]) for begin, end in spans]
-    rejected = [reject(line + at, "", reason, lines[at]) for at, reason in errors]
+    rejected = [
+        reject(line + at, "", reason, lines[at], *_about(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), places))
+        for at, reason in errors
+    ]
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
         reasons = [_misshapen(row, width, places) for row in rows]
         rejected += [
-            reject(line + at, "", reason, raw) for at, reason, raw in zip(starts, reasons, raws, strict=True) if reason
+            reject(line + at, "", reason, raw, *_about(raw, row, places))
+            for at, reason, raw, row in zip(starts, reasons, raws, rows, strict=True)
+            if reason
         ]
         kept = [reason is None for reason in reasons]
         rows = [[*row, *[""] * (width - len(row))] for row in compress(rows, kept)]
@@ -121,7 +132,15 @@ def _table(lines: list[str], line: int, delimiter: str, width: int, places: Plac
     columns = {
         name: first_told([list(map(itemgetter(place), rows)) for place in several]) for name, several in places.items()
     }
-    return Table([line + at for at in starts], raws, columns, rejected), done
+    spare = [[row[place] for place in others] for row in rows] if others else ()
+    return Table([line + at for at in starts], raws, columns, rejected, spare), done
+
+
+def _about(raw: str, row: Sequence[str], places: Places) -> tuple[int | None, set[str]]:
+    """Whom a row is about that has not the header's shape: the id that is in its place, and the addresses in all of
+    it, since these may be in any place."""
+    [place] = places["customer_id"]
+    return meant_id(row[place]) if place < len(row) else None, addresses(raw[:MAX_EXCERPT])
 
 
 def _rows(

@@ -4,12 +4,15 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, first_told
-from dedup.files.tables import MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
+from dedup.files.columns import COLUMNS, fields, first_told, more_emails
+from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
+from dedup.files.values import meant_id
 from dedup.records import one_of
+from dedup.traces import addresses
 from dedup.validation import plain
 
 MAX_VALUE = 8 << 20
@@ -161,12 +164,14 @@ def read_json(texts: Iterator[str]) -> Iterator[Table]:
     found = False
     if document.next() == "[":
         found = True
-        yield from _tables(document)
+        yield from _tables(document, count(1))
     else:
+        # Of all arrays: no two rows of a file have one place.
+        places = count(1)
         for key in document.keys():  # noqa: SIM118 # not a mapping's
             if plain(key) == "customers" and document.next() == "[":
                 found = True
-                yield from _tables(document)
+                yield from _tables(document, places)
             else:
                 document.value()
     if document.next():
@@ -175,11 +180,9 @@ def read_json(texts: Iterator[str]) -> Iterator[Table]:
         raise Unreadable('there is no array "customers" in it')
 
 
-def _tables(document: _Document) -> Iterator[Table]:
-    before = 0
+def _tables(document: _Document, places: Iterator[int]) -> Iterator[Table]:
     for items in document.items():
-        yield _object_table([(place, item, row) for place, (item, row) in enumerate(items, before + 1)])
-        before += len(items)
+        yield _object_table([(next(places), item, row) for item, row in items])
 
 
 def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
@@ -193,13 +196,13 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
                 if row.strip():
                     items.append((line, _JSON.decode(row) if len(row) <= MAX_ROW else None, row))
             except (ValueError, RecursionError) as error:
-                rejected.append(reject(line, "", f"not JSON: {_reason(error)}", row))
+                rejected.append(reject(line, "", f"not JSON: {_reason(error)}", row, *_about(row)))
         before += len(lines)
         yield _object_table(items, rejected)
 
 
 def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Rejected] = ()) -> Table:
-    lines, rows, values, refused = [], [], [], list(rejected)
+    lines, rows, values, spare, refused = [], [], [], [], list(rejected)
     for line, item, row in items:
         try:
             if len(row) > MAX_ROW:
@@ -207,24 +210,39 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             if not isinstance(item, dict):
                 raise Unreadable("Input should be an object")
             get = item.get
-            keys, others = _object_keys(tuple(item))
+            keys, others, emails = _object_keys(tuple(item))
             told = [get(key) for key in keys]
             for at, names in others:
                 [told[at]] = first_told([[get(name)] for name in names])
             values.append(told)
         except Unreadable as error:
-            refused.append(reject(line, "", str(error), row))
+            refused.append(reject(line, "", str(error), row, *_about(row)))
         else:
             lines.append(line)
             rows.append(row)
+            spare.append([get(name) for name in emails])
     columns = dict(zip(COLUMNS, zip(*values, strict=True), strict=True)) if values else dict.fromkeys(COLUMNS, ())
-    return Table(lines, rows, columns, refused)
+    return Table(lines, rows, columns, refused, spare)
+
+
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_MEMBER = re.compile(r""""((?:[^"\\]|\\.){1,100})"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)""")
+
+
+def _about(row: str) -> tuple[int | None, set[str]]:
+    """Whom a row is about that is not an object of JSON: the id that it seems to say, and the addresses in it."""
+    text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), row[:MAX_EXCERPT]).replace("\\/", "/")
+    said = {plain(name): value.strip('"') for name, value in _MEMBER.findall(text)}
+    ids = [said[name] for name in map(plain, COLUMNS["customer_id"]) if name in said]
+    return meant_id(ids[0]) if ids else None, addresses(text)
 
 
 @lru_cache(maxsize=32)
-def _object_keys(keys: tuple[str, ...]) -> tuple[list[str | None], list[tuple[int, list[str]]]]:
-    """The key of each field of COLUMNS in an object with these keys, and the fields that several keys say: the place
-    in COLUMNS, and all of the keys."""
-    places = {name: [keys[place] for place in found] for name, found in fields(keys).items()}
+def _object_keys(keys: tuple[str, ...]) -> tuple[list[str | None], list[tuple[int, list[str]]], list[str]]:
+    """The key of each field of COLUMNS in an object with these keys; the fields that several keys say: the place in
+    COLUMNS, and all of the keys; and the keys of further addresses."""
+    found = fields(keys)
+    places = {name: [keys[place] for place in several] for name, several in found.items()}
     several = [(at, places[name]) for at, name in enumerate(COLUMNS) if len(places.get(name, ())) > 1]
-    return [places[name][0] if name in places else None for name in COLUMNS], several
+    emails = [keys[place] for place in more_emails(keys, found)]
+    return [places[name][0] if name in places else None for name in COLUMNS], several, emails

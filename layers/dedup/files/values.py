@@ -23,13 +23,14 @@ _ID_GROUPED = re.compile(
     r"-?[1-9][0-9]{0,2}(?:([ \u00a0\u2009\u202f'’])[0-9]{3}(?:\1[0-9]{3})*|([.,])[0-9]{3}(?:\2[0-9]{3})+)"
 )
 _ID_DECIMAL = re.compile(r"(-?[0-9]+)[.,]0{1,2}")
+_ID_AMBIGUOUS = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}")
 _ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+"),
         "scientific notation has lost digits: export the column as text or as a number without decimals",
     ),
     (
-        re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}"),
+        _ID_AMBIGUOUS,
         "either a thousands separator or a decimal one: write the number without it",
     ),
     (
@@ -52,8 +53,7 @@ def _customer_id(value: Any) -> Any:
         return _exact(int(value))
     if not isinstance(value, str):
         return value
-    if wrapped := _WRAPPED.fullmatch(value):
-        value = "".join(filter(None, wrapped.groups())).strip()
+    value = _unwrapped(value)
     if not value:
         return None
     if len(value) <= 64:
@@ -66,6 +66,24 @@ def _customer_id(value: Any) -> Any:
     raise _Refused(
         next((reason for form, reason in _ID_REFUSED if form.fullmatch(value)), "Input should be a whole number")
     )
+
+
+def _unwrapped(value: str) -> str:
+    wrapped = _WRAPPED.fullmatch(value)
+    return "".join(filter(None, wrapped.groups())).strip() if wrapped else value
+
+
+def meant_id(value: Any) -> int | None:
+    """The id that a value of a rejected row says, as _customer_id reads it; None where it says none. `1,234` means
+    1234 here: it is refused because it might be no whole number, and then it would be nobody's."""
+    trimmed_value = value.strip() if isinstance(value, str) else value
+    try:
+        read = _customer_id(trimmed_value)
+    except _Refused:
+        text = _unwrapped(trimmed_value) if isinstance(trimmed_value, str) else ""
+        read = int(re.sub("[.,]", "", text)) if _ID_AMBIGUOUS.fullmatch(text) else None
+    # True is an int too.
+    return read if type(read) is int and -(2**63) <= read < 2**63 else None
 
 
 def _exact(number: Number) -> Number:

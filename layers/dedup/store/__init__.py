@@ -1,17 +1,19 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `exports` for files that were asked for, `matching` for runs and questions about entities,
-`entities` for keeping them in step with the records, `decisions` for what people said of records, `reports` for the
-report's figures, `jobs` for jobs on Spark, `work` for what runs, exports and jobs have in common, `removal` for taking
-records away, `roles` for what the application's role may do, `base` for what all of them need."""
+happened to every file, `erasures` for what an erasure leaves to be done, `exports` for files that were asked for,
+`matching` for runs and questions about entities, `entities` for keeping them in step with the records, `decisions` for
+what people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work` for what runs,
+exports, erasures and jobs have in common, `removal` for taking records away, `roles` for what the application's role
+may do, `base` for what all of them need."""
 
 from functools import cache
 
 from dedup.connection import Database
 from dedup.settings import settings
 from dedup.store.base import UNKNOWN, Busy, Conflict, KeyReused, Superseded
-from dedup.store.customers import Customer, Customers, Traces
+from dedup.store.customers import Customer, Customers, ErasedCustomer
 from dedup.store.decisions import Decisions
 from dedup.store.entities import NoRun
+from dedup.store.erasures import Cutting, ErasedMeanwhile, Erasures, RejectedFile
 from dedup.store.exports import Export, Exports, Writing
 from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
@@ -26,6 +28,9 @@ __all__ = [
     "Claim",
     "Conflict",
     "Customer",
+    "Cutting",
+    "ErasedCustomer",
+    "ErasedMeanwhile",
     "Export",
     "Fault",
     "Figures",
@@ -38,17 +43,17 @@ __all__ = [
     "Outdated",
     "People",
     "Reading",
+    "RejectedFile",
     "Selection",
     "Store",
     "Superseded",
-    "Traces",
     "Verification",
     "Writing",
     "open_store",
 ]
 
 
-class Store(Matching, Decisions, Records, Customers, Uploads, Exports, Reports, Jobs):
+class Store(Matching, Decisions, Records, Customers, Uploads, Erasures, Exports, Reports, Jobs):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

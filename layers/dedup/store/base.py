@@ -10,6 +10,7 @@ from pg8000.native import Connection, literal
 
 from dedup.connection import Database
 from dedup.sets import Region
+from dedup.traces import Hashes
 
 # In the order in which they are taken, WORK_LOCK before the row of an upload: what waits in one order can't deadlock.
 WORK_LOCK = "pg_advisory_xact_lock_shared(7236838)"
@@ -79,6 +80,7 @@ class Base:
         self._database = database
         self._bits: Mapping[str, int] = {}
         self._masks: dict[str, Mapping[Region, int]] = {}
+        self._known_hashes: Hashes | None = None
 
     def ping(self) -> None:
         """Returns when the database answers; raises Unavailable within three seconds."""
@@ -114,6 +116,13 @@ class Base:
         if not sources <= self._bits.keys():
             self._bits = self._database.write(lambda connection: _register(connection, sources), repeatable=True)
         return self._bits
+
+    def _hashes(self) -> Hashes:
+        # In a transaction of its own: not to be called in another.
+        if self._known_hashes is None:
+            [[salt]] = self._database.read(lambda connection: connection.run("SELECT salt FROM hash_salt"))
+            self._known_hashes = Hashes(salt)
+        return self._known_hashes
 
 
 def _compact(connection: Connection) -> None:

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.connection import Unavailable
-from dedup.store import decisions, entities
+from dedup.store import decisions, entities, erasures
 from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
 from dedup.store.entities import in_force
+from dedup.store.erasures import Remaining
 from dedup.store.records import records_query
 from dedup.store.removal import take_out
+from dedup.traces import Hashes, addresses
 
 MAX_FILES = 1_000
 """Files that an erasure names at most."""
+
+MAX_NAMES = 1_000
+"""Names of a customer by which keys of files are recognised."""
 
 FIRST_RECORDS = 1_000
 """Records of a customer whose entities are looked for."""
@@ -32,15 +37,26 @@ class Customer:
 
 
 @dataclass(frozen=True)
-class Traces:
-    """Where a customer is known from: the sources by name, the addresses of their records and, as these are compared,
-    those in the tables of runs of the matching, and the keys of the files that brought them. `known`: whether there is
-    a record, or a run or a decision has kept something of them."""
+class ErasedCustomer:
+    """What was erased of a customer: their records, the sources that had them by name, and the keys of the files that
+    brought them; and what remains to be done in files of rejected rows."""
 
+    records: int
     sources: list[str]
-    addresses: list[str]
     files: list[str]
+    remaining: Remaining
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """Where a customer is known from. `known`: whether there is a record, or a run or a decision has kept something of
+    them. `emails`: hashes of their addresses in records and, as these are compared, in the tables of runs."""
+
     known: bool
+    sources: list[str]
+    files: list[str]
+    names: list[str]
+    emails: list[int]
 
 
 class Customers(Base):
@@ -60,45 +76,64 @@ class Customers(Base):
 
         return self._database.read(work)
 
-    def traces(self, customer_id: int) -> Traces:
-        """Where a customer is known from; empty lists where they are not."""
-
-        def work(connection: Connection) -> Traces:
-            theirs = f"WHERE customer_id = {customer_id}"
-            tables = ("record", *(tables.member for tables in entities.there(connection)))
-            addresses = connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
-            keys = connection.run(
-                f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
-                        SELECT upload_id FROM record WHERE customer_id = {customer_id})
-                    ORDER BY id LIMIT {MAX_FILES}"""
-            )
-            said = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
-            return Traces(
-                _sources_of(connection, customer_id),
-                [email for [email] in addresses if email],
-                [key for [key] in keys],
-                bool(addresses or said),
-            )
-
-        return self._database.read(work)
-
-    def erase(self, customer_id: int, principal: str = UNKNOWN) -> int:
+    def erase(self, customer_id: int, principal: str = UNKNOWN) -> ErasedCustomer | None:
         """Deletes a customer's records, as `principal` asked, from membership and counts too, and from all that runs
-        of the matching and decisions know; how many records there were."""
+        of the matching and decisions know; and notes which rejected rows are theirs. None where nothing is left of
+        them, or nothing ever was there. Where an erasure of theirs has not ended, it goes on."""
+        hashes = self._hashes()
+        customer = hashes.customer(customer_id)
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> tuple[ErasedCustomer, list[int]] | None:
             connection.run(f"SELECT {WORK_LOCK}")
+            found = _traces(connection, customer_id, hashes)
+            if not found.known and not erasures.is_known(connection, customer):
+                return None
+            # What waits for the next lock may hold the row of an upload.
+            erasures.hide_keys(connection, customer_id, customer, found.emails, found.names)
             connection.run(f"SELECT {FOLD_LOCK}")
+            # Again: others brought records while that lock was waited for.
+            found = _traces(connection, customer_id, hashes)
             entities.forget(connection, customer_id)
             decisions.forget(connection, customer_id)
             removed = take_out(connection, f"customer_id = {customer_id}")
-            note(connection, "erase customer", principal, customer_id=customer_id, records=removed)
-            return removed
+            if found.known:
+                note(connection, "erase customer", principal, customer_id=customer_id, records=removed)
+            remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
+            return ErasedCustomer(removed, found.sources, found.files, remaining), found.emails
 
-        removed = self._database.write(work, repeatable=False)
+        done = self._database.write(work, repeatable=False)
+        if done is None:
+            return None
+        erased, emails = done
         with suppress(Unavailable):
+            # Of files too that ended while the lock was waited for.
+            self._database.write(
+                lambda connection: erasures.hide_keys(connection, customer_id, customer, emails, ()), repeatable=True
+            )
             self.drain(batches=1)
-        return removed
+        return erased
+
+
+def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces:
+    theirs = f"WHERE customer_id = {customer_id}"
+    tables = ("record", *(tables.member for tables in entities.there(connection)))
+    emails = [
+        email for [email] in connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
+    ]
+    names = connection.run(f"SELECT DISTINCT name FROM record {theirs} LIMIT {MAX_NAMES}")
+    keys = connection.run(
+        f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
+                SELECT upload_id FROM record {theirs})
+            ORDER BY id LIMIT {MAX_FILES}"""
+    )
+    said = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
+    return _Traces(
+        bool(emails or said),
+        _sources_of(connection, customer_id),
+        [key for [key] in keys],
+        [name for [name] in names],
+        hashes.emails(set().union(*(addresses(email) for email in emails if email))),
+    )
 
 
 def _sources_of(connection: Connection, customer_id: int) -> list[str]:

@@ -279,7 +279,8 @@ def _begin_upload(
     rows = connection.run(
         f"""WITH begun AS (
             INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
-            VALUES ({text(key)}, {text(digest)}, {accepted}, {accepted}, 'api', 'done', now(), clock_timestamp())
+            VALUES (salted({text(key)}), salted({text(digest if key else None)}), {accepted}, {accepted}, 'api', 'done',
+                now(), clock_timestamp())
             ON CONFLICT (key) DO NOTHING RETURNING id, {created_at} AS at
         ), noted AS (
             INSERT INTO audit (action, principal, upload_id, records)
@@ -290,10 +291,11 @@ def _begin_upload(
     if rows:
         [[upload_id, at, may_fold, pending]] = rows
         return Upload(upload_id, accepted, None, at, repeated=False), may_fold, pending
-    [[upload_id, first_digest, first_accepted, record_id, at]] = connection.run(
-        f"SELECT id, digest, accepted, record_id, {created_at} FROM upload WHERE key = {text(key)}"
+    [[upload_id, same, first_accepted, record_id, at]] = connection.run(
+        f"""SELECT id, digest = salted({text(digest)}), accepted, record_id, {created_at}
+            FROM upload WHERE key = salted({text(key)})"""
     )
-    if first_digest != digest:
+    if not same:
         raise KeyReused
     return Upload(upload_id, first_accepted, record_id, at, repeated=True), False, 0
 

@@ -5,7 +5,7 @@ loads holds a lease, which each batch renews; when it runs out, another attempt 
 overtaken finds so in the same statement with which it would write: it can write nothing more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from pg8000.native import Connection
 
 from dedup.connection import Unavailable
 from dedup.records import KNOWN
-from dedup.store import decisions, entities
+from dedup.store import decisions, entities, erasures
 from dedup.store.base import (
     FOLD_LOCK,
     TIMES,
@@ -33,6 +33,7 @@ from dedup.store.base import (
     text,
 )
 from dedup.store.removal import take_out
+from dedup.traces import Trace
 
 Row = tuple[Any, ...]
 """A record as a row: customer_id, name, email, source, and what is known of it beside these."""
@@ -109,6 +110,7 @@ class Uploads(Base):
     def expect(self, object_key: str, source: str | None, mode: str, principal: str = UNKNOWN) -> int:
         """Notes an upload that waits for its object to arrive; its id. `object_key` has `{}` where the id goes;
         `principal` is who asked for it."""
+        hashes = self._hashes()
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
@@ -116,7 +118,10 @@ class Uploads(Base):
                     VALUES ('s3', 'waiting', {text(source)}, {text(mode)}) RETURNING id"""
             )
             key = object_key.format(upload_id)
-            connection.run(f"UPDATE upload SET object_key = {text(key)} WHERE id = {upload_id}")
+            connection.run(
+                f"""UPDATE upload SET object_key = {text(key)}, key_emails = {erasures.key_emails(key, hashes)}
+                    WHERE id = {upload_id}"""
+            )
             note(connection, "expect upload", principal, upload_id=upload_id)
             return int(upload_id)
 
@@ -127,13 +132,14 @@ class Uploads(Base):
     ) -> Load | None:
         """Begins to load the object version that `key` names, and makes the table where its rows will wait; None when
         it was loaded, refused or deleted before. Raises Busy while another attempt is at it."""
+        key_emails = erasures.key_emails(object_key, self._hashes())
 
         def work(connection: Connection) -> Load | None:
             _sweep(connection)
-            upload_id, attempt = _find_or_insert(connection, key, object_key, source, mode)
+            upload_id, attempt = _find_or_insert(connection, key, object_key, source, mode, key_emails)
             rows = connection.run(
                 f"""UPDATE upload SET status = 'loading', attempt = attempt + 1, rows = 0, rejected = 0, reason = NULL,
-                        started_at = now(), lease_until = now() + interval '{lease} s', key = {text(key)},
+                        started_at = now(), lease_until = now() + interval '{lease} s', key = salted({text(key)}),
                         object_at = {text(object_at.isoformat())}::timestamptz
                     WHERE id = {upload_id} AND attempt = {attempt}
                         AND (status = 'waiting' OR status = 'loading' AND lease_until < now())
@@ -146,6 +152,7 @@ class Uploads(Base):
                 return None
             load = Load(upload_id, rows[0][0], lease)
             _drop_staging(connection, upload_id)
+            erasures.forget_rows(connection, upload_id)
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
                     customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL,
@@ -156,10 +163,19 @@ class Uploads(Base):
 
         return self._database.write(work, repeatable=True)
 
-    def stage(self, load: Load, rows: Sequence[Row], accepted: int, rejected: int, known: Sequence[str] = ()) -> None:
+    def stage(
+        self,
+        load: Load,
+        rows: Sequence[Row],
+        accepted: int,
+        rejected: int,
+        known: Sequence[str] = (),
+        traces: Iterable[Trace] = (),
+    ) -> None:
         """Adds rows to those that wait, notes how many were accepted and rejected so far in all, and renews the lease.
-        `known`: the fields of records.KNOWN that the rows end with. Raises Superseded."""
-        bits = self._bits_of({row[3] for row in rows})
+        `known`: the fields of records.KNOWN that the rows end with; `traces`: whom the rejected rows are about that
+        came with them. Raises Superseded."""
+        bits, hashes = self._bits_of({row[3] for row in rows}), self._hashes()
         columns = ", ".join(("customer_id", "name", "email", "source", *known))
         if known:
             lines = [
@@ -185,6 +201,7 @@ class Uploads(Base):
             )
             if payload:
                 connection.run(f"COPY {load.table} ({columns}) FROM STDIN", stream=[payload])
+            erasures.note_rows(connection, load.upload_id, traces, hashes)
 
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
@@ -196,7 +213,8 @@ class Uploads(Base):
         Rows of a source that has a newer snapshot are left out, for its system knows better by now. Readers see all of
         it or nothing. `principal` is who put the object there; `faults` are those of its rejected rows.
 
-        Raises Superseded, RowsLost, and Outdated where no row would be left."""
+        Raises Superseded, RowsLost, Outdated where no row would be left, and ErasedMeanwhile where `rejected` has rows
+        of customers who were erased since the object was put there."""
 
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
@@ -209,7 +227,8 @@ class Uploads(Base):
             self.compact()
 
     def fail(self, load: Load, reason: str, rejected: Rejects = None, faults: Faults = NO_FAULTS) -> None:
-        """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded."""
+        """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded.
+        Raises ErasedMeanwhile as finish does."""
         self._end(load, "failed", reason, rejected, faults)
 
     def interrupt(self, load: Load, reason: str) -> None:
@@ -218,6 +237,10 @@ class Uploads(Base):
 
     def _end(self, load: Load, status: str, reason: str, rejected: Rejects, faults: Faults) -> None:
         def work(connection: Connection) -> None:
+            if rejected:
+                # The row first, as everybody takes them: who deletes the upload holds it and waits for others.
+                connection.run(f"SELECT FROM upload WHERE {load.current} FOR UPDATE")
+                erasures.require_none_of_erased(connection, load.upload_id)
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
             ended = connection.run(
                 f"""UPDATE upload SET status = {text(status)}, reason = {text(reason)}, lease_until = NULL,
@@ -227,6 +250,8 @@ class Uploads(Base):
             )
             if ended:
                 _note_faults(connection, load, faults)
+            if ended and not rejected:
+                erasures.forget_rows(connection, load.upload_id)
 
         self._database.write(work, repeatable=True)
 
@@ -237,7 +262,7 @@ class Uploads(Base):
 
     def account_of(self, key: str) -> Account | None:
         """What is known of the upload with that key."""
-        found = self._accounts(f"u.key = {text(key)}", 1)
+        found = self._accounts(f"u.key = salted({text(key)})", 1)
         return found[0] if found else None
 
     def accounts(self, before: int | None, limit: int) -> list[Account]:
@@ -267,18 +292,19 @@ class Uploads(Base):
             repeatable=True,
         )
 
-    def with_rejected(self) -> list[Account]:
-        """The uploads whose rejected rows were kept, the newest first."""
-        return self._accounts("rejected_key IS NOT NULL", None)
+    def lines_of_erased(self, load: Load) -> set[int]:
+        """The lines of the load's rejected rows that are of customers who were erased since its object was put into
+        the bucket."""
+        return self._database.read(lambda connection: erasures.lines_of_erased(connection, load.upload_id))
 
-    def replace_rejected(self, upload_id: int, version: str | None) -> None:
-        """Notes that the upload's rejected rows are in another version of their object now."""
-        self._database.write(
-            lambda connection: connection.run(
-                f"UPDATE upload SET rejected_version = {text(version)} WHERE id = {upload_id}"
-            ),
-            repeatable=True,
-        )
+    def forget_lines(self, load: Load, lines: Collection[int]) -> None:
+        """Notes that these lines are not among the load's rejected rows any more. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            _require(connection.run(f"SELECT id FROM upload WHERE {load.current} FOR UPDATE"))
+            erasures.forget_lines(connection, load.upload_id, lines)
+
+        self._database.write(work, repeatable=True)
 
     def delete_later(self, upload_id: int) -> None:
         """Notes that the upload's records are to be deleted. Raises Conflict while it is being loaded."""
@@ -290,15 +316,18 @@ class Uploads(Base):
         self._database.write(work, repeatable=True)
 
     def abandon(self, reason: str) -> None:
-        """Ends, for that reason, all uploads that wait for an object: where the bucket was lost, none will come."""
-        self._database.write(
-            lambda connection: connection.run(
+        """Ends, for that reason, all uploads that wait for an object: where the bucket was lost, none will come. The
+        rejected rows were in it too."""
+
+        def work(connection: Connection) -> None:
+            connection.run(
                 f"""UPDATE upload SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
                         finished_at = clock_timestamp()
                     WHERE origin = 's3' AND status IN ('waiting', 'loading')"""
-            ),
-            repeatable=True,
-        )
+            )
+            erasures.forget_all(connection)
+
+        self._database.write(work, repeatable=True)
 
     def delete_upload(self, upload_id: int, principal: str = UNKNOWN) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when
@@ -322,11 +351,11 @@ class Uploads(Base):
 
 
 def _find_or_insert(
-    connection: Connection, key: str, object_key: str, source: str | None, mode: str
+    connection: Connection, key: str, object_key: str, source: str | None, mode: str, key_emails: str
 ) -> tuple[int, int]:
     """The id and the attempts so far of the upload with that key: known already, announced by expect(), or new. One
     that was announced and then deleted is found too, so that its file is not loaded."""
-    find = f"SELECT id, attempt FROM upload WHERE key = {text(key)}"
+    find = f"SELECT id, attempt FROM upload WHERE key = salted({text(key)})"
     rows = (
         connection.run(find)
         # Waits for another delivery or a deletion that holds the row: to pass it by would make a second upload.
@@ -336,8 +365,9 @@ def _find_or_insert(
                 ORDER BY id LIMIT 1 FOR UPDATE"""
         )
         or connection.run(
-            f"""INSERT INTO upload (key, origin, status, source, mode, object_key)
-                VALUES ({text(key)}, 's3', 'waiting', {text(source)}, {text(mode)}, {text(object_key)})
+            f"""INSERT INTO upload (key, origin, status, source, mode, object_key, key_emails)
+                VALUES (salted({text(key)}), 's3', 'waiting', {text(source)}, {text(mode)}, {text(object_key)},
+                    {key_emails})
                 ON CONFLICT (key) DO NOTHING RETURNING id, attempt"""
         )
         or connection.run(find)
@@ -397,6 +427,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     if replaces:
         went = _remove_others(connection, load, source_bit)
     came, customers = _count_in(connection, load)
+    erasures.require_none_of_erased(connection, load.upload_id)
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
                 accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
@@ -511,6 +542,7 @@ def _sweep(connection: Connection) -> None:
     )
     for [table] in tables:
         connection.run(f"DROP TABLE IF EXISTS staging.{table}")
+        erasures.forget_broken_off(connection, int(table.split("_")[1]))
 
 
 def _drop_staging(connection: Connection, upload_id: int) -> None:

@@ -43,14 +43,14 @@ class Work:
         """Notes what `principal` asked for, column by column, once for a `key`: its id and status. Raises KeyReused."""
         rows = connection.run(
             f"""INSERT INTO {self.name} ({", ".join(asked)}, key, digest)
-                VALUES ({", ".join(map(text, asked.values()))}, {text(key)}, {text(digest)})
+                VALUES ({", ".join(map(text, asked.values()))}, salted({text(key)}), {text(digest)})
                 ON CONFLICT (key) DO NOTHING RETURNING id, status"""
         )
         if rows:
             note(connection, self.action or self.name, principal)
             return rows[0][0], rows[0][1]
         [[piece, status, first]] = connection.run(
-            f"SELECT id, {self.status}, digest FROM {self.name} WHERE key = {text(key)}"
+            f"SELECT id, {self.status}, digest FROM {self.name} WHERE key = salted({text(key)})"
         )
         if first != digest:
             raise KeyReused
