@@ -19,7 +19,7 @@ from dedup.store import Account, Store
 
 from jobs import BadInput, places, regions
 from tests import exports
-from tests.conftest import ROOT
+from tests.conftest import FULL, ROOT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,12 +35,12 @@ def reason_without_spark() -> str:
     return ""
 
 
-JVM_OF_SMALL_QUERIES = (
-    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
-    "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
-)
+JVM_OF_SMALL_QUERIES = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 """For hundreds of queries that run once: compiling them well takes longer than it saves. The quick compiler's own cache
 is too small for their code, and when it is full nothing is compiled any more."""
+if not FULL:
+    # Nor is Java generated for each of them.
+    JVM_OF_SMALL_QUERIES += " -Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
 
 needs_spark = pytest.mark.skipif(bool(reason_without_spark()), reason=reason_without_spark())
 
