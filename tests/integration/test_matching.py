@@ -1065,6 +1065,9 @@ def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> 
     [
         ({"thresholds": {"match": "high"}}, ["thresholds", "match"], "valid number"),
         ({"thresholds": {"keep": 9}}, ["thresholds"], "expected keep <= review <= match <= confident"),
+        ({"thresholds": {"match": -1024, "review": -1024, "keep": -1024}}, ["thresholds", "keep"], "equal to -1000"),
+        ({"thresholds": {"match": 6, "confident": 1e308}}, ["thresholds", "confident"], "equal to 1000"),
+        ({"training": {"weight_of_default": 1e308}}, ["training", "weight_of_default"], "less than or equal to"),
         ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, ["rules", 0, "equal", 0], "shoe_size"),
         ({"surprise": 1}, ["surprise"], "Extra inputs"),
         ([], [], "valid dictionary"),
