@@ -254,7 +254,7 @@ def attach_uploads(connection: Connection, uploads: Sequence[int]) -> Tables | N
     connection.run(f"DELETE FROM pending_match WHERE upload_id = ANY ({bigints(uploads)})")
     tables = in_force(connection)
     if tables:
-        _attach_missing(connection, tables, bigints(uploads))
+        _attach_missing(connection, tables, f"r.upload_id = ANY ({bigints(uploads)})")
     return tables
 
 
@@ -797,8 +797,8 @@ def _true_changes(tables: Tables) -> str:
 
 
 def wrong(connection: Connection) -> tuple[int, int, int]:
-    """Entities in all, those whose members or sources are not what the records say, and regions that are counted
-    wrong, of the run in force."""
+    """Entities in all, members and entities that are not what the records say, and regions that are counted wrong, of
+    the run in force."""
     tables = in_force(connection)
     if not tables:
         return 0, 0, 0
@@ -810,7 +810,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
         )
         SELECT (SELECT count(*) FROM truth),
             (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
-             WHERE r.id IS NULL
+             WHERE r.id IS NULL OR {_NOT_ITS_OWN}
                 OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM pending_match)),
             (SELECT count(*) FROM truth t FULL JOIN {counted.table} k USING (entity_id)
              WHERE (t.sources, t.records) IS DISTINCT FROM (k.sources, k.records)),
@@ -825,27 +825,43 @@ def mend(connection: Connection) -> None:
     """Makes the run in force what the records say. The caller keeps uploads away."""
     tables = in_force(connection, ALONE)
     if tables:
+        _correct_identities(connection, tables)
         catch_up(connection, tables, "true", removed=True)
         count_all(connection, tables)
 
 
-def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
-    """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
+_NOT_ITS_OWN = "(m.source, m.customer_id) <> (r.source, r.customer_id)"
+"""The condition in SQL that a member m is said to be of another source or customer than its record r is."""
+
+
+def _correct_identities(connection: Connection, tables: Tables) -> None:
+    """Gives members the source and customer of their records. They stay in their entities, until the next run looks
+    again; what repeats another stands for itself, for the other may be another customer's."""
+    rows = connection.run(
+        f"SELECT m.record_id FROM {tables.member} m JOIN record r ON r.id = m.record_id WHERE {_NOT_ITS_OWN}"
+    )
+    if not rows:
+        return
+    ids = [record for [record] in rows]
+    stand_for_themselves(connection, tables, repeated_by(connection, tables, ids))
+    connection.run(
+        f"""UPDATE {tables.member} m SET source = r.source, customer_id = r.customer_id FROM record r
+            WHERE r.id = m.record_id AND m.record_id = ANY ({bigints(ids)})"""
+    )
+
+
+def catch_up(connection: Connection, tables: Tables, records: str, *, removed: bool) -> None:
+    """Makes members of the records that are none, of those r that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    _attach_missing(connection, tables, f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})", in_force(connection))
+    _attach_missing(connection, tables, records, in_force(connection))
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)
 
 
-def _attach_missing(connection: Connection, tables: Tables, uploads: str, former: Tables | None = None) -> None:
-    attach_records(
-        connection,
-        tables,
-        f"""r.upload_id = ANY ({uploads})
-            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
-        former,
-    )
+def _attach_missing(connection: Connection, tables: Tables, records: str, former: Tables | None = None) -> None:
+    missing = f"{records} AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)"
+    attach_records(connection, tables, missing, former)
 
 
 def _json(members: Sequence[Mapping[str, Any]]) -> str:
