@@ -138,7 +138,7 @@ def settle_prior(engine: Engine, table: str, prior: float, records: int) -> floa
     shift = 0.0
     for _ in range(PRIOR_STEPS):
         [(expected,)] = engine.rows(
-            f"SELECT sum(1 / (1 + power(CAST(2 AS double), -(match_weight + {shift:.6f})))) FROM {table} WHERE veto IS NULL"
+            f"SELECT sum({probability_sql(f'match_weight + {shift:.6f}')}) FROM {table} WHERE veto IS NULL"
         )
         settled = min(max(float(expected or 0), 1.0) / pairs, 0.5)
         step = math.log2(settled / (1 - settled)) - math.log2(prior / (1 - prior)) - shift
@@ -148,8 +148,8 @@ def settle_prior(engine: Engine, table: str, prior: float, records: int) -> floa
     weight = f"match_weight + {shift:.6f}"
     engine.create(
         f"{table}_settled",
-        f"""SELECT id_l, id_r, {weight} AS match_weight,
-            1 / (1 + power(CAST(2 AS double), -({weight}))) AS match_probability, veto, doubt, waterfall FROM {table}""",
+        f"""SELECT id_l, id_r, {weight} AS match_weight, {probability_sql(weight)} AS match_probability, veto, doubt,
+            waterfall FROM {table}""",
     )
     engine.create(table, f"SELECT * FROM {table}_settled")
     odds = prior / (1 - prior) * 2**shift
@@ -158,6 +158,11 @@ def settle_prior(engine: Engine, table: str, prior: float, records: int) -> floa
 
 
 PRIOR_STEPS = 20
+
+
+def probability_sql(weight: str) -> str:
+    """dedup.score.probability in SQL, of a weight in SQL. Engines have infinity where a double ends: 1 / (1 + inf) is 0."""
+    return f"1 / (1 + power(CAST(2 AS double), -({weight})))"
 
 
 def _pairs_that_agree(engine: Engine, columns: tuple[str, ...]) -> int:

@@ -21,6 +21,9 @@ DEFAULT = files("dedup") / "match_settings.json"
 MOST = 1_000_000_000
 """No number of records or pairs that is larger means anything."""
 
+MAX_WEIGHT = 1000
+"""The largest match weight, either way, that a threshold may be: its odds are still a number that a double can hold."""
+
 
 def _one_of(columns: tuple[str, ...], *, beginnings: bool = False) -> AfterValidator:
     def check(said: str) -> str:
@@ -162,23 +165,26 @@ class Training(_Model):
     pass_needs_pairs: Annotated[int, Field(ge=1, le=MOST)]
     max_pairs: Annotated[int, Field(ge=1000, le=MOST)]
     """Pairs of random records, and pairs per pass, at most."""
-    weight_of_default: Annotated[float, Field(ge=0)]
+    weight_of_default: Annotated[float, Field(ge=0, le=MOST)]
     """The default model counts as much as so many true pairs: it speaks where the records have few for a level."""
     recall_of_rules: Annotated[float, Field(gt=0, le=1)]
     """Which part of all true pairs the rules are taken to find: it says how likely two random records are one."""
     seed: Annotated[int, Field(ge=1, le=MOST)]
 
 
+MatchWeight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
+
+
 class Thresholds(_Model):
     """Match weights: log2 of the odds that two records are one. 0 is even, 10 about a thousand to one."""
 
-    keep: float
+    keep: MatchWeight
     """Scored pairs below it are not kept, and not in the histogram."""
-    review: float
+    review: MatchWeight
     """From here to `confident`, people are asked."""
-    match: float
+    match: MatchWeight
     """From here, two records are one."""
-    confident: float
+    confident: MatchWeight
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dedup import matching
+from dedup import matching, score
 from dedup.records import KNOWN, Record
 
 Said = list[tuple[str, str]]
@@ -57,7 +57,7 @@ def of_matching(settings: Mapping[str, Any], model: Mapping[str, Any]) -> Said:
         said += [
             ("Model", f"Version {model['version']}, learnt from {model['records']:,} records"),
             ("Compared", _all(_column(one["name"]) for one in settings["comparisons"])),
-            ("One person", f"From match weight {match:+g} on: {1 / (1 + 2**-match):.1%} likely"),
+            ("One person", f"From match weight {match:+g} on: {score.probability(match):.1%} likely"),
             ("Asked of people", f"Match weights from {review:+g} to {confident:+g}"),
             *((f"Veto {veto['name']}", _veto(veto)) for veto in guards.get("vetoes", ())),
         ]

@@ -116,8 +116,10 @@ def level_weights(
 
 
 def probability(weight: float) -> float:
-    """That two records are one, from log2 of the odds."""
-    return 1 / (1 + 2**-weight) if weight > -1000 else 0.0
+    """The match probability, from 0 to 1, of a match weight: log2 of the odds, any number."""
+    # exp2, because 2 ** of a large int is an int of as many bits; -abs, because a double ends at 2 ** 1024.
+    odds = math.exp2(-abs(weight))
+    return (odds if weight < 0 else 1.0) / (1 + odds)
 
 
 def steps_of(waterfall: str | None, settings: Mapping[str, Any]) -> Iterator[Step]:

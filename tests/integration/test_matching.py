@@ -674,6 +674,59 @@ def test_verify_mends_entities(after_a_run: Store) -> None:
     assert any(4 in records for records in together(after_a_run))
 
 
+def damage(store: Store, statements: str) -> None:
+    """Runs statements, in which _N is the end of the names of the active run's tables."""
+    run = store.run_in_force()
+    store._database.write(lambda connection: connection.run(statements.replace("_N", f"_{run}")), repeatable=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "wrong", "wrong_regions"),
+    [("source = 62", 2, True), ("customer_id = 99", 1, False)],
+)
+def test_verify_with_a_member_of_another_source_or_customer_than_its_record_mends_it(
+    after_a_run: Store, changed: str, wrong: int, wrong_regions: bool
+) -> None:
+    before, by_their_customers = members(after_a_run), customers_of(after_a_run)
+    damage(after_a_run, f"UPDATE matching.member_N SET {changed} WHERE record_id = 1")
+
+    found = after_a_run.verify()
+
+    assert (found.agreed, found.wrong_entities, bool(found.wrong_entity_regions)) == (False, wrong, wrong_regions)
+    agrees(after_a_run)
+    assert (members(after_a_run), customers_of(after_a_run)) == (before, by_their_customers)
+    after_a_run.add([person(1, "salesforce", name="Ann Lee", email="ann@work.example.com")])
+    assert frozenset({1, 2, 5}) in together(after_a_run), "the rules find it as its record's again"
+
+
+def test_verify_with_an_exact_duplicate_of_another_customer_than_its_record_makes_it_stand_for_itself(
+    after_a_run: Store,
+) -> None:
+    after_a_run.add([person(7, "hubspot", name="Ann Lee", email="ann@example.com")])
+    damage(after_a_run, "UPDATE matching.member_N SET customer_id = 99 WHERE record_id = 5")
+
+    assert not after_a_run.verify().agreed
+
+    agrees(after_a_run)
+    after_a_run.delete_upload(after_a_run.accounts(None, 10)[-1].id)
+    assert together(after_a_run) == {frozenset({5})}
+    after_a_run.add([person(8, "internal", name="Ann Lee", email="ann@example.com")])
+    assert together(after_a_run) == {frozenset({5, 6})}
+
+
+def test_verify_with_a_record_that_is_no_member_and_has_no_upload_makes_it_one(after_a_run: Store) -> None:
+    before = members(after_a_run)
+    damage(
+        after_a_run,
+        "DELETE FROM upload; DELETE FROM matching.edge_N; DELETE FROM matching.member_N WHERE record_id IN (2, 4)",
+    )
+
+    assert not after_a_run.verify().agreed
+
+    agrees(after_a_run)
+    assert together(after_a_run) == {frozenset(records) for records in before.values()}
+
+
 # Decisions
 
 
@@ -1065,6 +1118,9 @@ def test_entities_always_are_what_records_and_people_say(after_a_run: Store) -> 
     [
         ({"thresholds": {"match": "high"}}, ["thresholds", "match"], "valid number"),
         ({"thresholds": {"keep": 9}}, ["thresholds"], "expected keep <= review <= match <= confident"),
+        ({"thresholds": {"match": -1024, "review": -1024, "keep": -1024}}, ["thresholds", "keep"], "equal to -1000"),
+        ({"thresholds": {"match": 6, "confident": 1e308}}, ["thresholds", "confident"], "equal to 1000"),
+        ({"training": {"weight_of_default": 1e308}}, ["training", "weight_of_default"], "less than or equal to"),
         ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, ["rules", 0, "equal", 0], "shoe_size"),
         ({"surprise": 1}, ["surprise"], "Unknown field 'surprise'"),
         ([], [], "valid dictionary"),

@@ -252,6 +252,28 @@ def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match:
     )
 
 
+@pytest.mark.parametrize("match_weight", [-1024.0, -2000.5, -1e308, 1024.0, 1e308])
+def test_report_of_a_run_with_an_extreme_threshold_is_answered(
+    get: Any, store: Store, match: Any, match_weight: float
+) -> None:
+    """Of a run that was kept before the settings refused such a threshold."""
+    store.add(two_people())
+    run = match()
+    store._database.write(
+        lambda c: c.run(
+            f"""UPDATE match_run SET settings = jsonb_set(jsonb_set(
+                    settings, '{{tiers}}', '["rules", "model"]'), '{{thresholds,match}}', '{match_weight}')
+                WHERE id = {run}"""
+        ),
+        repeatable=True,
+    )
+
+    for form in ("html", "csv", "xlsx"):
+        assert get(form, XLSX if form == "xlsx" else "*/*")["statusCode"] == 200
+    likely = "0.0%" if match_weight < 0 else "100.0%"
+    assert from_csv(get("csv"))["Matching in force", "One person", "Says"].endswith(f"on: {likely} likely")
+
+
 def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, store: Store, match: Any) -> None:
     store.add(two_people())
     keep()

@@ -194,7 +194,7 @@ def resolve_again(
     """Makes the entities of some records again from their edges and from what people said, as a run does; those that
     come to be have the ids that they have in `former`, where these are free. The caller is alone."""
     # Somebody has spoken of them, and not of those that they repeat.
-    entities.stand_for_themselves(connection, tables, record_ids)
+    entities.stand_for_themselves(connection, tables, entities.repeated_by(connection, tables, record_ids))
     touched: set[int] = set()
     more = set(entities.entities_of(connection, tables, record_ids).values())
     while more - touched:

@@ -254,7 +254,7 @@ def attach_uploads(connection: Connection, uploads: Sequence[int]) -> Tables | N
     connection.run(f"DELETE FROM pending_match WHERE upload_id = ANY ({bigints(uploads)})")
     tables = in_force(connection)
     if tables:
-        _attach_missing(connection, tables, bigints(uploads))
+        _attach_missing(connection, tables, f"r.upload_id = ANY ({bigints(uploads)})")
     return tables
 
 
@@ -514,56 +514,56 @@ def detach(connection: Connection, leaving: str) -> None:
 
 def detach_members(connection: Connection, tables: Tables, leaving: str) -> None:
     """Takes members out of a run's entities: those for which a condition holds. Where a record of the same source and
-    customer stays in the entity, what joined the one that leaves joins that one, until the next run looks again."""
-    ids = [record for [record] in connection.run(f"SELECT record_id FROM {tables.member} WHERE {leaving}")]
-    if not ids:
+    customer stays in the entity, what joined the one that leaves joins that one, until the next run looks again.
+
+    Everything from here on names the records and their entities as constant arrays, and joins nothing to them: their
+    time is linear whatever the planner knows of the tables, which is little after a large upload or a clear."""
+    rows = connection.run(f"SELECT record_id, entity_id FROM {tables.member} WHERE {leaving}")
+    if not rows:
         return
+    ids = [record for record, _ in rows]
+    gone, entities = bigints(ids), bigints({entity for _, entity in rows})
     [[members]] = connection.run(f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{tables.member}'::regclass")
     few = len(ids) <= max(BATCH, members // SHARE)
     fields = matching.terms(settings_of(connection, tables))
-    _bequeath(connection, tables, ids)
+    _bequeath(connection, tables, ids, entities)
     if fields and few:
-        _forget_values(connection, tables, bigints(ids), fields)
+        _forget_values(connection, tables, gone, fields)
+    for pairs in (tables.edge, tables.review):
+        for side in ("record_a", "record_b"):
+            connection.run(f"DELETE FROM {pairs} WHERE {side} = ANY ({gone})")
     counted = tables.counted
     removed = "SELECT 1::bigint << source, 0, -count(*) FROM gone GROUP BY source"
     connection.run(
         f"""WITH gone AS (
-            DELETE FROM {tables.member} WHERE {leaving} RETURNING record_id, entity_id, source
-        ), edges AS (
-            DELETE FROM {tables.edge} WHERE ctid IN ({_pairs_of("gone", tables.edge)})
-        ), reviews AS (
-            DELETE FROM {tables.review} WHERE ctid IN ({_pairs_of("gone", tables.review)})
-        ), {_lose("gone", tables)}, {count_changes(removed, counted)} SELECT"""
+            DELETE FROM {tables.member} WHERE record_id = ANY ({gone}) RETURNING source
+        ), {_lose(tables, gone, entities)}, {count_changes(removed, counted)} SELECT"""
     )
     connection.run(f"DELETE FROM {counted.table} WHERE sources = 0")
     if fields and not few:
         _forget_all_values(connection, tables, fields)
 
 
-def _bequeath(connection: Connection, tables: Tables, ids: Sequence[int]) -> None:
+def _bequeath(connection: Connection, tables: Tables, ids: Sequence[int], entities: str) -> None:
     """Puts into the edges and the review, in place of members that leave, those that stay and take their place: the
-    first of those that repeat it, or else one of the same source and customer.
-
-    Who that is goes through here: of arrays the planner knows the length, and joins by hashing where it has to."""
-    gone, leaving = bigints(ids), frozenset(ids)
-    repeats: dict[int, int] = {}
-    # In one condition, which no join can be made of: it is for what the edges have found.
+    first of those that repeat it, or else one of the same source and customer. `entities`: those of the members that
+    leave, as an array."""
+    gone = bigints(ids)
+    # What an edge leads to first, and only then what it leads from: or else the planner, who takes both for few, looks
+    # at every two members before it looks at an edge.
     found = connection.run(
-        f"""SELECT m.record_id, g.record_id FROM {tables.edge} e
-            JOIN {tables.member} m ON m.record_id = e.record_b JOIN {tables.member} g ON g.record_id = e.record_a
-            WHERE e.record_a = ANY ({gone})
-                AND (NOT {stands("m")} OR {_whole("m")} IS NOT DISTINCT FROM {_whole("g")})"""
+        f"""WITH near AS MATERIALIZED (
+                SELECT e.record_a AS gone, m.*, {stands("m")} AS stands
+                FROM {tables.edge} e JOIN {tables.member} m ON m.record_id = e.record_b
+                WHERE e.record_a = ANY ({gone}) AND e.record_b <> ALL ({gone})
+            )
+            SELECT near.gone, min(near.record_id) FROM near
+            JOIN {tables.member} g ON g.record_id = near.gone
+            WHERE NOT near.stands OR {_whole("near")} IS NOT DISTINCT FROM {_whole("g")} GROUP BY near.gone"""
     )
-    for record, repeated in found:
-        if record not in leaving:
-            repeats[repeated] = min(record, repeats.get(repeated, record))
-    stand_for_themselves(connection, tables, repeats.values())
-    others = connection.run(
-        f"""SELECT g.record_id, min(m.record_id) FROM unnest({gone}) AS i (record_id)
-            JOIN {tables.member} g USING (record_id) JOIN {tables.member} m USING (entity_id, source, customer_id)
-            WHERE m.record_id <> ALL ({gone}) AND {stands("m")} GROUP BY g.record_id"""
-    )
-    heirs = dict(others) | repeats
+    repeats = dict(found)
+    stand_for_themselves(connection, tables, {first: record for record, first in repeats.items()})
+    heirs = dict(connection.run(_others_of(tables, gone, entities))) | repeats
     if not heirs:
         return
     heir = f"unnest({bigints(heirs)}, {bigints(heirs.values())}) AS t (record_id, heir)"
@@ -572,11 +572,30 @@ def _bequeath(connection: Connection, tables: Tables, ids: Sequence[int]) -> Non
             f"""WITH heir AS MATERIALIZED (SELECT * FROM {heir}), moved AS (
                 SELECT e.ctid AS place, coalesce(a.heir, e.record_a) AS one, coalesce(b.heir, e.record_b) AS other
                 FROM {pairs} e LEFT JOIN heir a ON a.record_id = e.record_a LEFT JOIN heir b ON b.record_id = e.record_b
-                WHERE e.ctid IN ({_pairs_of("heir", pairs)})
+                WHERE e.record_a = ANY ({gone}) OR e.record_b = ANY ({gone})
             )
             UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
             FROM moved WHERE e.ctid = moved.place AND one <> other"""
         )
+
+
+def _others_of(tables: Tables, gone: str, entities: str) -> str:
+    """A query for the first member that stays of the same entity, source and customer, for each of those that leave.
+
+    It goes through the entities once, in order. To join the table with itself takes the square of the time: of three
+    columns together the planner expects one row, and compares each that leaves with each that stays."""
+    return f"""
+        SELECT record_id, other FROM (
+            SELECT record_id, leaves, min(record_id) FILTER (WHERE stays)
+                OVER (PARTITION BY entity_id, source, customer_id) AS other
+            FROM (
+                SELECT record_id, entity_id, source, customer_id, leaves, NOT leaves AND stands AS stays FROM (
+                    SELECT record_id, entity_id, source, customer_id, {stands("m")} AS stands,
+                        record_id = ANY ({gone}) AS leaves
+                    FROM {tables.member} m WHERE entity_id = ANY ({entities}) OFFSET 0
+                ) AS m
+            ) AS m
+        ) AS m WHERE leaves AND other IS NOT NULL"""
 
 
 def repeats_of(connection: Connection, tables: Tables, repeated: str) -> dict[int, int]:
@@ -589,32 +608,41 @@ def repeats_of(connection: Connection, tables: Tables, repeated: str) -> dict[in
     )
 
 
-def stand_for_themselves(connection: Connection, tables: Tables, record_ids: Iterable[int]) -> None:
-    """Gives records that repeat others a form of their own, so that they can go another way than those."""
-    forms = ", ".join(f"{column} = o.{column}" for column in normalise.COLUMNS)
-    connection.run(
-        f"""UPDATE {tables.member} m SET {forms}
-            FROM {tables.edge} e JOIN {tables.member} o ON o.record_id = e.record_a
-            WHERE e.record_b = m.record_id AND m.record_id = ANY ({bigints(record_ids)}) AND NOT {stands("m")}"""
+def repeated_by(connection: Connection, tables: Tables, record_ids: Iterable[int]) -> dict[int, int]:
+    """Those of some records that repeat others: each, and what it repeats."""
+    return dict(
+        connection.run(
+            f"""SELECT m.record_id, e.record_a FROM {tables.edge} e JOIN {tables.member} m ON m.record_id = e.record_b
+                WHERE e.record_b = ANY ({bigints(record_ids)}) AND NOT {stands("m")}"""
+        )
     )
 
 
-def _pairs_of(records: str, pairs: str) -> str:
-    """A query for the places, in a table of pairs, of those with a record in `records`. By one side, then by the other:
-    a join by either can't be hashed, and of many records takes hours."""
-    side = f"SELECT p.ctid FROM {pairs} p JOIN {records} g ON g.record_id = p."
-    return f"{side}record_a UNION ALL {side}record_b"
+def stand_for_themselves(connection: Connection, tables: Tables, repeated: Mapping[int, int]) -> None:
+    """Gives records that repeat others a form of their own, so that they can go another way than those: each, and what
+    it repeats. Those that have one keep it."""
+    if not repeated:
+        return
+    forms = ", ".join(f"{column} = o.{column}" for column in normalise.COLUMNS)
+    connection.run(
+        f"""UPDATE {tables.member} m SET {forms}
+            FROM unnest({bigints(repeated)}, {bigints(repeated.values())}) AS r (record_id, repeated)
+            JOIN {tables.member} o ON o.record_id = r.repeated
+            WHERE m.record_id = r.record_id AND NOT {stands("m")}"""
+    )
 
 
-def _lose(gone: str, tables: Tables) -> str:
-    """The parts of a WITH by which entities lose the members in `gone`, and `changed` for count_changes(). The
-    statement that deletes them still sees them: where all of a source's are among them, none is left."""
+def _lose(tables: Tables, records: str, entities: str) -> str:
+    """The parts of a WITH by which entities lose some of their members, and `changed` for count_changes(). `records`
+    are those members, `entities` what they are members of, as arrays. The statement that deletes or moves the members
+    still sees them: where all of a source's are among them, none is left."""
     return f"""parted AS (
-            SELECT entity_id, source, count(*) AS records FROM {gone} GROUP BY 1, 2
+            SELECT entity_id, source, count(*) FILTER (WHERE record_id = ANY ({records})) AS leaving, count(*) AS held
+            FROM {tables.member} WHERE entity_id = ANY ({entities}) GROUP BY entity_id, source
         ), lost AS (
-            SELECT entity_id, sum(records) AS records, bit_or(CASE WHEN records = (
-                SELECT count(*) FROM {tables.member} m WHERE m.entity_id = p.entity_id AND m.source = p.source
-            ) THEN 1::bigint << source ELSE 0 END) AS sources FROM parted p GROUP BY entity_id
+            SELECT entity_id, sum(leaving) AS records,
+                bit_or(CASE WHEN leaving = held THEN 1::bigint << source ELSE 0 END) AS sources
+            FROM parted WHERE leaving > 0 GROUP BY entity_id
         ), changed AS (
             UPDATE {tables.counted.table} m SET previous = m.sources, sources = m.sources & ~lost.sources,
                 records = m.records - lost.records
@@ -701,13 +729,13 @@ def move(connection: Connection, tables: Tables, entity_of: Mapping[int, int]) -
     """Gives records other entities: record → entity. The caller is alone."""
     if not entity_of:
         return
-    records, entities = bigints(entity_of), bigints(entity_of.values())
-    moving = f"SELECT * FROM unnest({records}, {entities}) AS t (record_id, entity_id)"
+    records = bigints(entity_of)
+    former = connection.run(f"SELECT DISTINCT entity_id FROM {tables.member} WHERE record_id = ANY ({records})")
+    moving = f"SELECT * FROM unnest({records}, {bigints(entity_of.values())}) AS t (record_id, entity_id)"
     counted = tables.counted
     connection.run(
-        f"""WITH gone AS (
-            SELECT m.record_id, m.entity_id, m.source FROM {tables.member} m JOIN ({moving}) AS t USING (record_id)
-        ), {_lose("gone", tables)}, {count_changes(NO_CHANGES, counted)} SELECT"""
+        f"""WITH {_lose(tables, records, bigints(entity for [entity] in former))},
+            {count_changes(NO_CHANGES, counted)} SELECT"""
     )
     connection.run(
         f"""UPDATE {tables.member} m SET entity_id = t.entity_id FROM ({moving}) AS t WHERE m.record_id = t.record_id"""
@@ -769,8 +797,8 @@ def _true_changes(tables: Tables) -> str:
 
 
 def wrong(connection: Connection) -> tuple[int, int, int]:
-    """Entities in all, those whose members or sources are not what the records say, and regions that are counted
-    wrong, of the run in force."""
+    """Entities in all, members and entities that are not what the records say, and regions that are counted wrong, of
+    the run in force."""
     tables = in_force(connection)
     if not tables:
         return 0, 0, 0
@@ -782,7 +810,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
         )
         SELECT (SELECT count(*) FROM truth),
             (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
-             WHERE r.id IS NULL
+             WHERE r.id IS NULL OR {_NOT_ITS_OWN}
                 OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM pending_match)),
             (SELECT count(*) FROM truth t FULL JOIN {counted.table} k USING (entity_id)
              WHERE (t.sources, t.records) IS DISTINCT FROM (k.sources, k.records)),
@@ -797,27 +825,43 @@ def mend(connection: Connection) -> None:
     """Makes the run in force what the records say. The caller keeps uploads away."""
     tables = in_force(connection, ALONE)
     if tables:
+        _correct_identities(connection, tables)
         catch_up(connection, tables, "true", removed=True)
         count_all(connection, tables)
 
 
-def catch_up(connection: Connection, tables: Tables, uploads: str, *, removed: bool) -> None:
-    """Makes members of the records that are none, of the uploads that fit a condition; and, where records were removed,
+_NOT_ITS_OWN = "(m.source, m.customer_id) <> (r.source, r.customer_id)"
+"""The condition in SQL that a member m is said to be of another source or customer than its record r is."""
+
+
+def _correct_identities(connection: Connection, tables: Tables) -> None:
+    """Gives members the source and customer of their records. They stay in their entities, until the next run looks
+    again; what repeats another stands for itself, for the other may be another customer's."""
+    rows = connection.run(
+        f"SELECT m.record_id FROM {tables.member} m JOIN record r ON r.id = m.record_id WHERE {_NOT_ITS_OWN}"
+    )
+    if not rows:
+        return
+    ids = [record for [record] in rows]
+    stand_for_themselves(connection, tables, repeated_by(connection, tables, ids))
+    connection.run(
+        f"""UPDATE {tables.member} m SET source = r.source, customer_id = r.customer_id FROM record r
+            WHERE r.id = m.record_id AND m.record_id = ANY ({bigints(ids)})"""
+    )
+
+
+def catch_up(connection: Connection, tables: Tables, records: str, *, removed: bool) -> None:
+    """Makes members of the records that are none, of those r that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    _attach_missing(connection, tables, f"ARRAY(SELECT u.id FROM upload u WHERE {uploads})", in_force(connection))
+    _attach_missing(connection, tables, records, in_force(connection))
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)
 
 
-def _attach_missing(connection: Connection, tables: Tables, uploads: str, former: Tables | None = None) -> None:
-    attach_records(
-        connection,
-        tables,
-        f"""r.upload_id = ANY ({uploads})
-            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)""",
-        former,
-    )
+def _attach_missing(connection: Connection, tables: Tables, records: str, former: Tables | None = None) -> None:
+    missing = f"{records} AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.record_id = r.id)"
+    attach_records(connection, tables, missing, former)
 
 
 def _json(members: Sequence[Mapping[str, Any]]) -> str:

@@ -265,7 +265,8 @@ class Matching(Base):
         up with before, but for the last of it. Raises Superseded."""
         tables = Tables(claim.run)
         read = f"{text(reading.at)}::timestamptz"
-        since = f"u.status IN ('done', 'deleting') AND u.finished_at > {read} - interval '{_LATE}'"
+        since = f"""r.upload_id = ANY (ARRAY(SELECT u.id FROM upload u
+            WHERE u.status IN ('done', 'deleting') AND u.finished_at > {read} - interval '{_LATE}'))"""
 
         def work(connection: Connection, alone: bool) -> None:
             self._require(connection, claim)
