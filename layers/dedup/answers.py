@@ -298,7 +298,10 @@ class JobAccount(Model):
     id: int
     status: WorkStatus
     prefix: str
-    regions: list[JobRegion] | None = None
+    regions: list[JobRegion] | None = Field(
+        default=None, description="The 100 largest, the largest first; the output regions has all of them"
+    )
+    region_count: Count | None = Field(default=None, description="Regions that have a customer")
     customers: Count | None = None
     records: Count | None = None
     files: Count | None = None
