@@ -70,14 +70,14 @@ def options(
 def upload(
     file: Path,
     source: Annotated[str, typer.Option(help="Whose records these are, where the file does not say.")] = "",
-    mode: Annotated[Mode, typer.Option(help="replace: they take the place of the source's others.")] = "add",
+    mode: Annotated[Mode, typer.Option(help="replace: a snapshot, in the place of the source's others.")] = "add",
     wait: Annotated[float, typer.Option(min=0, help="Minutes to wait while nothing changes.")] = 30,
     json: Json = False,
 ) -> None:
     """Send a file, and wait until it is loaded."""
     wish = {"filename": file.name, "source": source or None, "mode": mode, "size": read_file(file)}
     asked = api()
-    expected = asked.post("uploads", wish)
+    expected = asked.post("uploads/snapshots" if mode == "replace" else "uploads", wish)
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         asked.send(body, expected["url"])
     with screen.work("rows") as shown:

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
 
@@ -150,17 +151,35 @@ class RegionCount(Model):
     count: Count
 
 
-class UploadRequest(Model):
+class FileRequest(Model):
     """A file that will be uploaded."""
 
     filename: Filename
-    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
-    mode: Mode = Field(
-        default="add", description="replace: these are all of the source's records, in place of its others"
-    )
     size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
         default=None, description="In bytes; the URL then takes exactly so many"
     )
+
+
+class UploadRequest(FileRequest):
+    """A file that will be uploaded, and adds records."""
+
+    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
+    mode: Literal["add"] = "add"
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _add(cls, mode: object) -> object:
+        if mode == "replace":
+            reason = "A snapshot, which replaces records, is uploaded with POST /api/v1/uploads/snapshots"
+            raise PydanticCustomError("snapshot", reason)
+        return mode
+
+
+class SnapshotRequest(FileRequest):
+    """A file that will be uploaded, and has all of a source's records: they take the place of its others."""
+
+    source: Source = Field(description="Whose records these are")
+    mode: Literal["replace"] = "replace"
 
 
 class ExpectedUpload(Model):
