@@ -160,20 +160,20 @@ class Client:
     def file(self) -> None:
         """A file, from its URL to its account."""
         size = self.chance.randrange(200, 3000)
-        upload_id = self.send(size, {"filename": "load.csv", "source": "hubspot"})
+        upload_id = self.send(size, "uploads", {"filename": "load.csv", "source": "hubspot"})
         self.note(upload_id, size)
 
     def snapshot(self) -> None:
         """All of a source anew. Only one client may do it."""
         size = self.chance.randrange(200, 3000)
-        self.send(size, {"filename": "night.csv", "source": "internal", "mode": "replace"})
+        self.send(size, "uploads/snapshots", {"filename": "night.csv", "source": "internal"})
         with self.ledger.lock:
             self.ledger.records[0] = size
 
-    def send(self, size: int, wish: dict[str, str]) -> int:
-        """The id of an upload of so many rows, once it is done."""
+    def send(self, size: int, path: str, wish: dict[str, str]) -> int:
+        """The id of an upload of so many rows, asked for at that path, once it is done."""
         start = time.perf_counter()
-        expected = self.ask("file: URL", "POST", f"{self.api}/uploads", 201, json=wish)
+        expected = self.ask("file: URL", "POST", f"{self.api}/{path}", 201, json=wish)
         records = (self.record(wish["source"]) for _ in range(size))
         rows = "".join(f"{record['customer_id']},{record['name']},{record['email']}\n" for record in records)
         self.session.put(expected["url"], data=f"id,name,email\n{rows}".encode(), timeout=60).raise_for_status()

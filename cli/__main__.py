@@ -22,6 +22,7 @@ MEDIA = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 FIRST_IDS = 10
+FIRST_REGIONS = 100
 
 app = typer.Typer(
     name="dedup",
@@ -69,14 +70,14 @@ def options(
 def upload(
     file: Path,
     source: Annotated[str, typer.Option(help="Whose records these are, where the file does not say.")] = "",
-    mode: Annotated[Mode, typer.Option(help="replace: they take the place of the source's others.")] = "add",
+    mode: Annotated[Mode, typer.Option(help="replace: a snapshot, in the place of the source's others.")] = "add",
     wait: Annotated[float, typer.Option(min=0, help="Minutes to wait while nothing changes.")] = 30,
     json: Json = False,
 ) -> None:
     """Send a file, and wait until it is loaded."""
     wish = {"filename": file.name, "source": source or None, "mode": mode, "size": read_file(file)}
     asked = api()
-    expected = asked.post("uploads", wish)
+    expected = asked.post("uploads/snapshots" if mode == "replace" else "uploads", wish)
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         asked.send(body, expected["url"])
     with screen.work("rows") as shown:
@@ -137,13 +138,27 @@ def compare(
 
 
 @app.command()
-def regions(by: ByOption = "customer", json: Json = False) -> None:
+def regions(
+    by: ByOption = "customer",
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many at most, the largest first; unless told 100 in the table and all as JSON."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """How many customers are in exactly which sources."""
-    answer = api().get("deduplication/regions", by=_by(by))
+    asked = api()
+    most = limit or (sys.maxsize if json else FIRST_REGIONS)
+    found, total = asked.items("deduplication/regions", most, by=_by(by))
     if json:
-        print(as_json(answer))
-    else:
-        screen.bars(answer)
+        print(as_json(found))
+        return
+    shown = customers = sum(region["count"] for region in found)
+    if len(found) < total:
+        customers = asked.get("deduplication/analyze", limit=1, by=_by(by))["unique_customers"]
+    screen.bars(found, customers)
+    if len(found) < total:
+        err.print(f"{len(found):,} of {total:,} regions, with {shown:,} of {customers:,} customers")
 
 
 @app.command()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SECONDS = (10.0, 40.0)
 """To connect, and between two pieces of an answer: the gateway gives up after 29."""
 
+PAGE = 1_000
+"""Items that are asked for at once: so many regions of 63 sources with long names fit into one answer."""
+
 POLL_SECONDS = (0.2, 3.0)
 CHUNK = 1 << 20
 
@@ -68,9 +71,23 @@ class Api:
 
     def pages(self, path: str, **query: Any) -> Iterator[Any]:
         """The answers to GET /api/v1/`path`, page after page."""
+        return map(_json, self._pages(path, query))
+
+    def items(self, path: str, most: int, **query: Any) -> tuple[list[Any], int]:
+        """The first `most` items of a list at /api/v1/`path`, page after page, and how many the list has."""
+        found: list[Any] = []
+        total = 0
+        for answer in self._pages(path, {"limit": min(most, PAGE), **query}):
+            found += _json(answer)
+            total = int(answer.headers.get("X-Total-Count", len(found)))
+            if len(found) >= most:
+                break
+        return found[:most], total
+
+    def _pages(self, path: str, query: Mapping[str, Any]) -> Iterator[requests.Response]:
         answer = self._call("GET", path, params=_said(query))
         while True:
-            yield _json(answer)
+            yield answer
             link = answer.links.get("next")
             if not link:
                 return

@@ -67,10 +67,11 @@ def rows(title: str, found: Sequence[Mapping[str, Any]], columns: Iterable[str])
     out.print(table)
 
 
-def bars(regions: Sequence[Mapping[str, Any]]) -> None:
-    """The regions as an UpSet plot of characters: for each a dot under the sources that it is in, and a bar."""
+def bars(regions: Sequence[Mapping[str, Any]], total: int) -> None:
+    """The regions as an UpSet plot of characters: for each a dot under the sources that it is in, and a bar. `total`:
+    the customers of these and of all other regions."""
     sources = sorted({source for region in regions for source in region["sources"]})
-    total, most = sum(region["count"] for region in regions), max((region["count"] for region in regions), default=1)
+    most = max((region["count"] for region in regions), default=1)
     dots = sum(len(source) + 2 for source in sources) <= MAX_DOTS
     table = Table(box=None, pad_edge=False, header_style="")
     for source in sources if dots else ["sources"]:

@@ -29,7 +29,7 @@ it has. Which sources there are is configuration.
 
 **Pages.** A list is at most `limit` items long. Where there is more, the answer has a header
 `Link: <…>; rel="next"` (RFC 8288): follow it as it is. A walk over all pages gives each item once, also while others
-upload.
+upload, unless the list says otherwise.
 
 **Retries.** Send an `Idempotency-Key` of your own making with a POST, and the same key with each retry: what it uploads
 is stored once, and every try gets the first answer.

@@ -22,7 +22,8 @@ export class Problem extends Error {
 }
 
 /**
- * One request. Returns {body, next}: the answer, and the cursor of the page after it or null. Throws Problem.
+ * One request. Returns {body, next, total}: the answer, the cursor of the page after it or null, and how many items all
+ * pages have, where the answer says so. Throws Problem.
  * `query` may hold undefined, which is left out.
  */
 export async function call(path, { method = "GET", query = {}, json, headers = {}, signal } = {}) {
@@ -59,7 +60,10 @@ export async function call(path, { method = "GET", query = {}, json, headers = {
   } catch {
     // What is no JSON is told by its status.
   }
-  if (answer.ok && body !== null) return { body, next: cursorOf(answer.headers.get("Link")) };
+  if (answer.ok && body !== null) {
+    const total = answer.headers.get("X-Total-Count");
+    return { body, next: cursorOf(answer.headers.get("Link")), total: total && Number(total) };
+  }
   if (answer.status === 401 && auth.needed()) throw expired();
   if ([401, 403].includes(answer.status) && !auth.needed()) {
     throw new Problem(
@@ -89,8 +93,8 @@ function cursorOf(link) {
 }
 
 /**
- * What a GET answers: {body, error, reload}. Both are null while it is under way for the first time; `body` stays while
- * it is asked again. `every` is a number of milliseconds, or a function of the body that gives one or null.
+ * What a GET answers: {body, total, error, reload}. `body` and `error` are null while it is under way for the first time;
+ * `body` stays while it is asked again. `every` is a number of milliseconds, or a function of the body that gives one or null.
  */
 export function useAnswer(path, { query, every } = {}) {
   const key = path && JSON.stringify([path, query]);
@@ -102,8 +106,8 @@ export function useAnswer(path, { query, every } = {}) {
     const aborted = new AbortController();
     let timer;
     call(path, { query, signal: aborted.signal }).then(
-      ({ body, next }) => {
-        setState({ key, body, next });
+      ({ body, next, total }) => {
+        setState({ key, body, next, total });
         const wait = typeof every === "function" ? every(body) : every;
         if (wait) timer = setTimeout(reload, wait);
       },
@@ -115,7 +119,8 @@ export function useAnswer(path, { query, every } = {}) {
     };
   }, [key, round]);
   const current = state.key === key ? state : {};
-  return { body: current.body ?? null, next: current.next ?? null, error: current.error ?? null, reload };
+  const { body = null, next = null, total = null, error = null } = current;
+  return { body, next, total, error, reload };
 }
 
 /**

@@ -2,7 +2,7 @@
 
 const SESSION = "dedup.session";
 const PENDING = "dedup.sign-in";
-const SCOPES = "openid dedup/read dedup/write dedup/admin";
+const SCOPES = "openid dedup/read dedup/write dedup/publish dedup/admin";
 const EARLY_SECONDS = 60;
 
 let provider = null;

@@ -15,9 +15,9 @@ const described = ({ sources, count }, noun) => `${listed(sources)}, and no othe
 
 /**
  * An UpSet plot, a region in each row: in which sources its customers are, and how many they are. `regions` are as the API
- * gives them, the largest first. Each row leads to its customers.
+ * gives them, the largest first, and `total` is how many there are beside these too. Each row leads to its customers.
  */
-export function UpSet({ regions, sources, by, noun }) {
+export function UpSet({ regions, total, sources, by, noun }) {
   const [box, width] = useWidth();
   const [all, setAll] = useState(false);
   const shown = all ? regions : regions.slice(0, FIRST_ROWS);
@@ -51,7 +51,8 @@ export function UpSet({ regions, sources, by, noun }) {
       })}
     </svg>
     ${regions.length > shown.length &&
-    html`<button class="button more" onClick=${() => setAll(true)}>Show all ${number(regions.length)} regions</button>`}
+    html`<button class="button more" onClick=${() => setAll(true)}>Show ${total > regions.length ? "the largest" : "all"} ${number(regions.length)} regions</button>`}
+    ${total > regions.length && html`<p class="note">${number(total - regions.length)} smaller regions are not shown here.</p>`}
   </div>`;
 }
 

@@ -5,6 +5,9 @@ import { SourceBars, UpSet, Venn } from "./charts.js?v=";
 import { html } from "./lib.js?v=";
 import { Answer, ByChoice, Empty, NoRun, Panel, Title, link, number, withoutRun } from "./parts.js?v=";
 
+/** Regions that are asked for: with 63 sources there may be tens of thousands. */
+const LARGEST = 200;
+
 /** What is counted, in the singular and the plural. */
 export const nounOf = (by) => (by === "entity" ? ["person", "people"] : ["customer", "customers"]);
 
@@ -13,7 +16,7 @@ export function Overview({ query, sources, go }) {
   const by = query.by;
   const noun = nounOf(by);
   const totals = useAnswer("deduplication/analyze", { query: { limit: 1, by } });
-  const regions = useAnswer("deduplication/regions", { query: { by } });
+  const regions = useAnswer("deduplication/regions", { query: { limit: LARGEST, by } });
   const compared = useAnswer("deduplication/compare-sources", { query: { limit: 1, by } });
   const nothing = totals.body?.total_records === 0;
   const title = html`<${Title} aside=${html`<${ByChoice} by=${by} choose=${(chosen) => go("/", { by: chosen })} />`}>
@@ -34,7 +37,7 @@ export function Overview({ query, sources, go }) {
         html`<div class="panels overview">
           <${Panel} wide title="Who has whom" note=${`${noun[1][0].toUpperCase()}${noun[1].slice(1)} in exactly the marked sources and in no other. Choose a bar to see them.`}>
             <${Answer} answer=${regions} lines=${6}>
-              ${(body) => body.length > 0 && html`<${UpSet} regions=${body} sources=${sources} by=${by} noun=${noun} />`}
+              ${(body) => body.length > 0 && html`<${UpSet} regions=${body} total=${regions.total} sources=${sources} by=${by} noun=${noun} />`}
             <//>
           <//>
           ${sources.length > 1 &&

@@ -96,7 +96,7 @@ function Sending({ file, source, mode, started }) {
     let gone = false;
     (async () => {
       const wish = { filename: file.name, mode, size: file.size, ...(source ? { source } : {}) };
-      const { body } = await call("uploads", { method: "POST", json: wish });
+      const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json: wish });
       await send(body.url, file, (through) => !gone && setShare(through));
       setShare(1);
       started();

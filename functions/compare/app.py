@@ -34,7 +34,8 @@ def compare(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "cu
 
     found = open_store().select(questions, after, min(limit, api.MAX_IDS // (len(sources) + 1)), by)
     counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
-    distinct = {f"{source}_count": sets.count(found.regions, sets.union(found.regions, {source})) for source in sources}
+    by_source = sets.count_by_source(found.regions)
+    distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
     said: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
     # What the model names comes first.
     comparison = api.json_object({name: said[name] for name in (*Comparison.model_fields, *said)})

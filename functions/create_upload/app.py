@@ -4,26 +4,28 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup import api, bucket
+from dedup import api
 from dedup.answers import ExpectedUpload, UploadRequest
-from dedup.settings import settings
+from dedup.expected import expect
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
 
 
-@app.post("/api/v1/uploads", **api.operation("Upload a file", ExpectedUpload, status=201, errors=api.BODY_ERRORS))
+@app.post(
+    "/api/v1/uploads",
+    **api.operation(
+        "Upload a file",
+        ExpectedUpload,
+        description="The records of the file are added to those there are. `POST /api/v1/uploads/snapshots` replaces "
+        "those of a source.",
+        status=201,
+        errors=api.BODY_ERRORS,
+    ),
+)
 def create_upload(request: Annotated[UploadRequest, Body()]) -> Response[ExpectedUpload]:
-    if request.mode == "replace" and request.source is None:
-        raise api.Invalid(("body", "source"), "A snapshot needs a source")
-    if request.size and request.size > settings().max_file_bytes:
-        raise api.Invalid(("body", "size"), f"At most {settings().max_file_bytes} bytes are taken: split the file")
-    key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
-    upload_id = open_store().expect(key, request.source, request.mode, api.caller(app))
-    url = bucket.upload_url(key.format(upload_id), request.size)
-    expected = ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)
-    return Response(201, "application/json", expected)
+    return Response(201, "application/json", expect(request, api.caller(app), open_store()))
 
 
 handler = api.handler(app)

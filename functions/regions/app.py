@@ -1,9 +1,11 @@
 """GET /api/v1/deduplication/regions: how many customers are in exactly which sources."""
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver
-from dedup import api, sets
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup import api, pages
 from dedup.answers import RegionCount
 from dedup.store import open_store
+
+QUESTION = "regions"
 
 app = APIGatewayRestResolver(**api.RESOLVER)
 api.install(app)
@@ -15,13 +17,21 @@ api.install(app)
         "Count the customers of every Venn region",
         list[RegionCount],
         description="A region is the customers that are in exactly these sources and in no other. Regions without a "
-        "customer are left out; the largest comes first.",
+        "customer are left out. The largest region comes first, regions of one size by their sources. Each page is of "
+        "its own moment: a region whose count changes between two pages may be in both or in neither.",
         errors=[409, 422],
+        paged=True,
+        counted=True,
     ),
 )
-def regions(by: api.By = "customer") -> list[RegionCount]:
-    largest_first = sets.largest_first(open_store().regions(by))
-    return [RegionCount(sources=sources, count=count) for sources, count in largest_first]
+def regions(limit: api.Limit = 1000, cursor: api.Cursor = None, by: api.By = "customer") -> Response[list[RegionCount]]:
+    question = api.question(QUESTION, by)
+    after = pages.decode_cursor(cursor, question)
+    place = (after.get("count", 0), after.get("sources", 0)) if after else None
+    found = open_store().region_page(place, limit, by)
+    counts = [RegionCount(sources=sources, count=count) for sources, count in found.regions]
+    last = dict(zip(("count", "sources"), found.last, strict=True)) if found.last else None
+    return api.paged(app, counts, last, question, total=found.total)
 
 
 handler = api.handler(app)

@@ -9,6 +9,9 @@ from dedup.store import Account, Export, Job
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
 
+MAX_REGIONS = 100
+"""Regions of a job in one answer, which may list a hundred jobs."""
+
 
 def shown_upload(account: Account) -> UploadAccount:
     """The account with a URL for the rejected rows in the place of their key."""
@@ -28,4 +31,7 @@ def shown_job(job: Job) -> JobAccount:
     """The job with URLs for what it wrote in the place of the keys, while the bucket has it."""
     prefix, keys = f"jobs/{job.id}/", (job.objects or []) if job.fresh else []
     outputs = [{"name": key.removeprefix(prefix), "url": bucket.download_url(key, None)} for key in keys[:MAX_OUTPUTS]]
-    return JobAccount.model_validate({**asdict(job), **(job.figures or {}), "outputs": outputs})
+    figures = dict(job.figures or {})
+    if "regions" in figures:
+        figures |= {"regions": figures["regions"][:MAX_REGIONS], "region_count": len(figures["regions"])}
+    return JobAccount.model_validate({**asdict(job), **figures, "outputs": outputs})

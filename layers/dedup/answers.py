@@ -171,17 +171,35 @@ class RegionCount(Model):
     count: Count
 
 
-class UploadRequest(Question):
+class FileRequest(Question):
     """A file that will be uploaded."""
 
     filename: Filename
-    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
-    mode: Mode = Field(
-        default="add", description="replace: these are all of the source's records, in place of its others"
-    )
     size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
         default=None, description="In bytes; the URL then takes exactly so many"
     )
+
+
+class UploadRequest(FileRequest):
+    """A file that will be uploaded, and adds records."""
+
+    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
+    mode: Literal["add"] = "add"
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _add(cls, mode: object) -> object:
+        if mode == "replace":
+            reason = "A snapshot, which replaces records, is uploaded with POST /api/v1/uploads/snapshots"
+            raise PydanticCustomError("snapshot", reason)
+        return mode
+
+
+class SnapshotRequest(FileRequest):
+    """A file that will be uploaded, and has all of a source's records: they take the place of its others."""
+
+    source: Source = Field(description="Whose records these are")
+    mode: Literal["replace"] = "replace"
 
 
 class ExpectedUpload(Model):
@@ -317,7 +335,10 @@ class JobAccount(Model):
     id: int
     status: WorkStatus
     prefix: str
-    regions: list[JobRegion] | None = None
+    regions: list[JobRegion] | None = Field(
+        default=None, description="The 100 largest, the largest first; the output regions has all of them"
+    )
+    region_count: Count | None = Field(default=None, description="Regions that have a customer")
     customers: Count | None = None
     records: Count | None = None
     files: Count | None = None

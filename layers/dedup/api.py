@@ -60,6 +60,9 @@ all of a function's memory before anything could be counted."""
 
 _EMPTY_PART = "A part of the path is empty: write the id or name that is missing, and no slash at the end"
 
+TOTAL = "X-Total-Count"
+"""The header that says how many items all pages of a list have together."""
+
 BODY_ERRORS = (400, 413, 415, 422)
 
 logger = Logger(service=SERVICE)
@@ -121,7 +124,7 @@ def json_of(body: Any) -> str:
 
 def _cors() -> CORSConfig | None:
     origins = [origin for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",") if origin]
-    return CORSConfig(origins[0], origins[1:], expose_headers=["Link"]) if origins else None
+    return CORSConfig(origins[0], origins[1:], expose_headers=["Link", TOTAL]) if origins else None
 
 
 CORS = _cors()
@@ -159,12 +162,13 @@ def operation(
     errors: Sequence[int] = (),
     unavailable: Any = Problem,
     paged: bool = False,
+    counted: bool = False,
     later: bool = False,
 ) -> dict[str, Any]:
     """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `others`:
     the content that it may have of other media, as Powertools takes it. `unavailable` is what it answers while the
-    database is down; None where it does not ask the database. `later`: it may leave the work to a queue, and then
-    answers 202."""
+    database is down; None where it does not ask the database. `counted`: a page says how many items all pages have.
+    `later`: it may leave the work to a queue, and then answers 202."""
     fault = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}, **(others or {})}},
@@ -173,6 +177,9 @@ def operation(
     if paged:
         link = {"description": 'The next page, where there is one: `<…>; rel="next"`', "schema": {"type": "string"}}
         responses[status]["headers"] = {"Link": link}
+    if counted:
+        total = {"description": "Items on all pages", "schema": {"type": "integer", "minimum": 0}}
+        responses[status]["headers"][TOTAL] = total
     if later:
         responses[202] = {"description": HTTPStatus(202).phrase, "content": {media: {"model": answer}}}
     if unavailable:
@@ -209,9 +216,16 @@ def _unknown_parameters(app: APIGatewayRestResolver) -> list[dict[str, Any]]:
     ]
 
 
-def paged(app: APIGatewayRestResolver, body: Any, positions: Mapping[str, int] | None, question: str) -> Response[Any]:
-    """A 200 with `body` (a model, or JSON text), and the link to the next page where `positions` says there is one."""
-    headers = {}
+def paged(
+    app: APIGatewayRestResolver,
+    body: Any,
+    positions: Mapping[str, int] | None,
+    question: str,
+    total: int | None = None,
+) -> Response[Any]:
+    """A 200 with `body` (a model, or JSON text), and the link to the next page where `positions` says there is one.
+    `total`: items on all pages, where the answer says so."""
+    headers = {} if total is None else {TOTAL: str(total)}
     if positions is not None:
         headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
     return Response(200, "application/json", body, headers)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INCOMING = "incoming/"
 REJECTED = "rejected/"
 SNAPSHOT = "snapshot"
+_LIKE_SNAPSHOT = (SNAPSHOT, f"{SNAPSHOT}s")
 URL_SECONDS = 15 * 60
 
 WRITTEN = (".parquet", ".json")
@@ -61,19 +62,37 @@ class OpenObject:
 
 
 def place_of(key: str, metadata: Mapping[str, str]) -> Place:
-    """What `incoming/<source>/[snapshot/]…` and the metadata `source` and `mode` say. Raises Misplaced."""
-    *folders, _ = key.removeprefix(INCOMING).split("/")
+    """What `incoming/<source>/[snapshot/]…` and the metadata `source` and `mode` say. Raises Misplaced.
+
+    Only the folder makes a snapshot: policies say who may write below it, and whoever writes an object anywhere gives
+    it metadata. Policies tell upper case from lower, so a folder of another spelling is refused, and not taken for one
+    of additions: the source's records would be there twice."""
+    *folders, name = key.removeprefix(INCOMING).split("/")
     source = metadata.get("source") or (folders[0] if folders else None)
-    mode = metadata.get("mode") or ("replace" if folders[1:2] == [SNAPSHOT] else "add")
+    mode = "replace" if folders[1:2] == [SNAPSHOT] else "add"
     if source is not None and source not in settings().sources:
         known = ", ".join(settings().sources)
         # Kept and sent on, so only what can be a source's name: a folder may be named after a person.
         named = repr(source) if re.fullmatch("[a-z][a-z0-9_]{0,62}", source) else "The name of the folder"
         raise Misplaced(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
-    if mode not in ("add", "replace"):
-        raise Misplaced(f"{mode!r} is not a mode: expected add or replace")
-    if mode == "replace" and source is None:
-        raise Misplaced(f"A snapshot needs a source: expected {INCOMING}<source>/{SNAPSHOT}/…")
+    if metadata.get("mode", mode) not in ("add", "replace"):
+        raise Misplaced(f"{metadata['mode']!r} is not a mode: expected add or replace")
+    place = f"{INCOMING}{source or '<source>'}/{SNAPSHOT}/"
+    if mode == "replace" and folders[0] != source:
+        raise Misplaced(f"A snapshot of {source} belongs into {place}: move the file there")
+    if metadata.get("mode", mode) != mode:
+        raise Misplaced(
+            f"The metadata says {metadata['mode']}, and the folder says {mode}. A snapshot belongs into {place}, and a "
+            f"file that adds records into another folder"
+        )
+    # A source may have that name.
+    parts = [*(folders[1:] if folders[:1] == [source] else folders), name] if mode == "add" else []
+    for part in parts:
+        if part.strip().casefold() in _LIKE_SNAPSHOT:
+            raise Misplaced(
+                f"{part!r} is not the folder of snapshots. To replace the source's records, move the file into "
+                f"{place}; to add records, into a folder of another name"
+            )
     return Place(source, mode)
 
 

@@ -35,14 +35,18 @@ environment, shorter than a freeze that matters."""
 CHECK_TIMEOUT = 0.7
 """Seconds that the check waits. With one connection attempt it leaves /health under three seconds."""
 
+_STRINGS = "standard_conforming_strings"
+"""On: a backslash in a literal is a backslash, as every literal of the store relies on. A database may have it off."""
+
 _SESSION = {
+    _STRINGS: "on",
     "idle_in_transaction_session_timeout": "60000",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""For the server, so that a client which is gone without a word holds its locks for a minute: milliseconds, seconds,
-seconds, times. Nobody pauses in a transaction for that long."""
+"""For the server. With the numbers a client that is gone without a word holds its locks for a minute: milliseconds,
+seconds, seconds, times. Nobody pauses in a transaction for that long."""
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
@@ -246,7 +250,7 @@ class Database:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # RDS Proxy refuses these options: behind it the role has the timeouts, set by migrate.
+            # RDS Proxy refuses these options: behind it the role has them, set by migrate.
             session = _SESSION | {"statement_timeout": str(int(settings.db_statement_timeout * 1000))}
             connection = _Connection(
                 who.user,
@@ -259,6 +263,9 @@ class Database:
                 startup_params={} if _is_rds_proxy(settings.db_host) else session,
             )
             connection._usock.settimeout(self._socket_timeout)
+            if connection.parameter_statuses.get(_STRINGS) != "on":
+                # Behind a proxy, of a role that migrate did not make. It pins the proxy's connection.
+                connection.run(f"SET {_STRINGS} = on")
         except BaseException:
             sock.close()
             raise

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files as resources
 from io import BytesIO
-from itertools import compress
+from itertools import accumulate, compress
 from typing import Any
 
 from dedup import report_rules, sets
@@ -17,6 +17,10 @@ from dedup.store import Figures, Kept, People
 _UNITS = ("", "k", "M", "G", "T")
 
 MAX_REGIONS = 1_000
+MAX_NAMES = 250_000
+"""Characters that the sources of a table's regions have together: the CSV names each region three times, by customer
+and by person, and an answer has 6 MB."""
+
 PLOTTED = 30
 """Regions that a plot shows: as many columns as fit on a page."""
 
@@ -116,31 +120,31 @@ def _people(people: People, last: Kept | None) -> Table:
 def _regions(title: str, note: str, counted: str, regions: sets.Regions, before: sets.Regions | None) -> Table:
     everyone, known = sets.count(regions), before or {}
     every = sets.largest_first(regions)
-    gone = [(sorted(region), 0) for region, count in known.items() if count and not regions.get(region)]
-    if len(every) > MAX_REGIONS:
-        note += f" The largest {MAX_REGIONS:,} of {len(every):,}."
+    gone = sorted((sorted(region), 0) for region, count in known.items() if count and not regions.get(region))
+    listed = [*every, *gone]
+    names = [" + ".join(sources) for sources, _ in listed[:MAX_REGIONS]]
+    shown = sum(length <= MAX_NAMES for length in accumulate(map(len, names)))
+    old = [known.get(frozenset(sources), 0) for sources, _ in listed]
+    rows = [(name, now, then) for name, (_, now), then in zip(names[:shown], listed, old, strict=False)]
+    if rest := listed[shown:]:
+        note += f" The largest {shown:,} of {len(listed):,} regions; the last row is the sum of the others."
+        rows.append((f"{len(rest):,} other regions", sum(now for _, now in rest), sum(old[shown:])))
     return Table(
         title,
         note,
         ("Sources", counted, "Share", "Change"),
         [
-            (
-                " + ".join(region),
-                count,
-                count / everyone if everyone else 0.0,
-                _change(count, None if before is None else before.get(frozenset(region), 0)),
-            )
-            for region, count in [*every, *sorted(gone)][:MAX_REGIONS]
+            (name, now, now / everyone if everyone else 0.0, _change(now, None if before is None else then))
+            for name, now, then in rows
         ],
         regions,
     )
 
 
 def _sources(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
-    rows = []
+    rows, by_source = [], sets.count_by_source(figures.regions)
     for name in named:
-        records = figures.records.get(name, 0)
-        customers = sets.count(figures.regions, sets.union(figures.regions, {name}))
+        records, customers = figures.records.get(name, 0), by_source.get(name, 0)
         only = sets.count(figures.regions, sets.only_in(figures.regions, name))
         change = _change(records, last.records.get(name, 0) if last else None)
         rows.append((name, records, customers, records - customers, only, change))
@@ -272,7 +276,8 @@ def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
     """Where the parts of an UpSet plot are, in pixels. By hand: what draws such plots in Python needs Matplotlib, which
     is larger than a function may be, and this is bars and dots."""
     regions = sets.largest_first(every)[:PLOTTED]
-    customers_of = {name: sets.count(every, sets.union(every, {name})) for name in sources}
+    by_source = sets.count_by_source(every)
+    customers_of = {name: by_source.get(name, 0) for name in sources}
     sources = sorted(sources, key=lambda name: (-customers_of[name], name))
     most, widest = regions[0][1], max(customers_of.values())
     left, top, height, row = 250, 24, 190, 26

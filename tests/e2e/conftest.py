@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,19 @@ def base_url(stack_folder: Path | None) -> Iterator[str]:
     if stack_folder is None:
         yield os.environ["DEDUP_URL"].rstrip("/")
         return
-    folder = stack_folder
+    with local_stack(stack_folder) as url:
+        yield url
+
+
+@contextmanager
+def local_stack(folder: Path, **environment: str) -> Iterator[str]:
+    """A stack in its own process, as `make run` starts it with that environment: where its API answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     stack = subprocess.Popen(
         [sys.executable, "-m", "local"],
         cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "DEDUP_LOCAL_FSYNC": "off"},
+        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "DEDUP_LOCAL_FSYNC": "off"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -46,6 +54,24 @@ def base_url(stack_folder: Path | None) -> Iterator[str]:
         stack.terminate()
         stack.wait(30)
         _remove(folder)
+
+
+MANY_SOURCES = [f"source_{number:02}" for number in range(12)]
+MANY_REGIONS = [set(region) for size in range(1, 6) for region in combinations(MANY_SOURCES, size)]
+
+
+@pytest.fixture(scope="session")
+def many_regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a stack of 12 sources answers: in each of MANY_REGIONS is one customer, in the first one more."""
+    with local_stack(tmp_path_factory.mktemp("many"), SOURCES=",".join(MANY_SOURCES)) as url:
+        customers = [
+            {"customer_id": who, "name": f"C {who}", "email": f"c{who}@example.com", "source": source}
+            for who, region in enumerate([*MANY_REGIONS, MANY_REGIONS[0]])
+            for source in sorted(region)
+        ]
+        sent = requests.post(f"{url}/api/v1/customers/bulk", json={"customers": customers}, timeout=60)
+        sent.raise_for_status()
+        yield url
 
 
 def _wait(url: str, stack: subprocess.Popen[bytes]) -> str:

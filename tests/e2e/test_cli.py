@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 
 from cli.__main__ import UPLOAD
 from tests.conftest import ROOT
-from tests.e2e.conftest import hold_back_a_rule
+from tests.e2e.conftest import MANY_REGIONS, hold_back_a_rule
 
 SECONDS = 120
 KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "session-token"
@@ -135,6 +135,27 @@ def test_bars_are_as_long_as_the_regions_are_large(sample: Dedup) -> None:
     assert [line.count("█") for line in lines] == [30, 30, 15, 15, 15, 15]
     assert [line.count("●") for line in lines] == [2, 1, 1, 2, 2, 1]
     assert lines[0].split()[-2:] == ["2", "25.0%"]
+
+
+def test_regions_are_the_largest_in_the_table_and_all_as_json(many_regions: str) -> None:
+    table, every = run(many_regions, "regions"), printed(run(many_regions, "regions", "--json"))
+
+    assert (table.returncode, len(table.stdout.splitlines())) == (0, 1 + 100)
+    assert table.stderr == "100 of 1,585 regions, with 101 of 1,586 customers\n"
+    assert table.stdout.splitlines()[1].split()[-2:] == ["2", "0.1%"]
+    first, second = (get_page(many_regions, page) for page in (1, 2))
+    assert every == first + second
+    assert {frozenset(region["sources"]) for region in every} == {frozenset(region) for region in MANY_REGIONS}
+    assert printed(run(many_regions, "regions", "--json", "--limit", "7")) == every[:7]
+
+
+def get_page(url: str, number: int) -> Any:
+    """A page of the regions, by the links from one to the next."""
+    answer = requests.get(f"{url}/api/v1/deduplication/regions", timeout=30)
+    for _ in range(1, number):
+        answer = requests.get(answer.links["next"]["url"], timeout=30)
+    assert answer.headers["X-Total-Count"] == str(len(MANY_REGIONS))
+    return answer.json()
 
 
 def test_every_page_of_customers_is_printed_one_a_line(dedup: Dedup, api: str, tmp_path: Path) -> None:

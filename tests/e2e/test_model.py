@@ -80,8 +80,8 @@ class Clients(RuleBasedStateMachine):
         name = f"snapshot {next(_names)}"
 
         def ask() -> bool:
-            wish = {"filename": "night.csv", "source": source, "mode": "replace"}
-            expected = requests.post(f"{self.api}/uploads", json=wish, timeout=30).json()
+            wish = {"filename": "night.csv", "source": source}
+            expected = requests.post(f"{self.api}/uploads/snapshots", json=wish, timeout=30).json()
             requests.put(expected["url"], data=rows(customers), timeout=30).raise_for_status()
             self.uploads[name] = expected["id"]
             # One that a newer snapshot of the source overtook changes nothing, and says so.

@@ -118,6 +118,17 @@ def test_overview_says_how_many_there_are_and_who_has_them(sample: str, show: Op
     expect(page.get_by_text("1 only here")).to_have_count(2)
 
 
+def test_overview_of_many_regions_shows_the_largest_and_how_many_more_there_are(many_regions: str, show: Open) -> None:
+    page = show("/", url=many_regions)
+    rows = page.get_by_role("region", name="UpSet plot").get_by_role("link")
+    expect(rows).to_have_count(16)
+    expect(page.get_by_text("1,385 smaller regions are not shown here.")).to_be_visible()
+    page.get_by_role("button", name="Show the largest 200 regions").click()
+    expect(rows).to_have_count(200)
+    rows.last.click()
+    expect(page.get_by_role("heading", name="1 customer", exact=True)).to_be_visible()
+
+
 def test_region_leads_to_its_customers_and_these_to_their_records(sample: str, show: Open) -> None:
     page = show("/")
     region(page, "hubspot and internal, and no other").click()

@@ -78,18 +78,17 @@ def test_a_file_and_a_snapshot_that_come_after_a_run_are_counted_by_person(api: 
     same = f"77001,{known['name']},{known['email']}\n"
     another = "77002,Nobody Before,nobody.before@example.net\n"
 
-    load(api, header + same + another, "internal", "add")
+    load(api, header + same + another, "internal", "uploads")
     assert get(f"{api}/deduplication/analyze", by="entity")["unique_customers"] == 33
 
-    load(api, header + another, "internal", "replace")
+    load(api, header + another, "internal", "uploads/snapshots")
     by_entity = get(f"{api}/deduplication/compare-sources", by="entity")
     assert by_entity["internal_count"] == 1
     assert by_entity["only_in_internal_count"] == 1
 
 
-def load(api: str, text: str, source: str, mode: str) -> None:
-    wish = {"filename": "people.csv", "source": source, "mode": mode}
-    expected = post(f"{api}/uploads", wish, 201)
+def load(api: str, text: str, source: str, path: str) -> None:
+    expected = post(f"{api}/{path}", {"filename": "people.csv", "source": source}, 201)
     requests.put(expected["url"], data=text.encode(), timeout=30).raise_for_status()
     deadline = time.monotonic() + WAIT_SECONDS
     while (account := get(f"{api}/uploads/{expected['id']}"))["status"] in ("waiting", "loading"):

@@ -30,7 +30,8 @@ def get(url: str, **query: Any) -> Any:
 
 
 def expect(api: str, **wish: Any) -> Any:
-    answer = requests.post(f"{api}/uploads", json={"filename": "export.csv"} | wish, timeout=30)
+    path = "uploads/snapshots" if wish.get("mode") == "replace" else "uploads"
+    answer = requests.post(f"{api}/{path}", json={"filename": "export.csv"} | wish, timeout=30)
     assert answer.status_code == 201, answer.text
     return answer.json()
 
@@ -141,7 +142,7 @@ def test_names_with_anything_in_them(api: str, aws: Aws, name: str) -> None:
 
 
 def test_an_object_sent_in_parts_is_one_upload(api: str, aws: Aws) -> None:
-    key = unique_key("hubspot")
+    key = unique_key("hubspot/snapshot")
     named: Any = {"Bucket": aws.bucket, "Key": key}
     upload = aws.s3.create_multipart_upload(**named, Metadata={"mode": "replace"})["UploadId"]
     # S3 takes parts from 5 MiB, except the last.
@@ -208,16 +209,28 @@ def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4
 
 
-@pytest.mark.parametrize("metadata", [{}, {"source": "hubspot", "mode": "replace"}], ids=["by key", "by metadata"])
-def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws, metadata: dict[str, str]) -> None:
+def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws) -> None:
     assert send(api, rows([1]), source="hubspot")["status"] == "done"
-    key = unique_key("any" if metadata else "hubspot/snapshot")
+    key = unique_key("hubspot/snapshot")
 
-    aws.put(key, rows([2]), **metadata)
+    aws.put(key, rows([2]))
 
     account = ended_object(api, key)
     assert (account["status"], account["mode"], account["went"]) == ("done", "replace", 1)
     assert customers(api, "hubspot") == [2]
+
+
+@pytest.mark.parametrize("folder", ["hubspot/Snapshot", "hubspot"], ids=["folder in capitals", "metadata alone"])
+def test_an_object_that_only_looks_like_a_snapshot_fails_and_changes_nothing(api: str, aws: Aws, folder: str) -> None:
+    assert send(api, rows([1]), source="hubspot")["status"] == "done"
+    key = unique_key(folder)
+
+    aws.put(key, rows([2]), mode="replace")
+
+    account = ended_object(api, key)
+    assert account["status"] == "failed"
+    assert "incoming/hubspot/snapshot/" in account["reason"]
+    assert customers(api, "hubspot") == [1]
 
 
 @pytest.mark.parametrize("body", [b"1,Ann,ann@example.com\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", rows([])])
@@ -297,16 +310,18 @@ def test_uploads_are_listed_newest_first_in_pages(api: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "field"),
+    ("path", "wish", "field"),
     [
-        ({"source": "zoho"}, "source"),
-        ({"mode": "replace"}, "source"),
-        ({"size": 0}, "size"),
-        ({"filename": "a/b"}, "filename"),
+        ("uploads", {"source": "zoho"}, "source"),
+        ("uploads", {"source": "hubspot", "mode": "replace"}, "mode"),
+        ("uploads", {"size": 0}, "size"),
+        ("uploads", {"filename": "a/b"}, "filename"),
+        ("uploads/snapshots", {}, "source"),
+        ("uploads/snapshots", {"source": "hubspot", "mode": "add"}, "mode"),
     ],
 )
-def test_a_wish_that_can_not_be_is_refused(api: str, wish: dict[str, Any], field: str) -> None:
-    answer = requests.post(f"{api}/uploads", json={"filename": "export.csv"} | wish, timeout=30)
+def test_a_wish_that_can_not_be_is_refused(api: str, path: str, wish: dict[str, Any], field: str) -> None:
+    answer = requests.post(f"{api}/{path}", json={"filename": "export.csv"} | wish, timeout=30)
 
     assert answer.status_code == 422
     assert [fault["loc"][-1] for fault in answer.json()["detail"]] == [field]

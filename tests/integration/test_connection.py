@@ -1,14 +1,15 @@
 """What happens to a caller when connections die: between requests, inside them, silently, or all the time."""
 
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from dedup import sets
+from dedup import connection, sets
 from dedup.connection import Unavailable
 from dedup.settings import settings
 from dedup.store import Store
@@ -190,3 +191,42 @@ def test_statement_over_its_time_is_unavailable_and_leaves_a_connection_that_wor
 
     store.add(sample_records())
     assert total(store) == 12
+
+
+BACKSLASHES = [
+    "C:\\Users\\Ann",
+    "\\",
+    "\\'",
+    "\\' || pg_sleep(60)::text || '",
+    "\\'); DELETE FROM record; --",
+    "\\n\\u0041",
+]
+
+
+@pytest.fixture
+def escapes(store: Store) -> Iterator[None]:
+    """The database takes backslashes in literals for escapes, as PostgreSQL did before 9.1."""
+    with connect() as owner:
+        owner.run(f"ALTER DATABASE {settings().db_name} SET standard_conforming_strings = off")
+        yield
+        owner.run(f"ALTER DATABASE {settings().db_name} RESET standard_conforming_strings")
+
+
+@pytest.mark.parametrize("option", ["sent", "refused"])
+def test_backslash_is_a_backslash_whatever_the_database_takes_it_for(
+    escapes: None, new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    if option == "refused":
+        # A proxy takes no options.
+        monkeypatch.delitem(connection._SESSION, "standard_conforming_strings")
+    store = new_store()
+
+    # One by one in literals, and together by COPY.
+    for name in BACKSLASHES:
+        store.add([record(1, "hubspot", name=name)])
+    store.add([record(2, "hubspot", name=name) for name in BACKSLASHES])
+
+    stored = json.loads(store.records_page(None, 100)[0])
+    assert [one["name"] for one in stored] == [*BACKSLASHES, *BACKSLASHES]
+    with connect() as other:
+        assert other.run("SHOW standard_conforming_strings") == [["off"]]

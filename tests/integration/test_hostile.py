@@ -115,6 +115,8 @@ def test_no_parameter_is_more_than_a_value(functions: Call, store: Store, s3: An
         ("create_upload", api_event("POST", f"{api}/uploads", {"filename": text})),
         ("create_upload", api_event("POST", f"{api}/uploads", {"filename": "a.csv", "source": text})),
         ("create_upload", api_event("POST", f"{api}/uploads", {"filename": "a.csv", "mode": text})),
+        ("create_snapshot", api_event("POST", f"{api}/uploads/snapshots", {"filename": text, "source": "hubspot"})),
+        ("create_snapshot", api_event("POST", f"{api}/uploads/snapshots", {"filename": "a.csv", "source": text})),
         ("create_customer", api_event("POST", f"{api}/customers", one | {"source": text})),
         ("create_customer", api_event("POST", f"{api}/customers", one | {"email": text})),
         ("create_customer", api_event("POST", f"{api}/customers", one | {"customer_id": text})),

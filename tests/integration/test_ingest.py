@@ -218,11 +218,44 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
     assert store.verify().agreed
 
 
-@pytest.mark.parametrize("metadata", [{"mode": "replace"}, {"mode": "replace", "source": "hubspot"}])
-def test_metadata_makes_a_snapshot(store: Store, put: Any, load: Any, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("key", "metadata", "says"),
+    [
+        ("hubspot/Snapshot/all.csv", {}, "'Snapshot' is not the folder of snapshots"),
+        ("hubspot/SNAPSHOT/all.csv", {}, "'SNAPSHOT' is not the folder of snapshots"),
+        ("hubspot/snapshots/all.csv", {}, "'snapshots' is not the folder of snapshots"),
+        ("hubspot/snapshot /all.csv", {}, "'snapshot ' is not the folder of snapshots"),
+        ("hubspot/2026/snapshot/all.csv", {}, "'snapshot' is not the folder of snapshots"),
+        ("hubspot/snapshot", {}, "'snapshot' is not the folder of snapshots"),
+        ("any/Snapshot/all.csv", {"source": "hubspot"}, "'Snapshot' is not the folder of snapshots"),
+        ("Snapshot/all.csv", {"source": "hubspot"}, "'Snapshot' is not the folder of snapshots"),
+        # Metadata is anybody's who may put an object, wherever that is.
+        ("hubspot/all.csv", {"mode": "replace"}, "The metadata says replace, and the folder says add"),
+        ("all.csv", {"mode": "replace", "source": "hubspot"}, "The metadata says replace, and the folder says add"),
+        ("hubspot/snapshot/all.csv", {"mode": "add"}, "The metadata says add, and the folder says replace"),
+        ("internal/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs into"),
+        ("any/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs into"),
+    ],
+)
+def test_object_that_only_looks_like_a_snapshot_is_refused_and_stays(
+    store: Store, put: Any, load: Any, s3: Any, key: str, metadata: dict[str, str], says: str
+) -> None:
     load(put("incoming/hubspot/monday.csv", csv_of([1, 2])))
+    load(put("incoming/internal/monday.csv", csv_of([1, 2])))
 
-    load(put("incoming/hubspot/tuesday.csv", csv_of([2]), **metadata))
+    account = load(put(f"incoming/{key}", csv_of([2]), **metadata))
+
+    assert (account.status, account.mode, account.accepted) == ("failed", "add", 0)
+    assert account.reason.startswith(says)
+    assert "incoming/hubspot/snapshot/" in account.reason
+    assert members(store, "hubspot") == members(store, "internal") == [1, 2]
+    assert s3.get_object(Bucket=BUCKET, Key=f"incoming/{key}")["Body"].read() == csv_of([2])
+
+
+def test_metadata_may_say_what_the_folder_says(store: Store, put: Any, load: Any) -> None:
+    load(put("incoming/hubspot/monday.csv", csv_of([1, 2]), mode="add", source="hubspot"))
+
+    load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2]), mode="replace", source="hubspot"))
 
     assert members(store, "hubspot") == [2]
 
@@ -527,19 +560,45 @@ def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:
     assert load(put("incoming/hubspot/b.csv", csv_of([1]))).status == "done"
 
 
-def test_expected_upload_is_the_one_that_arrives(functions: Call, store: Store, s3: Any, put: Any, load: Any) -> None:
-    body = {"filename": "nightly export.csv", "source": "hubspot", "mode": "replace"}
-    answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
+SNAPSHOTS = "/api/v1/uploads/snapshots"
+
+
+@pytest.mark.parametrize(
+    ("function", "path", "mode", "folder"),
+    [
+        ("create_upload", "/api/v1/uploads", "add", "hubspot"),
+        ("create_snapshot", SNAPSHOTS, "replace", "hubspot/snapshot"),
+    ],
+)
+def test_expected_upload_is_the_one_that_arrives(
+    functions: Call, store: Store, s3: Any, put: Any, load: Any, function: str, path: str, mode: str, folder: str
+) -> None:
+    body = {"filename": "nightly export.csv", "source": "hubspot"}
+    answer = functions(function, api_event("POST", path, body))
     expected = json.loads(answer["body"])
     assert answer["statusCode"] == 201
     [waiting] = store.accounts(None, 10)
-    assert (waiting.id, waiting.status, waiting.mode) == (expected["id"], "waiting", "replace")
+    assert (waiting.id, waiting.status, waiting.mode) == (expected["id"], "waiting", mode)
     assert waiting.object_key
 
     account = load(put(waiting.object_key, csv_of([1])))
 
     assert (account.id, account.status) == (expected["id"], "done")
-    assert waiting.object_key == f"incoming/hubspot/snapshot/{expected['id']}-nightly export.csv"
+    assert waiting.object_key == f"incoming/{folder}/{expected['id']}-nightly export.csv"
+
+
+def test_snapshot_asked_for_as_an_upload_is_refused_with_the_route_that_it_has(
+    functions: Call, store: Store, s3: Any
+) -> None:
+    body = {"filename": "a.csv", "source": "hubspot", "mode": "replace"}
+
+    answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
+
+    [fault] = json.loads(answer["body"])["detail"]
+    assert (answer["statusCode"], fault["loc"]) == (422, ["body", "mode"])
+    assert "POST /api/v1/uploads/snapshots" in fault["msg"]
+    assert store.accounts(None, 10) == []
+    assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 201
 
 
 def test_file_of_an_expected_upload_that_was_deleted_is_not_loaded(store: Store, put: Any) -> None:
@@ -603,6 +662,21 @@ def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -
 )
 def test_bad_upload_request_is_422(functions: Call, s3: Any, body: dict[str, Any]) -> None:
     assert functions("create_upload", api_event("POST", "/api/v1/uploads", body))["statusCode"] == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"filename": "a.csv"},
+        {"filename": "a.csv", "source": None},
+        {"filename": "a.csv", "source": "oracle"},
+        {"filename": "a/b.csv", "source": "hubspot"},
+        {"filename": "a.csv", "source": "hubspot", "mode": "add"},
+        {"filename": "a.csv", "source": "hubspot", "size": 0},
+    ],
+)
+def test_bad_snapshot_request_is_422(functions: Call, s3: Any, body: dict[str, Any]) -> None:
+    assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 422
 
 
 def test_every_form_of_event_names_the_object(s3: Any) -> None:

@@ -162,6 +162,23 @@ def test_job_is_started_on_emr_once_and_its_end_is_seen(
     assert requests.get(job["outputs"][0]["url"], timeout=30).content == b"PAR1"
 
 
+def test_job_of_many_regions_shows_the_largest_and_how_many_there_are(
+    ask: Any, show: Any, application: str, s3: Any, store: Store
+) -> None:
+    begun = ask()
+    deliver(begun["id"])
+    regions = [{"sources": [f"source_{number}"], "count": 1, "records": 1} for number in range(50_000)]
+    figures = json.dumps(FIGURES | {"regions": regions})
+    s3.put_object(Bucket=BUCKET, Key=f"jobs/{begun['id']}/summary.json", Body=figures)
+    [run] = runs(application)
+    run.state = "SUCCESS"
+
+    job = show(begun["id"])
+
+    assert job["regions"] == regions[:100]
+    assert job["region_count"] == 50_000
+
+
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
 def test_job_that_ends_badly_on_emr_says_why(ask: Any, show: Any, application: str, store: Store, state: str) -> None:
     begun = ask()

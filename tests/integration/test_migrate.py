@@ -195,6 +195,12 @@ def test_application_changes_no_table(app_store: Store, statement: str) -> None:
         app_store._database.write(lambda connection: connection.run(statement), repeatable=False)
 
 
-def test_role_has_the_timeout_that_a_proxy_lets_no_session_set(app_store: Store) -> None:
-    with connect(APP, "app") as behind_a_proxy:
-        assert behind_a_proxy.run("SHOW statement_timeout") == [["20s"]]
+def test_role_has_the_settings_that_a_proxy_lets_no_session_set(app_store: Store) -> None:
+    with connect() as owner:
+        owner.run(f"ALTER DATABASE {settings().db_name} SET standard_conforming_strings = off")
+        try:
+            with connect(APP, "app") as behind_a_proxy:
+                assert behind_a_proxy.run("SHOW statement_timeout") == [["20s"]]
+                assert behind_a_proxy.run("SHOW standard_conforming_strings") == [["on"]]
+        finally:
+            owner.run(f"ALTER DATABASE {settings().db_name} RESET standard_conforming_strings")

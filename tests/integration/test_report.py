@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -369,6 +370,18 @@ def report_escape(text: str) -> str:
     from markupsafe import escape
 
     return str(escape(text))
+
+
+def test_report_of_regions_with_long_names_fits_in_an_answer(store: Store) -> None:
+    names = [f"{number:02}_{'x' * 60}" for number in range(63)]
+    regions = {frozenset(names) - {*names[:number], names[-number]}: 1 for number in range(1, 40)}
+    regions |= {frozenset(names) - {one, other}: 1 for one in names[:20] for other in names[20:]}
+
+    made = report.make(replace(store.figures(), regions=regions), None, names)
+
+    [table] = [table for table in made.tables if table.title == "Who has whom"]
+    assert sum(len(str(row[0])) for row in table.rows) < report.MAX_NAMES + 100
+    assert sum(int(row[1]) for row in table.rows if row[1]) == len(regions)
 
 
 def test_empty_report_is_one(get: Any) -> None:

@@ -74,3 +74,14 @@ def test_regions_partition_the_customers(customers: dict[str, frozenset[int]]) -
 
 def test_empty_regions_are_left_out() -> None:
     assert sets.largest_first({frozenset({"a"}): 0, frozenset({"b"}): 1}) == [(["b"], 1)]
+
+
+@given(customers_by_source)
+def test_count_by_source_is_the_union_of_each_source_alone(customers: dict[str, frozenset[int]]) -> None:
+    regions = regions_of(customers)
+
+    counts = sets.count_by_source(regions)
+
+    assert {source: counts.get(source, 0) for source in SOURCES} == {
+        source: len(ids) for source, ids in customers.items()
+    }

@@ -4,12 +4,14 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 import pytest
-from dedup import spark_jobs
+from dedup import bucket, spark_jobs
 from dedup.erasure import LINGER_DAYS
 from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
@@ -49,9 +51,12 @@ BATCH = OWN_DATABASE | {"CreateBatch": "true"}
 DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, IAM_WITH_OWNER, COGNITO, BATCH]
 
 PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobs/match/*", "/jobruns/*")
+SNAPSHOT_KEYS = "/incoming/*/snapshot/*"
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
 LOOKUP = ("/api/v1/entities/lookup", "post")
 """A question that is too long for a path."""
+SNAPSHOTS = ("/api/v1/uploads/snapshots", "post")
+"""It replaces the records of a source."""
 MATCHES_ON_SPARK = {
     "s3:GetObject",
     "s3:PutObject",
@@ -253,8 +258,8 @@ def test_people_need_the_scope_of_the_method() -> None:
     assert caller["x-amazon-apigateway-authorizer"]["type"] == "cognito_user_pools"
     for path, method, operation in operations(stack(COGNITO)):
         if (path, method) not in OPEN and method != "options":
-            asks = "get" if (path, method) == LOOKUP else method
-            assert operation["security"] == [{"Caller": [scope[asks]]}]
+            asks = {LOOKUP: "dedup/read", SNAPSHOTS: "dedup/publish"}.get((path, method), scope[method])
+            assert operation["security"] == [{"Caller": [asks]}], (path, method)
 
 
 def test_every_route_leads_to_a_function() -> None:
@@ -263,31 +268,100 @@ def test_every_route_leads_to_a_function() -> None:
         assert kind == ("mock" if method == "options" else "aws_proxy"), (path, method)
 
 
-def test_policies_follow_the_methods() -> None:
-    methods = {"Reader": {"GET"}, "Writer": {"GET", "POST"}, "Admin": {"GET", "POST", "DELETE"}}
-    for name, expected in methods.items():
-        [first, *_] = stack().of("AWS::IAM::ManagedPolicy")[name]["PolicyDocument"]["Statement"]
-        assert first["Action"] == "execute-api:Invoke"
-        stage = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:${{Api}}/live/"
-        allowed_calls = {resource.removeprefix(stage) for resource in as_list(first["Resource"])}
-        lookup = {f"POST{LOOKUP[0]}"} if name == "Reader" else set()
-        assert allowed_calls == {f"{method}/*" for method in expected} | lookup
+def may(of: Stack, policy: str, action: str, resource: str) -> bool:
+    """Whether a policy lets whoever has it, and no other, do something: a denial outweighs what is allowed."""
+    effects = {
+        statement["Effect"]
+        for statement in of.of("AWS::IAM::ManagedPolicy")[policy]["PolicyDocument"]["Statement"]
+        if action in as_list(statement["Action"])
+        and any(fnmatchcase(resource, str(pattern)) for pattern in as_list(statement["Resource"]))
+    }
+    return effects == {"Allow"}
+
+
+def call(path: str, method: str) -> str:
+    """The ARN of a request of this route."""
+    stage = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:${{Api}}/live/"
+    return stage + method.upper() + re.sub(r"{\w+}", "7", path)
+
+
+POLICIES = ("Reader", "Writer", "Publisher", "Admin")
+
+
+def test_policies_allow_each_route_to_whom_it_is_for() -> None:
+    routes = [(path, method) for path, method, _ in operations(stack()) if method != "options"]
+    assert SNAPSHOTS in routes
+    for path, method in routes:
+        removes = method == "delete" or (path, method) == SNAPSHOTS
+        changes = method != "get" and (path, method) != LOOKUP
+        expected = {"Reader": not changes, "Writer": not removes, "Publisher": method != "delete", "Admin": True}
+        allowed = {policy: may(stack(), policy, "execute-api:Invoke", call(path, method)) for policy in POLICIES}
+        assert allowed == expected, (path, method)
+
+
+@pytest.mark.parametrize(
+    ("key", "who"),
+    [
+        ("incoming/a.csv", {"Writer", "Publisher", "Admin"}),
+        ("incoming/hubspot/a.csv", {"Writer", "Publisher", "Admin"}),
+        ("incoming/hubspot/snapshot/a.csv", {"Publisher", "Admin"}),
+        ("incoming/hubspot/snapshot/deep/er.csv", {"Publisher", "Admin"}),
+        ("incoming//snapshot/a.csv", {"Publisher", "Admin"}),
+        ("rejected/hubspot/a.csv.csv", set()),
+        ("exports/export-1.csv", set()),
+        ("code/jobs.zip", set()),
+    ],
+)
+def test_policies_let_put_into_the_bucket_what_the_api_lets_upload(key: str, who: set[str]) -> None:
+    name = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"]
+    found = {policy for policy in POLICIES if may(stack(), policy, "s3:PutObject", f"arn:aws:s3:::{name}/{key}")}
+    assert found == who
+
+
+@pytest.mark.parametrize(("policy", "replaces"), [("Writer", False), ("Publisher", True), ("Admin", True)])
+@pytest.mark.parametrize("folder", ["snapshot", "Snapshot", "SNAPSHOT", "sNaPsHoT", "snapshots", " snapshot", "other"])
+def test_key_that_replaces_is_put_by_publishers_alone(policy: str, replaces: bool, folder: str) -> None:
+    """Whatever a policy lets somebody put either adds, replaces and is theirs to replace, or is refused."""
+    name, key = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"], f"incoming/hubspot/{folder}/a.csv"
+    for metadata in ({}, {"mode": "replace"}, {"mode": "add"}, {"source": "internal", "mode": "replace"}):
+        if may(stack(), policy, "s3:PutObject", f"arn:aws:s3:::{name}/{key}"):
+            with suppress(bucket.Misplaced):
+                assert bucket.place_of(key, metadata).mode in ("add", "replace" if replaces else "add")
 
 
 @pytest.mark.parametrize(
     ("groups", "suppressed"),
     [
-        (["readers"], ["dedup/write", "dedup/admin"]),
-        (["writers"], ["dedup/admin"]),
+        (["readers"], ["dedup/write", "dedup/publish", "dedup/admin"]),
+        (["writers"], ["dedup/publish", "dedup/admin"]),
+        (["publishers"], ["dedup/admin"]),
+        (["writers", "publishers"], ["dedup/admin"]),
         (["readers", "admins"], []),
-        (["others"], ["dedup/read", "dedup/write", "dedup/admin"]),
-        (None, ["dedup/read", "dedup/write", "dedup/admin"]),
+        (["others"], ["dedup/read", "dedup/write", "dedup/publish", "dedup/admin"]),
+        (None, ["dedup/read", "dedup/write", "dedup/publish", "dedup/admin"]),
     ],
 )
 def test_token_has_the_scopes_of_the_groups_alone(groups: list[str] | None, suppressed: list[str]) -> None:
     event = {"request": {"groupConfiguration": {"groupsToOverride": groups}}, "response": {}}
     answer = load_function("scopes").handler(event, None)["response"]["claimsAndScopeOverrideDetails"]
     assert answer == {"accessTokenGeneration": {"scopesToSuppress": suppressed}}
+
+
+def test_every_scope_is_known_to_the_pool_the_page_and_its_sign_in() -> None:
+    asked = {
+        scope
+        for *_, operation in operations(stack(COGNITO))
+        for [scopes] in map(dict.values, operation["security"])
+        for scope in scopes
+    }
+    [server] = nested("users").of("AWS::Cognito::UserPoolResourceServer").values()
+    assert {f"dedup/{scope['ScopeName']}" for scope in server["Scopes"]} == asked
+    [client] = stack(COGNITO).of("AWS::Cognito::UserPoolClient").values()
+    assert set(client["AllowedOAuthScopes"]) == {"openid", *asked}
+    [scopes] = re.findall('const SCOPES = "(.*)"', (ROOT / "web" / "auth.js").read_text())
+    assert set(scopes.split()) == {"openid", *asked}
+    groups = {group["GroupName"] for group in nested("users").of("AWS::Cognito::UserPoolGroup").values()}
+    assert groups == set(load_function("scopes").GIVES)
 
 
 def test_no_origin_may_call_unless_it_is_named() -> None:
@@ -372,19 +446,25 @@ def test_functions_do_nothing_everywhere_that_they_can_do_somewhere(given: dict[
             assert "*" not in action
             if action not in everywhere:
                 for resource in resources:
-                    # Objects below one prefix, and nothing wider.
-                    assert resource.count("*") == resource.endswith(PREFIXES), (
-                        function,
-                        resource,
-                    )
+                    # Objects below one prefix, or in one folder of each source, and nothing wider.
+                    narrow = resource.removesuffix(SNAPSHOT_KEYS)
+                    assert narrow.count("*") == narrow.endswith(PREFIXES), (function, resource)
 
 
 @pytest.mark.parametrize("given", [OWN_DATABASE, BY_SECRET, WITH_OWNER, COGNITO])
 def test_function_itself_makes_no_network_interface(given: dict[str, str]) -> None:
     for function in functions(stack(given)):
-        denied = [s for s in statements(stack(given), function) if s["Effect"] == "Deny"]
+        denied = [s for s in statements(stack(given), function) if s["Effect"] == "Deny" and "Condition" in s]
         assert [statement["Action"] for statement in denied] == ["ec2:*"]
         assert "lambda:SourceFunctionArn" in denied[0]["Condition"]["ArnLike"]
+
+
+def test_urls_of_one_operation_never_put_what_the_other_is_for() -> None:
+    """A presigned URL may do what its signer may."""
+    [denied] = [s for s in statements(stack(), "CreateUpload") if s["Effect"] == "Deny" and "Condition" not in s]
+    assert denied["Action"] == "s3:PutObject"
+    assert {denied["Resource"]} == allowed(stack(), "CreateSnapshot")["s3:PutObject"]
+    assert denied["Resource"].endswith(SNAPSHOT_KEYS)
 
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
@@ -393,6 +473,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
     sign_in = "secretsmanager:GetSecretValue" if "DatabaseSecretArn" in given else "rds-db:connect"
     own = {
         "CreateUpload": {"s3:PutObject"},
+        "CreateSnapshot": {"s3:PutObject"},
         "DeleteUpload": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
@@ -543,7 +624,7 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
-    for function in ("App", "Ingest", "CreateUpload", "ShowUpload", "ListUploads"):
+    for function in ("App", "Ingest", "CreateUpload", "CreateSnapshot", "ShowUpload", "ListUploads"):
         assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 

@@ -18,7 +18,7 @@ from pg8000.native import Connection
 
 from dedup import matching, normalise
 from dedup.matching import IDENTITY, Rule
-from dedup.store.base import NO_CHANGES, Counted, bigints, count_changes, text
+from dedup.store.base import BY_REGION, NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
 SHARED = f"pg_advisory_xact_lock_shared({_LOCK})"
@@ -793,7 +793,7 @@ def _true_changes(tables: Tables) -> str:
             SELECT bit_or(1::bigint << source) AS sources, 1 AS customers, 0 AS records FROM {tables.member}
             GROUP BY entity_id
             UNION ALL SELECT 1::bigint << source, 0, count(*) FROM {tables.member} GROUP BY source
-        ) AS part GROUP BY sources"""
+        ) AS part GROUP BY {BY_REGION}"""
 
 
 def wrong(connection: Connection) -> tuple[int, int, int]:
@@ -806,7 +806,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
     [[entities, strayed, members, regions]] = connection.run(
         f"""WITH truth AS MATERIALIZED ({_TRUE_MEMBERSHIP.format(member=tables.member)}), kept AS (
             SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
-            FROM {counted.changes} GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
+            FROM {counted.changes} GROUP BY {BY_REGION} HAVING sum(customers) <> 0 OR sum(records) <> 0
         )
         SELECT (SELECT count(*) FROM truth),
             (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id

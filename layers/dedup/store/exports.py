@@ -2,7 +2,6 @@
 
 Whoever writes renews its lease; an attempt that was overtaken can finish nothing."""
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +11,7 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import UNKNOWN, Base, Superseded, iso, text
+from dedup.store.base import UNKNOWN, Base, Superseded, bigints, iso, text
 from dedup.store.entities import Tables, tables_in_force
 from dedup.store.records import counted_by, state_of
 from dedup.store.work import Work, done, failed
@@ -152,7 +151,7 @@ class Exports(Base):
         def work(connection: Connection) -> None:
             sink = begin()
             state = state_of(connection, by)
-            chosen = [(state.masks[region], region) for region in choose(state.regions)]
+            chosen = [state.masks[region] for region in choose(state.regions)]
             if not chosen:
                 return
             if by == "entity":
@@ -186,27 +185,35 @@ _RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.emai
     {iso("r.created_at")} AS created_at"""
 
 
-def _customer_lines(membership: str, chosen: Collection[tuple[int, Region]]) -> str:
+def _customer_lines(membership: str, chosen: Collection[int]) -> str:
     return f"""
+        WITH {_named(chosen)}
         SELECT r.customer_id, {_RECORD}
         FROM {membership} AS m
-        JOIN {_named(chosen)} ON named.mask = m.sources
+        JOIN named ON named.mask = m.sources
         JOIN record r ON r.customer_id = m.customer_id
         JOIN source s ON s.bit = r.source
         ORDER BY r.customer_id, r.id"""
 
 
-def _entity_lines(tables: Tables, chosen: Collection[tuple[int, Region]]) -> str:
+def _entity_lines(tables: Tables, chosen: Collection[int]) -> str:
     return f"""
+        WITH {_named(chosen)}
         SELECT m.entity_id, r.customer_id, {_RECORD}
         FROM {tables.counted.table} AS m
-        JOIN {_named(chosen)} ON named.mask = m.sources
+        JOIN named ON named.mask = m.sources
         JOIN {tables.member} AS o ON o.entity_id = m.entity_id
         JOIN record r ON r.id = o.record_id
         JOIN source s ON s.bit = r.source
         ORDER BY m.entity_id, r.id"""
 
 
-def _named(chosen: Collection[tuple[int, Region]]) -> str:
-    named = ", ".join(f"({mask}::bigint, {text(json.dumps(sorted(region)))}::json)" for mask, region in chosen)
-    return f"(VALUES {named}) AS named (mask, sources)"
+def _named(chosen: Collection[int]) -> str:
+    """The part of a WITH that has the regions and the names of their sources, as JSON in alphabetical order. Once for
+    each region, however many records it has."""
+    return f"""named AS MATERIALIZED (
+            SELECT mask, (
+                SELECT json_agg(name ORDER BY name COLLATE "C") FROM source WHERE 1::bigint << bit & mask <> 0
+            ) AS sources
+            FROM unnest({bigints(chosen)}) AS mask
+        )"""

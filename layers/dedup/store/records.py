@@ -1,18 +1,22 @@
 """Records are the truth; membership and region counts are kept beside them in the same transaction, so that a set
 question is answered from a few dozen rows however many records there are."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pg8000.native import Connection
 
+from dedup import sets
 from dedup.connection import Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store import entities
 from dedup.store.base import (
+    BY_REGION,
     COMPACT_EVERY,
     CUSTOMERS,
     MAX_PENDING,
@@ -34,6 +38,14 @@ from dedup.store.base import (
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
 bytes and an escaped character up to three times its UTF-8."""
+
+MERGED_REGIONS = 100
+"""Regions up to which each has an index scan of its own in a query, and PostgreSQL merges them. The planner takes 25 µs
+for each, more from some 200 on, and from some 9,000 on its stack is exceeded."""
+
+NO_REGIONS: Mapping[int, Region] = MappingProxyType({})
+
+_FIRST_ID, _LAST_ID = -(2**63), 2**63 - 1
 
 
 def counted_by(connection: Connection, by: str) -> Counted:
@@ -106,15 +118,26 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class RegionPage:
+    """Regions, each with its sources and its count, the largest first; how many regions there are in all, and what the
+    next page comes after: the count of the last region here and the bits of its sources. None when this is the last."""
+
+    regions: list[tuple[list[str], int]]
+    total: int
+    last: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
 class State:
     """One state of what is counted: the customers (or entities) of each region that has any, the bits that stand for
-    it, the records in all, and whether anything of it is pending."""
+    it, the records in all, and whether anything of it is pending. `names`: the sources by their bits' values."""
 
     counted: Counted
     regions: dict[Region, int]
     masks: dict[Region, int]
     records: int
     pending: bool
+    names: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -206,6 +229,20 @@ class Records(Base):
         """How many customers, or entities, are in each region that has any. Raises NoRun."""
         return self._database.read(lambda connection: state_of(connection, by).regions)
 
+    def region_page(self, after: tuple[int, int] | None, limit: int, by: str = "customer") -> RegionPage:
+        """The regions that have any customers, or entities, the largest first and equal ones by their sources: at most
+        `limit` of them, from below the last of a page before. Raises NoRun."""
+        state = self._database.read(lambda connection: state_of(connection, by))
+        ordered = sets.largest_first(state.regions)
+        first = 0
+        if after:
+            count, sources = after
+            place = (-count, sorted(_named(sources, state.names)))
+            first = bisect_right(ordered, place, key=lambda region: (-region[1], region[0]))
+        page = ordered[first : first + limit]
+        more = first + limit < len(ordered)
+        return RegionPage(page, len(ordered), (page[-1][1], state.masks[frozenset(page[-1][0])]) if more else None)
+
     def select(
         self,
         choose: Callable[[Regions], Mapping[str, Collection[Region]]],
@@ -235,7 +272,8 @@ class Records(Base):
 
             # Which regions there are seldom changes: the pages of those that were there last come with the counts.
             expected = self._masks.get(by, {})
-            state, arrays = _ask(connection, counted, pages(expected, pending=False))
+            known = {sources: region for region, sources in expected.items()}
+            state, arrays = _ask(connection, counted, pages(expected, pending=False), known)
             if state.pending or state.masks != expected:
                 [arrays] = connection.run(f"SELECT {', '.join(pages(state.masks, state.pending))}")
             self._masks[by] = {} if state.pending else state.masks
@@ -351,15 +389,19 @@ def state_of(connection: Connection, by: str) -> State:
     return _ask(connection, counted_by(connection, by), [])[0]
 
 
-def _ask(connection: Connection, counted: Counted, scalars: Sequence[str]) -> tuple[State, list[str]]:
-    """The state, and the values of `scalars` (in SQL) in the same round trip."""
+def _ask(
+    connection: Connection, counted: Counted, scalars: Sequence[str], known: Mapping[int, Region] = NO_REGIONS
+) -> tuple[State, list[str]]:
+    """The state, and the values of `scalars` (in SQL) in the same round trip. `known`: regions by their bits that were
+    there before, so that tens of thousands of them are not made anew."""
     [[changes, names, moving, *values]] = connection.run(_state_query(counted.changes, scalars))
     # Whoever makes something pending counts its records, so there is a change. Entities are never pending.
     pending = counted is CUSTOMERS and moving and bool(changes)
     if pending:
         [[changes, *_]] = connection.run(_state_query("change_now", []))
+    names = {1 << int(bit): name for bit, name in (names or {}).items()}
     named = [
-        (frozenset(name for bit, name in (names or {}).items() if sources >> int(bit) & 1), sources, customers)
+        (known.get(sources) or _named(sources, names), sources, customers)
         for sources, customers, _ in changes or ()
         if customers
     ]
@@ -369,15 +411,21 @@ def _ask(connection: Connection, counted: Counted, scalars: Sequence[str]) -> tu
         {region: sources for region, sources, _ in named},
         sum(records for *_, records in changes or ()),
         pending,
+        names,
     )
     return state, values
+
+
+def _named(sources: int, names: Mapping[int, str]) -> Region:
+    # By way of a set: it is copied into half of the memory that it has grown to.
+    return frozenset({name for bit, name in names.items() if sources & bit})
 
 
 def _state_query(changes: str, scalars: Sequence[str]) -> str:
     # By the index on id: until they are vacuumed away, rows that were drained are still in the table's pages.
     columns = [
         f"""(SELECT json_agg(json_build_array(sources, customers, records)) FROM (
-            SELECT sources, sum(customers) AS customers, sum(records) AS records FROM {changes} GROUP BY sources
+            SELECT sources, sum(customers) AS customers, sum(records) AS records FROM {changes} GROUP BY {BY_REGION}
         ) AS change)""",
         "(SELECT json_object_agg(bit, name) FROM source)",
         "(SELECT max(id) FROM pending_membership) IS NOT NULL",
@@ -392,29 +440,58 @@ def _ids_query(
     """A scalar: the text of the array of the first `limit` ids above `after` in the selected regions."""
     if not selected:
         return "'{}'"
-    above = "" if after is None else f"AND {counted.id} > {after}"
-    # One ordered index scan per region, merged: a page costs the same at any depth and of any region. Each scan names
-    # its order and limit: without them PostgreSQL reads them whole and sorts.
-    scans = [f"{counted.table} AS m WHERE true"]
-    if not everything:
-        scans = [f"{counted.table} AS m WHERE sources = {sources}" for sources in selected]
-    if pending:
-        moved = "EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)"
-        scans = [f"{scan} AND NOT {moved}" for scan in scans]
-        scans.append(f"pending_move WHERE sources IN ({', '.join(map(str, selected))})")
+    above = "" if after is None else f"AND {counted.id} > '{after}'::bigint"
+    unmoved = (
+        "AND NOT EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)" if pending else ""
+    )
+    moved = [f"pending_move WHERE sources = ANY ({bigints(selected)}) {above}"] if pending else []
+    if everything:
+        scans = [f"{counted.table} AS m WHERE true {above} {unmoved}", *moved]
+    elif len(selected) <= MERGED_REGIONS:
+        # One ordered index scan per region, merged: a page costs the same at any depth and of any region.
+        scans = [*(f"{counted.table} AS m WHERE sources = {sources} {above} {unmoved}" for sources in selected), *moved]
+    else:
+        scans = [f"({_of_many_regions(counted, selected, after, limit, unmoved)}) AS m WHERE true", *moved]
+    # Each scan names its order and limit: without them PostgreSQL reads them whole and sorts.
     union = " UNION ALL ".join(
-        f"(SELECT {counted.id} FROM {scan} {above} ORDER BY {counted.id} LIMIT {limit})" for scan in scans
+        f"(SELECT {counted.id} FROM {scan} ORDER BY {counted.id} LIMIT {limit})" for scan in scans
     )
     # As an array and then as text: joining as many strings in SQL takes half as long again.
     return f"ARRAY(SELECT {counted.id} FROM ({union}) AS scans ORDER BY {counted.id} LIMIT {limit})::text"
 
 
+def _of_many_regions(counted: Counted, selected: Collection[int], after: int | None, limit: int, condition: str) -> str:
+    """A query for the first `limit` ids above `after` in so many regions that they can't be merged.
+
+    A few of each region say which id the page ends with at the latest; then each region is read up to that id. So it
+    reads about twice the page, and not a page of each region, also where one region has most of the customers."""
+
+    def scan(last: str, most: int) -> str:
+        # By rows of (sources, id), in whose order only one index is: with old statistics PostgreSQL would walk another
+        # one from end to end for each region.
+        key = f"(m.sources, m.{counted.id})"
+        above = f">= (mask, '{_FIRST_ID}'::bigint)" if after is None else f"> (mask, '{after}'::bigint)"
+        return f"""SELECT m.{counted.id} FROM {counted.table} AS m
+            WHERE {key} {above} AND {key} <= (mask, {last}) {condition}
+            ORDER BY m.sources, m.{counted.id} LIMIT {most}"""
+
+    few = 2 * -(-limit // len(selected))
+    return f"""WITH chosen AS MATERIALIZED (
+            SELECT unnest({bigints(selected)}) AS mask
+        ), few AS MATERIALIZED (
+            SELECT i.{counted.id} AS id FROM chosen CROSS JOIN LATERAL ({scan(f"'{_LAST_ID}'::bigint", few)}) AS i
+        ), last AS MATERIALIZED (
+            SELECT coalesce((SELECT id FROM few ORDER BY id OFFSET {limit - 1} LIMIT 1), {_LAST_ID}) AS id
+        )
+        SELECT i.{counted.id} FROM chosen CROSS JOIN LATERAL ({scan("(SELECT id FROM last)", limit)}) AS i"""
+
+
 _TRUE_MEMBERSHIP = "SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY customer_id"
-_TRUE_REGIONS = """
+_TRUE_REGIONS = f"""
     SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records FROM (
-        SELECT sources, count(*), 0 FROM true_membership GROUP BY sources
+        SELECT sources, count(*), 0 FROM true_membership GROUP BY {BY_REGION}
         UNION ALL SELECT 1::bigint << source, 0, count(*) FROM record GROUP BY source
-    ) AS part (sources, customers, records) GROUP BY sources"""
+    ) AS part (sources, customers, records) GROUP BY {BY_REGION}"""
 
 
 def _compare_with_records(connection: Connection) -> Verification:
@@ -422,7 +499,7 @@ def _compare_with_records(connection: Connection) -> Verification:
     [[records, customers, wrong_regions, wrong_customers]] = connection.run(
         f"""WITH kept AS MATERIALIZED (
             SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
-            FROM change_now GROUP BY sources HAVING sum(customers) <> 0 OR sum(records) <> 0
+            FROM change_now GROUP BY {BY_REGION} HAVING sum(customers) <> 0 OR sum(records) <> 0
         ), true_membership AS MATERIALIZED ({_TRUE_MEMBERSHIP}), true_regions AS ({_TRUE_REGIONS})
         SELECT
             (SELECT coalesce(sum(records), 0)::bigint FROM true_regions),

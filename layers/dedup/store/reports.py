@@ -1,7 +1,7 @@
 """The figures of the report, and those that were kept of earlier ones."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,9 +65,9 @@ class Figures:
 
     def to_keep(self) -> str:
         """What a later report compares with, as JSON."""
-        kept = {"records": dict(sorted(self.records.items())), "regions": _listed(self.regions)}
+        kept = {"records": dict(sorted(self.records.items())), **_packed(self.regions)}
         if self.people:
-            kept["people"] = {"run": self.people.run, "regions": _listed(self.people.regions)}
+            kept["people"] = {"run": self.people.run, **_packed(self.people.regions)}
         return json.dumps(kept)
 
 
@@ -118,24 +118,30 @@ class Reports(Base):
         return self._database.write(work, repeatable=True)
 
 
-def _listed(regions: Regions) -> list[Any]:
-    return sorted([sorted(region), count] for region, count in regions.items())
+def _packed(regions: Regions) -> dict[str, Any]:
+    """Regions as they are kept: each once as the bits of its sources, which stand in the order in which they are named
+    beside. With all names in each, 50,000 regions of 63 sources are 20 MB of text."""
+    sources = sorted(frozenset().union(*regions))
+    bits = {source: 1 << place for place, source in enumerate(sources)}
+    counts = sorted((sum(bits[source] for source in region), count) for region, count in regions.items())
+    return {"sources": sources, "regions": counts}
 
 
-def _regions(listed: Iterable[Sequence[Any]]) -> Regions:
-    return {frozenset(region): count for region, count in listed}
+def _unpacked(kept: Mapping[str, Any]) -> Regions:
+    bits = [(1 << place, source) for place, source in enumerate(kept["sources"])]
+    return {frozenset([source for bit, source in bits if region & bit]): count for region, count in kept["regions"]}
 
 
 def _kept(report_id: int, created_at: str, figures: Mapping[str, Any]) -> Kept:
-    # Figures that were kept before a run, or by a version that did not count people, have none.
-    people = figures.get("people", {})
+    # Figures that were kept before a run have none.
+    people = figures.get("people")
     return Kept(
         report_id,
         created_at,
         figures["records"],
-        _regions(figures["regions"]),
-        people.get("run"),
-        _regions(people.get("regions", ())),
+        _unpacked(figures),
+        people["run"] if people else None,
+        _unpacked(people) if people else {},
     )
 
 

@@ -25,9 +25,10 @@ def _admit(connection: Connection, settings: Settings) -> None:
         f"SELECT FROM pg_roles WHERE rolname = {literal(settings.db_app_user)}"
     ):
         seconds = Settings.model_fields["db_statement_timeout"].default
-        # RDS Proxy lets a session set no timeout of its own; one that comes past it has its own, which wins.
+        # RDS Proxy lets a session set nothing of its own; one that comes past it has its own, which wins.
         connection.run(
-            f"""CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET statement_timeout = '{seconds}s';
+            f"""CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET standard_conforming_strings = on;
+                ALTER ROLE {user} SET statement_timeout = '{seconds}s';
                 ALTER ROLE {user} SET idle_in_transaction_session_timeout = '60s'"""
         )
         if connection.run(f"SELECT FROM pg_roles WHERE rolname = '{_RDS_IAM}'"):

@@ -18,6 +18,7 @@ from dedup.connection import Unavailable
 from dedup.records import KNOWN
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import (
+    BY_REGION,
     FOLD_LOCK,
     TIMES,
     UNKNOWN,
@@ -517,10 +518,9 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
             DELETE FROM record WHERE {leaving} RETURNING 1
         ), changed AS (
             UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~{bit}
-            WHERE m.sources = ANY (ARRAY(
-                SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY sources))
-              AND NOT EXISTS ({kept} = m.customer_id)
-            RETURNING customer_id, sources, previous
+            FROM (SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY {BY_REGION}) AS r
+            WHERE m.sources = r.sources AND NOT EXISTS ({kept} = m.customer_id)
+            RETURNING m.customer_id, m.sources, m.previous
         ), masked AS (
             UPDATE pending_membership AS p SET sources = p.sources & ~{bit}
             WHERE p.sources & {bit} <> 0 AND NOT EXISTS ({kept} = p.customer_id)
