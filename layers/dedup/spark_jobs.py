@@ -4,9 +4,12 @@ The job is a module of jobs/ in both, and writes below `jobs/` in the bucket. Re
 run of the matching with many records is a job too, begun by jobs/runs.py."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,17 +140,34 @@ def ended(run: str) -> tuple[bool, str | None]:
 
 
 def run_here(module: str, arguments: Sequence[str], seconds: float) -> str | None:
-    """Does a module of jobs/ in a process of its own. Why it failed, where it did: what it says of what can be
-    mended."""
-    command = [sys.executable, "-m", f"jobs.{module}", *arguments]
+    """Does a module of jobs/ in a process of its own, which ends with this one, and so does all that it starts. Why it
+    failed, where it did: what it says of what can be mended."""
+    command = [sys.executable, "-m", "jobs.attended", module, *arguments]
+    theirs, ours = os.pipe()
     try:
-        done = subprocess.run(  # noqa: S603
-            command, cwd=_ROOT, timeout=seconds, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=_ROOT,
+            text=True,
+            stdin=theirs,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        try:
+            said = process.communicate(timeout=seconds)[1]
+        finally:
+            # Spark's Java is of its group.
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     except subprocess.TimeoutExpired:
         return "It took longer than a function may"
-    said = done.stderr.strip().rpartition("\n")[2]
-    return (said or f"The process ended with {done.returncode}")[:1_000] if done.returncode else None
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    reason = said.strip().rpartition("\n")[2]
+    return (reason or f"The process ended with {process.returncode}")[:1_000] if process.returncode else None
 
 
 def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:
