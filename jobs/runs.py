@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-from dedup import queues, spark_jobs
+from dedup import spark_jobs, tasks
 from dedup.connection import Database, Unavailable
 from dedup.match_settings import Settings
 from dedup.settings import settings as environment
-from dedup.store import Claim, Found, Reading, Store, Superseded
+from dedup.store import Claim, Found, Reading, Store, Superseded, Task
 from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
@@ -234,7 +234,7 @@ class _Work:
 
     def _hand_over(self, handed: Mapping[str, Any]) -> str:
         self.store.hand_over(self.claim, handed)
-        queues.send(environment().match_queue, {"run": self.claim.run}, LOOK_AGAIN)
+        tasks.enqueue(Task("run", self.claim.run), self.store, LOOK_AGAIN)
         return "running"
 
     def _put_in_force(self, reading: Reading) -> str:

@@ -26,6 +26,8 @@ TEMPORARY = "dedup-tmp"
 """The folder of temporary files in the data folder. Nobody has one of that name: what is in it is deleted."""
 OWN = ("SOURCES", "ENGINE_THRESHOLD")
 """Variables of the functions that the caller's environment may say."""
+SCHEDULED = b'{"patience": 300}'
+"""What functions get that a schedule starts. Sweep: messages come again after a minute at most here."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -83,7 +85,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
     s3 = stack.enter_context(S3(int(port) + 1, logs / "s3.log"))
     from local.gateway import Template, listen
     from local.postgres import Postgres
-    from local.watch import Watched
+    from local.watch import Schedule, Watched
     from local.workers import Workers
 
     listener = stack.enter_context(listen(int(port)))
@@ -94,10 +96,12 @@ def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
     workers = Workers(template.functions, logs / "functions.log", temporary_folder(folder, empty=True))
     stack.callback(workers.close)
     migrate(workers, logs / "functions.log")
-    abandon_uploads(environment)
+    forget_messages(environment, workers=True)
     for poller in s3.create(template.queues):
         poller.start(partial(workers.invoke, poller.queue.function))
         stack.callback(poller.stop)
+    for function in template.scheduled:
+        stack.callback(Schedule(partial(workers.invoke, function, SCHEDULED)).stop)
     stack.callback(template.serve(workers, listener))
     note_environment(folder, environment)
     print(
@@ -117,7 +121,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
 
     def refill() -> None:
         s3.create(template.queues)
-        abandon_uploads(environment)
+        forget_messages(environment)
 
     return [
         Watched("PostgreSQL", postgres, postgres.log),
@@ -132,20 +136,24 @@ def migrate(workers: "Workers", log: Path) -> None:
         raise LocalError(f"The migrations failed: {json.loads(answer.payload)['errorMessage']} (see {log}).")
 
 
-def abandon_uploads(environment: Mapping[str, str]) -> None:
-    """End the uploads whose objects went with the S3 that was there before, and the runs of the matching whose messages
-    did: they would wait for ever."""
+def forget_messages(environment: Mapping[str, str], *, workers: bool = False) -> None:
+    """Note what went with the S3 that was there before. Uploads end, for their objects are gone; the other tasks are
+    sent to their queues anew. `workers`: those who worked on them are gone as well. Raises LocalError."""
     if str(ROOT / "layers") not in sys.path:
         sys.path.append(str(ROOT / "layers"))
-    from dedup.connection import Database
+    from dedup.connection import Database, Unavailable
     from dedup.settings import Settings
     from dedup.store import Store
 
     known = {name.lower(): value for name, value in environment.items()}
     store = Store(Database(Settings.model_validate(known)))
-    store.abandon("The local S3 was stopped before the file was loaded: upload it again")
-    store.abandon_runs("The local queue was stopped before the run was done: begin another")
-    store.close()
+    try:
+        store.abandon("The local S3 was stopped before the file was loaded: upload it again")
+        store.queues_lost(workers=workers)
+    except Unavailable as error:
+        raise LocalError(f"{error}: see the logs.") from error
+    finally:
+        store.close()
 
 
 def data_folder() -> Path:

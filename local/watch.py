@@ -1,8 +1,11 @@
-"""What `make run` does about a server that ends by itself: it starts it again, or ends with a sentence."""
+"""What `make run` sees to while it runs: a server that ends by itself is started again, or ends the run with a
+sentence; functions that a schedule starts are started."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +14,30 @@ from local import LocalError
 
 AT_ONCE_SECONDS = 10.0
 """A server that ends again so soon after it was started again would do so for ever."""
+
+
+SCHEDULE_SECONDS = 5.0
+"""Between two starts of a function that a schedule starts: nobody waits for minutes here."""
+
+
+class Schedule:
+    """Calls something every few seconds, in a thread of its own, from now until it is stopped."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._stopping = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """Call it no more. A call that was begun goes on."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            # What runs too late to be taken up by anybody is over with the run.
+            with suppress(LocalError):
+                self._work()
+            self._stopping.wait(SCHEDULE_SECONDS)
 
 
 class Server(Protocol):

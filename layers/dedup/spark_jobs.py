@@ -54,20 +54,21 @@ def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> s
     """Starts a job on EMR Serverless, or does it here: its status then; None where that was done before.
 
     Raises store.Busy while another attempt is at it, and whatever keeps it from being started now."""
-    prefix = store.claim_job(job_id, LEASE)
-    if prefix is None:
+    starting = store.claim_job(job_id, LEASE)
+    if starting is None:
         return None
+    arguments = _arguments(job_id, starting.prefix)
     try:
         if settings().batch_application:
-            store.started_job(job_id, submit("regions", f"regions-{job_id}", _arguments(job_id, prefix)))
+            store.started_job(starting, submit("regions", f"regions-{job_id}", arguments))
             return "running"
-        reason = run_here("regions", _arguments(job_id, prefix), remaining_seconds() - STOP_SECONDS)
+        reason = run_here("regions", arguments, remaining_seconds() - STOP_SECONDS)
         if reason:
-            store.fail_job(job_id, reason)
+            store.fail_job(starting, reason)
             return "failed"
-        store.finish_job(job_id, *_written(job_id))
+        store.finish_job(starting, *_written(job_id))
     except BaseException as error:
-        store.interrupt_job(job_id, f"Interrupted ({type(error).__name__})")
+        store.interrupt_job(starting, f"Interrupted ({type(error).__name__})")
         raise
     return "done"
 
@@ -122,9 +123,9 @@ def seen_to(job: Job, store: Store) -> Job:
         return job
     over, reason = ended(job.run)
     if reason:
-        store.fail_job(job.id, reason)
+        store.fail_job(job, reason)
     elif over:
-        store.finish_job(job.id, *_written(job.id))
+        store.finish_job(job, *_written(job.id))
     return store.job(job.id, KEPT_DAYS) or job
 
 

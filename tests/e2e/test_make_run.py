@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -214,10 +215,16 @@ def test_an_environment_that_is_killed_is_replaced(run: Run) -> None:
     assert run.request("GET", "/health") == {"status": "healthy"}
 
 
-def killed(run: Run, *words: str) -> psutil.Process:
-    """The process of the run whose command line has all of the words, after a kill -9 of it."""
+def process_of(run: Run, *words: str) -> psutil.Process:
+    """The process that the run started whose command line has all of the words."""
     children = psutil.Process(run.process.pid).children()
     [found] = [one for one in children if all(word in " ".join(one.cmdline()) for word in words)]
+    return found
+
+
+def killed(run: Run, *words: str) -> psutil.Process:
+    """The same after a kill -9 of it."""
+    found = process_of(run, *words)
     found.kill()
     assert remaining([found]) == []
     return found
@@ -305,6 +312,60 @@ def test_matching_that_is_killed_leaves_no_process_and_after_a_restart_no_file(r
         assert [path for path in (folder / "dedup-tmp").rglob("*") if path.is_file()] == []
     finally:
         stop(again)
+
+
+def status(run: Run, path: str) -> str:
+    return str(run.request("GET", path)["status"])
+
+
+def ask_for_tasks(run: Run) -> dict[str, str]:
+    """Asks for a task of each kind; where each is shown, and how it ends. What Java is needed for may not be here."""
+    customers = [
+        {"customer_id": n, "name": f"Customer {n}", "email": f"c{n}@example.com", "source": "hubspot"}
+        for n in range(20_001)
+    ]
+    run.request("POST", "/api/v1/customers", RECORD)
+    upload = run.request("POST", "/api/v1/customers/bulk", {"customers": customers})["details"]["upload_id"]
+    process_of(run, "local.s3").suspend()
+    run.request("DELETE", f"/api/v1/uploads/{upload}")
+    asked = {f"/api/v1/uploads/{upload}": "deleted"}
+    for path, body, end in (
+        ("/api/v1/exports", {}, "done"),
+        ("/api/v1/matching/runs", {"settings": {"tiers": ["rules"]}}, "done"),
+        ("/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}, "failed"),
+    ):
+        begun = run.request("POST", path, body)
+        assert begun["status"] == "waiting"
+        asked[f"{path}/{begun['id']}"] = end
+    return asked
+
+
+def test_tasks_that_wait_when_everything_is_killed_are_done_after_a_restart(run: Run, folder: Path) -> None:
+    asked = ask_for_tasks(run)
+    for process in run.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    run.process.kill()
+    run.process.communicate(timeout=30)
+
+    again = Run(folder, run.port)
+    try:
+        again.wait_until_started()
+        for path, end in asked.items():
+            eventually(partial(status, again, path), end, 120)
+        assert again.request("GET", "/api/v1/deduplication/analyze")["total_records"] == 1
+    finally:
+        stop(again)
+
+
+def test_tasks_that_are_asked_for_while_the_queues_are_down_are_done_when_they_are_back(run: Run) -> None:
+    asked = ask_for_tasks(run)
+
+    process_of(run, "local.s3").resume()
+
+    for path, end in asked.items():
+        eventually(partial(status, run, path), end, 120)
+    assert run.request("GET", "/api/v1/deduplication/analyze")["total_records"] == 1
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o1777], ids=["a home", "a folder of everybody's"])

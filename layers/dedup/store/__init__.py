@@ -1,8 +1,9 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
 happened to every file, `exports` for files that were asked for, `matching` for runs and questions about entities,
 `entities` for keeping them in step with the records, `decisions` for what people said of records, `reports` for the
-report's figures, `jobs` for jobs on Spark, `work` for what runs, exports and jobs have in common, `removal` for taking
-records away, `roles` for what the application's role may do, `base` for what all of them need."""
+report's figures, `jobs` for jobs on Spark, `work` for what runs, exports and jobs have in common, `tasks` for the
+messages of all that a queue starts, `removal` for taking records away, `roles` for what the application's role may do,
+`base` for what all of them need."""
 
 from functools import cache
 
@@ -17,6 +18,7 @@ from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import Records, Selection, Verification
 from dedup.store.reports import Fault, Figures, Kept, People, Reports
+from dedup.store.tasks import Task, Tasks
 from dedup.store.uploads import Account, Load, Outdated, Uploads
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Selection",
     "Store",
     "Superseded",
+    "Task",
     "Traces",
     "Verification",
     "Writing",
@@ -48,7 +51,7 @@ __all__ = [
 ]
 
 
-class Store(Matching, Decisions, Records, Customers, Uploads, Exports, Reports, Jobs):
+class Store(Matching, Decisions, Records, Customers, Uploads, Exports, Reports, Jobs, Tasks):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 
