@@ -5,6 +5,7 @@ Started by benchmarks.stacks as `python -m benchmarks.gateway PORT LOG`, with th
 import os
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def main(port: str, log: str) -> None:
     """Serves until SIGTERM. Raises LocalError when the port can't be had."""
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("DB_", "POWERTOOLS_"))}
     template = Template(ROOT / "template.yaml", passed_on)
-    workers = Workers(template.functions, Path(log))
+    workers = Workers(template.functions, Path(log), Path(tempfile.gettempdir()))
     end = template.serve(workers, listen(int(port)))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

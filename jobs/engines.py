@@ -1,7 +1,6 @@
 """The two engines behind one face: tables made by SQL that both understand, and Splink's door to each."""
 
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -14,9 +13,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 import pyarrow as pa
 from dedup import normalise
+from dedup.lifeline import end_with_parent
 
 from jobs import BadInput
 from jobs.places import SUBMITTED, find_pyspark, spark_here
+from jobs.scratch import Scratch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,6 +102,8 @@ def _worker(work: Callable[[T], R]) -> tuple[Connection, Process]:
 
 
 def _serve(work: Callable[[T], R], pipe: Connection) -> None:
+    # The pipe alone would not tell: the processes beside it hold its other end as well.
+    end_with_parent()
     while True:
         pipe.send(work(pipe.recv()))
 
@@ -144,7 +147,7 @@ class DuckDB:
         import duckdb
         from splink import DuckDBAPI
 
-        self._scratch = tempfile.TemporaryDirectory(prefix="match-")
+        self._scratch = Scratch("match-")
         self.connection = duckdb.connect(str(Path(self._scratch.name) / "match.duckdb"))
         self.connection.execute(f"SET memory_limit = '{memory}'")
         self.connection.execute(f"SET temp_directory = '{self._scratch.name}/spilled'")
@@ -231,7 +234,7 @@ class Spark:
         from splink.backends.spark import similarity_jar_location
 
         self._own = SparkSession.getActiveSession() is None
-        self._temporary = None if scratch else tempfile.TemporaryDirectory(prefix="match-")
+        self._temporary = None if scratch else Scratch("match-")
         self._scratch = scratch or str(self._temporary and self._temporary.name)
         told: dict[str, Any] = {"spark.sql.adaptive.enabled": "true", "spark.sql.parquet.compression.codec": "zstd"}
         if self._own and not SUBMITTED:

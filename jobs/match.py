@@ -19,7 +19,6 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +38,7 @@ from splink.clustering import cluster_pairwise_predictions_at_threshold
 from jobs import BadInput, places, scoring
 from jobs.engines import ENGINES, Engine
 from jobs.model import DEFAULT_MODEL, Model
+from jobs.scratch import Scratch
 
 logger = logging.getLogger("jobs")
 
@@ -556,7 +556,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     try:
-        with tempfile.TemporaryDirectory(prefix="match-") as scratch:
+        with Scratch("match-") as scratch:
             run = _run(asked, Path(scratch))
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -111,6 +111,7 @@ def spark_here(scratch: str, memory: str, partitions: int) -> dict[str, Any]:
         "spark.driver.memory": memory,
         "spark.sql.shuffle.partitions": str(partitions),
         "spark.sql.warehouse.dir": f"{scratch}/warehouse",
+        "spark.local.dir": f"{scratch}/spilled",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }

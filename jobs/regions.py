@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from dedup.settings import settings
 
 from jobs import BadInput, places
 from jobs.places import S3, SUBMITTED, bucket_and_key, spark_here
+from jobs.scratch import Scratch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -264,7 +264,6 @@ def spark(scratch: str) -> Iterator["SparkSession"]:
     if not SUBMITTED:
         told |= spark_here(scratch, "1g", os.cpu_count() or 1) | {
             "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-            "spark.local.dir": scratch,
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
         }
     from pyspark.sql import SparkSession
@@ -282,7 +281,7 @@ def spark(scratch: str) -> Iterator["SparkSession"]:
 def work(place: str, output: str, source: str | None = None) -> Summary:
     """Does all of it: finds the files, writes the tables and summary.json. Raises BadInput."""
     found = listed(place, source)
-    with tempfile.TemporaryDirectory(prefix="regions-") as scratch, spark(scratch) as session:
+    with Scratch("regions-") as scratch, spark(scratch) as session:
         # A Spark that was not submitted has no file system for S3: its tables are sent there afterwards.
         sent = output.startswith(S3) and not SUBMITTED
         tables = f"{scratch}/tables" if sent else output

@@ -14,22 +14,22 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-from dedup import queues, spark_jobs
+from dedup import spark_jobs, tasks
 from dedup.connection import Database, Unavailable
 from dedup.match_settings import Settings
 from dedup.settings import settings as environment
-from dedup.store import Claim, Found, Reading, Store, Superseded
+from dedup.store import Claim, Found, Reading, Store, Superseded, Task
 from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
-from jobs import BadInput, places
+from jobs import BadInput, places, scratch
 from jobs.engines import DuckDB
 from jobs.match import Decisions, match
+from jobs.scratch import Scratch
 
 LEASE = 60.0
 """Seconds without a sign of life after which another attempt may start over."""
@@ -65,11 +65,13 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
     nothing to do.
 
     Raises store.Busy while another attempt is at it, and whatever keeps it from being done now."""
+    # A run that ran out of time, or memory, was killed, and its files may be here still.
+    scratch.clear()
     claim = store.claim_run(run_id, LEASE)
     if claim is None:
         return None
     try:
-        with TemporaryDirectory(prefix="run-") as folder, _Heartbeat(claim) as heart:
+        with Scratch("run-") as folder, _Heartbeat(claim) as heart:
             work = _Work(claim, store, Path(folder), heart, remaining_seconds)
             return work.look_after(claim.handed) if claim.handed else work.begin()
     except (BadInput, ValidationError) as refusal:
@@ -232,7 +234,7 @@ class _Work:
 
     def _hand_over(self, handed: Mapping[str, Any]) -> str:
         self.store.hand_over(self.claim, handed)
-        queues.send(environment().match_queue, {"run": self.claim.run}, LOOK_AGAIN)
+        tasks.enqueue(Task("run", self.claim.run), self.store, LOOK_AGAIN)
         return "running"
 
     def _put_in_force(self, reading: Reading) -> str:

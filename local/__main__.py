@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,12 +17,17 @@ from typing import TYPE_CHECKING
 from local import ROOT, LocalError, lock
 
 if TYPE_CHECKING:
+    from local.watch import Watched
     from local.workers import Workers
 
 DATABASE = "dedup"
 ENVIRONMENT_FILE = "environment.json"
+TEMPORARY = "dedup-tmp"
+"""The folder of temporary files in the data folder. Nobody has one of that name: what is in it is deleted."""
 OWN = ("SOURCES", "ENGINE_THRESHOLD")
 """Variables of the functions that the caller's environment may say."""
+SCHEDULED = b'{"patience": 300}'
+"""What functions get that a schedule starts. Sweep: messages come again after a minute at most here."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -37,7 +43,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"The package {error.name} is missing: install requirements-run.txt.", file=sys.stderr)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         print(f"{folder} can't be written to: {error.strerror}.", file=sys.stderr)
     return 1
@@ -51,18 +57,21 @@ def run(folder: Path, port: str) -> None:
             signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
-            start(folder, port, stack)
+            servers = start(folder, port, stack)
             while True:
                 # In pieces: a signal that comes just as a wait begins is only seen when it ends.
                 time.sleep(0.5)
+                for server in servers:
+                    server.look_after()
         finally:
             # Stopping is bounded in time, and a second Ctrl-C must not leave half of it running.
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
 
 
-def start(folder: Path, port: str, stack: ExitStack) -> None:
-    """Start everything in order and say where it is; `stack` stops it in the opposite order. Raises LocalError."""
+def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
+    """Start everything in order and say where it is; `stack` stops it in the opposite order. What is returned has to be
+    looked after meanwhile. Raises LocalError."""
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise LocalError(f"PORT must be a number from 1 to 65535, not {port}.")
     url = f"http://127.0.0.1:{port}"
@@ -76,6 +85,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     s3 = stack.enter_context(S3(int(port) + 1, logs / "s3.log"))
     from local.gateway import Template, listen
     from local.postgres import Postgres
+    from local.watch import Schedule, Watched
     from local.workers import Workers
 
     listener = stack.enter_context(listen(int(port)))
@@ -84,13 +94,15 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
     database = postgres.create_database(DATABASE)
     environment = own_environment() | database.environment() | s3.environment()
     template = Template(ROOT / "template.yaml", environment)
-    workers = Workers(template.functions, logs / "functions.log")
+    workers = Workers(template.functions, logs / "functions.log", temporary_folder(folder, empty=True))
     stack.callback(workers.close)
     migrate(workers, logs / "functions.log")
-    abandon_uploads(environment)
+    forget_messages(environment, workers=True)
     for poller in s3.create(template.queues):
         poller.start(partial(workers.invoke, poller.queue.function))
         stack.callback(poller.stop)
+    for function in template.scheduled:
+        stack.callback(Schedule(partial(workers.invoke, function, SCHEDULED)).stop)
     stack.callback(template.serve(workers, listener))
     note_environment(folder, environment)
     print(
@@ -98,6 +110,7 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         f"API        {url}\n"
         f"docs       {url}/docs\n"
         f"database   {database.url}\n"
+        f"data       {postgres.place}\n"
         f"S3         {s3.url}, bucket {BUCKET}: objects are gone when it stops; the records stay\n"
         f"logs       {logs}\n"
         f"try        curl {url}/health\n"
@@ -107,6 +120,15 @@ def start(folder: Path, port: str, stack: ExitStack) -> None:
         flush=True,
     )
 
+    def refill() -> None:
+        s3.create(template.queues)
+        forget_messages(environment)
+
+    return [
+        Watched("PostgreSQL", postgres, postgres.log),
+        Watched("The local S3", s3, s3.log, "its objects are gone", refill),
+    ]
+
 
 def migrate(workers: "Workers", log: Path) -> None:
     """Bring the database's tables up to date. Raises LocalError, which names the functions' `log`."""
@@ -115,19 +137,24 @@ def migrate(workers: "Workers", log: Path) -> None:
         raise LocalError(f"The migrations failed: {json.loads(answer.payload)['errorMessage']} (see {log}).")
 
 
-def abandon_uploads(environment: Mapping[str, str]) -> None:
-    """End the uploads whose objects went with the S3 that was there before, and the runs of the matching whose messages
-    did: they would wait for ever."""
-    sys.path.append(str(ROOT / "layers"))
-    from dedup.connection import Database
+def forget_messages(environment: Mapping[str, str], *, workers: bool = False) -> None:
+    """Note what went with the S3 that was there before. Uploads end, for their objects are gone; the other tasks are
+    sent to their queues anew. `workers`: those who worked on them are gone as well. Raises LocalError."""
+    if str(ROOT / "layers") not in sys.path:
+        sys.path.append(str(ROOT / "layers"))
+    from dedup.connection import Database, Unavailable
     from dedup.settings import Settings
     from dedup.store import Store
 
     known = {name.lower(): value for name, value in environment.items()}
     store = Store(Database(Settings.model_validate(known)))
-    store.abandon("The local S3 was stopped before the file was loaded: upload it again")
-    store.abandon_runs("The local queue was stopped before the run was done: begin another")
-    store.close()
+    try:
+        store.abandon("The local S3 was stopped before the file was loaded: upload it again")
+        store.queues_lost(workers=workers)
+    except Unavailable as error:
+        raise LocalError(f"{error}: see the logs.") from error
+    finally:
+        store.close()
 
 
 def data_folder() -> Path:
@@ -136,14 +163,31 @@ def data_folder() -> Path:
 
 
 def log_folder(folder: Path) -> Path:
-    """The folder of the logs in `folder`, made when it is not there; what is logged here goes to gateway.log."""
+    """The folder of the logs in `folder`, both made for this user alone when they are not there; what is logged here
+    goes to gateway.log. A folder that is there keeps its mode: it may be somebody's home. Raises LocalError."""
     logs = folder / "log"
-    logs.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        logs.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"{folder} can't hold the data: {error.strerror}. Set DEDUP_LOCAL_DIR to a folder.") from error
     logging.basicConfig(
         filename=logs / "gateway.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     return logs
+
+
+def temporary_folder(folder: Path, *, empty: bool = False) -> Path:
+    """The folder of the functions' temporary files in `folder`; on Lambda it is /tmp. `empty`: without what a run that
+    was killed left in it, which holds everybody's records. Raises LocalError."""
+    path = folder / TEMPORARY
+    try:
+        if empty:
+            shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"{path} can't hold temporary files: {error.strerror}.") from error
+    return path
 
 
 def forget_aws() -> None:
@@ -153,8 +197,12 @@ def forget_aws() -> None:
 
 
 def note_environment(folder: Path, environment: Mapping[str, str]) -> None:
-    """Write down what the functions are told of this run, for `local.invoke`. Only its user may read the folder."""
-    (folder / ENVIRONMENT_FILE).write_text(json.dumps(dict(environment)), encoding="utf-8")
+    """Write down what the functions are told of this run, for `local.invoke`. Its user alone may read it: it has the
+    database's password."""
+    path = folder / ENVIRONMENT_FILE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(dict(environment), file)
 
 
 def claim(path: Path, url: str, stack: ExitStack) -> None:

@@ -1,8 +1,9 @@
 """One Lambda environment: a process that serves one invocation at a time, started by `local.workers`.
 
 It reads messages of JSON bytes from the socket whose number is its argument, and answers each with one byte, "+" or
-"-", and JSON bytes: what the handler returned, or Lambda's error payload. It ends when the other side of the socket
-does. Only the standard library is imported here, because what is imported here is what every cold start pays.
+"-", and JSON bytes: what the handler returned, or Lambda's error payload. It ends when its standard input does, in the
+middle of an invocation too. Little more than the standard library is imported here, because what is imported here is
+what every cold start pays.
 """
 
 import importlib.util
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from dedup.lifeline import end_with_input
 
 Handler = Callable[[Any, "LambdaContext"], Any]
 
@@ -96,6 +99,7 @@ def serve(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
+    end_with_input()
     try:
         serve(Connection(int(sys.argv[1])))
     except (EOFError, BrokenPipeError, ConnectionResetError):

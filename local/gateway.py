@@ -63,8 +63,8 @@ EventTracker.track_event = lambda *_, **__: None
 
 
 class Template:
-    """template.yaml as SAM CLI understands it: `functions` by resource name, the `queues` that start some of them, and
-    the routes that lead to others.
+    """template.yaml as SAM CLI understands it: `functions` by resource name, the `queues` that start some of them, the
+    names of those that are `scheduled`, and the routes that lead to others.
 
     `environment` is laid over each function's own variables. A variable that the template gives a queue's address has
     it at `environment`'s AWS_ENDPOINT_URL. A function in a container image runs from its Command, a module of this
@@ -78,6 +78,11 @@ class Template:
             raise LocalError(f"{path}: {error.message}") from error
         found = list(SamFunctionProvider(self._stacks, use_raw_codeuri=True).get_all())
         self.queues = list(_queues(self._stacks[0].resources, found))
+        self.scheduled = [
+            function.name
+            for function in found
+            if any(event["Type"] == "Schedule" for event in (function.events or {}).values())
+        ]
         addresses = {queue.name: f"{environment.get('AWS_ENDPOINT_URL', '')}{queue.path}" for queue in self.queues}
         self.functions = {
             function.name: Function(

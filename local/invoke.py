@@ -11,7 +11,16 @@ from pathlib import Path
 from rich.console import Console
 
 from local import ROOT, LocalError, lock, sample_event
-from local.__main__ import DATABASE, ENVIRONMENT_FILE, data_folder, forget_aws, log_folder, migrate, own_environment
+from local.__main__ import (
+    DATABASE,
+    ENVIRONMENT_FILE,
+    data_folder,
+    forget_aws,
+    log_folder,
+    migrate,
+    own_environment,
+    temporary_folder,
+)
 
 
 def main() -> int:
@@ -36,16 +45,17 @@ def invoke(folder: Path, name: str, event: Path, stack: ExitStack) -> int:
     from local.gateway import Template
     from local.workers import Workers
 
+    temporary = temporary_folder(folder)
     beside = running(folder)
     template = Template(ROOT / "template.yaml", beside or start(folder, stack))
     if name not in template.functions:
         raise LocalError(f"FUNCTION must be one of {', '.join(sorted(template.functions))}.")
     if not beside:
-        with closing(Workers(template.functions, logs / "functions.log", size=1)) as workers:
+        with closing(Workers(template.functions, logs / "functions.log", temporary, size=1)) as workers:
             migrate(workers, logs / "functions.log")
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, "function.log")
-        workers = stack.enter_context(closing(Workers(template.functions, log, size=1)))
+        workers = stack.enter_context(closing(Workers(template.functions, log, temporary, size=1)))
         answer = workers.invoke(name, event.read_bytes())
         sys.stderr.write(log.read_text(encoding="utf-8"))
     Console().print_json(answer.payload.decode())

@@ -94,7 +94,7 @@ class Postgres:
         self.place = ROOT_PLACE / f"data-{_short_hash(folder)}" if self._owner else folder
         self.log = log or folder / "postgres.log"
         self._data = self.place / "postgres18"
-        self._lock_file = self.place.with_name(f"{self.place.name}.lock")
+        self._lock_file = self.place / "postgres18.lock"
         self._listen_addresses = listen_addresses
         self._access = access
         self._durable = durable
@@ -122,6 +122,20 @@ class Postgres:
                 raise LocalError(f"No space is left on the disk of {self.place}.") from error
             raise
 
+    @property
+    def ended(self) -> int | None:
+        """The exit code of a server that ended by itself, negative for a signal; None while it runs."""
+        return self._server.poll() if self._server else None
+
+    def restart(self) -> None:
+        """Start a server that ended by itself again, where its clients look for it. Raises LocalError."""
+        port = self._port
+        self.stop()
+        self.start()
+        if self._port != port:
+            self.stop()
+            raise LocalError(f"PostgreSQL can't be started again: its port {port} is taken by another program.")
+
     def stop(self) -> None:
         """Stop the server in order: open transactions are rolled back, committed ones are on disk. Never raises."""
         if self._server:
@@ -142,7 +156,8 @@ class Postgres:
             self._server.send_signal(signal.SIGQUIT)
         self.stop()
         shutil.rmtree(self._data, ignore_errors=True)
-        self._lock_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._lock_file.unlink()
         if self._owner:
             shutil.rmtree(self.place, ignore_errors=True)
 
@@ -168,11 +183,11 @@ class Postgres:
         programs = self._programs()
         if not self._data.exists():
             self._init(programs)
-        self._stop_orphan()
+        self._stop_orphans()
         self._write(
             self._data / "pg_hba.conf", "\n".join(["host all all 127.0.0.1/32 scram-sha-256", *self._access, ""])
         )
-        self._port = _free_port(self.place)
+        self._port = _free_port(self.place, self._port)
         options = {
             "listen_addresses": self._listen_addresses,
             "port": self._port,
@@ -253,13 +268,23 @@ class Postgres:
             raise LocalError(f"PostgreSQL's initdb failed: {_reason(done.stderr)}.")
         draft.rename(self._data)
 
-    def _stop_orphan(self) -> None:
+    def _stop_orphans(self) -> None:
+        """Stop a server that outlived whoever started it, and the backends of one that was killed: two servers at the
+        same files would destroy them. Raises LocalError."""
         pid, _ = self._pid_file()
+        if pid is None:
+            return
+        # After a reboot the number in the file may be anybody's: PostgreSQL alone works inside its data folder.
+        left = [process for process in psutil.process_iter() if _works_in(process, self._data)]
         with suppress(psutil.Error):
-            # After a reboot the number in the file may be anybody's: the server alone works inside its data folder.
-            if pid and psutil.Process(pid).cwd() == str(self._data.resolve()):
-                _stop_process(psutil.Process(pid))
-                return
+            for server in (process for process in left if process.pid == pid):
+                _stop_process(server)
+        for backend in left:
+            with suppress(psutil.Error):
+                backend.send_signal(signal.SIGQUIT)
+        _, alive = psutil.wait_procs(left, STOP_SECONDS)
+        if alive:
+            raise LocalError(f"The database in {self.place} is in use by process {alive[0].pid}: end that first.")
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _pid_file(self) -> tuple[int | None, str]:
@@ -329,15 +354,21 @@ def _copy_for_others(wheel: Path) -> Path:
     return target / WHEEL
 
 
-def _free_port(place: Path) -> int:
+def _free_port(place: Path, last: int) -> int:
     # The same folder gets the same port as long as it is free, so that a client's settings outlive a restart.
-    preferred = 20_000 + int(_short_hash(place), 16) % 10_000
+    preferred = last or 20_000 + int(_short_hash(place), 16) % 10_000
     for port in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise LocalError("No TCP port is free on 127.0.0.1.")
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error, OSError):
+        return process.cwd() == str(folder.resolve())
+    return False
 
 
 def _stop_process(process: "subprocess.Popen[bytes] | psutil.Process") -> None:

@@ -7,7 +7,6 @@ holds, objects and messages, is gone when it stops.
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -85,8 +84,9 @@ class S3:
     def __init__(self, port: int, log: Path, host: str = HOST) -> None:
         self._preferred_port = port
         self._host = host
-        self._log = log
+        self.log = log
         self._port = 0
+        self._listener: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -121,8 +121,24 @@ class S3:
 
     def start(self) -> None:
         """Return at once: who calls the server before it is ready waits for it."""
-        with _listen(self._host, self._preferred_port) as listener, self._log.open("ab") as output:
-            self._port = listener.getsockname()[1]
+        # It stays open here: who calls while a server that ended is started again waits for that one, too.
+        self._listener = _listen(self._host, self._preferred_port)
+        self._port = self._listener.getsockname()[1]
+        self._spawn(self._listener)
+
+    @property
+    def ended(self) -> int | None:
+        """The exit code of a server that ended by itself, negative for a signal; None while it runs."""
+        return self._server.poll() if self._server else None
+
+    def restart(self) -> None:
+        """Start a server that ended by itself again, at the same address. It is empty: see create()."""
+        if self._server and self._listener:
+            self._server.communicate()
+            self._spawn(self._listener)
+
+    def _spawn(self, listener: socket.socket) -> None:
+        with self.log.open("ab") as output:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "local.s3", str(listener.fileno())],
                 cwd=ROOT,
@@ -150,13 +166,16 @@ class S3:
             self._server.kill()
             self._server.communicate()
             self._server = None
+        if self._listener:
+            self._listener.close()
+            self._listener = None
 
     def create(self, queues: Iterable[Queue] = ()) -> list["Poller"]:
         """Make the bucket and the queues, those told of the bucket's objects that want to be. Raises LocalError."""
         try:
             return self._create(queues)
         except (BotoCoreError, ClientError) as error:
-            raise LocalError(f"The local S3 did not start: {error} (see {self._log}).") from error
+            raise LocalError(f"The local S3 did not start: {error} (see {self.log}).") from error
 
     def _create(self, queues: Iterable[Queue]) -> list["Poller"]:
         s3: S3Client = self._client("s3")
@@ -285,10 +304,12 @@ class Poller:
 
 def serve(listener: socket.socket) -> None:
     """Be moto's server on a socket that listens, until the end of standard input."""
+    sys.path.append(str(ROOT / "layers"))
+    from dedup.lifeline import end_with_input
+
+    end_with_input()
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
-
-    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
 
     class Quiet(MotoRequestHandler):
         def log_request(self, *_: object) -> None:
@@ -343,11 +364,6 @@ def _as_s3_does(app: Any) -> Any:
 
     notifications.send_event, notifications._get_s3_event = keep, described
     return application
-
-
-def _exit_at_end_of_input() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kind(answer: Answer) -> str:

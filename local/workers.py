@@ -6,6 +6,7 @@ they may on Lambda.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,13 +54,15 @@ class Workers:
     """A pool of up to `size` environments, started when first needed. One serves all functions that have the same
     variables, which are read once.
 
-    What the functions print goes to the file `log`. Any number of threads may invoke at the same time: those that find
+    What the functions print goes to the file `log`; `temporary` is the folder for their temporary files, as /tmp is on
+    Lambda. Any number of threads may invoke at the same time: those that find
     every environment busy wait for one.
     """
 
-    def __init__(self, functions: Mapping[str, Function], log: Path, *, size: int = 8) -> None:
+    def __init__(self, functions: Mapping[str, Function], log: Path, temporary: Path, *, size: int = 8) -> None:
         self._functions = functions
         self._log = log
+        self._temporary = temporary
         self._size = size
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
@@ -105,7 +108,7 @@ class Workers:
                 self._idle.remove(fitting[-1])
             elif self._idle and len(self._idle) + self._busy > self._size:
                 self._idle.pop(0).stop()
-        return fitting[-1] if fitting else _Environment(self._functions, variables, self._log)
+        return fitting[-1] if fitting else _Environment(self._functions, variables, self._log, self._temporary)
 
     def _give_back(self, environment: "_Environment | None") -> None:
         with self._lock:
@@ -120,7 +123,9 @@ class Workers:
 
 
 class _Environment:
-    def __init__(self, functions: Mapping[str, Function], variables: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, functions: Mapping[str, Function], variables: Mapping[str, str], log: Path, temporary: Path
+    ) -> None:
         self.variables = variables
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
@@ -133,8 +138,10 @@ class _Environment:
                     "TZ": "UTC",
                     "PYTHONPATH": str(ROOT / "layers"),
                     "PYTHONUNBUFFERED": "1",
+                    "TMPDIR": str(temporary),
                 },
-                stdin=subprocess.DEVNULL,
+                # It ends at the end of its input, which comes with the end of this process.
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
@@ -143,11 +150,15 @@ class _Environment:
             )
         self._connection = Connection(ours.detach())
         self._loaded: set[str] = set()
+        self._killed = False
         self._send(json.dumps({name: asdict(function) for name, function in functions.items()}).encode())
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        if self._process.poll() is None:
+            return True
+        self._kill()
+        return False
 
     def invoke(self, function: Function, event: bytes) -> Answer:
         request_id = str(uuid.uuid4())
@@ -178,8 +189,17 @@ class _Environment:
     def stop(self) -> None:
         with suppress(OSError):
             self._connection.close()
-        self._process.kill()
-        self._process.wait()
+        self._kill()
+        self._process.communicate()
+
+    def _kill(self) -> None:
+        """Ends the process, and those that it started: they are its group."""
+        if self._killed:
+            return
+        # Once it was waited for, the number may be another's.
+        self._killed = self._process.returncode is not None
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _send(self, message: bytes) -> None:
         self._connection.send_bytes(message)

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup import api, queues
+from dedup import api, tasks
 from dedup.answers import ExportBegun, ExportRequest
-from dedup.settings import settings
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -31,8 +30,9 @@ def create_export(
 ) -> Response[ExportBegun]:
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     key, digest = api.client_key(idempotency_key, request)
-    noted = open_store().expect_export(question, request.format, key, digest, api.caller(app), request.by)
-    begun = queues.begin(settings().export_queue, "export", noted)
+    store = open_store()
+    noted = store.expect_export(question, request.format, key, digest, api.caller(app), request.by)
+    begun = tasks.begin("export", noted, store)
     return Response(202, "application/json", ExportBegun.model_validate(begun))
 
 

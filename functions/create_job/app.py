@@ -4,9 +4,8 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup import api, queues, spark_jobs
+from dedup import api, spark_jobs, tasks
 from dedup.answers import JobBegun, JobRequest
-from dedup.settings import settings
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -30,8 +29,9 @@ def create_job(
 ) -> Response[JobBegun]:
     spark_jobs.require()
     key, digest = api.client_key(idempotency_key, request)
-    noted = open_store().expect_job(request.prefix, key, digest, api.caller(app))
-    begun = queues.begin(settings().job_queue, "job", noted)
+    store = open_store()
+    noted = store.expect_job(request.prefix, key, digest, api.caller(app))
+    begun = tasks.begin("job", noted, store)
     return Response(202, "application/json", JobBegun.model_validate(begun))
 
 

@@ -2,10 +2,10 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup import api, queues
+from dedup import api, tasks
 from dedup.answers import Cleared, DeletionDetails
 from dedup.settings import settings
-from dedup.store import open_store
+from dedup.store import Task, open_store
 
 AT_ONCE = 20_000
 """Records that are deleted while the caller waits: seconds. What has more is left to the function that loads files."""
@@ -31,8 +31,8 @@ def delete_upload(upload_id: api.UploadId) -> Response[Cleared]:
     if account is None:
         raise NotFoundError("There is no such upload")
     if account.accepted > AT_ONCE and account.status != "deleted" and settings().files_queue:
-        store.delete_later(upload_id)
-        queues.send(settings().files_queue, {"delete_upload": upload_id, "by": principal})
+        store.delete_later(upload_id, principal)
+        tasks.enqueue(Task("delete_upload", upload_id), store)
         return answer(202, f"The records of upload {upload_id} will be deleted", 0)
     deleted = store.delete_upload(upload_id, principal) or 0
     return answer(200, f"Successfully deleted the records of upload {upload_id}", deleted)

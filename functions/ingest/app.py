@@ -1,7 +1,9 @@
 """Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are. The queue also
-brings what takes longer than an answer may: deletions of uploads, and what erasures have to cut out of files."""
+brings uploads whose events were lost, and what takes longer than an answer may: deletions of uploads, and what
+erasures have to cut out of files."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -9,27 +11,36 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.announce import announce
 from dedup.api import logger
 from dedup.erasure import cut, forget_expired
-from dedup.ingest import ingest, objects_in
-from dedup.store import open_store
+from dedup.ingest import ingest, objects_in, resume
+from dedup.store import Account, open_store
 from dedup.worker import messages
 
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
-    store, uploads = open_store(), []
+    store = open_store()
     forget_expired(store)
-    for version in objects_in(event):
-        account = ingest(version, store, lambda: context.get_remaining_time_in_millis() / 1000)
-        if account:
-            announce(account, store)
-            logger.info("Ingested", extra={"upload_id": account.id, "status": account.status, "rows": account.rows})
-            uploads.append(account.id)
+
+    def remaining_seconds() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    if "upload" in event:
+        return announced([resume(int(event["upload"]), store, remaining_seconds)])
+    return announced(ingest(version, store, remaining_seconds) for version in objects_in(event))
+
+
+def announced(accounts: Iterable[Account | None]) -> list[int]:
+    uploads = []
+    for account in filter(None, accounts):
+        announce(account, open_store())
+        logger.info("Ingested", extra={"upload_id": account.id, "status": account.status, "rows": account.rows})
+        uploads.append(account.id)
     return uploads
 
 
 def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
     message = json.loads(record.body)
     if "delete_upload" in message:
-        open_store().delete_upload(message["delete_upload"], message["by"])
+        open_store().delete_noted(int(message["delete_upload"]))
         return []
     if "erasure" in message:
         cut(message["erasure"], open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)

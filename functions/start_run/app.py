@@ -4,9 +4,8 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup import api, queues
+from dedup import api, tasks
 from dedup.answers import RunBegun, RunRequest
-from dedup.settings import settings
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**api.RESOLVER)
@@ -25,8 +24,9 @@ api.install(app)
 )
 def start_run(request: Annotated[RunRequest, Body()], idempotency_key: api.IdempotencyKey = None) -> Response[RunBegun]:
     key, digest = api.client_key(idempotency_key, request)
-    noted = open_store().expect_run(request.settings, key, digest, api.caller(app))
-    begun = queues.begin(settings().match_queue, "run", noted)
+    store = open_store()
+    noted = store.expect_run(request.settings, key, digest, api.caller(app))
+    begun = tasks.begin("run", noted, store)
     return Response(202, "application/json", RunBegun.model_validate(begun))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
-from dedup import bucket, queues
+from dedup import bucket, tasks
 from dedup.answers import Erasure, RejectedFiles
 from dedup.bucket import ObjectVersion
 from dedup.connection import Unavailable
@@ -38,18 +38,14 @@ def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
     erased = store.erase(customer_id, principal)
     if erased is None:
         return None
-    remaining, reason = erased.remaining, erased.remaining.reason
-    try:
-        queues.begin(settings().files_queue, "erasure", (remaining.erasure_id, remaining.status))
-    except Unavailable as error:
-        # The records are gone: this is said, and what remains begins with the next request.
-        reason = f"{error}: send the request again"
+    remaining = erased.remaining
+    tasks.begin("erasure", (remaining.erasure_id, remaining.status), store)
     return Erasure(
         customer_id=customer_id,
         records=erased.records,
         sources=erased.sources,
         rejected_files=RejectedFiles(
-            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=reason
+            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
         ),
         files=erased.files,
         # Afterwards: one that begins to be written now no longer finds the records.
@@ -86,7 +82,9 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
     except Superseded:
         return None
     except BaseException as error:
-        store.interrupt_erasure(cutting, f"Interrupted ({type(error).__name__}): send the request again to go on")
+        store.interrupt_erasure(
+            cutting, f"Interrupted ({type(error).__name__}): it goes on by itself, or when the request is sent again"
+        )
         raise
     return "done"
 

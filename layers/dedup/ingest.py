@@ -18,7 +18,7 @@ from dedup import bucket, files
 from dedup.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
 from dedup.connection import Unavailable
 from dedup.rejected import MEDIA, without
-from dedup.settings import SERVICE
+from dedup.settings import SERVICE, settings
 from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store, Superseded
 from dedup.traces import Trace
 
@@ -89,6 +89,18 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
         return store.account_of(key)
 
 
+def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+    """Loads an object whose event was lost after somebody began with it; its account, or None where nobody waits for
+    it. Raises as ingest()."""
+    lost = store.lost_object(upload_id)
+    if lost is None:
+        return None
+    account = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
+    if account is None:
+        store.object_gone(upload_id, "The file is no longer in the bucket: upload it again")
+    return store.account(upload_id)
+
+
 class RejectedRows:
     """The object with the rejected rows of one attempt to load a file, as they come."""
 
@@ -149,7 +161,8 @@ def _load(
         place, misplaced = bucket.place_of(version.key, opened.metadata), None
     except Misplaced as error:
         place, misplaced = bucket.Place(None, "add"), error
-    load = store.claim(key, version.key, opened.modified, place.source, place.mode, LEASE)
+    named = (version.version_id, version.sender)
+    load = store.claim(key, version.key, opened.modified, place.source, place.mode, LEASE, *named)
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return

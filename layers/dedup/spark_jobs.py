@@ -4,9 +4,12 @@ The job is a module of jobs/ in both, and writes below `jobs/` in the bucket. Re
 run of the matching with many records is a job too, begun by jobs/runs.py."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,20 +54,21 @@ def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> s
     """Starts a job on EMR Serverless, or does it here: its status then; None where that was done before.
 
     Raises store.Busy while another attempt is at it, and whatever keeps it from being started now."""
-    prefix = store.claim_job(job_id, LEASE)
-    if prefix is None:
+    starting = store.claim_job(job_id, LEASE)
+    if starting is None:
         return None
+    arguments = _arguments(job_id, starting.prefix)
     try:
         if settings().batch_application:
-            store.started_job(job_id, submit("regions", f"regions-{job_id}", _arguments(job_id, prefix)))
+            store.started_job(starting, submit("regions", f"regions-{job_id}", arguments))
             return "running"
-        reason = run_here("regions", _arguments(job_id, prefix), remaining_seconds() - STOP_SECONDS)
+        reason = run_here("regions", arguments, remaining_seconds() - STOP_SECONDS)
         if reason:
-            store.fail_job(job_id, reason)
+            store.fail_job(starting, reason)
             return "failed"
-        store.finish_job(job_id, *_written(job_id))
+        store.finish_job(starting, *_written(job_id))
     except BaseException as error:
-        store.interrupt_job(job_id, f"Interrupted ({type(error).__name__})")
+        store.interrupt_job(starting, f"Interrupted ({type(error).__name__})")
         raise
     return "done"
 
@@ -119,9 +123,9 @@ def seen_to(job: Job, store: Store) -> Job:
         return job
     over, reason = ended(job.run)
     if reason:
-        store.fail_job(job.id, reason)
+        store.fail_job(job, reason)
     elif over:
-        store.finish_job(job.id, *_written(job.id))
+        store.finish_job(job, *_written(job.id))
     return store.job(job.id, KEPT_DAYS) or job
 
 
@@ -137,17 +141,34 @@ def ended(run: str) -> tuple[bool, str | None]:
 
 
 def run_here(module: str, arguments: Sequence[str], seconds: float) -> str | None:
-    """Does a module of jobs/ in a process of its own. Why it failed, where it did: what it says of what can be
-    mended."""
-    command = [sys.executable, "-m", f"jobs.{module}", *arguments]
+    """Does a module of jobs/ in a process of its own, which ends with this one, and so does all that it starts. Why it
+    failed, where it did: what it says of what can be mended."""
+    command = [sys.executable, "-m", "jobs.attended", module, *arguments]
+    theirs, ours = os.pipe()
     try:
-        done = subprocess.run(  # noqa: S603
-            command, cwd=_ROOT, timeout=seconds, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=_ROOT,
+            text=True,
+            stdin=theirs,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        try:
+            said = process.communicate(timeout=seconds)[1]
+        finally:
+            # Spark's Java is of its group.
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     except subprocess.TimeoutExpired:
         return "It took longer than a function may"
-    said = done.stderr.strip().rpartition("\n")[2]
-    return (said or f"The process ended with {done.returncode}")[:1_000] if done.returncode else None
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    reason = said.strip().rpartition("\n")[2]
+    return (reason or f"The process ended with {process.returncode}")[:1_000] if process.returncode else None
 
 
 def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:

@@ -108,7 +108,7 @@ class Stack:
         }
         template = Template(ROOT / "template.yaml", environment)
         functions = alike(template.functions)
-        self.workers = Workers(functions, self.log, size=self._size)
+        self.workers = Workers(functions, self.log, self.folder / "tmp", size=self._size)
         self._exit.callback(self.workers.close)
         for poller in s3.create(template.queues):
             poller.start(partial(self._keep, poller.queue.function))

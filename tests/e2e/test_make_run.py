@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ class Run:
     def __init__(self, folder: Path, port: int, **environment: str) -> None:
         self.folder = folder
         self.port = port
+        self.printed: dict[str, str] = {}
+        """What it said of itself, by the first word of each line."""
+        self.said = ""
+        """What it said on stderr, once it is stopped."""
         self.environment = os.environ | {"DEDUP_LOCAL_DIR": str(folder), "PORT": str(port)} | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],
@@ -47,6 +52,8 @@ class Run:
         for line in self.process.stdout:
             if STARTED in line:
                 return
+            name, _, value = line.strip().partition(" ")
+            self.printed[name] = value.strip()
         pytest.fail(f"did not start: {self.process.stderr.read()}")
 
     def descendants(self) -> list[psutil.Process]:
@@ -123,7 +130,9 @@ def free_port() -> int:
 def stop(run: Run) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(run.process.pid, signal.SIGINT)
-    run.process.communicate(timeout=60)
+    if run.process.returncode is None or not run.said:
+        with contextlib.suppress(ValueError):  # it was read to its end before
+            _, run.said = run.process.communicate(timeout=60)
 
 
 def remaining(processes: list[psutil.Process], seconds: float = 15) -> list[psutil.Process]:
@@ -218,6 +227,200 @@ def test_an_environment_that_is_killed_is_replaced(shared_run: Run) -> None:
         environment.kill()
     assert remaining(environments) == []
     assert shared_run.request("GET", "/health") == {"status": "healthy"}
+
+
+def process_of(run: Run, *words: str) -> psutil.Process:
+    """The process that the run started whose command line has all of the words."""
+    children = psutil.Process(run.process.pid).children()
+    [found] = [one for one in children if all(word in " ".join(one.cmdline()) for word in words)]
+    return found
+
+
+def killed(run: Run, *words: str) -> psutil.Process:
+    """The same after a kill -9 of it."""
+    found = process_of(run, *words)
+    found.kill()
+    assert remaining([found]) == []
+    return found
+
+
+def eventually(answer: Callable[[], Any], wanted: Any, seconds: float = 60) -> None:
+    """Waits until an answer is the wanted one; requests may fail meanwhile."""
+    deadline = time.monotonic() + seconds
+    found: Any = None
+    while time.monotonic() < deadline:
+        try:
+            found = answer()
+        except OSError as error:  # HTTP errors too
+            found = error
+        if found == wanted:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"still {found!r} after {seconds} s")
+
+
+def test_database_that_is_killed_is_started_again_with_all_that_was_answered(run: Run) -> None:
+    stored = run.request("POST", "/api/v1/customers", RECORD)
+
+    killed(run, "postgres", "-D")
+
+    eventually(lambda: run.request("GET", "/api/v1/customers"), [stored])
+    stop(run)
+    assert run.process.returncode == 0
+    assert "PostgreSQL ended" in run.said
+    assert "started again" in run.said
+    assert run.said.count("\n") == 1, run.said
+
+
+def test_local_s3_that_is_killed_is_started_again_and_takes_files(run: Run) -> None:
+    lost = run.request("POST", "/api/v1/uploads", {"filename": "lost.csv"})
+
+    killed(run, "local.s3")
+
+    # It takes connections all the time, and answers when it is back: without the bucket at first.
+    eventually(lambda: run.request("GET", f"/api/v1/uploads/{lost['id']}")["status"], "failed")
+    upload = run.request("POST", "/api/v1/uploads", {"filename": "a.csv"})
+    body = b"customer_id,name,email,source\n7,Ada,ada@example.com,hubspot\n"
+    with urllib.request.urlopen(urllib.request.Request(upload["url"], method="PUT", data=body), timeout=30) as answer:
+        assert answer.status == 200
+    eventually(lambda: run.request("GET", f"/api/v1/uploads/{upload['id']}")["status"], "done")
+    stop(run)
+    assert run.process.returncode == 0
+    assert "local S3 ended" in run.said
+    assert run.said.count("\n") == 1, run.said
+
+
+def test_database_that_can_not_be_started_again_ends_the_run_with_a_sentence(run: Run) -> None:
+    processes = run.descendants()
+    data = Path(run.printed["data"], "postgres18")
+    (data / "PG_VERSION").rename(data / "PG_VERSION.gone")
+
+    killed(run, "postgres", "-D")
+
+    sentence = run.refusal()
+    assert "PostgreSQL" in sentence
+    assert remaining(processes, 0) == []
+
+
+def test_matching_that_is_killed_leaves_no_process_and_after_a_restart_no_file(run: Run, folder: Path) -> None:
+    customers = [
+        {"customer_id": n, "name": f"Ann {n % 400:x} Ash", "email": f"ann{n}@example.com", "source": "hubspot"}
+        for n in range(5_000)
+    ]
+    run.request("POST", "/api/v1/customers/bulk", {"customers": customers})
+    begun = run.request("POST", "/api/v1/matching/runs", {})
+    while not (files := [*folder.rglob("records.parquet"), *folder.rglob("match.duckdb")]):
+        time.sleep(0.01)
+    processes = run.descendants()
+    assert len(processes) >= 5, "PostgreSQL, its watchdog, S3, and two environments"
+
+    run.process.kill()
+    run.process.communicate(timeout=30)
+
+    assert remaining(processes) == []
+    assert [path for path in files if path.exists()], "it was killed too late"
+    again = Run(folder, run.port)
+    try:
+        again.wait_until_started()
+        eventually(lambda: again.request("GET", f"/api/v1/matching/runs/{begun['id']}")["status"], "done", 300)
+        assert [path for path in (folder / "dedup-tmp").rglob("*") if path.is_file()] == []
+    finally:
+        stop(again)
+
+
+def status(run: Run, path: str) -> str:
+    return str(run.request("GET", path)["status"])
+
+
+def ask_for_tasks(run: Run) -> dict[str, str]:
+    """Asks for a task of each kind; where each is shown, and how it ends. What Java is needed for may not be here."""
+    customers = [
+        {"customer_id": n, "name": f"Customer {n}", "email": f"c{n}@example.com", "source": "hubspot"}
+        for n in range(20_001)
+    ]
+    run.request("POST", "/api/v1/customers", RECORD)
+    upload = run.request("POST", "/api/v1/customers/bulk", {"customers": customers})["details"]["upload_id"]
+    process_of(run, "local.s3").suspend()
+    run.request("DELETE", f"/api/v1/uploads/{upload}")
+    asked = {f"/api/v1/uploads/{upload}": "deleted"}
+    for path, body, end in (
+        ("/api/v1/exports", {}, "done"),
+        ("/api/v1/matching/runs", {"settings": {"tiers": ["rules"]}}, "done"),
+        ("/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}, "failed"),
+    ):
+        begun = run.request("POST", path, body)
+        assert begun["status"] == "waiting"
+        asked[f"{path}/{begun['id']}"] = end
+    return asked
+
+
+def test_tasks_that_wait_when_everything_is_killed_are_done_after_a_restart(run: Run, folder: Path) -> None:
+    asked = ask_for_tasks(run)
+    for process in run.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    run.process.kill()
+    run.process.communicate(timeout=30)
+
+    again = Run(folder, run.port)
+    try:
+        again.wait_until_started()
+        for path, end in asked.items():
+            eventually(partial(status, again, path), end, 120)
+        assert again.request("GET", "/api/v1/deduplication/analyze")["total_records"] == 1
+    finally:
+        stop(again)
+
+
+def test_tasks_that_are_asked_for_while_the_queues_are_down_are_done_when_they_are_back(run: Run) -> None:
+    asked = ask_for_tasks(run)
+
+    process_of(run, "local.s3").resume()
+
+    for path, end in asked.items():
+        eventually(partial(status, run, path), end, 120)
+    assert run.request("GET", "/api/v1/deduplication/analyze")["total_records"] == 1
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777], ids=["a home", "a folder of everybody's"])
+def test_data_folder_that_exists_keeps_its_mode_and_what_is_ours_in_it_is_private(folder: Path, mode: int) -> None:
+    folder.chmod(mode)
+    started = Run(folder, free_port())
+    try:
+        started.wait_until_started()
+        assert folder.stat().st_mode & 0o7777 == mode
+        ours = [path for path in folder.iterdir() if path.is_dir() or "DB_PASSWORD" in path.read_text()]
+        assert ours
+        assert [path.name for path in ours if path.stat().st_mode & 0o077] == []
+    finally:
+        stop(started)
+
+
+@pytest.mark.parametrize("module", ["local", "local.invoke"])
+@pytest.mark.parametrize("below", ["", "data"], ids=["it is a file", "it is below a file"])
+def test_data_folder_that_can_not_be_one_is_refused_in_a_sentence(tmp_path: Path, module: str, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("somebody's")
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=os.environ | {"DEDUP_LOCAL_DIR": str(file / below), "PORT": str(free_port()), "FUNCTION": "Verify"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert str(file) in done.stderr
+    assert "DEDUP_LOCAL_DIR" in done.stderr
+    assert file.read_text() == "somebody's"
+
+
+def test_place_of_the_database_is_printed_also_where_root_has_it_elsewhere(run: Run, folder: Path) -> None:
+    place = Path(run.printed["data"])
+
+    assert (place / "postgres18" / "PG_VERSION").exists()
+    assert (place == folder) == (os.geteuid() != 0)
 
 
 def test_functions_can_be_invoked_beside_it_and_without_it(run: Run, folder: Path) -> None:

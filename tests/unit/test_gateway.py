@@ -9,6 +9,7 @@ from local.s3 import Queue
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
+Conditions: {Rarely: !Equals [a, b]}
 Resources:
   Asks:
     Type: AWS::Serverless::Function
@@ -25,6 +26,13 @@ Resources:
       ImageConfig: {Command: [works.app.handler]}
       Events:
         Asked: {Type: SQS, Properties: {Queue: !GetAtt Work.Arn, ScalingConfig: {MaximumConcurrency: 50}}}
+  Tidies:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: tidies/
+      Runtime: python3.13
+      Handler: app.handler
+      Events: {Now: {Type: Schedule, Properties: {Schedule: !If [Rarely, rate(6 hours), rate(5 minutes)]}}}
   Work:
     Type: AWS::SQS::Queue
     Properties: {VisibilityTimeout: 60, RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 5}}
@@ -47,6 +55,10 @@ def template(tmp_path: Path) -> Template:
 
 def test_a_queue_that_starts_a_function_is_found_with_what_it_hears_of(template: Template) -> None:
     assert template.queues == [Queue("Work", "Works", visibility=60, tries=5, at_once=2, prefix="in/")]
+
+
+def test_a_function_that_a_schedule_starts_is_found(template: Template) -> None:
+    assert template.scheduled == ["Tidies"]
 
 
 def test_a_function_is_told_the_address_of_a_queue_and_nothing_else_is_taken_for_one(template: Template) -> None:

@@ -11,10 +11,12 @@ from functools import cache
 from typing import Any
 
 import pytest
-from dedup import bucket, spark_jobs
+from dedup import bucket, spark_jobs, tasks
 from dedup.erasure import LINGER_DAYS
 from dedup.exports import KEPT_DAYS
 from dedup.settings import Settings
+from dedup.store.tasks import KINDS
+from dedup.worker import SOON
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
@@ -73,7 +75,7 @@ TAKES_MESSAGES = {
     "sqs:GetQueueAttributes",
     "sqs:ChangeMessageVisibility",
 }
-JOBS = {"Export", "Ingest", "Match", "RunJob", "Verify", "Migrate"}
+JOBS = {"Export", "Ingest", "Match", "RunJob", "Sweep", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
 
@@ -485,6 +487,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ListJobs": {"s3:GetObject"},
         "RunJob": TAKES_MESSAGES | ({"emr-serverless:StartJobRun", "iam:PassRole"} if given == BATCH else set()),
         "CreateExport": {"sqs:SendMessage"},
+        "Sweep": {"sqs:SendMessage"},
         "ShowExport": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListExports": {"s3:GetObject", "s3:GetObjectVersion"},
         "Export": {
@@ -837,6 +840,7 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("Errors", "<Ingest>"),
         ("Errors", "<Match>"),
         ("Errors", "<Migrate>"),
+        ("Errors", "<Sweep>"),
         ("Errors", "<Verify>"),
         ("FailedMessages", "<ApiName>"),
     }
@@ -959,6 +963,31 @@ def test_api_gateway_takes_its_role_in_an_account_that_never_used_it() -> None:
 
 
 CANARY = OWN_DATABASE | {"Deployment": "Canary10Percent5Minutes"}
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        (OWN_DATABASE, "rate(5 minutes)"),
+        (OWN_DATABASE | {"DatabaseProxy": "false"}, "rate(6 hours)"),
+        (OWN_DATABASE | {"DatabaseProxy": "false", "DatabaseMinCapacity": "0.5"}, "rate(5 minutes)"),
+        (BY_IAM, "rate(5 minutes)"),
+    ],
+)
+def test_lost_messages_are_looked_for_without_keeping_a_database_awake(given: dict[str, str], rate: str) -> None:
+    [rule] = stack(given).of("AWS::Events::Rule").values()
+    assert rule["ScheduleExpression"] == rate
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Ref": "SweepAliaslive"}]
+
+
+def test_every_kind_of_task_has_its_queue_and_patience_outlasts_what_queues_do() -> None:
+    variables = functions(stack())["Sweep"]["Environment"]["Variables"]
+    queues = {name: queue for name, queue in stack().of("AWS::SQS::Queue").items() if not name.startswith("Dead")}
+    given = {setting: variables[setting.upper()]["Ref"] for setting in set(tasks.QUEUES.values())}
+    assert sorted(given.values()) == sorted(queues)
+    assert set(tasks.QUEUES) == {outbox.kind for outbox in KINDS}
+    for queue in queues.values():
+        assert queue["VisibilityTimeout"] + SOON < tasks.PATIENCE
 
 
 def test_traffic_moves_back_on_an_alarm() -> None:

@@ -1,9 +1,9 @@
 """The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
 happened to every file, `erasures` for what an erasure leaves to be done, `exports` for files that were asked for,
-`matching` for runs and questions about entities, `entities` for keeping them in step with the records, `decisions` for
-what people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work` for what runs,
-exports, erasures and jobs have in common, `removal` for taking records away, `roles` for what the application's role
-may do, `base` for what all of them need."""
+`matching` for runs and questions about entities, `entities` for keeping them in step with the records, `decisions`
+for what people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work` for what runs,
+exports, erasures and jobs have in common, `tasks` for the messages of all that a queue starts, `removal` for taking
+records away, `roles` for what the application's role may do, `base` for what all of them need."""
 
 from functools import cache
 
@@ -19,6 +19,7 @@ from dedup.store.jobs import Job, Jobs
 from dedup.store.matching import Claim, Found, Matching, Reading
 from dedup.store.records import Records, Selection, Verification
 from dedup.store.reports import Fault, Figures, Kept, People, Reports
+from dedup.store.tasks import Task, Tasks
 from dedup.store.uploads import Account, Load, Outdated, Uploads
 
 __all__ = [
@@ -47,13 +48,14 @@ __all__ = [
     "Selection",
     "Store",
     "Superseded",
+    "Task",
     "Verification",
     "Writing",
     "open_store",
 ]
 
 
-class Store(Matching, Decisions, Records, Customers, Uploads, Erasures, Exports, Reports, Jobs):
+class Store(Matching, Decisions, Records, Customers, Uploads, Erasures, Exports, Reports, Jobs, Tasks):
     """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.base import Base, Superseded, bigints, text
-from dedup.store.work import Work, done
+from dedup.store.work import SEEN, Work, done
 from dedup.traces import Hashes, Trace, addresses_in_key, words
 
 _WORK = Work("erasure", attempts="attempt - retried")
+OUTBOX = _WORK.outbox("erasure")
 
 _LOCK = 7236840
 """Alone with it: an erasure that begins. Shared by uploads that end, so that one of the two sees the other. It is taken
@@ -250,7 +251,8 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
         elif status == "failed":
             status = "waiting"
             connection.run(
-                f"UPDATE erasure SET status = 'waiting', retried = attempt, lease_until = NULL WHERE id = {erasure_id}"
+                f"""UPDATE erasure SET status = 'waiting', retried = attempt, lease_until = NULL, {SEEN}
+                    WHERE id = {erasure_id}"""
             )
         return Remaining(erasure_id, status, files, rows, reason)
     # An attempt that is at an earlier one finds that it is gone, and this goes on where it was.

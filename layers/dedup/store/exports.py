@@ -17,6 +17,7 @@ from dedup.store.records import counted_by, state_of
 from dedup.store.work import Work, done, failed
 
 _WORK = Work("export")
+OUTBOX = _WORK.outbox("export")
 
 _KNOWN = ", ".join(f"r.{field}" for field in KNOWN)
 

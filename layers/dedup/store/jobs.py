@@ -9,6 +9,21 @@ from dedup.store.base import UNKNOWN, Base, text
 from dedup.store.work import Work, done, failed
 
 _WORK = Work("job", elsewhere="run IS NOT NULL")
+OUTBOX = _WORK.outbox("job")
+
+
+@dataclass(frozen=True)
+class Starting:
+    """One attempt at one job: the files below `prefix` are to be read."""
+
+    job_id: int
+    attempt: int
+    prefix: str
+
+    @property
+    def current(self) -> str:
+        """The condition in SQL that this attempt still is the one that works."""
+        return f"id = {self.job_id} AND attempt = {self.attempt} AND status = 'running'"
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,11 @@ class Job:
     finished_at: str | None
     fresh: bool
 
+    @property
+    def current(self) -> str:
+        """The condition in SQL that it still runs where it did."""
+        return f"id = {self.id} AND run IS NOT DISTINCT FROM {text(self.run)} AND status = 'running'"
+
 
 class Jobs(Base):
     """The jobs of one database."""
@@ -42,28 +62,28 @@ class Jobs(Base):
             repeatable=key is not None,
         )
 
-    def claim_job(self, job_id: int, lease: float) -> str | None:
-        """Begins a job: its prefix; None where that was done before. Raises Busy while another attempt is at it."""
+    def claim_job(self, job_id: int, lease: float) -> Starting | None:
+        """Begins a job; None where that was done before. Raises Busy while another attempt is at it."""
         claimed = self._database.write(
-            lambda connection: _WORK.claim(connection, job_id, lease, "prefix"), repeatable=False
+            lambda connection: _WORK.claim(connection, job_id, lease, "attempt, prefix"), repeatable=False
         )
-        return str(claimed[0]) if claimed else None
+        return Starting(job_id, *claimed) if claimed else None
 
-    def started_job(self, job_id: int, run: str) -> None:
-        """Notes under which name EMR Serverless runs it."""
-        self._change(job_id, f"run = {text(run)}, lease_until = NULL")
+    def started_job(self, starting: Starting, run: str) -> None:
+        """Notes under which name EMR Serverless runs it. Nothing when superseded."""
+        self._change(starting, f"run = {text(run)}, lease_until = NULL")
 
-    def finish_job(self, job_id: int, figures: Mapping[str, Any], objects: Sequence[str]) -> None:
-        """Ends a job well."""
-        self._change(job_id, done(f"figures = {text(json.dumps(figures))}, objects = {text(json.dumps(objects))}"))
+    def finish_job(self, attempt: "Starting | Job", figures: Mapping[str, Any], objects: Sequence[str]) -> None:
+        """Ends a job well. Nothing when superseded."""
+        self._change(attempt, done(f"figures = {text(json.dumps(figures))}, objects = {text(json.dumps(objects))}"))
 
-    def fail_job(self, job_id: int, reason: str) -> None:
-        """Ends a job without an answer."""
-        self._change(job_id, failed(reason))
+    def fail_job(self, attempt: "Starting | Job", reason: str) -> None:
+        """Ends a job without an answer. Nothing when superseded."""
+        self._change(attempt, failed(reason))
 
-    def interrupt_job(self, job_id: int, reason: str) -> None:
+    def interrupt_job(self, starting: Starting, reason: str) -> None:
         """Gives a job back, to be begun by the next delivery; where this was the last, it failed."""
-        self._change(job_id, _WORK.interrupted(reason))
+        self._change(starting, _WORK.interrupted(reason))
 
     def job(self, job_id: int, kept_days: int) -> Job | None:
         """What is known of one job; None when there is none of that id."""
@@ -74,10 +94,9 @@ class Jobs(Base):
         """What is known of the jobs, the newest first, from below id `before`; `limit` of them at most."""
         return self._jobs("true" if before is None else f"id < {before}", limit, kept_days)
 
-    def _change(self, job_id: int, changes: str) -> None:
+    def _change(self, attempt: "Starting | Job", changes: str) -> None:
         self._database.write(
-            lambda connection: connection.run(f"UPDATE job SET {changes} WHERE id = {job_id} AND status = 'running'"),
-            repeatable=True,
+            lambda connection: connection.run(f"UPDATE job SET {changes} WHERE {attempt.current}"), repeatable=True
         )
 
     def _jobs(self, condition: str, limit: int, kept_days: int) -> list[Job]:

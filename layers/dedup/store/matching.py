@@ -14,7 +14,7 @@ from dedup.store import decisions, entities
 from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, stands, tables_in_force
 from dedup.store.records import record_text, state_of
-from dedup.store.work import TRIES, Work, done, failed
+from dedup.store.work import SEEN, TRIES, Work, done, failed
 
 KEPT = 5
 """Runs whose tables are kept, the one in force among them: so far back can they be compared."""
@@ -34,6 +34,7 @@ PAGE_RECORDS = 20_000
 
 _WORK = Work("match_run", action="match", elsewhere="lease_until IS NULL", attempts="attempt - looked")
 """A run that was handed over has no lease, but while somebody looks how it is, which is no attempt."""
+OUTBOX = _WORK.outbox("run", followed=True)
 
 _LATE = "15 minutes"
 """When an upload finished, or a decision was made or went over, is written before its commit, by this at most: no
@@ -108,7 +109,7 @@ class Matching(Base):
                         started_at = CASE WHEN handed IS NULL THEN now() ELSE started_at END,
                         progress = CASE WHEN handed IS NULL THEN 0 ELSE progress END,
                         stage = CASE WHEN handed IS NULL THEN 'begin' ELSE stage END,
-                        lease_until = now() + interval '{lease} s'
+                        lease_until = now() + interval '{lease} s', {SEEN}
                     WHERE id = {run} AND {_WORK.more} AND (status = 'waiting'
                         OR status = 'running' AND (lease_until < now() OR lease_until IS NULL))
                     RETURNING attempt, asked::text, handed::text"""
@@ -150,7 +151,7 @@ class Matching(Base):
         def work(connection: Connection) -> None:
             rows = connection.run(
                 f"""UPDATE match_run SET handed = {_jsonb(handed)}, attempt = attempt + 1, looked = attempt + 1,
-                        lease_until = NULL WHERE {claim.current} RETURNING id"""
+                        lease_until = NULL, {SEEN} WHERE {claim.current} RETURNING id"""
             )
             if not rows:
                 raise Superseded
@@ -172,16 +173,6 @@ class Matching(Base):
                 Tables(claim.run).drop(connection)
 
         self._database.write(work, repeatable=True)
-
-    def abandon_runs(self, reason: str) -> None:
-        """Ends all runs that are not done. Nobody may be working on one."""
-        self._database.write(
-            lambda connection: connection.run(
-                f"""UPDATE match_run SET {failed(reason)}, attempt = attempt + 1
-                    WHERE status IN ('waiting', 'running')"""
-            ),
-            repeatable=True,
-        )
 
     def read_out(self, records: BinaryIO, former: BinaryIO) -> Reading:
         """Writes all records as CSV, in batches that the database makes, and the entities that they have in the run in

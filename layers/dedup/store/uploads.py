@@ -34,6 +34,7 @@ from dedup.store.base import (
     text,
 )
 from dedup.store.removal import take_out
+from dedup.store.work import CUT_OFF, SEEN, TRIES, Outbox, failed
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
@@ -46,6 +47,30 @@ NO_FAULTS: Faults = MappingProxyType({})
 
 Rejects = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
+
+_OPEN = "status IN ('waiting', 'loading', 'deleting')"
+
+LOADS = Outbox(
+    kind="upload",
+    table="upload",
+    open=_OPEN,
+    # Without a key it waits for its object and not for a message: S3 sends that.
+    waits="key IS NOT NULL AND (status = 'waiting' OR status = 'loading' AND lease_until < now())",
+    # One message gives three. An operator's may give more of them: what the queue buried can be sent again.
+    may=f"attempt < {2 * TRIES}",
+    over="key IS NULL AND status = 'waiting' AND created_at < now() - interval '1 day'",
+    end=f"""status = 'failed', lease_until = NULL, finished_at = clock_timestamp(), reason = CASE
+        WHEN key IS NULL THEN 'No file arrived within a day: ask for another upload'
+        ELSE coalesce(split_part(reason, ';', 1), '{CUT_OFF}') || ', after ' || attempt || ' attempts: upload it again'
+        END""",
+)
+DELETIONS = Outbox(
+    kind="delete_upload",
+    table="upload",
+    open=_OPEN,
+    waits="status = 'deleting'",
+    end="status = 'done', reason = 'Its deletion was not carried out: ask for it again'",
+)
 
 _ABANDONED = "1 day"
 """How long after its lease the staging table of an upload is kept for an attempt that may yet come."""
@@ -129,10 +154,19 @@ class Uploads(Base):
         return self._database.write(work, repeatable=False)
 
     def claim(
-        self, key: str, object_key: str, object_at: datetime, source: str | None, mode: str, lease: float
+        self,
+        key: str,
+        object_key: str,
+        object_at: datetime,
+        source: str | None,
+        mode: str,
+        lease: float,
+        version: str | None = None,
+        sender: str | None = None,
     ) -> Load | None:
         """Begins to load the object version that `key` names, and makes the table where its rows will wait; None when
-        it was loaded, refused or deleted before. Raises Busy while another attempt is at it."""
+        it was loaded, refused or deleted before. `version` and `sender` are what S3 calls it, and who put it there: see
+        lost_object(). Raises Busy while another attempt is at it."""
         key_emails = erasures.key_emails(object_key, self._hashes())
 
         def work(connection: Connection) -> Load | None:
@@ -141,7 +175,8 @@ class Uploads(Base):
             rows = connection.run(
                 f"""UPDATE upload SET status = 'loading', attempt = attempt + 1, rows = 0, rejected = 0, reason = NULL,
                         started_at = now(), lease_until = now() + interval '{lease} s', key = salted({text(key)}),
-                        object_at = {text(object_at.isoformat())}::timestamptz
+                        object_at = {text(object_at.isoformat())}::timestamptz, object_version = {text(version)},
+                        sender = {text(sender)}, {SEEN}
                     WHERE id = {upload_id} AND attempt = {attempt}
                         AND (status = 'waiting' OR status = 'loading' AND lease_until < now())
                     RETURNING attempt"""
@@ -245,7 +280,7 @@ class Uploads(Base):
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
             ended = connection.run(
                 f"""UPDATE upload SET status = {text(status)}, reason = {text(reason)}, lease_until = NULL,
-                        {_set_rejected(rejected)},
+                        {_set_rejected(rejected)}, {SEEN},
                         finished_at = CASE WHEN {text(status)} = 'failed' THEN clock_timestamp() END
                     WHERE {load.current} RETURNING id"""
             )
@@ -307,14 +342,44 @@ class Uploads(Base):
 
         self._database.write(work, repeatable=True)
 
-    def delete_later(self, upload_id: int) -> None:
-        """Notes that the upload's records are to be deleted. Raises Conflict while it is being loaded."""
+    def delete_later(self, upload_id: int, principal: str = UNKNOWN) -> None:
+        """Notes that `principal` wants the upload's records deleted. Raises Conflict while it is being loaded."""
 
         def work(connection: Connection) -> None:
             _hold(connection, upload_id)
-            connection.run(f"UPDATE upload SET status = 'deleting', lease_until = NULL WHERE id = {upload_id}")
+            connection.run(
+                f"""UPDATE upload SET status = 'deleting', lease_until = NULL, deleted_by = {text(principal)}, {SEEN}
+                    WHERE id = {upload_id}"""
+            )
 
         self._database.write(work, repeatable=True)
+
+    def delete_noted(self, upload_id: int) -> int | None:
+        """Does what delete_later() noted; how many records there were, and None where that was done before, or given
+        up. Raises Busy while another attempt is at it."""
+        try:
+            return self._delete_upload(upload_id, None)
+        except Conflict as error:
+            raise Busy from error
+
+    def lost_object(self, upload_id: int) -> tuple[str, str | None, str | None] | None:
+        """What an upload's event said that has to be loaded anew: the object's key, its version, and who put it there;
+        None where nobody waits for it."""
+        rows = self._database.read(
+            lambda connection: connection.run(
+                f"SELECT object_key, object_version, sender FROM upload WHERE id = {upload_id} AND {LOADS.waits}"
+            )
+        )
+        return tuple(rows[0]) if rows else None
+
+    def object_gone(self, upload_id: int, reason: str) -> None:
+        """Ends an upload that waits for an object that is no more."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"UPDATE upload SET {failed(reason)} WHERE id = {upload_id} AND {LOADS.waits}"
+            ),
+            repeatable=True,
+        )
 
     def abandon(self, reason: str) -> None:
         """Ends, for that reason, all uploads that wait for an object: where the bucket was lost, none will come. The
@@ -322,9 +387,7 @@ class Uploads(Base):
 
         def work(connection: Connection) -> None:
             connection.run(
-                f"""UPDATE upload SET status = 'failed', reason = {text(reason)}, lease_until = NULL,
-                        finished_at = clock_timestamp()
-                    WHERE origin = 's3' AND status IN ('waiting', 'loading')"""
+                f"UPDATE upload SET {failed(reason)} WHERE origin = 's3' AND status IN ('waiting', 'loading')"
             )
             erasures.forget_all(connection)
 
@@ -333,16 +396,24 @@ class Uploads(Base):
     def delete_upload(self, upload_id: int, principal: str = UNKNOWN) -> int | None:
         """Takes the upload's records out again, from membership and counts too; how many there were, and None when
         there is no such upload. `principal` is who asked for it. Raises Conflict while it is being loaded."""
+        return self._delete_upload(upload_id, principal)
+
+    def _delete_upload(self, upload_id: int, principal: str | None) -> int | None:
+        """Without a principal, only what was noted before, and for whoever asked for that."""
 
         def work(connection: Connection) -> int | None:
             connection.run(f"SELECT {WORK_LOCK}")
             if not connection.run(f"SELECT FROM upload WHERE id = {upload_id}"):
                 return None
             _hold(connection, upload_id)
+            [[status, noted_by]] = connection.run(f"SELECT status, deleted_by FROM upload WHERE id = {upload_id}")
+            if principal is None and status != "deleting":
+                return None
             connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
             connection.run(f"SELECT {FOLD_LOCK}")
             removed = take_out(connection, f"upload_id = {upload_id}")
-            note(connection, "delete upload", principal, upload_id=upload_id, records=removed)
+            who = principal or noted_by or UNKNOWN
+            note(connection, "delete upload", who, upload_id=upload_id, records=removed)
             return removed
 
         removed = self._database.write(work, repeatable=True)

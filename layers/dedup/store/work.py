@@ -14,6 +14,32 @@ from dedup.store.base import TIMES, Busy, KeyReused, note, text
 TRIES = 3
 """Attempts, as many as the queue gives."""
 
+SEEN = "enqueued_at = now(), sends = 1"
+"""The changes in SQL to a row for which a message came, or will come again by itself."""
+
+CUT_OFF = "It was cut off"
+NOT_BEGUN = "Its queue delivered no message: ask for it again"
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What makes messages of the rows of a table: conditions in SQL on them. The table has the columns `enqueued_at`
+    and `sends`, as SEEN has them."""
+
+    kind: str
+    """What messages call a task of this kind."""
+    table: str
+    open: str
+    """It may need a message: the condition of a partial index of the table."""
+    waits: str
+    """It does not go on until a message comes."""
+    end: str
+    """The changes to a row that end it, and say why."""
+    over: str = "false"
+    """It can't go on whatever comes."""
+    may: str = "true"
+    """There may be another attempt."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -36,6 +62,19 @@ class Work:
         """The status in SQL, of a piece whose lease ran out too: it waits for the next attempt, if there is one."""
         return f"""CASE WHEN status <> 'running' OR {self.elsewhere} OR lease_until >= now() THEN status
             WHEN {self.more} THEN 'waiting' ELSE 'failed' END"""
+
+    def outbox(self, kind: str, *, followed: bool = False) -> Outbox:
+        """What makes messages of its rows. `followed`: pieces that run elsewhere are looked after by messages."""
+        outside = f" OR status = 'running' AND {self.elsewhere}" if followed else ""
+        return Outbox(
+            kind,
+            self.name,
+            open="status IN ('waiting', 'running')",
+            waits=f"(({self.status}) = 'waiting'{outside})",
+            over=f"({self.status}) = 'failed'",
+            end=f"""status = 'failed', lease_until = NULL, finished_at = clock_timestamp(),
+                reason = CASE WHEN attempt = 0 THEN {text(NOT_BEGUN)} ELSE coalesce(reason, {text(CUT_OFF)}) END""",
+        )
 
     def expect(
         self, connection: Connection, asked: Mapping[str, str], key: str | None, digest: str, principal: str
@@ -61,7 +100,7 @@ class Work:
         another attempt is at it."""
         rows: list[list[Any]] = connection.run(
             f"""UPDATE {self.name} SET status = 'running', attempt = attempt + 1, reason = NULL, started_at = now(),
-                    lease_until = now() + interval '{lease} s'
+                    lease_until = now() + interval '{lease} s', {SEEN}
                 WHERE id = {piece} AND ({self.status}) = 'waiting' RETURNING {columns}"""
         )
         if rows:
@@ -79,7 +118,7 @@ class Work:
         when it was asked for, begun and ended, and whether it ended less than so many days ago."""
         found: list[list[Any]] = connection.run(
             f"""SELECT id, {self.status}, {columns},
-                CASE WHEN status = 'running' AND ({self.status}) <> 'running' THEN 'It was cut off' ELSE reason END,
+                CASE WHEN status = 'running' AND ({self.status}) <> 'running' THEN {text(CUT_OFF)} ELSE reason END,
                 {TIMES}, coalesce(finished_at > now() - interval '{kept_days} days', false)
             FROM {self.name} WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         )
@@ -88,7 +127,7 @@ class Work:
     def interrupted(self, reason: str) -> str:
         """The changes in SQL to a row that give the piece back, to be done by the next delivery; where this was the
         last, it failed."""
-        return f"""reason = {text(reason)}, lease_until = NULL,
+        return f"""reason = {text(reason)}, lease_until = NULL, {SEEN},
             status = CASE WHEN {self.more} THEN 'waiting' ELSE 'failed' END,
             finished_at = CASE WHEN {self.more} THEN NULL ELSE clock_timestamp() END"""
 
