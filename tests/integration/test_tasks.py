@@ -10,7 +10,9 @@ from typing import Any
 import boto3
 import pytest
 from dedup import queues, spark_jobs, tasks
+from dedup.bucket import ObjectVersion
 from dedup.connection import Unavailable
+from dedup.ingest import ingest
 from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.tasks import KINDS, SENDS
@@ -21,15 +23,16 @@ from tests.integration.conftest import BUCKET
 
 pytest.importorskip("splink", reason="a run needs what requirements-dev.txt has for it")
 
-EXPORT, RUN, JOB, UPLOAD, DELETION = "export", "run", "job", "upload", "delete_upload"
+EXPORT, RUN, JOB, UPLOAD, DELETION, ERASURE = "export", "run", "job", "upload", "delete_upload", "erasure"
 EVERY_KIND = [outbox.kind for outbox in KINDS]
 ASKED = [EXPORT, RUN, JOB, DELETION]
-CLAIMED = [EXPORT, RUN, JOB, UPLOAD]
+CLAIMED = [EXPORT, RUN, JOB, UPLOAD, ERASURE]
 """Whoever works on these holds a lease. A deletion is one transaction."""
 
 LONG = 7_200.0
 FILE = b"customer_id,name,email\n7,Ada,ada@example.com\n"
-WORKERS = {EXPORT: "export", RUN: "match", JOB: "run_job", UPLOAD: "ingest", DELETION: "ingest"}
+REJECTED = b"customer_id,name,email\n9,,nobody\n"
+WORKERS = {EXPORT: "export", RUN: "match", JOB: "run_job", UPLOAD: "ingest", DELETION: "ingest", ERASURE: "ingest"}
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Stack:
             event = api_event("DELETE", f"/api/v1/uploads/{upload}", parameters={"upload_id": str(upload)})
             assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
             return upload
+        if kind == ERASURE:
+            return self._erasure()
         function, path, body = {
             EXPORT: ("create_export", "/api/v1/exports", {}),
             RUN: ("start_run", "/api/v1/matching/runs", {"settings": {"tiers": ["rules"]}}),
@@ -68,6 +73,15 @@ class Stack:
         begun = json.loads(answer["body"])
         assert (answer["statusCode"], begun["status"]) == (202, "waiting")
         return int(begun["id"])
+
+    def _erasure(self) -> int:
+        key = "incoming/hubspot/rejected.csv"
+        version = self.s3.put_object(Bucket=BUCKET, Key=key, Body=REJECTED)["VersionId"]
+        ingest(ObjectVersion(BUCKET, key, version), self.store, lambda: 900)
+        event = api_event("DELETE", "/api/v1/customers/9", parameters={"customer_id": "9"})
+        assert load_function("erase_customer").handler(event, lambda_context("erase_customer"))["statusCode"] == 200
+        [[erasure]] = self.sql("SELECT max(id) FROM erasure")
+        return int(erasure)
 
     def _interrupted_load(self) -> int:
         key = "incoming/hubspot/night.csv"
@@ -85,8 +99,13 @@ class Stack:
         if kind == UPLOAD:
             [[key, version]] = self.sql(f"SELECT object_key, object_version FROM upload WHERE id = {task}")
             return self.claim_load(key, version, lease)
-        claim = {EXPORT: self.store.claim_export, RUN: self.store.claim_run, JOB: self.store.claim_job}[kind]
-        return claim(task, lease)
+        claim: dict[str, Callable[[int, float], Any]] = {
+            EXPORT: self.store.claim_export,
+            RUN: self.store.claim_run,
+            JOB: self.store.claim_job,
+            ERASURE: self.store.claim_erasure,
+        }
+        return claim[kind](task, lease)
 
     def messages(self) -> list[dict[str, int]]:
         """Takes what is in the queues."""
@@ -113,6 +132,9 @@ class Stack:
     def state(self, kind: str, task: int) -> tuple[str, str | None]:
         """Its status and reason, as the API says them."""
         found: Any
+        if kind == ERASURE:
+            [[status, reason]] = self.sql(f"SELECT status, reason FROM erasure WHERE id = {task}")
+            return status, reason
         if kind == RUN:
             run = self.store.run(task)
             assert run
@@ -130,11 +152,11 @@ class Stack:
             return admin.run(statement)
 
 
-WAITS = {EXPORT: "waiting", RUN: "waiting", JOB: "waiting", UPLOAD: "waiting", DELETION: "deleting"}
-ENDS = {EXPORT: "done", RUN: "done", JOB: "failed", UPLOAD: "done", DELETION: "deleted"}
+WAITS = {EXPORT: "waiting", RUN: "waiting", JOB: "waiting", UPLOAD: "waiting", DELETION: "deleting", ERASURE: "waiting"}
+ENDS = {EXPORT: "done", RUN: "done", JOB: "failed", UPLOAD: "done", DELETION: "deleted", ERASURE: "done"}
 """How a task ends that is worked on: the job finds no files."""
 
-GIVEN_UP = {EXPORT: "failed", RUN: "failed", JOB: "failed", UPLOAD: "failed", DELETION: "done"}
+GIVEN_UP = {EXPORT: "failed", RUN: "failed", JOB: "failed", UPLOAD: "failed", DELETION: "done", ERASURE: "failed"}
 
 
 @pytest.fixture
