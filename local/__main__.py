@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -185,8 +186,11 @@ def temporary_folder(folder: Path, *, empty: bool = False) -> Path:
         if empty:
             shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
     except OSError as error:
         raise LocalError(f"{path} can't hold temporary files: {error.strerror}.") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise LocalError(f"{path} belongs to somebody else: remove it, or set DEDUP_LOCAL_DIR to another folder.")
     return path
 
 

@@ -2,7 +2,7 @@
 
 The rule is dedup.store.tasks': the row that asks for a task is the outbox of its messages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +35,10 @@ logger = Logger(service=SERVICE, child=True)
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did: messages that it sent, and tasks that it ended because they can't go on."""
+    """What a sweep did: the tasks of which it sent messages, and those that it ended because they can't go on."""
 
-    enqueued: int
-    ended: int
+    enqueued: Sequence[Task]
+    ended: Sequence[Task]
 
 
 def begin(kind: str, noted: tuple[int, str], store: Store) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def sweep(store: Store, patience: float = PATIENCE) -> Swept:
             raise
     if due or ended:
         logger.info("Swept", extra={"enqueued": len(due), "ended": len(ended)})
-    return Swept(len(due), len(ended))
+    return Swept(due, ended)
 
 
 def _send(task: Task, delay: int = 0) -> None:

@@ -396,6 +396,15 @@ def test_data_folder_that_exists_keeps_its_mode_and_what_is_ours_in_it_is_privat
         stop(started)
 
 
+def test_temporary_folder_that_somebody_else_made_is_refused_in_a_sentence(folder: Path) -> None:
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    (folder / "dedup-tmp").symlink_to(theirs)
+
+    assert f"{folder / 'dedup-tmp'} belongs to somebody else" in Run(folder, free_port()).refusal()
+    assert list(theirs.iterdir()) == []
+
+
 @pytest.mark.parametrize("module", ["local", "local.invoke"])
 @pytest.mark.parametrize("below", ["", "data"], ids=["it is a file", "it is below a file"])
 def test_data_folder_that_can_not_be_one_is_refused_in_a_sentence(tmp_path: Path, module: str, below: str) -> None:

@@ -291,7 +291,7 @@ def test_sweeps_at_the_same_moment_send_one_message_for_each_task(
     with ThreadPoolExecutor(4) as pool:
         swept = list(pool.map(lambda _: tasks.sweep(new_store()), range(4)))
 
-    assert sum(one.enqueued for one in swept) == len(asked)
+    assert sum(len(one.enqueued) for one in swept) == len(asked)
     assert sorted(map(json.dumps, stack.messages())) == sorted(map(json.dumps, asked))
 
 
@@ -303,7 +303,7 @@ def test_more_tasks_than_one_sweep_sees_to_are_seen_to_by_the_next(
     stack.messages()
     stack.store.queues_lost(workers=False)
 
-    assert [tasks.sweep(stack.store).enqueued for _ in range(3)] == [2, 1, 0]
+    assert [len(tasks.sweep(stack.store).enqueued) for _ in range(3)] == [2, 1, 0]
 
     assert sorted(message[EXPORT] for message in stack.messages()) == asked
 
@@ -360,6 +360,26 @@ def test_upload_that_no_file_came_for_within_a_day_ends_with_that_reason(stack: 
     assert "within a day" in str(reason)
 
 
+def test_load_that_is_given_up_is_told_of_as_one_that_failed(stack: Stack, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("EVENT_BUS", "default")
+    settings.cache_clear()
+    task = stack.ask(UPLOAD)
+    for _ in range(SENDS):
+        stack.sweep(0)
+
+    account = stack.store.account(task)
+    assert account
+    assert (account.status, account.announced) == ("failed", True)
+
+
+def test_load_that_has_no_attempt_left_ends_also_after_the_queues_were_lost(stack: Stack) -> None:
+    task = stack.ask(UPLOAD)
+    stack.sql(f"UPDATE upload SET attempt = {2 * TRIES} WHERE id = {task}")
+    stack.store.queues_lost(workers=True)
+
+    assert stack.sweep() == {"enqueued": 0, "ended": 1}
+
+
 def test_run_that_spark_works_on_is_looked_after_also_when_that_message_is_lost(stack: Stack) -> None:
     task = stack.ask(RUN)
     stack.messages()
@@ -371,6 +391,8 @@ def test_run_that_spark_works_on_is_looked_after_also_when_that_message_is_lost(
 
     assert stack.messages() == [{RUN: task}]
     assert stack.state(RUN, task)[0] == "running"
+    stack.store.queues_lost(workers=True)
+    assert stack.state(RUN, task)[0] == "running", "Spark is not gone"
 
 
 def test_attempt_at_a_job_that_was_overtaken_ends_nothing(stack: Stack) -> None:

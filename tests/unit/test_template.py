@@ -487,7 +487,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ListJobs": {"s3:GetObject"},
         "RunJob": TAKES_MESSAGES | ({"emr-serverless:StartJobRun", "iam:PassRole"} if given == BATCH else set()),
         "CreateExport": {"sqs:SendMessage"},
-        "Sweep": {"sqs:SendMessage"},
+        "Sweep": {"sqs:SendMessage", "events:PutEvents"},
         "ShowExport": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListExports": {"s3:GetObject", "s3:GetObjectVersion"},
         "Export": {

@@ -55,8 +55,9 @@ class Tasks(Base):
         each kind at most, and notes why; which those are."""
 
         def overdue(outbox: Outbox) -> str:
-            return f"""({outbox.over}
-                OR {outbox.waits} AND (sends >= {SENDS} OR NOT {outbox.may}) AND {_late(patience)})"""
+            late = _late(patience)
+            return f"""({outbox.over} OR {outbox.waits}
+                AND (sends >= {SENDS} AND {late} OR NOT {outbox.may} AND coalesce({late}, true)))"""
 
         return self._change_tasks(lambda outbox: outbox.end, overdue, limit)
 
@@ -77,7 +78,8 @@ class Tasks(Base):
     def queues_lost(self, *, workers: bool) -> None:
         """Notes that the queues are empty, so that every task that waits is due at once. `workers`: those who worked on
         tasks are gone as well, whatever their leases say."""
-        lease = ", lease_until = least(lease_until, now())" if workers else ""
+        # What has no lease goes on elsewhere.
+        lease = ", lease_until = CASE WHEN lease_until > now() THEN now() ELSE lease_until END" if workers else ""
 
         def work(connection: Connection) -> None:
             for table, condition in {outbox.table: outbox.open for outbox in KINDS}.items():
