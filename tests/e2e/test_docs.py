@@ -1,0 +1,242 @@
+"""The `console` blocks of README.md and docs/, run against a local stack, and their answers compared.
+
+The blocks of one page are one session, in their order, on a stack with an empty database. In an expected answer `…`
+stands for anything: within a line, for lines of its own, for the remaining fields of a JSON object, or for the remaining
+items of a JSON array. Times match any time. An answer that is JSON is compared as JSON, however it is broken into lines.
+`<!-- needs: java -->` above a block skips it where that program is missing. See docs/README.md."""
+
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import _remove, _wait
+
+SECONDS = 120
+"""For one command, and for a task to end."""
+
+ANYTHING = "…"
+HOST = "localhost:3000"
+UNFINISHED = {"waiting", "loading", "running", "deleting"}
+BLOCK = re.compile(r"(?:<!-- needs: (?P<needs>\w+) -->\n+)?^```console\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[^\s\"]*")
+FREE = re.compile(rf"\s*{ANYTHING}\s*")
+REFUSED = re.compile(r"\s(-d|-T|-X|--data|--request|--upload-file)\b")
+"""What makes curl change something: such a command is never run twice."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a page, and the answer that the page shows."""
+
+    line: int
+    command: str
+    answer: str
+    needs: str | None
+
+
+def steps(path: Path) -> list[Step]:
+    """The commands of a page in their order."""
+    text = path.read_text()
+    found = []
+    for block in BLOCK.finditer(text):
+        first = text.count("\n", 0, block.start("text")) + 1
+        for number, line in enumerate(block["text"].splitlines(), first):
+            if line.startswith("$ "):
+                found.append(Step(number, line[2:], "", block["needs"]))
+                continue
+            assert found, f"{path.name}:{number}: expected a command after `$ ` before any answer"
+            last = found[-1]
+            if last.command.endswith("\\") and not last.answer:
+                found[-1] = Step(last.line, f"{last.command}\n{line}", "", last.needs)
+            else:
+                found[-1] = Step(last.line, last.command, f"{last.answer}{line}\n", last.needs)
+    return found
+
+
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if steps(page)]
+
+
+class Session:
+    """A shell in the repository's folder that keeps its variables from command to command."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._host = url.removeprefix("http://")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DEDUP_"))}
+        here = {"DEDUP_URL": url, "DEDUP_CONFIG": os.devnull, "PORT": url.rpartition(":")[2], "OUT": str(folder / "out")}
+        # What is installed is there: make must not compare its time with that of a list.
+        here |= {"MAKEFLAGS": "--silent --assume-old=.venv/installed"}
+        self._shell = subprocess.Popen(
+            ["bash"],
+            cwd=ROOT,
+            env=kept | here,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.run(f'dedup() {{ "{sys.executable}" -m cli "$@"; }}')
+
+    def run(self, command: str) -> tuple[int, str]:
+        """The command's exit code, and what it printed."""
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{command.replace(HOST, self._host)}\nprintf '\\n\\036%s\\n' $?\n")
+        self._shell.stdin.flush()
+        lines = []
+        for line in self._shell.stdout:
+            if line.startswith("\036"):
+                return int(line[1:]), "".join(lines).removesuffix("\n")
+            lines.append(line)
+        raise AssertionError(f"the shell ended in {command!r}")
+
+    def close(self) -> None:
+        self._shell.kill()
+        self._shell.communicate()
+
+
+@contextmanager
+def stack(folder: Path) -> Iterator[str]:
+    """A local stack of its own with an empty database; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local"],
+        cwd=ROOT,
+        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield _wait(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(30)
+        _remove(folder)
+
+
+@pytest.mark.skipif("DEDUP_URL" in os.environ, reason="the pages describe a local stack with an empty database")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page_commands_on_an_empty_database_answer_as_shown(page: Path, tmp_path: Path) -> None:
+    with stack(tmp_path / "stack") as url:
+        session = Session(url, tmp_path)
+        try:
+            for step in steps(page):
+                if not step.needs or shutil.which(step.needs):
+                    check(session, step, f"{page.relative_to(ROOT)}:{step.line}")
+        finally:
+            session.close()
+
+
+def check(session: Session, step: Step, where: str) -> None:
+    """Runs a command until what it asks about has ended; AssertionError where the answer is another."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        code, said = session.run(step.command)
+        assert code == 0, f"{where}: {step.command}\nexit code {code}\n{said}"
+        if matches(step.answer, said):
+            return
+        again = unfinished(said) and not REFUSED.search(step.command) and time.monotonic() < deadline
+        assert again, f"{where}: {step.command}\nexpected:\n{step.answer}\nanswered:\n{said}"
+        time.sleep(0.2)
+
+
+def unfinished(said: str) -> bool:
+    """Whether an answer is about work that has not ended."""
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and answer.get("status") in UNFINISHED
+
+
+def matches(expected: str, said: str) -> bool:
+    """Whether an answer is the one that a page shows."""
+    if expected.lstrip().startswith(("{", "[")):
+        try:
+            return same(json.loads(with_holes(expected)), json.loads(said))
+        except ValueError:
+            pass
+    parts = []
+    for line in expected.strip("\n").splitlines():
+        hole = FREE.fullmatch(line)
+        parts.append(r"(?:.*\n)*" if hole else rf"{pattern(line.rstrip())}[ \t]*\n")
+    return bool(re.fullmatch("".join(parts), said.strip("\n") + "\n" if said.strip("\n") else ""))
+
+
+def pattern(text: str) -> str:
+    """A regular expression for a line: `…` is anything, and a time is any time."""
+    parts = re.split(rf"({ANYTHING}|{TIME.pattern})", text)
+    return "".join(
+        ".*" if part == ANYTHING else TIME.pattern if TIME.fullmatch(part) else re.escape(part) for part in parts
+    )
+
+
+def with_holes(text: str) -> str:
+    """JSON with `…` for what is left out, as JSON: a field or an item of that name, which same() knows."""
+    parts, open_ = [], ""
+    for part in re.findall(r'"(?:[^"\\]|\\.)*"|.', text, re.DOTALL):
+        if part in "{[":
+            open_ += part
+        elif part in "}]":
+            open_ = open_[:-1]
+        value = parts and "".join(parts).rstrip().endswith(":")
+        if part == ANYTHING:
+            parts.append(f'"{ANYTHING}": 0' if open_.endswith("{") and not value else f'"{ANYTHING}"')
+        else:
+            parts.append(part)
+    return "".join(parts)
+
+
+def same(expected: Any, said: Any) -> bool:
+    """Whether two JSON values are the same, but for what `…` stands for."""
+    if expected == ANYTHING:
+        return True
+    if isinstance(expected, dict) and isinstance(said, dict):
+        named = expected.keys() - {ANYTHING}
+        complete = ANYTHING in expected or named == said.keys()
+        return complete and all(name in said and same(expected[name], said[name]) for name in named)
+    if isinstance(expected, list) and isinstance(said, list):
+        more = bool(expected) and expected[-1] == ANYTHING
+        shown = expected[:-1] if more else expected
+        enough = len(said) >= len(shown) if more else len(said) == len(shown)
+        return enough and all(same(one, other) for one, other in zip(shown, said, strict=False))
+    if isinstance(expected, str) and isinstance(said, str):
+        return bool(re.fullmatch(pattern(expected), said))
+    if isinstance(expected, float) and isinstance(said, float):
+        return math.isclose(expected, said, rel_tol=1e-3)
+    return bool(expected == said) and isinstance(expected, bool) == isinstance(said, bool)
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "is_same"),
+    [
+        ('{"id":1,"status":"done", …}', '{"status":"done","id":1,"rows":12}', True),
+        ('{"id":1,"status":"done"}', '{"status":"done","id":1,"rows":12}', False),
+        ('{"url":"http://…/a?X-Amz-…"}', '{"url":"http://127.0.0.1:1/a?X-Amz-Date=1"}', True),
+        ('{"rows": …, "id": 1}', '{"rows":[1,2],"id":1}', True),
+        ('[{"id":1, …},\n …]', '[{"id":1,"a":2},{"id":2}]', True),
+        ("[1, 2]", "[1, 2, 3]", False),
+        ('{"at":"2026-11-24T06:33:18.104833Z"}', '{"at":"2027-01-01T00:00:00.000001Z"}', True),
+        ('{"at":"2026-11-24T06:33:18.104833Z"}', '{"at":null}', False),
+        ('"a"\n…\n', '"a"\n"b"\n"c"', True),
+        ("a 1\nc", "a 1\nb\nc", False),
+        ("in 1.5 s …", "in 1.5 s exactly", True),
+        ("", "", True),
+    ],
+)
+def test_answer_with_parts_left_out_is_compared_by_the_rest(expected: str, said: str, is_same: bool) -> None:
+    assert matches(expected, said) is is_same
