@@ -58,7 +58,9 @@ def read_variables(folder: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case (
-                    ast.Call(func=ast.Attribute(value=of, attr="get" | "setdefault"), args=[ast.Constant(str(name)), *_])
+                    ast.Call(
+                        func=ast.Attribute(value=of, attr="get" | "setdefault"), args=[ast.Constant(str(name)), *_]
+                    )
                     | ast.Subscript(value=of, slice=ast.Constant(str(name)))
                     | ast.Compare(left=ast.Constant(str(name)), comparators=[of])
                 ) if ast.unparse(of) in ("os.environ", "environ"):
@@ -71,7 +73,9 @@ def read_variables(folder: Path) -> Iterator[str]:
 
 def variables() -> set[str]:
     """Those of the code that runs here or on AWS, and of the Makefile's recipes, but for the functions' settings."""
-    found = {name for folder in ("local", "cli", "jobs", "layers", "functions") for name in read_variables(ROOT / folder)}
+    found = {
+        name for folder in ("local", "cli", "jobs", "layers", "functions") for name in read_variables(ROOT / folder)
+    }
     found |= set(re.findall(r"\$\$\{?([A-Z][A-Z_]+)", (ROOT / "Makefile").read_text()))
     # WSGI's environ has request headers and keys of its own.
     wsgi = {name for name in found if "." in name or re.match("REQUEST_|CONTENT_|HTTP_", name)}
