@@ -10,18 +10,19 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.__main__ import ENVIRONMENT_FILE
-from local.postgres import Settings as Database
 from tests.conftest import ROOT
+from tests.e2e.conftest import _remove, _wait
 
 SECONDS = 120
 """For one command, and for a task to end."""
@@ -113,25 +114,26 @@ class Session:
 
 
 @pytest.fixture
-def empty_stack(base_url: str, stack_folder: Path | None) -> str:
-    """The address of the local stack, with the database as its first start leaves it: ids begin at 1."""
+def empty_stack(stack_folder: Path | None, tmp_path: Path) -> Iterator[str]:
+    """The address of a local stack that never ran before: its ids begin at 1, and its functions remember nothing."""
     if stack_folder is None:
         pytest.skip("the pages describe a local stack with an empty database")
-    told = json.loads((stack_folder / ENVIRONMENT_FILE).read_text())
-    database = Database(*(told[f"DB_{name}"] for name in ("HOST", "PORT", "NAME", "USER", "PASSWORD")))
-    with database.connect() as owner:
-        # Functions that run keep the numbers of the sources: they stay the same.
-        sources = owner.run("SELECT bit, name FROM source")
-        owner.run(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        owner.run("DROP SCHEMA public, staging, matching CASCADE; CREATE SCHEMA public")
-        migrate = os.environ | {"DEDUP_LOCAL_DIR": str(stack_folder), "FUNCTION": "Migrate", "EVENT": ""}
-        subprocess.run([sys.executable, "-m", "local.invoke"], cwd=ROOT, env=migrate, capture_output=True, check=True)
-        for bit, name in sources:
-            owner.run("INSERT INTO source (bit, name) VALUES (:bit, :name)", bit=bit, name=name)
-    return base_url
+    folder = tmp_path / "stack"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stack = subprocess.Popen(
+        [sys.executable, "-m", "local"],
+        cwd=ROOT,
+        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield _wait(f"http://127.0.0.1:{port}", stack)
+    finally:
+        stack.terminate()
+        stack.wait(30)
+        _remove(folder)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
