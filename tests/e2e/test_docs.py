@@ -73,7 +73,7 @@ class Session:
     """A shell in the repository's folder that keeps its variables from command to command."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self._host = url.removeprefix("http://")
+        self._in_place_of = {HOST: url.removeprefix("http://"), "/tmp/": f"{folder}/"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DEDUP_"))}
         here = {
             "DEDUP_URL": url,
@@ -99,7 +99,9 @@ class Session:
         """The command's exit code, and what it printed."""
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
-        self._shell.stdin.write(f"{command.replace(HOST, self._host)}\nprintf '\\n\\036%s\\n' $?\n")
+        for shown, meant in self._in_place_of.items():
+            command = command.replace(shown, meant)
+        self._shell.stdin.write(f"{command}\nprintf '\\n\\036%s\\n' $?\n")
         self._shell.stdin.flush()
         lines: list[str] = []
         for line in self._shell.stdout:
