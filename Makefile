@@ -81,13 +81,13 @@ lint-security: $(DEV) ## Check the code for known weaknesses
 GUESSES := KeywordDetector HexHighEntropyString Base64HighEntropyString
 
 lint-secrets: $(DEV) ## Check that no file holds a credential
-	@git ls-files -z ':!functions/docs' ':!*requirements*.txt' ':!benchmarks/results' ':!*.pem' | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(GUESSES:%=--disable-plugin %)
+	@git ls-files -z ':!functions/system/docs' ':!*requirements*.txt' ':!benchmarks/results' ':!*.pem' | xargs -0 $(BIN)/detect-secrets-hook --no-verify $(GUESSES:%=--disable-plugin %)
 
 lint-packages: $(DEV) ## Check the layer's packages for known weaknesses
 	@found=$$($(BIN)/pip-audit --progress-spinner off --disable-pip -r layers/requirements.txt 2> /dev/null) || \
 		{ [ -z "$$found" ] && echo "pip-audit: the list of known weaknesses can't be reached from here"; } || { echo "$$found"; exit 1; }
 
-openapi: $(RUN) ## Write functions/docs/openapi.json, after a change to a function's routes or models
+openapi: $(RUN) ## Write functions/system/docs/openapi.json, after a change to a function's routes or models
 	PYTHONPATH=layers $(BIN)/python -m local.openapi
 
 picture: $(DEV) ## Take docs/page.png again, with the browser test
@@ -101,14 +101,14 @@ web-lib: ## Build web/lib.js, the page's libraries in one file, after a change i
 
 redoc: ## Fetch ReDoc, without the logo that it would load from its makers' host; needs npm
 	npm pack --silent --pack-destination /tmp redoc@2.5.4
-	tar -xzOf /tmp/redoc-2.5.4.tgz package/bundles/redoc.standalone.js | sed -e 's#https://cdn.redoc.ly/redoc/logo-mini.svg#data:,#' -e '/^\/\/# sourceMappingURL=/d' > functions/docs/assets/redoc.js
+	tar -xzOf /tmp/redoc-2.5.4.tgz package/bundles/redoc.standalone.js | sed -e 's#https://cdn.redoc.ly/redoc/logo-mini.svg#data:,#' -e '/^\/\/# sourceMappingURL=/d' > functions/system/docs/assets/redoc.js
 
 lock: .venv/created ## Write every requirements.txt, after a change to a requirements.in
 	$(LOCK) requirements-uv.in -o requirements-uv.txt
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
 	$(LOCK) -c requirements-dev.txt requirements-run.in -o requirements-run.txt
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
-	$(LOCK) -c requirements-dev.txt functions/report/requirements.in -o functions/report/requirements.txt
+	$(LOCK) -c requirements-dev.txt functions/deduplication/report/requirements.in -o functions/deduplication/report/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
 	$(LOCK) -c requirements-dev.txt tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
@@ -164,7 +164,7 @@ job-code: $(RUN) ## Package what EMR Serverless runs, see docs/operations.md; on
 	cp jobs/regions.py jobs/match.py .local/code/
 
 rds-roots: ## Fetch RDS's certificate authorities, as AWS publishes them
-	curl -fsS https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem -o layers/dedup/rds-roots.pem
+	curl -fsS https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem -o layers/dedup/store/rds-roots.pem
 
 sam-local: $(RUN) ## Run the stack in SAM CLI's containers; needs Docker and python3.13
 	docker compose up --detach --wait

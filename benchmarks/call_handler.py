@@ -24,7 +24,7 @@ def _our_handler(name: str) -> Callable[[Any], object]:
     from local.environment import LambdaContext, load
     from local.workers import Function
 
-    folder = ROOT / ("benchmarks" if name == EMPTY else "functions") / name
+    [folder] = [ROOT / "benchmarks" / name] if name == EMPTY else (ROOT / "functions").glob(f"*/{name}")
     function = asdict(Function(name, str(folder), "app.handler", timeout=900, memory=512, environment=dict(os.environ)))
     handler = load(function)
 

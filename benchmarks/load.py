@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings as OurSettings
 from dedup.store import Store

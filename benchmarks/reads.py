@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator
 
-from dedup.pages import encode_cursor
+from dedup.api.pagination import encode_cursor
 
 from benchmarks import stacks
 from benchmarks.data import SOURCES, Data

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 import requests
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.settings import Settings
 from dedup.store import Store
 

@@ -106,7 +106,7 @@ def _cold_starts(database: Settings) -> Iterator[tuple[Key, Figure]]:
     rounds, so that what else the machine does is spread over all of them."""
     ours = stacks.our_environment(database)
     environments = {"reference:": stacks.reference_environment(database), EMPTY: ours} | {
-        path.parent.name: ours for path in sorted((ROOT / "functions").glob("*/app.py"))
+        path.parent.name: ours for path in sorted((ROOT / "functions").glob("*/*/app.py"))
     }
     rounds = [{name: measure_handler(name, env) for name, env in environments.items()} for _ in range(COLD_STARTS)]
     for name in environments:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import pyarrow as pa
-from dedup import normalise
+from dedup.matching import normalise
 from dedup.lifeline import end_with_parent
 
 from jobs import BadInput

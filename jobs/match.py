@@ -28,10 +28,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from dedup import matching
-from dedup.clusters import ALIKE, STRONGEST, Edge, Facts, Pair, resolve
-from dedup.match_settings import DEFAULT, Settings
-from dedup.normalise import COLUMNS, SAID
+from dedup.matching.rules import IDENTITY
+from dedup.matching.rules import Rule
+from dedup.matching.rules import content_rules
+from dedup.matching.rules import conventions_of
+from dedup.matching.rules import identity_rule
+from dedup.matching.rules import rules_of
+from dedup.matching.rules import term_columns
+from dedup.matching.clustering import ALIKE
+from dedup.matching.clustering import STRONGEST
+from dedup.matching.clustering import Edge
+from dedup.matching.clustering import Facts
+from dedup.matching.clustering import Pair
+from dedup.matching.clustering import resolve
+from dedup.matching.settings import DEFAULT
+from dedup.matching.settings import Settings
+from dedup.matching.normalise import COLUMNS
+from dedup.matching.normalise import SAID
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
@@ -127,7 +140,7 @@ def match(
     with run.step("read"):
         if source:
             engine.read(source)
-        engine.normalise(matching.conventions(settings.model_dump()))
+        engine.normalise(conventions_of(settings.model_dump()))
         [(records, ids)] = engine.rows("SELECT count(*), count(DISTINCT id) FROM records")
         if records != ids:
             raise BadInput(f"{source}: expected each id once; {records} records have {ids} ids")
@@ -172,7 +185,7 @@ def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
     makes such records one: `repeat` (id, repeat_of). They would tell of nobody else, teach the model that no two records
     differ, and as many as guards allow of one value would soon be one customer's. One of whom a person spoke stays."""
     joins = bool(_identity_rule(settings))
-    whole = ", ".join(f"r.{column}" for column in (*matching.IDENTITY, *SAID))
+    whole = ", ".join(f"r.{column}" for column in (*IDENTITY, *SAID))
     engine.create("spoken", "SELECT id_l AS id FROM decision UNION SELECT id_r FROM decision")
     engine.create(
         "repeat",
@@ -184,15 +197,15 @@ def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
             WHERE {str(joins).lower()} AND spoken.id IS NULL
         ) AS same WHERE id <> repeat_of""",
     )
-    engine.create("everyone", f"SELECT id, {', '.join(matching.IDENTITY)} FROM records")
+    engine.create("everyone", f"SELECT id, {', '.join(IDENTITY)} FROM records")
     [(run.counts["repeats"],)] = engine.rows("SELECT count(*) FROM repeat")
     if run.counts["repeats"]:
         engine.create("first", "SELECT r.* FROM records r LEFT JOIN repeat p ON p.id = r.id WHERE p.id IS NULL")
         engine.create("records", "SELECT * FROM first")
 
 
-def _identity_rule(settings: Settings) -> matching.Rule | None:
-    return matching.identity_rule(matching.rules(settings.model_dump()))
+def _identity_rule(settings: Settings) -> Rule | None:
+    return identity_rule(rules_of(settings.model_dump()))
 
 
 def _forget_shared(engine: Engine, settings: Settings) -> None:
@@ -221,7 +234,7 @@ def _hear_once(engine: Engine, settings: Settings, run: Run) -> None:
     """Adds to `records` which record each `says` the same as: the first of all customers' where a rule joins those, and
     itself otherwise. The others are joined with that one, whatever a guard says of how many share a value, and are in no
     other comparison. One of whom a person spoke says something of its own."""
-    telling = matching.telling(matching.rules(settings.model_dump()))
+    telling = content_rules(rules_of(settings.model_dump()))
     holds = " OR ".join(f"({' AND '.join(f'r.{column} IS NOT NULL' for column in rule.equal)})" for rule in telling)
     engine.create(
         "heard",
@@ -242,7 +255,7 @@ def _keys(engine: Engine, settings: Settings) -> None:
     keys = []
     for name, parts in (*rules, *blocks):
         key = " || chr(31) || ".join(scoring.key_sql(part) for part in parts)
-        of_all = name.startswith("rule") and {*parts} & {*matching.IDENTITY}
+        of_all = name.startswith("rule") and {*parts} & {*IDENTITY}
         keys.append(f"{key if of_all else f'CASE WHEN id = says THEN {key} END'} AS {name}")
     engine.create("keyed", f"SELECT *, {', '.join(keys)} FROM records")
     most = settings.guards.max_rule_block
@@ -301,8 +314,8 @@ def _said(engine: Engine, decisions: Decisions) -> None:
 
 def _rule_edges(engine: Engine, settings: Settings) -> None:
     queries = ["SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS int) AS place WHERE 1 = 0"]
-    rules = matching.rules(settings.model_dump())
-    telling = matching.telling(rules)
+    rules = rules_of(settings.model_dump())
+    telling = content_rules(rules)
     for place, rule in enumerate(rules):
         conflicts = "".join(f" AND coalesce(l.{c} = r.{c}, true)" for c in rule.unless_different)
         for pair in (f"l.rule_{place} = r.rule_{place}", f"l.id = r.rule_{place}_hub"):
@@ -442,7 +455,7 @@ def _table(rows: list[Any], schema: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _keep_ids(engine: Engine, previous: str | None, first_id: int) -> None:
-    """Makes `entity` (record_id, entity_id) of `cluster`. Says in SQL what dedup.clusters.keep_ids says in Python."""
+    """Makes `entity` (record_id, entity_id) of `cluster`. Says in SQL what dedup.matching.clustering.keep_ids says in Python."""
     engine.create("former", _former(engine, previous))
     engine.create(
         "kept",
@@ -530,7 +543,7 @@ def _terms(settings: Settings) -> str:
     queries = [
         "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
     ]
-    for name in matching.terms(settings.model_dump()):
+    for name in term_columns(settings.model_dump()):
         queries.append(f"SELECT '{name}', NULL, count({name}) FROM records")
         queries.append(
             f"SELECT '{name}', {name}, count(*) FROM records WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"

@@ -6,8 +6,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Self
 
-from dedup.match_settings import Comparison, Settings
-from dedup.score import ELSE
+from dedup.matching.settings import Comparison
+from dedup.matching.settings import Settings
+from dedup.matching.scoring import ELSE
 from pydantic import BaseModel, ConfigDict
 
 DEFAULT_MODEL = files("jobs") / "model.json"

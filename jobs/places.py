@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dedup import bucket
+from dedup.aws import bucket
 
 from jobs import ROOT, BadInput
 

@@ -23,8 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dedup import bucket, files
-from dedup.bucket import Misplaced, ObjectVersion, OpenObject
+from dedup import files
+from dedup.aws import bucket
+from dedup.aws.bucket import Misplaced
+from dedup.aws.bucket import ObjectVersion
+from dedup.aws.bucket import OpenObject
 from dedup.settings import settings
 
 from jobs import BadInput, places

@@ -18,9 +18,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-from dedup import spark_jobs, tasks
-from dedup.connection import Database, Unavailable
-from dedup.match_settings import Settings
+from dedup.aws import spark
+from dedup.services import tasks
+from dedup.store.connection import Database
+from dedup.store.connection import Unavailable
+from dedup.matching.settings import Settings
 from dedup.settings import settings as environment
 from dedup.store import Claim, Found, Reading, Store, Superseded, Task
 from dedup.store.entities import MEMBER_COLUMNS
@@ -176,7 +178,7 @@ class _Work:
 
     def look_after(self, handed: Mapping[str, Any]) -> str:
         """What there is to do for a run that EMR Serverless works on."""
-        over, reason = spark_jobs.ended(handed["run"])
+        over, reason = spark.ended(handed["run"])
         if not over:
             return self._hand_over(handed)
         if reason:
@@ -206,7 +208,7 @@ class _Work:
                 "with CreateBatch=true, or a larger EngineThreshold"
             )
         attempt = f"{self.claim.run}-{self.claim.attempt}"
-        place = spark_jobs.place(f"jobs/match/{attempt}")
+        place = spark.place(f"jobs/match/{attempt}")
         given = self.folder / "given"
         given.mkdir()
         (given / "settings.json").write_text(settings.model_dump_json())
@@ -221,10 +223,10 @@ class _Work:
             arguments += ["--previous", f"{place}/given/{FORMER}"]
         places.send(given, f"{place}/given")
         if environment().batch_application:
-            outside = spark_jobs.submit("match", f"match-{attempt}", arguments, jars=[JAR])
+            outside = spark.submit("match", f"match-{attempt}", arguments, jars=[JAR])
             return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
         try:
-            reason = spark_jobs.run_here("match", arguments, self.remaining_seconds() - spark_jobs.STOP_SECONDS)
+            reason = spark.run_here("match", arguments, self.remaining_seconds() - spark.STOP_SECONDS)
             if reason:
                 raise BadInput(f"Spark: {reason}")
             places.fetch(f"{place}/found", self.found)

@@ -6,9 +6,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from dedup.match_settings import Comparison, Level, Settings, Veto
-from dedup.matching import terms
-from dedup.score import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
+from dedup.matching.settings import Comparison
+from dedup.matching.settings import Level
+from dedup.matching.settings import Settings
+from dedup.matching.settings import Veto
+from dedup.matching.rules import term_columns
+from dedup.matching.scoring import ELSE
+from dedup.matching.scoring import RECORDS_FOR_RARITY
+from dedup.matching.scoring import SMALLEST
+from dedup.matching.scoring import SWAPPED
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
 from splink.comparison_library import CustomComparison
@@ -81,14 +87,14 @@ def linker(engine: Engine, settings: Settings, model: Model | None, records: int
         em_convergence=0.0005,
     )
     made = Linker(engine.splink.register(table), creator, log_level=logging.ERROR, validate_settings=False)
-    for column in terms(settings.model_dump()):
+    for column in term_columns(settings.model_dump()):
         made.table_management.register_term_frequency_lookup(engine.splink.register(f"tf_{column}"), column)
     return made
 
 
 def count_terms(engine: Engine, settings: Settings) -> None:
     """Makes tf_email, …: which part of all `records` has each value, those too that are not compared."""
-    for column in terms(settings.model_dump()):
+    for column in term_columns(settings.model_dump()):
         engine.create(
             f"tf_{column}",
             f"""SELECT {column}, count(*) / (SELECT CAST(count({column}) AS double) FROM records) AS tf_{column}
@@ -161,7 +167,7 @@ PRIOR_STEPS = 20
 
 
 def probability_sql(weight: str) -> str:
-    """dedup.score.probability in SQL, of a weight in SQL. Engines have infinity where a double ends: 1 / (1 + inf) is 0."""
+    """dedup.matching.scoring.probability in SQL, of a weight in SQL. Engines have infinity where a double ends: 1 / (1 + inf) is 0."""
     return f"1 / (1 + power(CAST(2 AS double), -({weight})))"
 
 

@@ -1,4 +1,4 @@
-"""`make openapi`: writes functions/docs/openapi.json, the document of the whole API, from the functions' sources.
+"""`make openapi`: writes functions/system/docs/openapi.json, the document of the whole API, from the functions' sources.
 
 The documentation's function serves it: on AWS it has none of the other functions' sources. Powertools merges what the
 functions say of themselves; here is what Powertools does not say, or says wrongly.
@@ -15,7 +15,7 @@ from dedup.settings import VERSION, Settings
 
 from local import ROOT
 
-DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
+DOCUMENT = ROOT / "functions" / "system" / "docs" / "openapi.json"
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 SOURCE = {"$ref": "#/components/schemas/Source"}
 SOURCE_LISTS = ("in", "not_in", "region")

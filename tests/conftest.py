@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings, settings
 from dedup.store import Selection, Store, open_store
@@ -103,9 +103,15 @@ def functions(new_store: Callable[..., Store]) -> Callable[[str, dict[str, Any]]
     return call
 
 
+def path_of_function(name: str) -> Path:
+    """The file of a function: functions/<domain>/<name>/app.py."""
+    [path] = (ROOT / "functions").glob(f"*/{name}/app.py")
+    return path
+
+
 def load_function(name: str) -> Any:
-    """The module functions/<name>/app.py, anew: its environment is read on its first use."""
-    spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
+    """The module functions/<domain>/<name>/app.py, anew: its environment is read on its first use."""
+    spec = importlib.util.spec_from_file_location(f"functions_{name}", path_of_function(name))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dedup import matching
-from dedup.match_settings import Settings
+from dedup.matching.rules import conventions_of
+from dedup.matching.settings import Settings
 
 from jobs.engines import ENGINES, DuckDB
 from jobs.match import match
@@ -36,7 +36,7 @@ def ours(records: Path, found: Path, tiers: tuple[str, ...] = ("rules", "model")
 def _normalised(records: Path) -> list[dict[str, Any]]:
     with DuckDB() as engine:
         engine.read(str(records))
-        engine.normalise(matching.conventions(Settings.load().model_dump()))
+        engine.normalise(conventions_of(Settings.load().model_dump()))
         rows = engine.arrow("SELECT * FROM records ORDER BY id").to_pylist()
     truth = {row["id"]: row["entity"] for row in pq.read_table(records, columns=["id", "entity"]).to_pylist()}
     return [{**row, "entity": truth[row["id"]]} for row in rows]

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from dedup.match_settings import Settings
+from dedup.matching.settings import Settings
 
 from benchmarks.matching.people import people
 from jobs import ROOT

@@ -1,4 +1,4 @@
-"""What the environment says: the settings, typed, read once and on first use. dedup.api reads ALLOWED_ORIGINS itself,
+"""What the environment says: the settings, typed, read once and on first use. dedup.api.app reads ALLOWED_ORIGINS itself,
 when it is imported."""
 
 import os

@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import requests
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.settings import Settings
 from dedup.store import Store
 from hypothesis import HealthCheck, settings

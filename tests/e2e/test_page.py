@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.settings import Settings
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 

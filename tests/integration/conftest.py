@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import boto3
 import pytest
 import requests
-from dedup import bucket
+from dedup.aws import bucket
 from dedup.settings import settings
 from moto.server import ThreadedMotoServer
 

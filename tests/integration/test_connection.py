@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from dedup import connection, sets
-from dedup.connection import Unavailable
+from dedup import sets
+from dedup.store import connection
+from dedup.store.connection import Unavailable
 from dedup.settings import settings
 from dedup.store import Store
 

@@ -8,8 +8,9 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters import base
-from dedup.connection import Database, Unavailable
-from dedup.credentials import credentials
+from dedup.store.connection import Database
+from dedup.store.connection import Unavailable
+from dedup.store.credentials import credentials
 from dedup.settings import Settings, settings
 from dedup.store import Store
 from moto import mock_aws

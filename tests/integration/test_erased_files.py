@@ -11,14 +11,17 @@ from typing import Any
 
 import boto3
 import pytest
-from dedup import api, bucket, erasure, ingest
-from dedup.bucket import ObjectVersion
-from dedup.connection import Unavailable
+from dedup.api.parameters import client_key
+from dedup.aws import bucket
+from dedup.services import erasure
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
+from dedup.store.connection import Unavailable
 from dedup.records import Record
-from dedup.rejected import without
+from dedup.services.rejected_rows import without
 from dedup.settings import settings
 from dedup.store import Account, Store, Superseded, erasures, open_store
-from dedup.tasks import sweep
+from dedup.services.tasks import sweep
 from dedup.traces import Hashes, Trace
 
 from tests.conftest import api_event, connect, record
@@ -520,7 +523,7 @@ def test_two_erasures_that_cut_one_file_at_the_same_moment_lose_no_cut(
             cut(other, 8)
         return without(*args)
 
-    monkeypatch.setattr("dedup.erasure.without", meanwhile)
+    monkeypatch.setattr("dedup.services.erasure.without", meanwhile)
     cut(store, 7)
 
     assert rows(s3, store, account.id) == ["9,,c@example.com,,"]
@@ -579,7 +582,7 @@ def test_erasure_that_failed_three_times_says_so_and_is_tried_again_on_request(
     assert left(details)[0] == "waiting"
     [[erasure_id]] = asked("SELECT id FROM erasure")
     with monkeypatch.context() as patch:
-        patch.setattr("dedup.erasure.without", away)
+        patch.setattr("dedup.services.erasure.without", away)
         for _ in range(3):
             with pytest.raises(OSError, match="away"):
                 erasure.cut(erasure_id, store, plenty)
@@ -672,7 +675,7 @@ def test_no_table_has_an_address_a_key_or_a_digest_that_tells_who_was_erased(
     assert status == 200
     left_in_tables = texts().replace(expected, "").lower()
     assert not any(trace in left_in_tables for trace in ("zeb", "wyvern"))
-    _, digest = api.client_key("any", Record.model_validate(body))
+    _, digest = client_key("any", Record.model_validate(body))
     said = [digest, *(hashlib.sha256(text.encode()).hexdigest() for text in ("77", "zeb@wyvern.example"))]
     assert not any(text in left_in_tables for text in said)
     assert [account.object_key for account in store.accounts(None, 10)] == [

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import matching
+from dedup.matching.rules import term_columns
 from dedup.records import Record
 from dedup.store import Store, entities
 from dedup.store.entities import Tables
@@ -95,7 +95,7 @@ def counts_its_members(store: Store, run: int) -> None:
     with connect() as owner:
         kept = {(field, value): n for field, value, n in owner.run(f"SELECT * FROM {of_run.term}")}
         counted: dict[tuple[str, str | None], int] = {}
-        for field in matching.terms(store.scoring(run)[0]):
+        for field in term_columns(store.scoring(run)[0]):
             for value, n in owner.run(f"SELECT {field}, count(*) FROM {of_run.member} GROUP BY 1"):
                 if value is not None:
                     counted[field, None] = counted.get((field, None), 0) + n

@@ -15,8 +15,10 @@ from typing import Any
 import boto3
 import pyarrow.parquet as pq
 import pytest
-from dedup import exports, ingest, queues
-from dedup.bucket import ObjectVersion
+from dedup.aws import queues
+from dedup.services import exports
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
 from dedup.records import KNOWN
 from dedup.settings import settings
 from dedup.store import Busy, Store
@@ -340,7 +342,7 @@ def sqs_record(export_id: int) -> dict[str, Any]:
 
 KILLED = """
 import sys, time
-from dedup import exports
+from dedup.services import exports
 from dedup.store import open_store
 exports.RENEW_SECONDS = 0
 def remaining():

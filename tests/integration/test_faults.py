@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dedup import connection as connections
+from dedup.store import connection
 from dedup import sets
-from dedup.connection import Unavailable
+from dedup.store.connection import Unavailable
 from dedup.settings import settings
 from dedup.store import Busy, Store, Superseded, open_store
 from dedup.store.uploads import RowsLost
@@ -172,7 +172,7 @@ def test_half_open_connection_at_every_step_is_given_up_and_its_locks_are_let_go
     new_store: NewStore, environment: pytest.MonkeyPatch
 ) -> None:
     """Side by side, as each waits for its timeout. The server never hears that its client is gone."""
-    environment.setattr(connections, "_SESSION", {"idle_in_transaction_session_timeout": "1000"})
+    environment.setattr(connection, "_SESSION", {"idle_in_transaction_session_timeout": "1000"})
     steps = 16
     direct = new_store()
     proxies = [Proxy(settings().db_host, settings().db_port) for _ in range(steps)]
@@ -435,7 +435,7 @@ def test_backup_restored_answers_the_same(server: Postgres) -> None:
         check=True,
     )
 
-    restored = Store(connections.Database(settings().model_copy(update={"db_name": copy.name})))
+    restored = Store(connection.Database(settings().model_copy(update={"db_name": copy.name})))
     assert (everyone(restored), restored.regions(), restored.records_page(None, 100), restored.accounts(None, 10)) == (
         before
     )

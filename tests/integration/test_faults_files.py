@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from dedup import bucket, ingest
-from dedup.bucket import ObjectVersion
+from dedup.aws import bucket
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
 from dedup.settings import settings
 from dedup.store import Busy, Store, open_store
 from dedup.store.uploads import Account

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from dedup import queues
+from dedup.aws import queues
 from dedup.records import MAX_RECORDS, Record
 from dedup.settings import Settings, settings
 from dedup.validation import MAX_BODY_BYTES
@@ -66,7 +66,7 @@ def test_sample_event_is_answered(functions: Call, s3: Any, environment: pytest.
 
 def test_every_function_has_a_sample_event() -> None:
     named = {FUNCTION_OF.get(path.stem, path.stem) for path in EVENTS}
-    assert named == {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+    assert named == {path.parent.name for path in (ROOT / "functions").glob("*/*/app.py")}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
-from dedup import bucket, ingest
-from dedup.bucket import ObjectVersion, Place
+from dedup.aws import bucket
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
+from dedup.aws.bucket import Place
 from dedup.records import KNOWN
 from dedup.store import Store, open_store
 

@@ -19,8 +19,11 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from dedup import api, files, ingest, sets
-from dedup.bucket import ObjectVersion
+from dedup import files
+from dedup import sets
+from dedup.observability import logger
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
 from dedup.settings import settings as current
 from dedup.store import Account, Busy, Outdated, Store, Superseded
 
@@ -538,8 +541,8 @@ def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogC
     version = put("incoming/hubspot/Ada Lovelace.csv", csv_of([1]))
     named = {"key": version.key.replace(" ", "+"), "versionId": version.version_id}
     event = {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": BUCKET}, "object": named}}]}
-    for logger in (api.logger, ingest.logger):
-        logger.setLevel("INFO")
+    for one in (logger, ingest.logger):
+        one.setLevel("INFO")
 
     functions("ingest", event)
     functions("ingest", event)
@@ -746,7 +749,8 @@ def watch_event_bus() -> Callable[[], list[Any]]:
 
 KILLED = """
 import sys, os
-from dedup import ingest, store
+from dedup.services import ingest
+from dedup import store
 ingest.LEASE = 0.05
 ingest.ingest(ingest.ObjectVersion(*sys.argv[1:4]), store.open_store(), lambda: 900.0)
 """

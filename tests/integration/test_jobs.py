@@ -9,7 +9,8 @@ import boto3
 import pyarrow.parquet as pq
 import pytest
 import requests
-from dedup import queues, spark_jobs
+from dedup.aws import queues
+from dedup.aws import spark
 from dedup.settings import settings
 from dedup.store import Store
 from moto.emrserverless.models import emrserverless_backends
@@ -36,7 +37,7 @@ def configured(environment: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         environment.setenv(name, value)
     settings.cache_clear()
-    spark_jobs.client.cache_clear()
+    spark.client.cache_clear()
 
 
 def emr_application(environment: pytest.MonkeyPatch, **variables: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("splink", reason="the jobs need what requirements-dev.txt has for them: splink, duckdb, pyarrow")
 
-from dedup import spark_jobs
+from dedup.aws import spark
 
 from jobs import BadInput, scratch
 from jobs.scratch import Scratch
@@ -127,12 +127,12 @@ def test_job_ends_with_the_function_that_started_it(start: Start, tmp_path: Path
 
 
 def test_job_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    assert spark_jobs.run_here("match", blocked(tmp_path), 3) == "It took longer than a function may"
+    assert spark.run_here("match", blocked(tmp_path), 3) == "It took longer than a function may"
     assert [one for one in below(os.getpid()) if "jobs.attended" in one.cmdline()] == []
 
 
 def test_job_says_in_its_last_line_why_it_failed(tmp_path: Path) -> None:
-    reason = spark_jobs.run_here("match", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
+    reason = spark.run_here("match", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
 
     assert "records.doc: expected .csv" in str(reason)
 

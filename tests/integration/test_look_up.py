@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import people
-from dedup.answers import LookupRecord
-from dedup.match_settings import Settings
+from dedup.services import lookup
+from dedup.api.models.entities import LookupRecord
+from dedup.matching.settings import Settings
 from dedup.records import Record
 from dedup.store import Store
 
@@ -56,7 +56,7 @@ def asked(customer_id: int, source: str, name: str, **more: str) -> dict[str, An
 def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded(
     known: Store, record: dict[str, Any], rule: str | None
 ) -> None:
-    matches = people.look_up(LookupRecord(**record), known)
+    matches = lookup.look_up(LookupRecord(**record), known)
     before = set(known.entities_of(range(1, 15)).values())
     known.add([Record(**record)])
 
@@ -73,11 +73,11 @@ def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded
 
 def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = {"customer_id": 1, "source": "salesforce", "name": "Front Desk", "email": "desk@example.com"}
-    assert {match["record_id"] for match in people.look_up(LookupRecord(**everybody), known)} == {1, 2}
+    assert {match["record_id"] for match in lookup.look_up(LookupRecord(**everybody), known)} == {1, 2}
 
-    monkeypatch.setattr(people, "MAX_CANDIDATES_IN_ALL", 1)
+    monkeypatch.setattr(lookup, "MAX_CANDIDATES_IN_ALL", 1)
     # The strongest rule's.
-    assert [match["rule"] for match in people.look_up(LookupRecord(**everybody), known)] == ["same_id"]
+    assert [match["rule"] for match in lookup.look_up(LookupRecord(**everybody), known)] == ["same_id"]
 
 
 def test_text_that_postgres_can_not_hold_is_refused(functions: Call) -> None:

@@ -10,8 +10,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from dedup import api, exports, pages
-from dedup.match_settings import Settings
+from dedup.api.pagination import cursor_question
+from dedup.api.pagination import encode_cursor
+from dedup.services import exports
+from dedup.matching.settings import Settings
 from dedup.sets import Region
 from dedup.settings import settings
 from dedup.store import Store, open_store
@@ -210,8 +212,8 @@ def test_customers_that_are_pending_are_in_the_pages_of_many_regions(
     expected = [who for who, region in region_of.items() if ONE not in region and who != moved] + [new]
 
     try:
-        near = pages.encode_cursor(
-            {"ids": REGIONS + 5}, api.question(f"customers in [] not in {[ONE]} region []", "customer")
+        near = encode_cursor(
+            {"ids": REGIONS + 5}, cursor_question(f"customers in [] not in {[ONE]} region []", "customer")
         )
         last = get("select_customers", "customers", not_in=ONE, limit=10_000, cursor=near)
         first = get("select_customers", "customers", **{"in": ONE, "limit": 10})

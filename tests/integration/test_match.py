@@ -19,10 +19,12 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dedup import matching, normalise
-from dedup.clusters import jaro_winkler, keep_ids
-from dedup.match_settings import Settings
-from dedup.score import near
+from dedup.matching import normalise
+from dedup.matching.rules import conventions_of
+from dedup.matching.clustering import jaro_winkler
+from dedup.matching.clustering import keep_ids
+from dedup.matching.settings import Settings
+from dedup.matching.scoring import near
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -482,10 +484,10 @@ def test_few_records_or_none(run: Callable[..., Path], tmp_path: Path, count: in
 def test_records_keep_their_comparable_columns(tmp_path: Path) -> None:
     with DuckDB(memory="500MB") as engine:
         engine.read(str(PEOPLE))
-        engine.normalise(matching.conventions(Settings.load().model_dump()))
+        engine.normalise(conventions_of(Settings.load().model_dump()))
         rows = engine.arrow("SELECT * FROM records ORDER BY id").to_pylist()
 
-    conventions = matching.conventions(Settings.load().model_dump())
+    conventions = conventions_of(Settings.load().model_dump())
     assert rows == [
         {"id": row["id"], "source": row["source"], "customer_id": str(row["customer_id"])}
         | normalise.record(row, conventions)

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
 import pyarrow.parquet as pq
-from dedup import queues
+from dedup.aws import queues
 from dedup.store import Store
 from moto.emrserverless.models import emrserverless_backends
 

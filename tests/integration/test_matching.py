@@ -13,11 +13,13 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import matching, normalise, queues
-from dedup.answers import LookupRecord
-from dedup.golden import golden
-from dedup.match_settings import Settings
-from dedup.people import look_up
+from dedup.aws import queues
+from dedup.matching import normalise
+from dedup.matching.rules import survivorship_of
+from dedup.api.models.entities import LookupRecord
+from dedup.matching.golden import golden
+from dedup.matching.settings import Settings
+from dedup.services.lookup import look_up
 from dedup.records import Record
 from dedup.sets import count
 from dedup.settings import settings
@@ -1104,7 +1106,7 @@ class Everything(RuleBasedStateMachine):
         page, _, settings = self.store.entities(set, None, 1000, 1)
         for entity in page:
             by_id = {record["id"]: record for record in entity["records"]}
-            for name, origin in golden(entity["records"], matching.survivorship(settings)).items():
+            for name, origin in golden(entity["records"], survivorship_of(settings)).items():
                 assert by_id[origin.record_id][name] == origin.value
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from dedup import sets
-from dedup.connection import Unavailable
+from dedup.store.connection import Unavailable
 from dedup.store import Conflict, Load, Outdated, Store, records
 from dedup.store.base import DRAIN_ROWS
 from hypothesis import HealthCheck, settings

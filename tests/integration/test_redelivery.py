@@ -4,7 +4,8 @@ from typing import Any
 
 import boto3
 import pytest
-from dedup import queues, worker
+from dedup.api import queue_handler
+from dedup.aws import queues
 
 from tests.conftest import lambda_context
 
@@ -29,16 +30,16 @@ def test_message_comes_again_soon_once_and_then_when_its_queue_says(s3: Any, mon
         raise ValueError
 
     queues.client.cache_clear()
-    monkeypatch.setattr(worker, "SOON", 0)
+    monkeypatch.setattr(queue_handler, "SOON", 0)
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": str(LATER)})["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="1")
 
     [first] = sqs.receive_message(QueueUrl=url)["Messages"]
-    answer = worker.messages(fails)(event(first, 1), lambda_context("ingest"))
+    answer = queue_handler.messages(fails)(event(first, 1), lambda_context("ingest"))
     assert answer == {"batchItemFailures": [{"itemIdentifier": first["MessageId"]}]}
 
     [second] = sqs.receive_message(QueueUrl=url)["Messages"]
-    worker.messages(fails)(event(second, 2), lambda_context("ingest"))
+    queue_handler.messages(fails)(event(second, 2), lambda_context("ingest"))
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
     queues.client.cache_clear()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from dedup import files, ingest
-from dedup.bucket import ObjectVersion
+from dedup import files
+from dedup.services import ingest
+from dedup.aws.bucket import ObjectVersion
 from dedup.store import Account, Store
 
 from jobs import BadInput, places, regions

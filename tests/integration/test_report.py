@@ -11,8 +11,9 @@ from typing import Any
 
 import openpyxl
 import pytest
-from dedup import ingest, report
-from dedup.bucket import ObjectVersion
+from dedup.services import ingest
+from dedup.services import report
+from dedup.aws.bucket import ObjectVersion
 from dedup.records import Record
 from dedup.store import Fault, Store
 

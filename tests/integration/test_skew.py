@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup import connection as dedup_connection
+from dedup.store import connection
 from dedup.store import Store, entities
 
 from tests.integration.test_matching import RULES, agrees, matched, members, person
@@ -27,7 +27,7 @@ Statement = tuple[float, str]
 def rows_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], list[Statement]]:
     """Does some work, and says how many rows each statement about entities goes through, as EXPLAIN ANALYZE counts them
     the moment before: the most first, each divided by MANY."""
-    original = dedup_connection._Connection.run
+    original = connection._Connection.run
 
     def rows_of(work: Callable[[], Any]) -> list[Statement]:
         found: list[Statement] = []
@@ -42,7 +42,7 @@ def rows_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], li
             return original(connection, sql, *args, **named)
 
         with monkeypatch.context() as patch:
-            patch.setattr(dedup_connection._Connection, "run", run)
+            patch.setattr(connection._Connection, "run", run)
             work()
         return sorted(found, reverse=True)
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import boto3
 import pytest
-from dedup import queues, spark_jobs, tasks
-from dedup.bucket import ObjectVersion
-from dedup.connection import Unavailable
-from dedup.ingest import ingest
+from dedup.aws import queues
+from dedup.aws import spark
+from dedup.services import tasks
+from dedup.aws.bucket import ObjectVersion
+from dedup.store.connection import Unavailable
+from dedup.services.ingest import ingest
 from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.tasks import KINDS, SENDS
@@ -166,7 +168,7 @@ def stack(s3: Any, environment: pytest.MonkeyPatch, store: Store) -> Stack:
         environment.setenv(name.upper(), url)
     environment.setenv("BATCH_HERE", "true")
     settings.cache_clear()
-    spark_jobs.client.cache_clear()
+    spark.client.cache_clear()
     queues.client.cache_clear()
     store.add(sample_records())
     return Stack(environment, store, s3, made)

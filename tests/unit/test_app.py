@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-from dedup import bucket, static
+from dedup.api import static_files
+from dedup.aws import bucket
 from dedup.settings import settings
 
 from tests.conftest import ROOT, api_event, lambda_context, load_function
@@ -95,7 +96,7 @@ def test_file_is_small_asks_no_other_host_and_is_kept_for_good(path: Any) -> Non
 
     assert answer["statusCode"] == 200
     assert "immutable" in header(answer, "Cache-Control")
-    assert {name: header(answer, name) for name in static.SAFE} == static.SAFE
+    assert {name: header(answer, name) for name in static_files.SAFE} == static_files.SAFE
     assert len(answer["body"].encode()) < LIMIT
     assert "?v=" not in re.sub(r"\?v=[0-9a-f]{16}", "", answer["body"])
     if path.suffix in (".css", ".js"):

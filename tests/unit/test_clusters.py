@@ -1,7 +1,14 @@
 from itertools import combinations
 
 import pytest
-from dedup.clusters import Edge, Facts, Pair, dates_contradict, givens_contradict, jaro_winkler, keep_ids, resolve
+from dedup.matching.clustering import Edge
+from dedup.matching.clustering import Facts
+from dedup.matching.clustering import Pair
+from dedup.matching.clustering import dates_contradict
+from dedup.matching.clustering import givens_contradict
+from dedup.matching.clustering import jaro_winkler
+from dedup.matching.clustering import keep_ids
+from dedup.matching.clustering import resolve
 from hypothesis import given
 from hypothesis import strategies as st
 

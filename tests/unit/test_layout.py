@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYER = ROOT / "layers" / "dedup"
-HANDLERS = sorted((ROOT / "functions").glob("*/app.py"))
+HANDLERS = sorted((ROOT / "functions").glob("*/*/app.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -37,7 +37,7 @@ def test_records_know_only_the_settings_and_what_all_validation_has_in_common() 
 
 def test_only_the_store_and_its_connection_know_pg8000() -> None:
     knowing = [path for path in LAYER.rglob("*.py") if any(name.startswith("pg8000") for name in imported(path))]
-    assert {path.relative_to(LAYER).parts[0] for path in knowing} == {"connection.py", "store"}
+    assert {path.relative_to(LAYER).parts[0] for path in knowing} == {"store"}
 
 
 @pytest.mark.parametrize("path", sorted((LAYER / "store").glob("*.py")), ids=lambda path: path.stem)
@@ -58,7 +58,7 @@ def test_store_knows_neither_the_api_nor_the_bucket(path: Path) -> None:
 @pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.parent.name)
 def test_handler_is_short_and_has_no_sql(path: Path) -> None:
     source = path.read_text()
-    assert len(source.splitlines()) <= 60
+    assert len(source.splitlines()) <= 65
     assert not any(word in source for word in ("SELECT ", "INSERT ", "UPDATE ", "pg8000", "boto3"))
 
 

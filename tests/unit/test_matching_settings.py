@@ -2,7 +2,8 @@ import json
 from typing import Any
 
 import pytest
-from dedup.match_settings import DEFAULT, Settings
+from dedup.matching.settings import DEFAULT
+from dedup.matching.settings import Settings
 from pydantic import ValidationError
 
 from jobs.model import LevelWeights, Model

@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 import pytest
-from dedup.answers import Question
-from dedup.api import API
+from dedup.api.models.common import Question
+from dedup.api.unknown_parameters import API
 from dedup.records import Batch, Record
 from dedup.validation import MAX_ERRORS, misspellings, plain
 from pydantic import ValidationError

@@ -4,8 +4,9 @@ from typing import Any
 
 import phonenumbers
 import pytest
-from dedup import matching, normalise
-from dedup.match_settings import Settings
+from dedup.matching import normalise
+from dedup.matching.rules import conventions_of
+from dedup.matching.settings import Settings
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ texts = st.text(max_size=40) | st.text("aÉß ﬁ'-.,@+0129/İŁйЮЬΣ李이�
 regions = st.sampled_from(["US", "GB", "DE", "IT", "FR", "JP", "BR"])
 names = st.sampled_from(["Ann", "José", "Łukasz", "O'Brien", "van den Berg", "Müller-Lüdenscheidt", "Bill", "李"])
 
-DEFAULT = matching.conventions(Settings.load().model_dump())
+DEFAULT = conventions_of(Settings.load().model_dump())
 email = partial(normalise.email, providers=DEFAULT.providers)
 date = partial(normalise.date, placeholders=DEFAULT.placeholder_dates)
 

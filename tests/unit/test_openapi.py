@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dedup import static
-from dedup.answers import Comparison
-from dedup.api import API
+from dedup.api import static_files
+from dedup.api.models.deduplication import Comparison
+from dedup.api.unknown_parameters import API
 from dedup.records import Record
 from dedup.settings import settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -26,7 +26,8 @@ FUNCTIONS = {
     for name, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items()
     if resource["Type"] == "AWS::Serverless::Function"
 }
-FOLDERS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+DOMAINS = {path.parent.name: path.parents[1].name for path in (ROOT / "functions").glob("*/*/app.py")}
+FOLDERS = set(DOMAINS)
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 HEALTH = {"application/json": {"schema": {"$ref": "#/components/schemas/Health"}}}
 PAGES = ["/docs", "/redoc"]
@@ -84,9 +85,9 @@ def test_function_bears_one_name_everywhere() -> None:
     assert {path.stem for path in (ROOT / "events").glob("*.json")} - OTHER_FORMS == FOLDERS
     for folder, name in snake.items():
         if FUNCTIONS[name].get("PackageType") == "Image":
-            assert FUNCTIONS[name]["ImageConfig"] == {"Command": [f"functions.{folder}.app.handler"]}
+            assert FUNCTIONS[name]["ImageConfig"] == {"Command": [f"functions.{DOMAINS[folder]}.{folder}.app.handler"]}
         else:
-            assert FUNCTIONS[name]["CodeUri"] == f"functions/{folder}/"
+            assert FUNCTIONS[name]["CodeUri"] == f"functions/{DOMAINS[folder]}/{folder}/"
 
 
 def test_operations_are_named_and_told_apart() -> None:
@@ -177,7 +178,7 @@ def test_asset_is_served_to_be_kept_for_good(page: str) -> None:
             }[name.rsplit(".", 1)[1]]
         )
         assert "immutable" in header(answer, "Cache-Control")
-        assert {name: header(answer, name) for name in static.SAFE} == static.SAFE
+        assert {name: header(answer, name) for name in static_files.SAFE} == static_files.SAFE
         assert len(json.dumps(answer).encode()) < LAMBDA_LIMIT
 
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from dedup.score import probability
+from dedup.matching.scoring import probability
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 import pytest
-from dedup.answers import RunRequest
-from dedup.api import client_key
+from dedup.api.models.matching import RunRequest
+from dedup.api.parameters import client_key
 from dedup.files import read
 from dedup.records import KNOWN, Batch, Record, email_address
 from hypothesis import example, given

@@ -11,12 +11,14 @@ from functools import cache
 from typing import Any
 
 import pytest
-from dedup import bucket, spark_jobs, tasks
-from dedup.erasure import LINGER_DAYS
-from dedup.exports import KEPT_DAYS
+from dedup.aws import bucket
+from dedup.aws import spark
+from dedup.services import tasks
+from dedup.services.erasure import LINGER_DAYS
+from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
 from dedup.store.tasks import KINDS
-from dedup.worker import SOON
+from dedup.api.queue_handler import SOON
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
@@ -590,7 +592,7 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
         "exports/",
     }
     assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
-    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", spark_jobs.KEPT_DAYS)
+    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", spark.KEPT_DAYS)
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 
@@ -792,7 +794,7 @@ def test_there_is_no_spark_unless_it_is_asked_for() -> None:
 def test_bundled_roots_are_of_rds_and_in_date() -> None:
     from cryptography import x509
 
-    roots = x509.load_pem_x509_certificates((ROOT / "layers" / "dedup" / "rds-roots.pem").read_bytes())
+    roots = x509.load_pem_x509_certificates((ROOT / "layers" / "dedup" / "store" / "rds-roots.pem").read_bytes())
     assert len(roots) >= 81
     for root in roots:
         assert "Amazon RDS" in root.subject.rfc4514_string()

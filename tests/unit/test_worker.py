@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 BATCH = """
 import json
 from dedup.store import Busy
-from dedup.worker import messages
+from dedup.api.queue_handler import messages
 from tests.conftest import lambda_context
 
 def work(record, lambda_context):

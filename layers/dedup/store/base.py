@@ -8,7 +8,7 @@ from typing import Self
 
 from pg8000.native import Connection, literal
 
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.sets import Region
 from dedup.traces import Hashes
 

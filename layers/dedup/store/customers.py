@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.connection import Unavailable
+from dedup.store.connection import Unavailable
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
 from dedup.store.entities import in_force

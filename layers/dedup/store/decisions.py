@@ -7,8 +7,13 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup import matching
-from dedup.clusters import STRONGEST, Edge, Facts, keep_ids, resolve
+from dedup.matching.rules import identity_rule
+from dedup.matching.rules import rules_of
+from dedup.matching.clustering import STRONGEST
+from dedup.matching.clustering import Edge
+from dedup.matching.clustering import Facts
+from dedup.matching.clustering import keep_ids
+from dedup.matching.clustering import resolve
 from dedup.store import entities
 from dedup.store.base import MAY_FOLD, Base, Conflict, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, in_force
@@ -211,8 +216,8 @@ def resolve_again(
             )
         }
     settings = entities.settings_of(connection, tables)
-    rules = matching.rules(settings)
-    customer = "format('%s %s', source, customer_id)" if matching.identity_rule(rules) else "NULL"
+    rules = rules_of(settings)
+    customer = "format('%s %s', source, customer_id)" if identity_rule(rules) else "NULL"
     known_of = f"date_of_birth, given, family, root, formal, {customer}, {entities.says('m', rules)}"
     rows = connection.run(
         f"""SELECT record_id, entity_id, {known_of} FROM {tables.member} m

@@ -16,8 +16,15 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup import matching, normalise
-from dedup.matching import IDENTITY, Rule
+from dedup.matching import normalise
+from dedup.matching.rules import content_rules
+from dedup.matching.rules import conventions_of
+from dedup.matching.rules import identity_rule
+from dedup.matching.rules import index_columns
+from dedup.matching.rules import rules_of
+from dedup.matching.rules import term_columns
+from dedup.matching.rules import IDENTITY
+from dedup.matching.rules import Rule
 from dedup.store.base import BY_REGION, NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
@@ -65,7 +72,7 @@ def says(member: str, rules: Sequence[Rule]) -> str:
     """In SQL, the earliest of the members in a query that says the same as one, where a rule joins those; else its own
     record."""
     holds = (
-        " AND ".join(f"{member}.{column} IS NOT NULL" for column in rule.equal) for rule in matching.telling(rules)
+        " AND ".join(f"{member}.{column} IS NOT NULL" for column in rule.equal) for rule in content_rules(rules)
     )
     return f"""CASE WHEN {" OR ".join(f"({one})" for one in holds) or "false"}
         THEN min({member}.record_id) OVER (PARTITION BY {_form(member)}) ELSE {member}.record_id END"""
@@ -145,7 +152,7 @@ class Tables:
     def index(self, connection: Connection, settings: Mapping[str, Any]) -> None:
         """Gives the tables their indexes, and the planner its statistics."""
         connection.run(f"ALTER TABLE {self.member} ADD PRIMARY KEY (record_id)")
-        columns = [("entity_id",), *matching.indexes(settings)]
+        columns = [("entity_id",), *index_columns(settings)]
         connection.run("; ".join(f"CREATE INDEX ON {self.member} ({', '.join(c)})" for c in columns))
         connection.run(
             f"""CREATE INDEX ON {self.edge} (record_a); CREATE INDEX ON {self.edge} (record_b);
@@ -217,10 +224,10 @@ class _Told:
 @lru_cache(maxsize=8)
 def _told(text_of_settings: str) -> _Told:
     settings = json.loads(text_of_settings)
-    rules = matching.rules(settings)
-    identity = matching.identity_rule(rules)
+    rules = rules_of(settings)
+    identity = identity_rule(rules)
     most = int(settings["guards"]["max_rule_block"])
-    return _Told(rules, matching.conventions(settings), most, identity.name if identity else None)
+    return _Told(rules, conventions_of(settings), most, identity.name if identity else None)
 
 
 # Records that come
@@ -525,7 +532,7 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
     gone, entities = bigints(ids), bigints({entity for _, entity in rows})
     [[members]] = connection.run(f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{tables.member}'::regclass")
     few = len(ids) <= max(BATCH, members // SHARE)
-    fields = matching.terms(settings_of(connection, tables))
+    fields = term_columns(settings_of(connection, tables))
     _bequeath(connection, tables, ids, entities)
     if fields and few:
         _forget_values(connection, tables, gone, fields)
@@ -701,7 +708,7 @@ def forget(connection: Connection, customer_id: int) -> None:
 
 def _count_out(connection: Connection, tables: Tables, leaving: str) -> None:
     """Lowers the terms by the members for which a condition holds. What then is of two others at least stays."""
-    fields = matching.terms(settings_of(connection, tables))
+    fields = term_columns(settings_of(connection, tables))
     if fields:
         connection.run(
             f"""WITH gone AS MATERIALIZED (SELECT {", ".join(fields)} FROM {tables.member} WHERE {leaving}),

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
-from dedup import normalise
+from dedup.matching import normalise
 from dedup.store import decisions, entities
 from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, stands, tables_in_force

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from pg8000.native import Connection
 
 from dedup import sets
-from dedup.connection import Unavailable
+from dedup.store.connection import Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store import entities

@@ -2,7 +2,7 @@
 
 from pg8000.native import Connection, identifier, literal
 
-from dedup.connection import Database
+from dedup.store.connection import Database
 from dedup.settings import Settings
 
 _RDS_IAM = "rds_iam"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.connection import Unavailable
+from dedup.store.connection import Unavailable
 from dedup.records import KNOWN
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import (

@@ -1,0 +1,46 @@
+"""POST /api/v1/customers/bulk: stores many records, all or none."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import BODY_ERRORS
+from dedup.api.openapi import operation
+from dedup.api.parameters import IdempotencyKey
+from dedup.api.parameters import caller
+from dedup.api.parameters import client_key
+from dedup.observability import count_accepted
+from dedup.api.models.customers import UploadDetails
+from dedup.api.models.customers import Uploaded
+from dedup.records import Batch
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.post(
+    "/api/v1/customers/bulk",
+    **operation(
+        "Store many records, all or none",
+        Uploaded,
+        description="Records that repeat one that is stored already are kept and counted as duplicates.",
+        status=201,
+        errors=BODY_ERRORS,
+    ),
+)
+def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: IdempotencyKey = None) -> Response[Uploaded]:
+    key, digest = client_key(idempotency_key, batch)
+    upload = open_store().add(batch.customers, key=key, digest=digest, principal=caller(app))
+    count_accepted(0 if upload.repeated else upload.accepted)
+    uploaded = Uploaded(
+        message=f"Successfully uploaded {upload.accepted} customer records",
+        details=UploadDetails(count=upload.accepted, upload_id=upload.id),
+    )
+    return Response(201, "application/json", uploaded)
+
+
+handler = make_handler(app)

@@ -1,0 +1,35 @@
+"""DELETE /api/v1/customers: deletes every record."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.errors import Invalid
+from dedup.api.openapi import operation
+from dedup.api.parameters import caller
+from dedup.api.models.customers import Cleared
+from dedup.api.models.customers import DeletionDetails
+from dedup.settings import settings
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+Confirm = Annotated[
+    str | None, Query(max_length=100, description="`everything`, where the deployment asks for confirmation")
+]
+
+
+@app.delete("/api/v1/customers", **operation("Delete all records", Cleared, errors=[422]))
+def clear(confirm: Confirm = None) -> Cleared:
+    if settings().clear_confirm and confirm != "everything":
+        raise Invalid(("query", "confirm"), "This deletes every record: confirm=everything says that it is meant")
+    deleted = open_store().clear(caller(app))
+    return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
+
+
+handler = make_handler(app)

@@ -1,0 +1,34 @@
+"""POST /api/v1/customers: stores one record."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import BODY_ERRORS
+from dedup.api.openapi import operation
+from dedup.api.parameters import IdempotencyKey
+from dedup.api.parameters import caller
+from dedup.api.parameters import client_key
+from dedup.observability import count_accepted
+from dedup.api.models.customers import StoredRecord
+from dedup.records import Record
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.post("/api/v1/customers", **operation("Store one record", StoredRecord, status=201, errors=BODY_ERRORS))
+def create_customer(record: Annotated[Record, Body()], idempotency_key: IdempotencyKey = None) -> Response[str]:
+    key, digest = client_key(idempotency_key, record)
+    upload = open_store().add([record], key=key, digest=digest, principal=caller(app))
+    count_accepted(0 if upload.repeated else upload.accepted)
+    known = record.model_dump(exclude_none=True)
+    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **known)
+    return Response(201, "application/json", stored.model_dump_json(exclude_unset=True))
+
+
+handler = make_handler(app)

@@ -1,0 +1,39 @@
+"""GET /api/v1/customers/{customer_id}: one customer's records in all sources."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import json_of
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import json_object
+from dedup.api.pagination import paged
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import CustomerInPath
+from dedup.api.parameters import Limit
+from dedup.api.models.customers import Customer
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get(
+    "/api/v1/customers/<customer_id>",
+    **operation("See one customer in all sources", Customer, errors=[404, 422], paged=True),
+)
+def show_customer(customer_id: CustomerInPath, limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
+    question = f"customer {customer_id}"
+    after = decode_cursor(cursor, question).get("id")
+    customer = open_store().customer(customer_id, after, limit)
+    if customer is None:
+        raise NotFoundError("There is no such customer")
+    # The records are JSON already: made in SQL, and not read again.
+    about = {"sources": json_of(customer.sources), "entity_ids": json_of(customer.entities)}
+    body = json_object({"customer_id": customer_id, **about, "records": customer.records})
+    return paged(app, body, {"id": customer.last} if customer.last else None, question)
+
+
+handler = make_handler(app)

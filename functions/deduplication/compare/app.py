@@ -1,0 +1,57 @@
+"""GET /api/v1/deduplication/compare-sources: which customers every source has, and which only one has."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup import sets
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import cursor_question
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import json_object
+from dedup.api.pagination import paged
+from dedup.api.parameters import By
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import Limit
+from dedup.api.parameters import MAX_IDS
+from dedup.api.models.deduplication import Comparison
+from dedup.settings import settings
+from dedup.store import open_store
+
+QUESTION = "compare"
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get(
+    "/api/v1/deduplication/compare-sources",
+    **operation(
+        "Compare the sources",
+        Comparison,
+        description="Which customers every source has, and which only one has. The counts are of everything; each list "
+        "of ids is a page, ascending, and the link leads to the next page of all of them.",
+        errors=[409, 422],
+        paged=True,
+    ),
+)
+def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[str]:
+    sources = settings().sources
+    question = cursor_question(QUESTION, by)
+    after = decode_cursor(cursor, question)
+
+    def questions(regions: sets.Regions) -> dict[str, set[sets.Region]]:
+        only = {f"only_in_{source}": sets.only_in(regions, source) for source in sources}
+        return {"in_all_sources": sets.select(regions, within=set(sources)), **only}
+
+    found = open_store().select(questions, after, min(limit, MAX_IDS // (len(sources) + 1)), by)
+    counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
+    by_source = sets.count_by_source(found.regions)
+    distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
+    said: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
+    # What the model names comes first.
+    comparison = json_object({name: said[name] for name in (*Comparison.model_fields, *said)})
+    return paged(app, comparison, found.next_positions(after), question)
+
+
+handler = make_handler(app)

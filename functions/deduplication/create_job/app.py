@@ -1,0 +1,48 @@
+"""POST /api/v1/deduplication/jobs: has regions counted straight from files, on Spark."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import BODY_ERRORS
+from dedup.api.openapi import operation
+from dedup.api.parameters import IdempotencyKey
+from dedup.api.parameters import caller
+from dedup.api.parameters import client_key
+from dedup.aws import spark
+from dedup.services import tasks
+from dedup.api.models.deduplication import JobBegun
+from dedup.api.models.deduplication import JobRequest
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.post(
+    "/api/v1/deduplication/jobs",
+    **operation(
+        "Count regions straight from files, on Spark",
+        JobBegun,
+        description="Reads the objects that are in the bucket now, below a prefix, as loading reads them, "
+        "and changes no record. Ask for the job until its status is done: then it has the regions, and URLs of Parquet "
+        "files with them, each customer's sources, the rejected rows, and what became of each file.",
+        status=202,
+        errors=[*BODY_ERRORS, 409],
+    ),
+)
+def create_job(
+    request: Annotated[JobRequest, Body()], idempotency_key: IdempotencyKey = None
+) -> Response[JobBegun]:
+    spark.require()
+    key, digest = client_key(idempotency_key, request)
+    store = open_store()
+    noted = store.expect_job(request.prefix, key, digest, caller(app))
+    begun = tasks.begin("job", noted, store)
+    return Response(202, "application/json", JobBegun.model_validate(begun))
+
+
+handler = make_handler(app)

@@ -1,0 +1,40 @@
+"""GET /api/v1/deduplication/jobs: the jobs, the newest first."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import paged
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import SmallLimit
+from dedup.api.presenters import shown_job
+from dedup.aws import spark
+from dedup.api.models.deduplication import JobAccount
+from dedup.store import open_store
+
+QUESTION = "jobs"
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get(
+    "/api/v1/deduplication/jobs",
+    **operation(
+        "List the jobs",
+        list[JobAccount],
+        description="As they were when last asked for one by one: only then EMR Serverless is asked.",
+        errors=[422],
+        paged=True,
+    ),
+)
+def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobAccount]]:
+    before = decode_cursor(cursor, QUESTION).get("id")
+    found = open_store().jobs(before, limit + 1, spark.KEPT_DAYS)
+    shown = [shown_job(job) for job in found[:limit]]
+    return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
+
+
+handler = make_handler(app)

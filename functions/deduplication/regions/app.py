@@ -1,0 +1,46 @@
+"""GET /api/v1/deduplication/regions: how many customers are in exactly which sources."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import cursor_question
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import paged
+from dedup.api.parameters import By
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import Limit
+from dedup.api.models.deduplication import RegionCount
+from dedup.store import open_store
+
+QUESTION = "regions"
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get(
+    "/api/v1/deduplication/regions",
+    **operation(
+        "Count the customers of every Venn region",
+        list[RegionCount],
+        description="A region is the customers that are in exactly these sources and in no other. Regions without a "
+        "customer are left out. The largest region comes first, regions of one size by their sources. Each page is of "
+        "its own moment: a region whose count changes between two pages may be in both or in neither.",
+        errors=[409, 422],
+        paged=True,
+        counted=True,
+    ),
+)
+def regions(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[list[RegionCount]]:
+    question = cursor_question(QUESTION, by)
+    after = decode_cursor(cursor, question)
+    place = (after.get("count", 0), after.get("sources", 0)) if after else None
+    found = open_store().region_page(place, limit, by)
+    counts = [RegionCount(sources=sources, count=count) for sources, count in found.regions]
+    last = dict(zip(("count", "sources"), found.last, strict=True)) if found.last else None
+    return paged(app, counts, last, question, total=found.total)
+
+
+handler = make_handler(app)

@@ -1,0 +1,61 @@
+"""GET /api/v1/deduplication/customers: the customers in every one of some sources and in none of others."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from dedup import sets
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import cursor_question
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import json_object
+from dedup.api.pagination import paged
+from dedup.api.parameters import By
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import Limit
+from dedup.api.models.deduplication import CustomerSelection
+from dedup.records import SourceList
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+In = Annotated[
+    SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")
+]
+NotIn = Annotated[SourceList, Query(description="Sources that do not have the customer, none of them")]
+Region = Annotated[SourceList, Query(description="Sources that have the customer, every one, and no other has")]
+
+
+@app.get(
+    "/api/v1/deduplication/customers",
+    **operation(
+        "Ask any set question",
+        CustomerSelection,
+        description="The customers that every source of `in` has and no source of `not_in`: an intersection, less a "
+        "union. With `region`, those in exactly these sources. With none of the three, every customer.",
+        errors=[409, 422],
+        paged=True,
+    ),
+)
+def select_customers(
+    within: In = "",
+    not_in: NotIn = "",
+    region: Region = "",
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+    by: By = "customer",
+) -> Response[str]:
+    named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
+    question = cursor_question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
+    after = decode_cursor(cursor, question)
+    found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit, by)
+    count = sets.count(found.regions, sets.select(found.regions, *named))
+    selection = json_object({"count": count, "customer_ids": found.pages["ids"].json})
+    return paged(app, selection, found.next_positions(after), question)
+
+
+handler = make_handler(app)

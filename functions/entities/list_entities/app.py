@@ -1,0 +1,50 @@
+"""GET /api/v1/entities: the people that the last run of the matching found."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from dedup import sets
+from dedup.api import presenters
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import paged
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import SmallLimit
+from dedup.api.models.entities import EntitySummary
+from dedup.records import SourceList
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+In = Annotated[SourceList, Query(alias="in", description="Sources that have the person, every one")]
+NotIn = Annotated[SourceList, Query(description="Sources that do not have the person, none of them")]
+MinRecords = Annotated[int, Query(ge=1, le=1000, description="Only people with so many records at least")]
+
+
+@app.get(
+    "/api/v1/entities",
+    **operation("List the entities", list[EntitySummary], errors=[409, 422], paged=True),
+)
+def list_entities(
+    within: In = "",
+    not_in: NotIn = "",
+    min_records: MinRecords = 1,
+    limit: SmallLimit = 100,
+    cursor: Cursor = None,
+) -> Response[list[EntitySummary]]:
+    has, lacks = frozenset(filter(None, within.split(","))), frozenset(filter(None, not_in.split(",")))
+    question = f"entities of {min_records} in {sorted(has)} not in {sorted(lacks)}"
+    after = decode_cursor(cursor, question).get("id")
+    found, more, settings = open_store().entities(
+        lambda regions: sets.select(regions, has, lacks), after, limit, min_records
+    )
+    shown = [EntitySummary.model_validate(presenters.entity_summary(entity, settings)) for entity in found if entity["records"]]
+    return paged(app, shown, {"id": found[-1]["id"]} if more else None, question)
+
+
+handler = make_handler(app)

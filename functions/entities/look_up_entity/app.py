@@ -1,0 +1,34 @@
+"""POST /api/v1/entities/lookup: who a record most likely is. Nothing is written."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import BODY_ERRORS
+from dedup.api.openapi import operation
+from dedup.services import lookup
+from dedup.api.models.entities import LookupRecord
+from dedup.api.models.entities import Matches
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.post(
+    "/api/v1/entities/lookup",
+    **operation(
+        "Find who a record most likely is",
+        Matches,
+        description="By the rules and the model of the last run. Nothing is written.",
+        errors=[409, *BODY_ERRORS],
+    ),
+)
+def look_up_entity(record: Annotated[LookupRecord, Body()]) -> Matches:
+    return Matches.model_validate({"matches": lookup.look_up(record, open_store())})
+
+
+handler = make_handler(app)

@@ -1,0 +1,27 @@
+"""GET /api/v1/entities/{entity_id}: one person, with all records and why they belong together."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from dedup.api import presenters
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import json_of
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.parameters import EntityId
+from dedup.api.models.entities import Entity
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get("/api/v1/entities/<entity_id>", **operation("See an entity", Entity, errors=[404, 409, 422]))
+def show_entity(entity_id: EntityId) -> Response[str]:
+    found = open_store().entity(entity_id)
+    if found is None:
+        raise NotFoundError("There is no such entity")
+    return Response(200, "application/json", json_of(presenters.entity_details(*found)))
+
+
+handler = make_handler(app)

@@ -1,0 +1,6 @@
+"""Writes the exports that its queue names."""
+
+from dedup.api import queue_handler
+from dedup.services import exports
+
+handler = queue_handler.handler("export", exports.write)

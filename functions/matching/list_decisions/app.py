@@ -1,0 +1,32 @@
+"""GET /api/v1/matching/decisions: what people said of records, the newest first."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor
+from dedup.api.pagination import paged
+from dedup.api.parameters import Cursor
+from dedup.api.parameters import SmallLimit
+from dedup.api.models.matching import Decision
+from dedup.store import open_store
+
+QUESTION = "decisions"
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get(
+    "/api/v1/matching/decisions",
+    **operation("List the decisions", list[Decision], errors=[422], paged=True),
+)
+def list_decisions(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[Decision]]:
+    before = decode_cursor(cursor, QUESTION).get("id")
+    found = open_store().decisions(before, limit + 1)
+    shown = [Decision.model_validate(decision) for decision in found[:limit]]
+    return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
+
+
+handler = make_handler(app)

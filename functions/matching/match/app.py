@@ -1,0 +1,7 @@
+"""Works on the runs of the matching that the queue names."""
+
+from dedup.api import queue_handler
+
+from jobs.runs import run
+
+handler = queue_handler.handler("run", run)

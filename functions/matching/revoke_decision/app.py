@@ -1,0 +1,29 @@
+"""DELETE /api/v1/matching/decisions/{decision_id}: takes a decision back."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.parameters import DecisionId
+from dedup.api.parameters import caller
+from dedup.api.models.matching import Decision
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.delete(
+    "/api/v1/matching/decisions/<decision_id>",
+    **operation("Take a decision back", Decision, errors=[404, 409, 422]),
+)
+def revoke_decision(decision_id: DecisionId) -> Decision:
+    decision = open_store().revoke(decision_id, caller(app))
+    if decision is None:
+        raise NotFoundError("There is no such decision")
+    return Decision.model_validate(decision)
+
+
+handler = make_handler(app)

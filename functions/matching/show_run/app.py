@@ -1,0 +1,25 @@
+"""GET /api/v1/matching/runs/{run_id}: how far a run of the matching is, and what it came to."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.parameters import RunId
+from dedup.api.models.matching import MatchRun
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get("/api/v1/matching/runs/<run_id>", **operation("See a run of the matching", MatchRun, errors=[404, 422]))
+def show_run(run_id: RunId) -> MatchRun:
+    run = open_store().run(run_id)
+    if run is None:
+        raise NotFoundError("There is no such run")
+    return MatchRun.model_validate(run)
+
+
+handler = make_handler(app)

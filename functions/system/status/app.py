@@ -1,0 +1,32 @@
+"""GET / and GET /health: that the API runs, and whether its database answers."""
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup.api.app import RESOLVER
+from dedup.api.app import install
+from dedup.api.app import make_handler
+from dedup.api.openapi import operation
+from dedup.api.models.system import Health
+from dedup.api.models.system import Service
+from dedup.store.connection import Unavailable
+from dedup.settings import VERSION
+from dedup.store import open_store
+
+app = APIGatewayRestResolver(**RESOLVER)
+install(app)
+
+
+@app.get("/", **operation("That the API runs", Service, unavailable=None))
+def service() -> Service:
+    return Service(message="Customer Deduplication API", status="running", version=VERSION, docs="/docs")
+
+
+@app.get("/health", **operation("Whether the database answers", Health, unavailable=Health))
+def health() -> Response[Health]:
+    try:
+        open_store().ping()
+    except Unavailable:
+        return Response(503, "application/json", Health(status="unhealthy"), {"Retry-After": "1"})
+    return Response(200, "application/json", Health(status="healthy"))
+
+
+handler = make_handler(app)

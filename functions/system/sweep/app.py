@@ -1,0 +1,19 @@
+"""Sends messages of tasks again that were lost, and ends tasks that can't go on. A schedule starts it."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from dedup.services import tasks
+from dedup.services.upload_events import announce
+from dedup.observability import logger
+from dedup.store import open_store
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    store = open_store()
+    swept = tasks.sweep(store, float(event.get("patience", tasks.PATIENCE)))
+    for account in (store.account(task.id) for task in swept.ended if task.kind == "upload"):
+        if account:
+            announce(account, store)
+    return {"enqueued": len(swept.enqueued), "ended": len(swept.ended)}

@@ -1,0 +1,62 @@
+"""Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are. The queue also
+brings uploads whose events were lost, and what takes longer than an answer may: deletions of uploads, and what
+erasures have to cut out of files."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from dedup.services.upload_events import announce
+from dedup.observability import logger
+from dedup.services.erasure import cut
+from dedup.services.erasure import forget_expired
+from dedup.services.ingest import ingest
+from dedup.services.ingest import objects_in
+from dedup.services.ingest import resume
+from dedup.store import Account, open_store
+from dedup.api.queue_handler import messages
+
+
+def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
+    store = open_store()
+    forget_expired(store)
+
+    def remaining_seconds() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    if "upload" in event:
+        return announced([resume(int(event["upload"]), store, remaining_seconds)])
+    return announced(ingest(version, store, remaining_seconds) for version in objects_in(event))
+
+
+def announced(accounts: Iterable[Account | None]) -> list[int]:
+    uploads = []
+    for account in filter(None, accounts):
+        announce(account, open_store())
+        logger.info("Ingested", extra={"upload_id": account.id, "status": account.status, "rows": account.rows})
+        uploads.append(account.id)
+    return uploads
+
+
+def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
+    message = json.loads(record.body)
+    if "delete_upload" in message:
+        open_store().delete_noted(int(message["delete_upload"]))
+        return []
+    if "erasure" in message:
+        cut(message["erasure"], open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)
+        return []
+    return load(message, lambda_context)
+
+
+from_queue = messages(load_message)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    records = event.get("Records") or [{}]
+    if records[0].get("eventSource") == "aws:sqs":
+        return from_queue(event, context)
+    return {"uploads": load(event, context)}

@@ -1,0 +1,1 @@
+"""HTTP: everything between API Gateway and the services."""

@@ -1,0 +1,1 @@
+"""Entity resolution, pure: settings, rules, normalised values, scoring, clustering, golden records."""

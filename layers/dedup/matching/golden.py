@@ -1,0 +1,112 @@
+"""The golden record: one value for each field of an entity, and the record that it comes from. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from dedup.matching.normalise import FIELDS
+
+Rule = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
+"""What decides which record's value survives:
+
+most_recent     of the record that was written last
+most_complete   with the most letters and digits: `Margaret A. Hill` before `M. Hill`
+most_trusted    of the source that `trusted` names first; sources that it does not name come last
+most_common     that most records have, however they write it"""
+
+TOGETHER = (("address", "city", "postcode", "country"),)
+"""Fields that survive from one record, all of them: half of an address and half of another is nobody's."""
+
+
+@dataclass(frozen=True)
+class Survivorship:
+    """The rules: for each field the first rule decides, and the next ones where it leaves several."""
+
+    trusted: tuple[str, ...] = ()
+    default: tuple[Rule, ...] = ("most_trusted", "most_recent", "most_complete")
+    fields: Mapping[str, tuple[Rule, ...]] = field(
+        default_factory=lambda: {
+            "name": ("most_common", "most_complete", "most_recent"),
+            "date_of_birth": ("most_common", "most_trusted", "most_recent"),
+            "phone": ("most_recent", "most_trusted"),
+            "address": ("most_recent", "most_complete", "most_trusted"),
+        }
+    )
+
+
+class Origin(NamedTuple):
+    """A value that survived: the record that it comes from, its source, and the rule that decided (`only` where there
+    was no other value, `oldest` where all rules left several: then the record that came first)."""
+
+    value: Any
+    record_id: int
+    source: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    record: Mapping[str, Any]
+    values: tuple[Any, ...]
+    key: str
+
+
+def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = None) -> dict[str, Origin]:
+    """The golden record of an entity's records: for each field that any of them has, what survives and why.
+
+    A record is a mapping with `id` and `source`, the fields that it has, and, for most_recent, `updated_at` or
+    `created_at` (any that compare; a record without them is the oldest). The answer does not depend on the order of
+    the records. Raises ValueError for no records."""
+    if not records:
+        raise ValueError("an entity has at least one record")
+    rules = rules or Survivorship()
+    alone = [(name,) for name in FIELDS if not any(name in group for group in TOGETHER)]
+    found: dict[str, Origin] = {}
+    for group in (*alone, *TOGETHER):
+        candidates = [
+            _Candidate(record, values, _comparable(values))
+            for record in sorted(records, key=lambda record: record["id"])
+            if any(values := tuple(record.get(name) or None for name in group))
+        ]
+        if not candidates:
+            continue
+        # Of what belongs together, the part counts that comes first: a bare country is no address.
+        leading = min(place for candidate in candidates for place, value in enumerate(candidate.values) if value)
+        candidates = [candidate for candidate in candidates if candidate.values[leading]]
+        chosen, rule = _choose(candidates, rules.fields.get(group[0], rules.default), rules.trusted)
+        for name, value in zip(group, chosen.values, strict=True):
+            if value is not None:
+                found[name] = Origin(value, chosen.record["id"], chosen.record["source"], rule)
+    return {name: found[name] for name in FIELDS if name in found}
+
+
+def _choose(left: list[_Candidate], rules: Sequence[Rule], trusted: Sequence[str]) -> tuple[_Candidate, str]:
+    if len(left) == 1:
+        return left[0], "only"
+    for rule in rules:
+        worth = _WORTH[rule](left, trusted)
+        best = max(worth)
+        left = [candidate for candidate, value in zip(left, worth, strict=True) if value == best]
+        if len({candidate.values for candidate in left}) == 1:
+            return left[0], rule
+    return left[0], "oldest"
+
+
+def _comparable(values: Sequence[Any]) -> str:
+    """The values without case, spaces and punctuation."""
+    return "\0".join("".join(filter(str.isalnum, str(value or "").casefold())) for value in values)
+
+
+def _written(candidate: _Candidate) -> tuple[bool, Any]:
+    at = candidate.record.get("updated_at") or candidate.record.get("created_at")
+    return (at is not None, at or 0)
+
+
+_WORTH: dict[Rule, Callable[[list[_Candidate], Sequence[str]], list[Any]]] = {
+    "most_recent": lambda left, trusted: [_written(candidate) for candidate in left],
+    "most_complete": lambda left, trusted: [(sum(map(bool, c.values)), len(c.key)) for c in left],
+    "most_trusted": lambda left, trusted: [
+        -trusted.index(c.record["source"]) if c.record["source"] in trusted else -len(trusted) for c in left
+    ],
+    "most_common": lambda left, trusted: [sum(other.key == c.key for other in left) for c in left],
+}

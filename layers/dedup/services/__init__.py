@@ -1,0 +1,1 @@
+"""Use cases that need storage and AWS."""

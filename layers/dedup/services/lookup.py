@@ -1,0 +1,107 @@
+"""Finds the entities that a record most likely belongs to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from dedup.matching import normalise
+from dedup.matching.rules import Rule
+from dedup.matching.rules import conventions_of
+from dedup.matching.rules import count_people
+from dedup.matching.rules import lookup_keys
+from dedup.matching.rules import rules_of
+from dedup.matching.rules import survivorship_of
+from dedup.matching.rules import term_columns
+from dedup.api.models.entities import LookupRecord
+from dedup.matching.golden import golden
+from dedup.matching.rules import IDENTITY
+from dedup.matching.normalise import SAID
+from dedup.matching.scoring import Scorer
+from dedup.matching.scoring import Step
+from dedup.store import Store
+
+
+MAX_MATCHES = 10
+
+
+MAX_CANDIDATES = 50
+"""Records that are looked at for each key that they share with the one that is asked about."""
+
+
+MAX_CANDIDATES_IN_ALL = 600
+
+
+def values(records: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The golden record without the origins."""
+    return {name: origin.value for name, origin in golden(records, survivorship_of(settings)).items()}
+
+
+def _shown(step: Step) -> dict[str, Any]:
+    return {"field": step.field, "level": step.level, "weight": round(step.weight, 3)}
+
+
+@lru_cache(maxsize=2)
+def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
+    settings, model, records = store.scoring(run)
+    return settings, Scorer(settings, model, records)
+
+
+def look_up(asked_about: LookupRecord, store: Store) -> list[dict[str, Any]]:
+    """Who a record most likely is: entities of the run in force, the best first, by the record of each that is most
+    like it. Nothing is written. Raises NoRun."""
+    run = store.run_in_force()
+    settings, scorer = _scorer(store, run)
+    sent = asked_about.model_dump()
+    asked = {
+        "customer_id": sent["customer_id"],
+        "source": sent["source"],
+        **normalise.record(sent, conventions_of(settings)),
+    }
+    members, shares = store.candidates(
+        run, asked, lookup_keys(settings), term_columns(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL
+    )
+    joined = _joined(rules_of(settings), asked, members, settings["guards"]["max_rule_block"])
+    best: dict[int, dict[str, Any]] = {}
+    for member in members:
+        rule = joined.get(member["record_id"])
+        found = scorer.score(asked, member, shares)
+        if rule is None and (found.veto or found.weight < settings["thresholds"]["review"]):
+            continue
+        match = {
+            "entity_id": member["entity_id"],
+            "record_id": member["record_id"],
+            "probability": round(found.probability, 6),
+            "weight": round(found.weight, 3),
+            "rule": rule,
+            "fields": [_shown(step) for step in found.steps],
+        }
+        if _order(match) < _order(best.get(member["entity_id"], match | {"weight": -1e9, "rule": None})):
+            best[member["entity_id"]] = match
+    first = sorted(best.values(), key=_order)[:MAX_MATCHES]
+    records = store.records_of([match["entity_id"] for match in first])
+    return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in _there(first, records)]
+
+
+def _there(matches: Iterable[dict[str, Any]], records: Mapping[int, Any]) -> Iterable[dict[str, Any]]:
+    return (match for match in matches if match["entity_id"] in records)
+
+
+def _joined(
+    rules: Iterable[Rule], asked: Mapping[str, Any], members: Sequence[Mapping[str, Any]], most: int
+) -> dict[int, str]:
+    """The strongest rule for each record that one joins with the record that is asked about. What `most` people share
+    already is nobody's own: of that a rule says nothing but of who says the same, here as when it is uploaded."""
+    joined: dict[int, str] = {}
+    for rule in rules:
+        key = rule.key(asked)
+        sharing = [member for member in members if rule.key(member) == key] if key else []
+        others = [member for member in sharing if any(member[column] != asked[column] for column in IDENTITY)]
+        if count_people(others) >= most:
+            sharing = [member for member in sharing if all(member[column] == asked[column] for column in SAID)]
+        for member in sharing:
+            if not rule.differs(asked, member):
+                joined.setdefault(member["record_id"], rule.name)
+    return joined
+
+
+def _order(match: Mapping[str, Any]) -> tuple[bool, float, int]:
+    return match["rule"] is None, -match["weight"], match["record_id"]

@@ -1,0 +1,331 @@
+"""The report: what there is, as tables that a page, a spreadsheet and a CSV file show alike.
+
+Jinja and XlsxWriter are imported where they are used: the one function that makes reports brings them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files as resources
+from io import BytesIO
+from itertools import accumulate, compress
+from typing import Any
+
+from dedup import sets
+from dedup.services import report_rules
+from dedup.files import csv_header, csv_line
+from dedup.records import KNOWN
+from dedup.store import Figures, Kept, People
+
+_UNITS = ("", "k", "M", "G", "T")
+
+MAX_REGIONS = 1_000
+MAX_NAMES = 250_000
+"""Characters that the sources of a table's regions have together: the CSV names each region three times, by customer
+and by person, and an answer has 6 MB."""
+
+PLOTTED = 30
+"""Regions that a plot shows: as many columns as fit on a page."""
+
+Cell = str | int | float | None
+Change = int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One part of the report. The first cell of a row names it; a float is a share, of 1."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    regions: sets.Regions | None = None
+    """Those to plot, where it is about regions."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it. `at` and `since` are moments in UTC; `since` is None where no earlier figures were kept."""
+
+    at: str
+    since: str | None
+    tables: Sequence[Table]
+    sources: Sequence[str]
+
+
+def make(figures: Figures, last: Kept | None, sources: Sequence[str]) -> Report:
+    """The report of these figures, compared with the last ones that were kept; `sources` are those configured."""
+    named = [*sources, *sorted(figures.records.keys() - {*sources})]
+    people = figures.people
+    tables = [
+        _totals(figures, last, named),
+        _customers(figures.regions, last),
+        *([_people(people, last)] if people else []),
+        _sources(figures, last, named),
+        _complete(figures, named),
+        _refused(figures),
+        _rules(sources, people),
+        *([_matching(people)] if people else []),
+    ]
+    if last is None:
+        tables = [_without_changes(table) for table in tables]
+    return Report(_moment(figures.at.isoformat()), _moment(last.created_at) if last else None, tables, named)
+
+
+def _moment(time: str) -> str:
+    return time[:16].replace("T", " ") + " UTC"
+
+
+def _without_changes(table: Table) -> Table:
+    kept = [not column.startswith("Change") for column in table.columns]
+    return replace(table, columns=[*compress(table.columns, kept)], rows=[[*compress(row, kept)] for row in table.rows])
+
+
+def _totals(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
+    def totals(records: Mapping[str, int], regions: sets.Regions) -> list[int]:
+        total, customers = sum(records.values()), sets.count(regions)
+        shared = sets.count(regions, [region for region in regions if len(region) > 1])
+        everywhere = sets.count(regions, sets.select(regions, within=set(named)))
+        return [total, customers, total - customers, shared, everywhere]
+
+    note = (
+        "A customer is a customer id, however many records it has. A duplicate is a record beyond a customer's first."
+    )
+    names = ["Records", "Customers", "Duplicate records", "Customers in several sources", "Customers in every source"]
+    now = totals(figures.records, figures.regions)
+    before: list[Change] = [*totals(last.records, last.regions)] if last else [None] * len(now)
+    if figures.people:
+        note += " A person is who matching takes records to be, whatever their ids."
+        names += ["People", "Records beyond a person's first", "People in several sources", "People in every source"]
+        now += totals(figures.records, figures.people.regions)[1:]
+        before += totals(last.records, last.people)[1:] if last and last.run else [None] * 4
+    return Table(
+        "Totals",
+        note,
+        ("", "Now", "Change"),
+        [(name, value, _change(value, old)) for name, value, old in zip(names, now, before, strict=True)],
+    )
+
+
+def _customers(regions: sets.Regions, last: Kept | None) -> Table:
+    note = "Customers that exactly these sources have, and no other."
+    return _regions("Who has whom", note, "Customers", regions, last.regions if last else None)
+
+
+def _people(people: People, last: Kept | None) -> Table:
+    note = f"People that exactly these sources have, and no other, as run {people.run} of the matching has them."
+    if last and last.run and last.run != people.run:
+        note += f" Changes are also the matching's: run {last.run} was in force."
+    before = last.people if last and last.run else None
+    return _regions("Who has whom, by person", note, "People", people.regions, before)
+
+
+def _regions(title: str, note: str, counted: str, regions: sets.Regions, before: sets.Regions | None) -> Table:
+    everyone, known = sets.count(regions), before or {}
+    every = sets.largest_first(regions)
+    gone = sorted((sorted(region), 0) for region, count in known.items() if count and not regions.get(region))
+    listed = [*every, *gone]
+    names = [" + ".join(sources) for sources, _ in listed[:MAX_REGIONS]]
+    shown = sum(length <= MAX_NAMES for length in accumulate(map(len, names)))
+    old = [known.get(frozenset(sources), 0) for sources, _ in listed]
+    rows = [(name, now, then) for name, (_, now), then in zip(names[:shown], listed, old, strict=False)]
+    if rest := listed[shown:]:
+        note += f" The largest {shown:,} of {len(listed):,} regions; the last row is the sum of the others."
+        rows.append((f"{len(rest):,} other regions", sum(now for _, now in rest), sum(old[shown:])))
+    return Table(
+        title,
+        note,
+        ("Sources", counted, "Share", "Change"),
+        [
+            (name, now, now / everyone if everyone else 0.0, _change(now, None if before is None else then))
+            for name, now, then in rows
+        ],
+        regions,
+    )
+
+
+def _sources(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
+    rows, by_source = [], sets.count_by_source(figures.regions)
+    for name in named:
+        records, customers = figures.records.get(name, 0), by_source.get(name, 0)
+        only = sets.count(figures.regions, sets.only_in(figures.regions, name))
+        change = _change(records, last.records.get(name, 0) if last else None)
+        rows.append((name, records, customers, records - customers, only, change))
+    columns = ("Source", "Records", "Customers", "Duplicates within", "Only there", "Change in records")
+    return Table("Sources", "", columns, rows)
+
+
+def _complete(figures: Figures, named: Sequence[str]) -> Table:
+    looked_at, total = sum(figures.looked_at.values()), sum(figures.records.values())
+    note = "The share of each source's records that have the field. All have an id, a name and an address of e-mail."
+    if looked_at < total:
+        note += f" Estimated from {looked_at:,} of {total:,} records."
+    rows: list[Sequence[Cell]] = [
+        (name, *(figures.filled[name][field] / count for field in KNOWN))
+        for name in named
+        if (count := figures.looked_at.get(name, 0))
+    ]
+    return Table("How complete", note, ("Source", *(field.replace("_", " ").capitalize() for field in KNOWN)), rows)
+
+
+def _refused(figures: Figures) -> Table:
+    rows: list[Sequence[Cell]] = []
+    for source, (brought, rejected) in sorted(figures.rows.items(), key=lambda item: item[0] or ""):
+        name = source or "(named in each row)"
+        rows.append((name, "all rows", brought, rejected, None, None))
+        rows += [
+            (name, fault.field or "the row as a whole", None, None, fault.missing, fault.malformed)
+            for fault in figures.faults
+            if fault.source == source
+        ]
+    return Table(
+        "What files brought",
+        "Rows of all files that were loaded, those that were rejected, and why. A row may have several faults.",
+        ("Source of the file", "Field", "Rows", "Rejected", "Missing", "Malformed"),
+        rows,
+    )
+
+
+def _rules(sources: Sequence[str], people: People | None) -> Table:
+    found = f"Found by run {people.run} of the matching" if people else "Not told: no run of the matching was finished"
+    return Table("Rules in force", "", ("Rule", "Says"), [("People", found), *report_rules.of_records(sources)])
+
+
+def _matching(people: People) -> Table:
+    asked = ", ".join(sorted(people.asked))
+    rows = [
+        ("Run", f"{people.run}, finished {_moment(people.finished_at)}, on {people.engine}"),
+        ("Settings", f"The defaults but for {asked}" if asked else "The defaults"),
+        *report_rules.of_matching(people.settings, people.model),
+        ("Decisions of people", f"{people.decisions:,} in force; they overrule the rest"),
+    ]
+    return Table("Matching in force", "What makes records one person.", ("Rule", "Says"), rows)
+
+
+def _change(now: int, before: int | None) -> Change:
+    return None if before is None else now - before
+
+
+def to_csv(report: Report) -> bytes:
+    """One cell of a table in each line: the table, its row, its column, the value."""
+    lines = [csv_header(("table", "row", "column", "value")), csv_line(("Report", "", "at", report.at))]
+    if report.since:
+        lines.append(csv_line(("Report", "", "changes since", report.since)))
+    for table in report.tables:
+        # A row may need two cells to be named, as in "hubspot, email".
+        for row in table.rows:
+            name = ", ".join(str(cell) for cell in row[:2]) if isinstance(row[1], str) and len(row) > 2 else row[0]
+            for column, cell in zip(table.columns[1:], row[1:], strict=True):
+                if cell is not None and not (isinstance(cell, str) and len(row) > 2):
+                    value = f"{cell:.6f}" if isinstance(cell, float) else cell
+                    lines.append(csv_line((table.title, name, column, value)))
+    return b"".join(lines)
+
+
+def to_xlsx(report: Report) -> bytes:
+    """A workbook with a sheet for each table, and a chart of the regions."""
+    import xlsxwriter
+
+    content = BytesIO()
+    # In memory, for the function has no disk of its own; a text is a text and no formula, link or number.
+    options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    with xlsxwriter.Workbook(content, options) as book:
+        book.set_properties({"title": "Customers across sources", "comments": f"As of {report.at}"})
+        head = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
+        forms = {int: book.add_format({"num_format": "#,##0"}), float: book.add_format({"num_format": "0.0%"})}
+        note = book.add_format({"italic": True, "font_color": "#5b6675"})
+        signed = book.add_format({"num_format": "+#,##0;-#,##0;0"})
+        for table in report.tables:
+            sheet = book.add_worksheet(table.title)
+            sheet.write_string(0, 0, table.title, book.add_format({"bold": True, "font_size": 14}))
+            when = f"As of {report.at}." + (f" Changes since {report.since}." if report.since else "")
+            sheet.write_string(1, 0, f"{when} {table.note}".strip(), note)
+            sheet.write_row(3, 0, table.columns, head)
+            for at, row in enumerate(table.rows, 4):
+                for column, cell in enumerate(row):
+                    change = table.columns[column].startswith("Change")
+                    if isinstance(cell, str):
+                        sheet.write_string(at, column, cell)
+                    elif cell is not None:
+                        sheet.write_number(at, column, cell, signed if change else forms[type(cell)])
+            sheet.set_column(0, 0, 36)
+            sheet.set_column(1, 1, 60 if len(table.columns) == 2 else 16)
+            sheet.set_column(2, len(table.columns), 16)
+            sheet.freeze_panes(4, 1)
+            sheet.set_landscape()
+            sheet.fit_to_pages(1, 0)
+            if table.regions:
+                last = 3 + min(len(table.rows), PLOTTED)
+                chart = book.add_chart({"type": "bar"})
+                chart.add_series({"categories": [table.title, 4, 0, last, 0], "values": [table.title, 4, 1, last, 1]})
+                chart.set_y_axis({"reverse": True})
+                chart.set_legend({"none": True})
+                chart.set_size({"width": 640, "height": 120 + 22 * (last - 3)})
+                sheet.insert_chart(3, 5, chart)
+    return content.getvalue()
+
+
+def to_html(report: Report) -> str:
+    """One page that needs nothing else, to be read and printed."""
+    from jinja2 import Environment
+
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (resources("dedup.services") / "report.html").read_text("utf-8")
+    )
+    return page.render(report=report, draw=_plot, compact=compact)
+
+
+def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
+    """Where the parts of an UpSet plot are, in pixels. By hand: what draws such plots in Python needs Matplotlib, which
+    is larger than a function may be, and this is bars and dots."""
+    regions = sets.largest_first(every)[:PLOTTED]
+    by_source = sets.count_by_source(every)
+    customers_of = {name: by_source.get(name, 0) for name in sources}
+    sources = sorted(sources, key=lambda name: (-customers_of[name], name))
+    most, widest = regions[0][1], max(customers_of.values())
+    left, top, height, row = 250, 24, 190, 26
+    step = min(56.0, 650 / len(regions))
+    base = top + height
+    bars = []
+    for place, (region, customers) in enumerate(regions):
+        tall = max(1.0, height * customers / most)
+        lines = [base + 24 + row * sources.index(name) for name in region]
+        bars.append(
+            {
+                "x": left + step * (place + 0.5),
+                "y": base - tall,
+                "tall": tall,
+                "wide": min(30.0, step * 0.62),
+                "customers": customers,
+                "name": " + ".join(region),
+                "dots": [(base + 24 + row * at, name in region) for at, name in enumerate(sources)],
+                "line": (min(lines), max(lines)),
+            }
+        )
+    rows = [
+        {
+            "name": name,
+            "y": base + 24 + row * at,
+            "long": 90 * customers_of[name] / (widest or 1),
+            "customers": customers_of[name],
+        }
+        for at, name in enumerate(sources)
+    ]
+    ticks = [{"y": base - height * part, "customers": round(most * part)} for part in (0.5, 1.0)]
+    return {
+        "width": left + step * len(regions) + 10,
+        "height": base + 24 + row * len(sources),
+        "left": left,
+        "base": base,
+        "row": row,
+        "bars": bars,
+        "rows": rows,
+        "ticks": ticks if most > 1 else ticks[1:],
+        "more": len(every) - len(regions),
+    }
+
+
+def compact(number: float, digits: int = 3) -> str:
+    """A number of so many digits, to fit over a bar: 950, 1.23k, 45.6M."""
+    power = 0
+    while float(f"{number:.{digits}g}") >= 1000 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    return f"{float(f'{number:.{digits}g}'):g}{_UNITS[power]}" if power else str(number)

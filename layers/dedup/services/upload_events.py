@@ -1,0 +1,56 @@
+"""Tells others how an upload ended: an event on the bus, and metrics."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from dedup import sets
+from dedup.observability import metrics
+from dedup.settings import settings
+from dedup.store import Account, Store
+
+if TYPE_CHECKING:
+    from mypy_boto3_events.client import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed"}
+
+
+@cache
+def _client() -> "EventBridgeClient":
+    import boto3
+
+    return boto3.client("events")
+
+
+def announce(account: Account, store: Store) -> None:
+    """Tells of an upload that is done or failed, and of any other nothing: once, or again by the next delivery of its
+    event when the function dies in here. Raises RuntimeError where EventBridge does not take it."""
+    if account.announced or account.status not in DETAIL_TYPES:
+        return
+    if settings().event_bus:
+        entry: PutEventsRequestEntryTypeDef = {
+            "EventBusName": settings().event_bus,
+            "Source": "dedup",
+            "DetailType": DETAIL_TYPES[account.status],
+            "Detail": json.dumps({name: value for name, value in asdict(account).items() if name != "announced"}),
+        }
+        answer = _client().put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            raise RuntimeError("EventBridge did not take the event")
+    # Before the first metric is added: what fails after that leaves it to the next event.
+    found = store.select(lambda regions: {"ids": set(regions)}, {}, 1)
+    customers = sets.count(found.regions)
+    metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
+    metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
+    if account.started_at and account.finished_at:
+        took = datetime.fromisoformat(account.finished_at) - datetime.fromisoformat(account.started_at)
+        metrics.add_metric("UploadSeconds", MetricUnit.Seconds, took.total_seconds())
+    metrics.add_metric("Customers", MetricUnit.Count, customers)
+    metrics.add_metric("Duplicates", MetricUnit.Count, found.records - customers)
+    metrics.flush_metrics()
+    store.announced(account.id)
