@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
-from dedup.store.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings as OurSettings
 from dedup.store import Store
+from dedup.store.connection import Database
 from pg8000.native import Connection
 
 from benchmarks.data import Data, Row

@@ -25,9 +25,9 @@ from typing import Any
 
 import psutil
 import requests
-from dedup.store.connection import Database
 from dedup.settings import Settings
 from dedup.store import Store
+from dedup.store.connection import Database
 
 from benchmarks import ROOT
 from local.__main__ import ENVIRONMENT_FILE

@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import pyarrow as pa
-from dedup.matching import normalise
 from dedup.lifeline import end_with_parent
+from dedup.matching import normalise
 
 from jobs import BadInput
-from jobs.places import SUBMITTED, find_pyspark, spark_here
 from jobs.scratch import Scratch
+from jobs.storage import SUBMITTED, find_pyspark, spark_here
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,6 +1,6 @@
 """python -m jobs.match INPUT OUTPUT: which records are one person, and why.
 
-Rules first, then probability (Splink), then clusters with guards. The same code on DuckDB and on Spark. Reads Parquet,
+Rules first, then probability (Splink), then clusters with constraints. The same code on DuckDB and on Spark. Reads Parquet,
 CSV or JSON; writes a folder:
 
     entities.parquet    record_id, entity_id
@@ -8,7 +8,7 @@ CSV or JSON; writes a folder:
                         joins: whether it was taken to join them
     members.parquet     entity_id, and each record's comparable form; none where it repeats another, as an edge says
     terms.parquet       field, value, records: how many have a value, where several do; and, without a value, any
-    review.parquet      the pairs that a person should look at, the most uncertain first: as edges, and guard, uncertainty
+    review.parquet      the pairs that a person should look at, the most uncertain first: as edges, and constraint_name, uncertainty
     histogram.parquet   match_weight (from), pairs
     model.json          what was learnt; give it to a later run with --model
     settings.json       what the run was told
@@ -28,27 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from dedup.matching.rules import IDENTITY
-from dedup.matching.rules import Rule
-from dedup.matching.rules import content_rules
-from dedup.matching.rules import conventions_of
-from dedup.matching.rules import identity_rule
-from dedup.matching.rules import rules_of
-from dedup.matching.rules import term_columns
-from dedup.matching.clustering import ALIKE
-from dedup.matching.clustering import STRONGEST
-from dedup.matching.clustering import Edge
-from dedup.matching.clustering import Facts
-from dedup.matching.clustering import Pair
-from dedup.matching.clustering import resolve
-from dedup.matching.settings import DEFAULT
-from dedup.matching.settings import Settings
-from dedup.matching.normalise import COLUMNS
-from dedup.matching.normalise import SAID
+from dedup.matching.clustering import ALIKE, STRONGEST, Edge, Facts, Pair, resolve
+from dedup.matching.normalise import COLUMNS, SAID
+from dedup.matching.rules import IDENTITY, Rule, content_rules, conventions_of, identity_rule, rules_of, term_columns
+from dedup.matching.settings import DEFAULT, Settings
 from splink import Linker
 from splink.clustering import cluster_pairwise_predictions_at_threshold
 
-from jobs import BadInput, places, scoring
+from jobs import BadInput, scoring, storage
 from jobs.engines import ENGINES, Engine
 from jobs.model import DEFAULT_MODEL, Model
 from jobs.scratch import Scratch
@@ -63,7 +50,7 @@ class Run:
     engine: str
     settings: Settings
     waived: tuple[str, ...] = ()
-    """The guards that the records showed to be needless."""
+    """The constraints that the records showed to be needless."""
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model_version: str = ""
@@ -89,7 +76,7 @@ class Run:
         """As run.json has it."""
         return {
             "engine": self.engine,
-            "tiers": self.settings.tiers,
+            "methods": self.settings.methods,
             "model": {"version": self.model_version, "trained_here": self.trained},
             "waived": self.waived,
             "counts": self.counts,
@@ -150,11 +137,11 @@ def match(
         _forget_shared(engine, settings)
         _hear_once(engine, settings, run)
         _keys(engine, settings)
-        told, settings = settings, _without_needless_guards(engine, settings, run)
+        told, settings = settings, _without_needless_constraints(engine, settings, run)
     with run.step("rules"):
         _rule_edges(engine, settings)
         [(run.counts["rule_pairs"],)] = engine.rows("SELECT count(*) FROM (SELECT DISTINCT id_l, id_r FROM rule_edge)")
-    if "model" in settings.tiers:
+    if "model" in settings.methods:
         used, linker = _score(engine, settings, run, model)
     else:
         # A lookup scores with it.
@@ -165,25 +152,25 @@ def match(
         refused = _cluster(engine, settings, run, linker)
         _keep_ids(engine, previous, first_id)
     with run.step("write"):
-        if not output.startswith(places.S3):
+        if not output.startswith(storage.S3):
             Path(output).mkdir(parents=True, exist_ok=True)
         _write(engine, settings, output, refused)
         [(run.counts["entities"],)] = engine.rows("SELECT count(DISTINCT entity_id) FROM entity")
-        places.write(f"{output}/model.json", used.text())
-        places.write(f"{output}/settings.json", told.model_dump_json(indent=2) + "\n")
+        storage.write(f"{output}/model.json", used.text())
+        storage.write(f"{output}/settings.json", told.model_dump_json(indent=2) + "\n")
     # Last: a folder with this file is a run that was finished.
-    places.write(f"{output}/run.json", json.dumps(run.summary(), indent=2) + "\n")
+    storage.write(f"{output}/run.json", json.dumps(run.summary(), indent=2) + "\n")
     return run
 
 
 _NO_MODEL_EDGES = """SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS double) AS match_weight,
-    CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto, CAST('' AS string) AS doubt, CAST('' AS string) AS waterfall WHERE 1 = 0"""
+    CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto, CAST('' AS string) AS review_flag, CAST('' AS string) AS waterfall WHERE 1 = 0"""
 
 
 def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
     """Takes from `records` those that say the same as an earlier one of the same customer of the same source, where a rule
     makes such records one: `repeat` (id, repeat_of). They would tell of nobody else, teach the model that no two records
-    differ, and as many as guards allow of one value would soon be one customer's. One of whom a person spoke stays."""
+    differ, and as many as constraints allow of one value would soon be one customer's. One of whom a person spoke stays."""
     joins = bool(_identity_rule(settings))
     whole = ", ".join(f"r.{column}" for column in (*IDENTITY, *SAID))
     engine.create("spoken", "SELECT id_l AS id FROM decision UNION SELECT id_r FROM decision")
@@ -210,29 +197,29 @@ def _identity_rule(settings: Settings) -> Rule | None:
 
 def _forget_shared(engine: Engine, settings: Settings) -> None:
     """Takes from `records` the values of personal columns that people of too many names have."""
-    guards = settings.guards
-    if not guards.personal:
+    constraints = settings.constraints
+    if not constraints.personal:
         return
-    for column in guards.personal:
+    for column in constraints.personal:
         engine.create(
             f"common_{column}",
             f"""SELECT {column} FROM records WHERE {column} IS NOT NULL GROUP BY {column}
-                HAVING count(DISTINCT root) > {guards.max_names}""",
+                HAVING count(DISTINCT root) > {constraints.max_names}""",
         )
     kept = ", ".join(
         f"CASE WHEN common_{column}.{column} IS NULL THEN records.{column} END AS {column}"
-        if column in guards.personal
+        if column in constraints.personal
         else f"records.{column}"
         for column in engine.columns("records")
     )
-    joins = " ".join(f"LEFT JOIN common_{c} ON records.{c} = common_{c}.{c}" for c in guards.personal)
+    joins = " ".join(f"LEFT JOIN common_{c} ON records.{c} = common_{c}.{c}" for c in constraints.personal)
     engine.create("personal", f"SELECT {kept} FROM records {joins}")
     engine.create("records", "SELECT * FROM personal")
 
 
 def _hear_once(engine: Engine, settings: Settings, run: Run) -> None:
     """Adds to `records` which record each `says` the same as: the first of all customers' where a rule joins those, and
-    itself otherwise. The others are joined with that one, whatever a guard says of how many share a value, and are in no
+    itself otherwise. The others are joined with that one, whatever a constraint says of how many share a value, and are in no
     other comparison. One of whom a person spoke says something of its own."""
     telling = content_rules(rules_of(settings.model_dump()))
     holds = " OR ".join(f"({' AND '.join(f'r.{column} IS NOT NULL' for column in rule.equal)})" for rule in telling)
@@ -248,8 +235,8 @@ def _hear_once(engine: Engine, settings: Settings, run: Run) -> None:
 
 def _keys(engine: Engine, settings: Settings) -> None:
     """Adds to `records` what pairs must share for a rule (rule_0, …) or to be scored (block_0, …): null where a part is
-    missing, and where more than a guard allows have the same; of a rule as many records as there are of a customer who
-    says ever other things, of whom those beyond the guard have the first of them instead (rule_0_hub, …)."""
+    missing, and where more than a constraint allows have the same; of a rule as many records as there are of a customer who
+    says ever other things, of whom those beyond the constraint have the first of them instead (rule_0_hub, …)."""
     rules = [(f"rule_{n}", rule.equal) for n, rule in enumerate(settings.rules)]
     blocks = [(f"block_{n}", block.equal) for n, block in enumerate(settings.blocking)]
     keys = []
@@ -258,7 +245,7 @@ def _keys(engine: Engine, settings: Settings) -> None:
         of_all = name.startswith("rule") and {*parts} & {*IDENTITY}
         keys.append(f"{key if of_all else f'CASE WHEN id = says THEN {key} END'} AS {name}")
     engine.create("keyed", f"SELECT *, {', '.join(keys)} FROM records")
-    most = settings.guards.max_rule_block
+    most = settings.constraints.max_rule_block
     for name, _ in rules:
         engine.create(
             f"shared_{name}",
@@ -284,24 +271,24 @@ _PEOPLE = "count(DISTINCT says), count(DISTINCT source || chr(31) || customer_id
 """As dedup.matching.people: each number of them."""
 
 
-def _without_needless_guards(engine: Engine, settings: Settings, run: Run) -> Settings:
-    """The settings, without the guards that keep a household apart where these records show that there are none."""
-    guards = settings.guards
+def _without_needless_constraints(engine: Engine, settings: Settings, run: Run) -> Settings:
+    """The settings, without the constraints that keep a household apart where these records show that there are none."""
+    constraints = settings.constraints
     [(pairs, different)] = engine.rows(
         f"""SELECT count(*), coalesce(sum(CASE WHEN l.root <> r.root AND levenshtein(l.date_of_birth, r.date_of_birth) > 2
                 AND {engine.jaro_winkler}(l.given, r.given) < {ALIKE} THEN 1 ELSE 0 END), 0)
             FROM (SELECT address, postcode, family FROM records GROUP BY address, postcode, family
-                  HAVING count(*) BETWEEN 2 AND {guards.max_entity}) AS home
+                  HAVING count(*) BETWEEN 2 AND {constraints.max_entity}) AS home
             JOIN records l ON l.address = home.address AND l.postcode = home.postcode AND l.family = home.family
             JOIN records r ON r.address = home.address AND r.postcode = home.postcode AND r.family = home.family
             WHERE l.id < r.id AND l.given IS NOT NULL AND r.given IS NOT NULL
                 AND l.date_of_birth IS NOT NULL AND r.date_of_birth IS NOT NULL"""
     )
     run.counts |= {"home_pairs": pairs, "home_pairs_of_two_people": int(different)}
-    if pairs < guards.households.from_pairs or different >= guards.households.at_least * pairs:
+    if pairs < constraints.households.from_pairs or different >= constraints.households.at_least * pairs:
         return settings
     run.waived = ("vetoes", "contradictions")
-    return settings.model_copy(update={"guards": guards.model_copy(update=dict.fromkeys(run.waived, ()))})
+    return settings.model_copy(update={"constraints": constraints.model_copy(update=dict.fromkeys(run.waived, ()))})
 
 
 def _said(engine: Engine, decisions: Decisions) -> None:
@@ -370,19 +357,19 @@ def _accepted(settings: Settings) -> str:
 
 
 def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None) -> pa.Table:
-    """Makes `cluster` (id, cluster): connected components of the accepted edges, those that a guard looks into taken
-    apart where they must be. The edges that guards refused."""
+    """Makes `cluster` (id, cluster): connected components of the accepted edges, those that a constraint looks into taken
+    apart where they must be. The edges that constraints refused."""
     engine.create("accepted", _accepted(settings))
     engine.create("linked", "SELECT id_l AS id FROM accepted UNION SELECT id_r FROM accepted")
     components = cluster_pairwise_predictions_at_threshold(
         engine.splink.register("linked"), engine.splink.register("accepted"), engine.splink, node_id_column_name="id"
     )
     engine.create("component", f"SELECT id, cluster_id AS cluster FROM {components.physical_name}")
-    guards = settings.guards
+    constraints = settings.constraints
     engine.create(
         "suspect",
         f"""SELECT c.cluster FROM component c JOIN records r ON r.id = c.id GROUP BY c.cluster
-            HAVING least({_PEOPLE}) > {guards.max_entity}
+            HAVING least({_PEOPLE}) > {constraints.max_entity}
                 OR count(DISTINCT r.date_of_birth) > 1 OR count(DISTINCT r.root) > 1
                 OR count(DISTINCT r.formal) > 1
             UNION SELECT l.cluster FROM decision d JOIN component l ON l.id = d.id_l
@@ -411,11 +398,11 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
             members,
             edges[cluster],
             {(a, b) for a, b in apart if a in members and b in members} if apart else set(),
-            max_entity=guards.max_entity,
-            contradictions=guards.contradictions,
+            max_entity=constraints.max_entity,
+            contradictions=constraints.contradictions,
         )
         new += [(record, min(group)) for group in found for record in group]
-        refused += [(*item.pair, item.guard) for item in not_joined]
+        refused += [(*item.pair, item.constraint_name) for item in not_joined]
     run.counts |= {"guarded_clusters": len(facts), "refused_edges": len(refused)}
     engine.fill("resolved", _table(new, {"id": pa.int64(), "cluster": pa.int64()}))
     # Everyone else is alone, or goes where what they repeat goes.
@@ -425,7 +412,7 @@ def _cluster(engine: Engine, settings: Settings, run: Run, linker: Linker | None
            LEFT JOIN repeat p ON p.id = a.id LEFT JOIN component c ON c.id = coalesce(p.repeat_of, a.id)
            LEFT JOIN resolved g ON g.id = coalesce(p.repeat_of, a.id)""",
     )
-    return _table(refused, {"id_l": pa.int64(), "id_r": pa.int64(), "guard": pa.string()})
+    return _table(refused, {"id_l": pa.int64(), "id_r": pa.int64(), "constraint_name": pa.string()})
 
 
 def _score_rest(engine: Engine, settings: Settings, linker: Linker) -> None:
@@ -436,7 +423,7 @@ def _score_rest(engine: Engine, settings: Settings, linker: Linker) -> None:
         f"""WITH member AS (
             SELECT c.id, c.cluster FROM suspect s JOIN component c ON c.cluster = s.cluster
             JOIN records r ON r.id = c.id AND r.id = r.says
-            WHERE s.cluster IN (SELECT cluster FROM component GROUP BY cluster HAVING count(*) <= {settings.guards.max_entity})
+            WHERE s.cluster IN (SELECT cluster FROM component GROUP BY cluster HAVING count(*) <= {settings.constraints.max_entity})
         ) SELECT l.id AS id_l, r.id AS id_r FROM member l JOIN member r ON l.cluster = r.cluster AND l.id < r.id
         LEFT JOIN model_edge m ON m.id_l = l.id AND m.id_r = r.id WHERE m.id_l IS NULL""",
     )
@@ -516,21 +503,21 @@ def _write(engine: Engine, settings: Settings, output: str, refused: pa.Table) -
            GROUP BY 1 ORDER BY 1""",
         f"{output}/histogram.parquet",
     )
-    # A person has spoken of some pairs, and a rule of others: neither is asked about, unless a guard stood against it.
+    # A person has spoken of some pairs, and a rule of others: neither is asked about, unless a constraint stood against it.
     # Where the evidence contradicts itself nothing is certain, whatever the weight.
     engine.save(
         f"""SELECT * FROM (
             SELECT m.id_l AS record_l, m.id_r AS record_r, m.match_weight, m.match_probability, m.waterfall,
-                   coalesce(f.guard, m.veto, m.doubt) AS guard,
-                   CASE WHEN coalesce(f.guard, m.veto, m.doubt) IS NULL THEN 1 - abs(2 * m.match_probability - 1)
+                   coalesce(f.constraint_name, m.veto, m.review_flag) AS constraint_name,
+                   CASE WHEN coalesce(f.constraint_name, m.veto, m.review_flag) IS NULL THEN 1 - abs(2 * m.match_probability - 1)
                         ELSE 1 END AS uncertainty
             FROM model_edge m LEFT JOIN refused f ON f.id_l = m.id_l AND f.id_r = m.id_r
             LEFT JOIN decision d ON d.id_l = m.id_l AND d.id_r = m.id_r
             LEFT JOIN (SELECT DISTINCT id_l, id_r FROM rule_edge) e ON e.id_l = m.id_l AND e.id_r = m.id_r
             WHERE d.id_l IS NULL AND (f.id_l IS NOT NULL OR (e.id_l IS NULL AND m.match_weight >= {thresholds.review}
-                  AND (m.veto IS NOT NULL OR m.doubt IS NOT NULL OR m.match_weight <= {thresholds.confident})))
+                  AND (m.veto IS NOT NULL OR m.review_flag IS NOT NULL OR m.match_weight <= {thresholds.confident})))
             UNION ALL
-            SELECT f.id_l, f.id_r, NULL, NULL, NULL, f.guard, CAST(1 AS double) FROM refused f
+            SELECT f.id_l, f.id_r, NULL, NULL, NULL, f.constraint_name, CAST(1 AS double) FROM refused f
             LEFT JOIN model_edge m ON f.id_l = m.id_l AND f.id_r = m.id_r
             LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
             WHERE m.id_l IS NULL AND d.id_l IS NULL
@@ -580,17 +567,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace, scratch: Path) -> Run:
     def here(place: str | None) -> Path | None:
-        return places.fetched(place, scratch) if place else None
+        return storage.fetched(place, scratch) if place else None
 
     def tables(place: str | None) -> str | None:
-        return place if places.SUBMITTED or not place else str(places.fetched(place, scratch))
+        return place if storage.SUBMITTED or not place else str(storage.fetched(place, scratch))
 
     decisions, settings, model = here(asked.decisions), here(asked.settings), here(asked.model)
     lines = decisions.read_text().splitlines() if decisions else []
     # A Spark that was not submitted has no file system for S3: what it writes is sent there afterwards.
-    sent = asked.output.startswith(places.S3) and not places.SUBMITTED
+    sent = asked.output.startswith(storage.S3) and not storage.SUBMITTED
     output = str(scratch / "found") if sent else asked.output
-    options = {"scratch": f"{asked.output}-scratch"} if places.SUBMITTED else {"memory": asked.memory}
+    options = {"scratch": f"{asked.output}-scratch"} if storage.SUBMITTED else {"memory": asked.memory}
     with ENGINES[asked.engine](**options) as engine:
         run = match(
             engine,
@@ -603,7 +590,7 @@ def _run(asked: argparse.Namespace, scratch: Path) -> Run:
             first_id=asked.first_id,
         )
     if sent:
-        places.send(Path(output), asked.output)
+        storage.send(Path(output), asked.output)
     return run
 
 

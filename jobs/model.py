@@ -6,9 +6,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Self
 
-from dedup.matching.settings import Comparison
-from dedup.matching.settings import Settings
 from dedup.matching.scoring import ELSE
+from dedup.matching.settings import Comparison, Settings
 from pydantic import BaseModel, ConfigDict
 
 DEFAULT_MODEL = files("jobs") / "model.json"

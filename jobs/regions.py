@@ -25,14 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from dedup import files
 from dedup.aws import bucket
-from dedup.aws.bucket import Misplaced
-from dedup.aws.bucket import ObjectVersion
-from dedup.aws.bucket import OpenObject
+from dedup.aws.bucket import Misplaced, ObjectVersion, OpenObject
 from dedup.settings import settings
 
-from jobs import BadInput, places
-from jobs.places import S3, SUBMITTED, bucket_and_key, spark_here
+from jobs import BadInput, storage
 from jobs.scratch import Scratch
+from jobs.storage import S3, SUBMITTED, bucket_and_key, spark_here
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -290,8 +288,8 @@ def work(place: str, output: str, source: str | None = None) -> Summary:
         tables = f"{scratch}/tables" if sent else output
         summary = run(session, found, tables)
         if sent:
-            places.send(Path(tables), output)
-    places.write(f"{output}/summary.json", json.dumps(summary.figures(), indent=1))
+            storage.send(Path(tables), output)
+    storage.write(f"{output}/summary.json", json.dumps(summary.figures(), indent=1))
     return summary
 
 

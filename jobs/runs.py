@@ -19,16 +19,15 @@ from typing import Any, Self
 
 import duckdb
 from dedup.aws import spark
-from dedup.services import tasks
-from dedup.store.connection import Database
-from dedup.store.connection import Unavailable
 from dedup.matching.settings import Settings
+from dedup.services import tasks
 from dedup.settings import settings as environment
 from dedup.store import Claim, Found, Reading, Store, Superseded, Task
+from dedup.store.connection import Database, Unavailable
 from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
-from jobs import BadInput, places, scratch
+from jobs import BadInput, scratch, storage
 from jobs.engines import DuckDB
 from jobs.match import Decisions, match
 from jobs.scratch import Scratch
@@ -75,7 +74,7 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
     try:
         with Scratch("run-") as folder, _Heartbeat(claim) as heart:
             work = _Work(claim, store, Path(folder), heart, remaining_seconds)
-            return work.look_after(claim.handed) if claim.handed else work.begin()
+            return work.look_after(claim.submitted) if claim.submitted else work.begin()
     except (BadInput, ValidationError) as refusal:
         store.fail_run(claim, _reason(refusal))
         return "failed"
@@ -99,7 +98,7 @@ class _Heartbeat:
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._store = Store(Database(environment()))
-        self._stage = SPARK if claim.handed else "begin"
+        self._stage = SPARK if claim.submitted else "begin"
         self._engine: str | None = None
         self._changed, self._stopped = threading.Event(), False
         self.lost = False
@@ -174,19 +173,19 @@ class _Work:
                 first_id=first_id,
                 report=self.heart.stage,
             )
-        return self._put_in_force(reading)
+        return self._activate(reading)
 
-    def look_after(self, handed: Mapping[str, Any]) -> str:
+    def look_after(self, submitted: Mapping[str, Any]) -> str:
         """What there is to do for a run that EMR Serverless works on."""
-        over, reason = spark.ended(handed["run"])
+        over, reason = spark.ended(submitted["run"])
         if not over:
-            return self._hand_over(handed)
+            return self._hand_over(submitted)
         if reason:
-            places.remove(handed["place"])
+            storage.remove(submitted["place"])
             raise BadInput(f"Spark: {reason}")
-        places.fetch(f"{handed['place']}/found", self.found)
-        ended = self._put_in_force(Reading(**handed["reading"]))
-        places.remove(handed["place"])
+        storage.fetch(f"{submitted['place']}/found", self.found)
+        ended = self._activate(Reading(**submitted["reading"]))
+        storage.remove(submitted["place"])
         return ended
 
     def _read_out(self) -> Reading:
@@ -221,7 +220,7 @@ class _Work:
                 (self.folder / name).rename(given / name)
         if (given / FORMER).exists():
             arguments += ["--previous", f"{place}/given/{FORMER}"]
-        places.send(given, f"{place}/given")
+        storage.send(given, f"{place}/given")
         if environment().batch_application:
             outside = spark.submit("match", f"match-{attempt}", arguments, jars=[JAR])
             return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
@@ -229,21 +228,21 @@ class _Work:
             reason = spark.run_here("match", arguments, self.remaining_seconds() - spark.STOP_SECONDS)
             if reason:
                 raise BadInput(f"Spark: {reason}")
-            places.fetch(f"{place}/found", self.found)
+            storage.fetch(f"{place}/found", self.found)
         finally:
-            places.remove(place)
-        return self._put_in_force(reading)
+            storage.remove(place)
+        return self._activate(reading)
 
-    def _hand_over(self, handed: Mapping[str, Any]) -> str:
-        self.store.hand_over(self.claim, handed)
+    def _hand_over(self, submitted: Mapping[str, Any]) -> str:
+        self.store.note_submitted(self.claim, submitted)
         tasks.enqueue(Task("run", self.claim.run), self.store, LOOK_AGAIN)
         return "running"
 
-    def _put_in_force(self, reading: Reading) -> str:
+    def _activate(self, reading: Reading) -> str:
         self.heart.stage("load")
         _load(self.claim, self.store, self.found)
         self.heart.stage("load")
-        self.store.put_in_force(self.claim, reading)
+        self.store.activate(self.claim, reading)
         return "done"
 
 
@@ -268,7 +267,7 @@ def _load(claim: Claim, store: Store, found: Path) -> None:
     )
     # What decides about these records from now on is what decided in the run. One that Spark began before a deployment
     # may not say what it waived.
-    settings["guards"] |= {name: [] for name in summary.get("waived", ())}
+    settings["constraints"] |= {name: [] for name in summary.get("waived", ())}
     members, edges = _files(found / "members.parquet"), _files(found / "edges.parquet")
     columns = ", ".join(MEMBER_COLUMNS)
     tables = {
@@ -277,7 +276,7 @@ def _load(claim: Claim, store: Store, found: Path) -> None:
         "edges": f"""SELECT e.record_l, e.record_r, e.rule, e.match_weight, e.match_probability, e.waterfall, e.joins
             FROM {edges} e JOIN {members} l ON l.record_id = e.record_l JOIN {members} r ON r.record_id = e.record_r
             WHERE e.reason <> 'decision' AND (e.joins OR l.entity_id = r.entity_id)""",
-        "review": f"""SELECT record_l, record_r, match_weight, match_probability, waterfall, guard, uncertainty
+        "review": f"""SELECT record_l, record_r, match_weight, match_probability, waterfall, constraint_name, uncertainty
             FROM {_files(found / "review.parquet")}""",
         "terms": f"SELECT field, value, records FROM {_files(found / 'terms.parquet')}",
     }

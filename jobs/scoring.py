@@ -6,15 +6,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from dedup.matching.settings import Comparison
-from dedup.matching.settings import Level
-from dedup.matching.settings import Settings
-from dedup.matching.settings import Veto
 from dedup.matching.rules import term_columns
-from dedup.matching.scoring import ELSE
-from dedup.matching.scoring import RECORDS_FOR_RARITY
-from dedup.matching.scoring import SMALLEST
-from dedup.matching.scoring import SWAPPED
+from dedup.matching.scoring import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
+from dedup.matching.settings import Comparison, Level, Settings, Veto
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
 from splink.comparison_library import CustomComparison
@@ -154,7 +148,7 @@ def settle_prior(engine: Engine, table: str, prior: float, records: int) -> floa
     weight = f"match_weight + {shift:.6f}"
     engine.create(
         f"{table}_settled",
-        f"""SELECT id_l, id_r, {weight} AS match_weight, {probability_sql(weight)} AS match_probability, veto, doubt,
+        f"""SELECT id_l, id_r, {weight} AS match_weight, {probability_sql(weight)} AS match_probability, veto, review_flag,
             waterfall FROM {table}""",
     )
     engine.create(table, f"SELECT * FROM {table}_settled")
@@ -199,8 +193,8 @@ def _probability(level: dict[str, Any], which: str) -> float | None:
 
 
 def score(made: Linker, engine: Engine, settings: Settings, table: str, pairs: str = "") -> None:
-    """Makes `table` (id_l, id_r, match_weight, match_probability, veto, doubt, waterfall) of the pairs that the blocks bring
-    together, or of those in the table `pairs`, where their weight is `keep` at least. `veto` and `doubt`: their names, or null."""
+    """Makes `table` (id_l, id_r, match_weight, match_probability, veto, review_flag, waterfall) of the pairs that the blocks bring
+    together, or of those in the table `pairs`, where their weight is `keep` at least. `veto` and `review_flag`: their names, or null."""
     if pairs:
         engine.create("asked", f"SELECT id_l AS join_key_l, id_r AS join_key_r, '0' AS match_key FROM {pairs}")
         made.table_management.register_blocked_pairs_for_predict(engine.splink.register("asked"))
@@ -208,8 +202,8 @@ def score(made: Linker, engine: Engine, settings: Settings, table: str, pairs: s
     columns = [column.unquote().name for column in scored.columns]
     engine.create(
         table,
-        f"""SELECT id_l, id_r, match_weight, match_probability, {_first_sql(settings, settings.guards.vetoes)} AS veto,
-            {_first_sql(settings, settings.guards.doubts)} AS doubt,
+        f"""SELECT id_l, id_r, match_weight, match_probability, {_first_sql(settings, settings.constraints.vetoes)} AS veto,
+            {_first_sql(settings, settings.constraints.review_flags)} AS review_flag,
             {waterfall_sql(settings, columns)} AS waterfall FROM {scored.physical_name}""",
     )
     scored.drop_table_from_database_and_remove_from_cache()

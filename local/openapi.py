@@ -1,4 +1,4 @@
-"""`make openapi`: writes functions/system/docs/openapi.json, the document of the whole API, from the functions' sources.
+"""`make openapi`: writes functions/system/docs/openapi.json, the document of the whole API, from the functions' code.
 
 The documentation's function serves it: on AWS it has none of the other functions' sources. Powertools merges what the
 functions say of themselves; here is what Powertools does not say, or says wrongly.

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dedup.store.connection import Database
 from dedup.records import Record
 from dedup.settings import Settings, settings
 from dedup.store import Selection, Store, open_store
+from dedup.store.connection import Database
 from pg8000.native import Connection
 
 from local.postgres import Postgres

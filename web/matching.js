@@ -51,7 +51,7 @@ export function Matching({ go }) {
 
 const RUN_COLUMNS = [
   ["Run", (run) => html`<a href=${link(`/matching/${run.id}`)}>${run.id}</a>`],
-  ["Status", (run) => html`<${Status} of=${run.status} />${run.in_force ? html` <span class="chip">in force</span>` : ""}`],
+  ["Status", (run) => html`<${Status} of=${run.status} />${run.active ? html` <span class="chip">in force</span>` : ""}`],
   ["Records", (run) => number(run.records), "right"],
   ["Pairs", (run) => number(run.pairs), "right"],
   ["People", (run) => number(run.entities), "right"],
@@ -72,7 +72,7 @@ function RunFound({ run }) {
   const counts = [["Records", run.records], ["Pairs looked at", run.pairs], ["People", run.entities]];
   return html`
     <p class="facts" aria-live="polite">
-      <${Status} of=${run.status} /> ${run.in_force ? html`<span class="chip">in force</span> ` : ""}
+      <${Status} of=${run.status} /> ${run.active ? html`<span class="chip">in force</span> ` : ""}
       ${underWay(run) ? run.stage ?? "waiting for its turn" : `finished ${when(run.finished_at)}`}
     </p>
     ${underWay(run) && html`<${Progress} label="Matching" share=${run.progress || null} />`}
@@ -115,7 +115,7 @@ function Changes({ id }) {
       )}`;
   return html`<${Panel} title=${`Since run ${before.id}`}>
     <${Answer} answer=${answer} lines=${3}>
-      ${(body) => html`${group("Came together", body.came_together_count, body.came_together)}${group("Came apart", body.came_apart_count, body.came_apart)}`}
+      ${(body) => html`${group("Came together", body.merged_count, body.merged)}${group("Came apart", body.split_count, body.split)}`}
     <//>
   <//>`;
 }
@@ -301,7 +301,7 @@ export function Review() {
             ${undoButton}
           </div>
           ${done}
-          <${Reason} score=${pair} rules=${pair.guard ? [`held back: ${plain(pair.guard)}`] : []} title="What speaks for it, and what against" />
+          <${Reason} score=${pair} rules=${pair.constraint_name ? [`held back: ${plain(pair.constraint_name)}`] : []} title="What speaks for it, and what against" />
         <//>`
       : html`<${Empty} title="Nothing to decide">
             ${skipped.length ? html`You passed over ${counted(skipped.length, "pair")}. <button class="button small" onClick=${() => setSkipped([])}>Show them again</button>` : "Every pair that matching was unsure of has been decided."}

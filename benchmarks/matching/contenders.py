@@ -22,10 +22,10 @@ LABELS = 100
 """Pairs of each kind that dedupe is taught with: it learns from labels, and gets them from a sibling of the data."""
 
 
-def ours(records: Path, found: Path, tiers: tuple[str, ...] = ("rules", "model"), engine: str = "duckdb") -> None:
+def ours(records: Path, found: Path, methods: tuple[str, ...] = ("rules", "model"), engine: str = "duckdb") -> None:
     """jobs.match with the default settings."""
     output = found.with_suffix("")
-    settings = Settings.load().model_copy(update={"tiers": tiers})
+    settings = Settings.load().model_copy(update={"methods": methods})
     options: dict[str, Any] = {"memory": "3GB"} if engine == "duckdb" else {"memory": "5g"}
     with ENGINES[engine](**options) as opened:
         match(opened, str(records), str(output), settings)

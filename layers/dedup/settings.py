@@ -1,5 +1,5 @@
-"""What the environment says: the settings, typed, read once and on first use. dedup.api.app reads ALLOWED_ORIGINS itself,
-when it is imported."""
+"""The environment as typed settings, read once and on first use. dedup.api.app reads ALLOWED_ORIGINS itself, when it is
+imported."""
 
 import os
 import re

@@ -36,7 +36,7 @@ SHOWN = 500
 """Records of one entity that are shown."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-RULES = {"tiers": ["rules"]}
+RULES = {"methods": ["rules"]}
 TIMEOUT = 120
 
 KINDS = {
@@ -544,7 +544,7 @@ class History:
                 self.stack.broken and "nterrupted" in account["reason"]
             ):
                 raise Finding(f"A run failed: {account['reason']}")
-        elif account["status"] != "done" or not account["in_force"]:
+        elif account["status"] != "done" or not account["active"]:
             raise Finding(f"A run is not in force after its delivery: {account['status']}")
         else:
             self.matched = True
@@ -647,7 +647,7 @@ class History:
 
     def _members(self) -> dict[int, int]:
         """The entity of each record, as the run in force has it."""
-        [[run]] = self.stack.admin("SELECT in_force FROM match_state")
+        [[run]] = self.stack.admin("SELECT active_run FROM match_state")
         return dict(self.stack.admin(f"SELECT record_id, entity_id FROM matching.member_{run}"))
 
     def check(self, deep: bool) -> None:
@@ -754,9 +754,9 @@ class History:
                     self._same(f"came, went and stayed of {name}", told, one.changes)
 
     def _check_entities(self, records: Sequence[Mapping[str, Any]], chance: random.Random) -> None:
-        if self.stack.admin("SELECT count(*) FROM pending_match") != [[0]]:
+        if self.stack.admin("SELECT count(*) FROM deferred_match") != [[0]]:
             self._verify()
-            self._same("uploads that wait for matching", self.stack.admin("SELECT count(*) FROM pending_match"), [[0]])
+            self._same("uploads that wait for matching", self.stack.admin("SELECT count(*) FROM deferred_match"), [[0]])
         members = self._members()
         by_id = {record["id"]: record for record in records}
         self._same("records that are members", sorted(members), sorted(by_id))

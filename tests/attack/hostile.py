@@ -138,7 +138,7 @@ BODIES: Mapping[str, Any] = {
     "/api/v1/exports": {"in": ["hubspot"], "not_in": [], "region": [], "by": "customer", "format": "csv"},
     "/api/v1/deduplication/jobs": {"prefix": "incoming/"},
     "/api/v1/matching/runs": {
-        "settings": {"tiers": ["rules"], "thresholds": {"match": 3}, "guards": {"max_entity": 9}}
+        "settings": {"methods": ["rules"], "thresholds": {"match": 3}, "constraints": {"max_entity": 9}}
     },
     "/api/v1/matching/decisions": {"record_ids": [1, 2], "verdict": "same", "note": "n"},
     "/api/v1/entities/lookup": {"name": "Ann", "email": "ann@example.com", "customer_id": 1, "source": "hubspot"},
@@ -436,9 +436,9 @@ def attack_settings(stack: Stack, chance: random.Random) -> None:
     edge = [lowest, -1.5, 0, 1e-9, 900, 1e9]
     low, high = sorted(chance.choices(edge, k=2))
     settings: dict[str, Any] = {
-        "tiers": chance.choice([["rules"], ["model"], ["rules", "model"], []]),
+        "methods": chance.choice([["rules"], ["model"], ["rules", "model"], []]),
         "thresholds": {"keep": lowest, "review": low, "match": high, "confident": 1e300},
-        "guards": {"max_entity": chance.choice([1, 2, 10**9]), "max_rule_block": chance.choice([0, 1, 10**9])},
+        "constraints": {"max_entity": chance.choice([1, 2, 10**9]), "max_rule_block": chance.choice([0, 1, 10**9])},
         "normalising": {"region": chance.choice(["US", "DE", "ZZ"]), "placeholder_dates": []},
         "survivorship": chance.choice([{}, {"trusted": ["hubspot"]}, {"default": "longest"}]),
     }
@@ -528,7 +528,7 @@ def _verify(stack: Stack) -> None:
 
 
 def _match(stack: Stack) -> None:
-    body = json.dumps({"settings": {"tiers": ["rules"]}}).encode()
+    body = json.dumps({"settings": {"methods": ["rules"]}}).encode()
     send(stack, Request("POST", "/api/v1/matching/runs", JSON, body))
     if not stack.deliver(stack.message(lambda message: message.function == "Match")):
         raise Finding("the run did not end")

@@ -297,7 +297,7 @@ class Stack:
         tables = [table for table in self._tables() if table not in kept]
         own = [table for table in tables if table.startswith("public.")]
         dropped = [f"DROP TABLE {table}" for table in tables if table not in own]
-        self.admin("UPDATE match_state SET in_force = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
+        self.admin("UPDATE match_state SET active_run = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
 
     def fingerprint(self) -> str:
         """A digest of all rows of all tables."""

@@ -131,7 +131,7 @@ def hold_back_rules(api: str, people: int) -> Any:
         for number, known in enumerate(born, 1)
     ]
     requests.post(f"{api}/customers/bulk", json={"customers": customers}, timeout=30).raise_for_status()
-    begun = requests.post(f"{api}/matching/runs", json={"settings": {"tiers": ["rules"]}}, timeout=30)
+    begun = requests.post(f"{api}/matching/runs", json={"settings": {"methods": ["rules"]}}, timeout=30)
     begun.raise_for_status()
     deadline = time.monotonic() + RUN_SECONDS
     while (run := requests.get(f"{api}/matching/runs/{begun.json()['id']}", timeout=30).json())["status"] != "done":

@@ -345,7 +345,7 @@ def ask_for_tasks(run: Run) -> dict[str, str]:
     asked = {f"/api/v1/uploads/{upload}": "deleted"}
     for path, body, end in (
         ("/api/v1/exports", {}, "done"),
-        ("/api/v1/matching/runs", {"settings": {"tiers": ["rules"]}}, "done"),
+        ("/api/v1/matching/runs", {"settings": {"methods": ["rules"]}}, "done"),
         ("/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}, "failed"),
     ):
         begun = run.request("POST", path, body)

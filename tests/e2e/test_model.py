@@ -14,9 +14,9 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import requests
-from dedup.store.connection import Database
 from dedup.settings import Settings
 from dedup.store import Store
+from dedup.store.connection import Database
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from dedup.store.connection import Database
 from dedup.settings import Settings
+from dedup.store.connection import Database
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT
@@ -556,7 +556,7 @@ def no_run(people: str, stack_folder: Path | None) -> Iterator[None]:
     def put(run: int | None) -> Any:
         return database.write(
             lambda connection: connection.run(
-                f"UPDATE match_state s SET in_force = {run or 'NULL'} FROM match_state old RETURNING old.in_force"
+                f"UPDATE match_state s SET active_run = {run or 'NULL'} FROM match_state old RETURNING old.active_run"
             ),
             repeatable=False,
         )
@@ -635,7 +635,7 @@ def test_pair_that_a_rule_alone_speaks_for_has_no_weight(api: str, images: None,
     pair = hold_back_a_rule(api)
     assert pair["probability"] is None
     page = show("/review")
-    expect(page.get_by_text(f"held back: {pair['guard'].replace('_', ' ')}")).to_be_visible()
+    expect(page.get_by_text(f"held back: {pair['constraint_name'].replace('_', ' ')}")).to_be_visible()
     expect(page.get_by_text("By a rule")).to_have_count(2)
     expect(page.get_by_text(re.compile("weight|likely", re.IGNORECASE))).to_have_count(0)
 

@@ -43,7 +43,7 @@ def test_people_are_found_decided_about_and_counted(api: str) -> None:
     ids = [record["id"] for record in people]
 
     done = run(api)
-    assert (done["in_force"], done["records"], done["entities"]) == (True, 60, 32)
+    assert (done["active"], done["records"], done["entities"]) == (True, 60, 32)
     assert get(f"{api}/deduplication/analyze", by="entity")["unique_customers"] == 32
 
     [first] = get(f"{api}/entities", min_records=2, limit=1)
@@ -66,8 +66,8 @@ def test_people_are_found_decided_about_and_counted(api: str) -> None:
     assert get(f"{api}/deduplication/analyze", by="entity")["unique_customers"] == 32
     # What was decided is in the run that was in force then: the first has them apart, the second together again.
     together = get(f"{api}/matching/runs/{again['id']}/changes", since=done["id"])
-    assert (together["came_together_count"], together["came_apart_count"]) == (1, 0)
-    assert {father, son} <= set(together["came_together"][0]["record_ids"])
+    assert (together["merged_count"], together["split_count"]) == (1, 0)
+    assert {father, son} <= set(together["merged"][0]["record_ids"])
 
 
 def test_a_file_and_a_snapshot_that_come_after_a_run_are_counted_by_person(api: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dedup.services import ingest
 from dedup.aws.bucket import ObjectVersion
+from dedup.services import ingest
 from dedup.settings import settings
 from dedup.store import Store, open_store
 from pg8000.native import Connection

@@ -179,7 +179,7 @@ def test_what_leaves_the_records_leaves_no_value_in_the_run_in_force(
 def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functions: Call, store: Store) -> None:
     store.add(people())
     upload = store.add(zeb())
-    older, in_force = matched(store, **RULES), matched(store, **RULES)
+    older, active = matched(store, **RULES), matched(store, **RULES)
     store.delete_upload(upload.id)
     assert {name.split(".")[1] for name in found(*TRACES)} == {f"member_{older}", f"term_{older}"}
 
@@ -189,9 +189,9 @@ def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functi
     assert (answer["details"]["records"], answer["details"]["sources"]) == (0, [])
     assert found(*TRACES) == set()
     counts_its_members(store, older)
-    changes = store.run_changes(in_force, older)
+    changes = store.run_changes(active, older)
     assert changes is not None
-    assert changes["came_apart_count"] == 0
+    assert changes["split_count"] == 0
     assert erase(functions)[0] == 404
 
 
@@ -260,17 +260,17 @@ def test_notes_of_which_nobody_can_say_whom_they_are_about_go_with_the_migration
 def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call, store: Store) -> None:
     store.add(people())
     store.add(zeb())
-    first, in_force = matched(store), matched(store)
+    first, active = matched(store), matched(store)
     store.decide([61, 1], "same", NOTE, "ops")
     assert found(*TRACES)
 
     assert functions("clear", api_event("DELETE", "/api/v1/customers"))["statusCode"] == 200
 
     assert found(*TRACES, "moreau", "lindqvist") == set()
-    assert tables() == {in_force}
+    assert tables() == {active}
     with connect() as owner:
-        assert [owner.run(f"SELECT FROM {table}") for table in Tables(in_force).all] == [[]] * 6
-    assert store.run_changes(in_force, first) is None
+        assert [owner.run(f"SELECT FROM {table}") for table in Tables(active).all] == [[]] * 6
+    assert store.run_changes(active, first) is None
     agrees(store)
     store.add([*people(), *zeb()])
     matched(store, **RULES)
@@ -282,7 +282,7 @@ def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call
 # Runs that are at work, and such as died
 
 
-@pytest.mark.parametrize("place", ["load_run", "put_in_force"])
+@pytest.mark.parametrize("place", ["load_run", "activate"])
 def test_who_is_erased_while_a_run_works_is_not_in_it(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -317,7 +317,7 @@ def dead_run(store: Store, monkeypatch: pytest.MonkeyPatch, error: type[BaseExce
 
     run, _ = store.expect_run(RULES, None, "")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "put_in_force", die)
+        patch.setattr(store, "activate", die)
         with pytest.raises(error):
             runs.run(run, store)
     return run

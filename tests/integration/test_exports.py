@@ -16,10 +16,9 @@ import boto3
 import pyarrow.parquet as pq
 import pytest
 from dedup.aws import queues
-from dedup.services import exports
-from dedup.services import ingest
 from dedup.aws.bucket import ObjectVersion
 from dedup.records import KNOWN
+from dedup.services import exports, ingest
 from dedup.settings import settings
 from dedup.store import Busy, Store
 
@@ -173,7 +172,7 @@ def test_file_by_entity_has_the_person_of_each_record(
     refused = ask(wish)
     assert refused["statusCode"] == 409
     assert "No run" in refused["detail"]
-    run, _ = store.expect_run({"tiers": ["rules"]}, None, "")
+    run, _ = store.expect_run({"methods": ["rules"]}, None, "")
     assert runs.run(run, store) == "done"
     begun = ask(wish)
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dedup.store import connection
 from dedup import sets
-from dedup.store.connection import Unavailable
 from dedup.settings import settings
-from dedup.store import Busy, Store, Superseded, open_store
+from dedup.store import Busy, Store, Superseded, connection, open_store
+from dedup.store.connection import Unavailable
 from dedup.store.uploads import RowsLost
 from pg8000.native import Connection
 
@@ -261,7 +260,7 @@ def test_serialization_failure_is_tried_three_times(store: Store, failures: int,
 
 def _empty(store: Store) -> None:
     """As new: what was uploaded is forgotten too."""
-    tables = ("region_change", "pending_membership", "customer_membership", "record", "upload")
+    tables = ("region_change", "deferred_membership", "customer_membership", "record", "upload")
     store._database.write(
         lambda connection: connection.run(";".join(f"DELETE FROM {table}" for table in tables)), repeatable=True
     )

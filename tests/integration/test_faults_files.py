@@ -20,8 +20,8 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from dedup.aws import bucket
-from dedup.services import ingest
 from dedup.aws.bucket import ObjectVersion
+from dedup.services import ingest
 from dedup.settings import settings
 from dedup.store import Busy, Store, open_store
 from dedup.store.uploads import Account

@@ -11,10 +11,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 from dedup.aws import bucket
-from dedup.services import ingest
-from dedup.aws.bucket import ObjectVersion
-from dedup.aws.bucket import Place
+from dedup.aws.bucket import ObjectVersion, Place
 from dedup.records import KNOWN
+from dedup.services import ingest
 from dedup.store import Store, open_store
 
 from tests.conftest import api_event, record

@@ -19,11 +19,10 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from dedup import files
-from dedup import sets
+from dedup import files, sets
+from dedup.aws.bucket import ObjectVersion
 from dedup.observability import logger
 from dedup.services import ingest
-from dedup.aws.bucket import ObjectVersion
 from dedup.settings import settings as current
 from dedup.store import Account, Busy, Outdated, Store, Superseded
 

@@ -9,8 +9,7 @@ import boto3
 import pyarrow.parquet as pq
 import pytest
 import requests
-from dedup.aws import queues
-from dedup.aws import spark
+from dedup.aws import queues, spark
 from dedup.settings import settings
 from dedup.store import Store
 from moto.emrserverless.models import emrserverless_backends

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup.services import lookup
 from dedup.api.models.entities import LookupRecord
 from dedup.matching.settings import Settings
 from dedup.records import Record
+from dedup.services import lookup
 from dedup.store import Store
 
 from tests.conftest import api_event
@@ -33,7 +33,7 @@ def known(store: Store) -> Store:
             *(person(n, "hubspot") for n in range(20, 30)),
         ]
     )
-    matched(store, tiers=["rules"], rules=RULES, guards={"max_rule_block": 3})
+    matched(store, methods=["rules"], rules=RULES, constraints={"max_rule_block": 3})
     return store
 
 

@@ -10,21 +10,20 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from dedup.api.pagination import cursor_question
-from dedup.api.pagination import encode_cursor
-from dedup.services import exports
+from dedup.api.pagination import cursor_question, encode_cursor
 from dedup.matching.settings import Settings
+from dedup.services import exports
 from dedup.sets import Region
 from dedup.settings import settings
 from dedup.store import Store, open_store
-from dedup.store.base import BY_REGION, CUSTOMERS, Counted, fold_in
+from dedup.store.base import BY_REGION, CUSTOMERS, Counted, merge_changes
 from dedup.store.entities import Tables
 from dedup.store.records import _ids_query, state_of
 
 from local.postgres import Postgres
 from local.postgres import Settings as DatabaseSettings
 from tests.conftest import api_event, connect, lambda_context, load_function, record
-from tests.integration.test_pending import FOLD
+from tests.integration.test_pending import MERGE
 from tests.integration.test_report import Page, from_csv
 
 SOURCES = [f"source_{number:02}" for number in range(63)]
@@ -106,12 +105,12 @@ def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
             f"""INSERT INTO {counted.changes} SELECT sources, count(*), 0 FROM {counted.table} GROUP BY {BY_REGION}
                 UNION ALL SELECT 1::bigint << source, 0, count(*) FROM record GROUP BY 1"""
         )
-    told = json.dumps(Settings.over({"tiers": ["rules"]}).model_dump(mode="json"))
+    told = json.dumps(Settings.over({"methods": ["rules"]}).model_dump(mode="json"))
     owner.run(
         f"""INSERT INTO upload (origin, status, rows, accepted) SELECT 'api', 'done', count(*), count(*) FROM record;
             INSERT INTO match_run (status, engine, settings, kept, finished_at)
             VALUES ('done', 'duckdb', '{told}', true, now());
-            UPDATE match_state SET in_force = 1"""
+            UPDATE match_state SET active_run = 1"""
     )
     owner.run("COMMIT")
 
@@ -206,7 +205,7 @@ def test_customers_that_are_pending_are_in_the_pages_of_many_regions(
     new, moved = REGIONS + LARGE + 1, next(who for who, region in region_of.items() if ONE not in region)
     with closing(connect()) as outside:
         outside.run("BEGIN")
-        outside.run(f"SELECT pg_advisory_xact_lock({FOLD})")
+        outside.run(f"SELECT pg_advisory_xact_lock({MERGE})")
         upload = many.add([record(new, "source_01"), record(moved, ONE)])
         outside.run("ROLLBACK")
     expected = [who for who, region in region_of.items() if ONE not in region and who != moved] + [new]
@@ -310,7 +309,7 @@ def test_customers_of_many_regions_that_move_are_counted_in_memory(many: Store) 
     incoming = f"SELECT customer_id, {1 << 62}::bigint AS sources FROM {CUSTOMERS.table}"
     with closing(connect()) as outside:
         outside.run("SET statement_timeout = '60s'; BEGIN")
-        rows = outside.run(f"EXPLAIN (ANALYZE, FORMAT JSON) WITH {fold_in(incoming)} SELECT")
+        rows = outside.run(f"EXPLAIN (ANALYZE, FORMAT JSON) WITH {merge_changes(incoming)} SELECT")
         outside.run("ROLLBACK")
 
     found = [node for node in nodes(rows[0][0][0]["Plan"]) if node["Node Type"] == "Aggregate"]

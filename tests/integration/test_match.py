@@ -20,11 +20,10 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dedup.matching import normalise
+from dedup.matching.clustering import jaro_winkler, keep_ids
 from dedup.matching.rules import conventions_of
-from dedup.matching.clustering import jaro_winkler
-from dedup.matching.clustering import keep_ids
-from dedup.matching.settings import Settings
 from dedup.matching.scoring import near
+from dedup.matching.settings import Settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -169,7 +168,9 @@ def test_review_has_the_doubtful_first(sample: Path) -> None:
 
     assert [row["uncertainty"] for row in review] == sorted((row["uncertainty"] for row in review), reverse=True)
     father_and_son = tuple(ids("Henry Ashworth"))
-    assert (*father_and_son, "other_birth_date") in {(r["record_l"], r["record_r"], r["guard"]) for r in review}
+    assert (*father_and_son, "other_birth_date") in {
+        (r["record_l"], r["record_r"], r["constraint_name"]) for r in review
+    }
 
 
 def test_csv_and_json_are_the_same_records(run: Callable[..., Path], sample: Path) -> None:
@@ -355,7 +356,7 @@ def test_two_full_names_of_one_short_form_are_two_people(run: Callable[..., Path
 
 def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Path], write: Callable[..., str]) -> None:
     settings = Settings.load()
-    small = settings.model_copy(update={"guards": settings.guards.model_copy(update={"max_entity": 3})})
+    small = settings.model_copy(update={"constraints": settings.constraints.model_copy(update={"max_entity": 3})})
     ada = {"source": "hubspot", "name": "Ada Lindqvist", "email": "ada@example.com"}
     differing = [{"id": n, "customer_id": n, "city": f"City {n}", **ada} for n in range(1, 8)]
 
@@ -363,7 +364,7 @@ def test_cluster_larger_than_allowed_is_split_and_reported(run: Callable[..., Pa
 
     sizes = [list(entities(output).values()).count(entity) for entity in set(entities(output).values())]
     assert max(sizes) == 3
-    assert {row["guard"] for row in rows_of(output / "review.parquet")} >= {"size"}
+    assert {row["constraint_name"] for row in rows_of(output / "review.parquet")} >= {"size"}
 
 
 @pytest.mark.parametrize("count", [15, 70, 3_000])
@@ -395,7 +396,7 @@ def test_as_many_records_as_there_are_of_one_person_are_one(
 
 
 def test_rules_alone_need_no_model(run: Callable[..., Path]) -> None:
-    output = run(PEOPLE, settings=Settings.load().model_copy(update={"tiers": ("rules",)}))
+    output = run(PEOPLE, settings=Settings.load().model_copy(update={"methods": ("rules",)}))
 
     assert {edge["reason"] for edge in rows_of(output / "edges.parquet")} == {"rule"}
     assert together(output) >= set(combinations(ids("William", "Bill", "Okafor"), 2))

@@ -15,7 +15,7 @@ from dedup.store import Store
 from moto.emrserverless.models import emrserverless_backends
 
 from jobs import match as job
-from jobs import places, runs
+from jobs import runs, storage
 from tests.conftest import lambda_context, load_function
 from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured, emr_application
 from tests.integration.test_matching import RULES, agrees, by_customer, matched, people, person, together
@@ -66,7 +66,7 @@ def work(arguments: list[str], folder: Path) -> None:
     told = [str(folder / "found") if n == 1 else one for n, one in enumerate(arguments)]
     told[told.index("spark")] = "duckdb"
     assert job.main(told) == 0
-    places.send(folder / "found", arguments[1])
+    storage.send(folder / "found", arguments[1])
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_many_records_are_matched_on_emr_and_looked_after(
     four.add([person(5, "hubspot")])
     outside.state = "SUCCESS"
     assert deliver(run) == []
-    assert shown(four, run).items() >= {"status": "done", "in_force": True, "reason": None, "records": 5}.items()
+    assert shown(four, run).items() >= {"status": "done", "active": True, "reason": None, "records": 5}.items()
     assert together(four) == {frozenset({1, 3}), frozenset({2}), frozenset({4}), frozenset({5})}
     agrees(four)
     assert keys(s3) == []
@@ -134,7 +134,7 @@ def test_run_that_ends_badly_on_emr_says_why_and_the_last_one_stays(
 
     assert deliver(run) == []
     assert shown(four, run).items() >= {"status": "failed", "reason": f"Spark: {outside.state_details}"}.items()
-    assert shown(four, first)["in_force"]
+    assert shown(four, first)["active"]
     assert keys(s3) == []
 
 
@@ -173,7 +173,7 @@ def test_many_records_are_matched_by_spark_on_this_machine(
     alone = by_customer(store)
     configured(environment, ENGINE_THRESHOLD="60", BATCH_HERE="true")
     run = matched(store, **RULES)
-    assert shown(store, run).items() >= {"engine": "spark", "in_force": True, "records": 60}.items()
+    assert shown(store, run).items() >= {"engine": "spark", "active": True, "records": 60}.items()
     assert by_customer(store) == alone
     agrees(store)
     assert keys(s3) == []

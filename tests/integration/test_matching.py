@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
+from dedup.api.models.entities import LookupRecord
 from dedup.aws import queues
 from dedup.matching import normalise
-from dedup.matching.rules import survivorship_of
-from dedup.api.models.entities import LookupRecord
 from dedup.matching.golden import golden
+from dedup.matching.rules import survivorship_of
 from dedup.matching.settings import Settings
-from dedup.services.lookup import look_up
 from dedup.records import Record
+from dedup.services.lookup import look_up
 from dedup.sets import count
 from dedup.settings import settings
 from dedup.store import (
@@ -38,7 +38,7 @@ from dedup.store import (
 )
 from dedup.store import matching as store_matching
 from dedup.store import uploads as store_uploads
-from dedup.store.base import FOLD_LOCK
+from dedup.store.base import MERGE_LOCK
 from dedup.store.matching import SHOWN
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ from tests.integration.test_functions import AFTER_A_RUN
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 PEOPLE = json.loads((ROOT / "samples" / "people.json").read_text())["customers"]
-RULES = {"tiers": ["rules"]}
+RULES = {"methods": ["rules"]}
 """Settings of runs that only have to be runs: the model takes most of the time."""
 
 
@@ -96,7 +96,7 @@ def agrees(store: Store) -> None:
 # Records that repeat others
 
 MANY = 61
-"""More than any guard allows records that share a value."""
+"""More than any constraint allows records that share a value."""
 
 
 def test_a_record_that_comes_every_night_stays_one_person(store: Store) -> None:
@@ -250,7 +250,7 @@ def test_most_of_an_entity_keeps_its_id_repeats_among_them_as_in_a_run(store: St
 
 def test_tiers_without_rules_join_by_none(store: Store) -> None:
     store.add([person(1, "hubspot"), person(1, "hubspot")])
-    matched(store, tiers=["model"], thresholds={"match": 900, "confident": 900})
+    matched(store, methods=["model"], thresholds={"match": 900, "confident": 900})
     store.add([person(1, "hubspot")])
     assert together(store) == {frozenset({1}), frozenset({2}), frozenset({3})}
 
@@ -272,7 +272,7 @@ def test_a_run_finds_who_is_one_and_counts_them(store: Store) -> None:
     told = store.run(run)
     assert told is not None
     found = members(store)
-    assert (told["status"], told["in_force"], told["engine"], told["progress"]) == ("done", True, "duckdb", 1)
+    assert (told["status"], told["active"], told["engine"], told["progress"]) == ("done", True, "duckdb", 1)
     assert (told["records"], told["entities"]) == (60, len(found))
     assert told["model"]["version"]
     assert sum(bar["pairs"] for bar in told["histogram"]) == told["pairs"]
@@ -288,7 +288,7 @@ def test_the_same_people_keep_their_ids_in_the_next_run(store: Store) -> None:
     second = matched(store)
     assert members(store) == before
     changes = store.run_changes(second, first)
-    assert changes == {"came_together": [], "came_apart": [], "came_together_count": 0, "came_apart_count": 0}
+    assert changes == {"merged": [], "split": [], "merged_count": 0, "split_count": 0}
 
 
 DEFAULTS = Settings.over(RULES).model_dump(mode="json")
@@ -324,11 +324,11 @@ def test_a_run_that_began_earlier_replaces_none(store: Store) -> None:
     before = members(store)
 
     load(store, claim, (1, 999, "hubspot"))
-    store.put_in_force(claim, reading)
+    store.activate(claim, reading)
 
     [one, other] = store.runs(None, 2)
-    assert (one["id"], one["in_force"]) == (late, True)
-    assert (other["id"], other["status"], other["in_force"]) == (claim.run, "done", False)
+    assert (one["id"], one["active"]) == (late, True)
+    assert (other["id"], other["status"], other["active"]) == (claim.run, "done", False)
     assert members(store) == before
     agrees(store)
 
@@ -366,9 +366,9 @@ def test_who_came_while_a_run_worked_keeps_their_entity(store: Store) -> None:
     before = members(store)
 
     load(store, claim, (1, first, "hubspot"))
-    store.put_in_force(claim, reading)
+    store.activate(claim, reading)
 
-    assert store.run_in_force() == claim.run
+    assert store.active_run() == claim.run
     assert members(store) == before
     agrees(store)
 
@@ -390,7 +390,7 @@ def test_a_decision_that_a_run_just_missed_holds_in_it(
     [(claim, reading)] = claims
     one = after_a_run.entities_of([4])[4]
     load(other, claim, *[(record, one, "hubspot") for record in (1, 2, 3, 4)])
-    other.put_in_force(claim, reading)
+    other.activate(claim, reading)
 
     found = after_a_run.entities_of([1, 2])
     assert found[1] != found[2]
@@ -407,7 +407,7 @@ def test_entities_that_a_decision_made_while_a_run_worked_keep_their_ids(
 
     monkeypatch.setattr(after_a_run, "load_run", meanwhile)
     matched(after_a_run, **RULES)
-    [run] = [told for told in after_a_run.runs(None, 10) if told["in_force"]]
+    [run] = [told for told in after_a_run.runs(None, 10) if told["active"]]
     [[first]] = after_a_run._database.read(lambda c: c.run("SELECT min(id) FROM match_run"))
     made = after_a_run._database.read(
         lambda c: dict(c.run(f"SELECT record_id, entity_id FROM matching.member_{first} WHERE record_id IN (1, 2)"))
@@ -439,7 +439,7 @@ def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> No
     ]
     store.add([*chain, *homes])
     rules = [{"name": "phone", "equal": ["phone"]}, {"name": "company", "equal": ["company", "family"]}]
-    matched(store, tiers=["rules"], rules=rules)
+    matched(store, methods=["rules"], rules=rules)
     assert {1, 2, 3} in members(store).values()
 
     store.decide([1, 4], "same", None, "me")
@@ -452,17 +452,17 @@ def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> 
     ann, bo = {"name": "Ann Lee", "email": "ann@example.com"}, {"name": "Bo Ek", "phone": "+1 202 555 0101"}
     cy = {"name": "Cy Fox", "email": "cy@example.com", "phone": "+1 202 555 0102"}
     store.add([person(n, "hubspot", **known) for n, known in enumerate((ann, ann, bo, bo, bo, cy, cy), 1)])
-    first = matched(store, tiers=["rules"], rules=[{"name": "email", "equal": ["email"]}])
+    first = matched(store, methods=["rules"], rules=[{"name": "email", "equal": ["email"]}])
     [one] = [entity for entity, records in members(store).items() if records == {1, 2}]
-    second = matched(store, tiers=["rules"], rules=[{"name": "phone", "equal": ["phone"]}])
+    second = matched(store, methods=["rules"], rules=[{"name": "phone", "equal": ["phone"]}])
     [other] = [entity for entity, records in members(store).items() if records == {3, 4, 5}]
 
     came, went = {"entity_id": other, "record_ids": [3, 4, 5]}, {"entity_id": one, "record_ids": [1, 2]}
     assert store.run_changes(second, first) == {
-        "came_together": [came], "came_apart": [went], "came_together_count": 1, "came_apart_count": 1,
+        "merged": [came], "split": [went], "merged_count": 1, "split_count": 1,
     }  # fmt: skip
     assert store.run_changes(first, second) == {
-        "came_together": [went], "came_apart": [came], "came_together_count": 1, "came_apart_count": 1,
+        "merged": [went], "split": [came], "merged_count": 1, "split_count": 1,
     }  # fmt: skip
     assert store.run_changes(second, 99) is None
 
@@ -512,7 +512,7 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    for place in ("load_run", "put_in_force", "sweep"):
+    for place in ("load_run", "activate", "sweep"):
         run, _ = store.expect_run(RULES, None, "")
         with monkeypatch.context() as patch:
             patch.setattr(store, place, die)
@@ -521,11 +521,11 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
         told = store.run(run)
         assert told is not None
         if place == "sweep":
-            assert (told["status"], told["in_force"]) == ("done", True)
+            assert (told["status"], told["active"]) == ("done", True)
             continue
         assert told["status"] == "running"
         assert members(store) == before
-        assert store.run(first)["in_force"]  # type: ignore[index]
+        assert store.run(first)["active"]  # type: ignore[index]
         agrees(store)
         store._database.write(
             lambda connection: connection.run("UPDATE match_run SET lease_until = now() - interval '1 s'"),
@@ -664,7 +664,7 @@ def test_what_leaves_the_records_leaves_the_entities(after_a_run: Store) -> None
 
 def test_verify_mends_entities(after_a_run: Store) -> None:
     entity = after_a_run.entities_of([1])[1]
-    [[run]] = after_a_run._database.read(lambda c: c.run("SELECT in_force FROM match_state"))
+    [[run]] = after_a_run._database.read(lambda c: c.run("SELECT active_run FROM match_state"))
     after_a_run._database.write(
         lambda c: c.run(
             f"""DELETE FROM matching.member_{run} WHERE record_id = 4;
@@ -683,7 +683,7 @@ def test_verify_mends_entities(after_a_run: Store) -> None:
 
 def damage(store: Store, statements: str) -> None:
     """Runs statements, in which _N is the end of the names of the active run's tables."""
-    run = store.run_in_force()
+    run = store.active_run()
     store._database.write(lambda connection: connection.run(statements.replace("_N", f"_{run}")), repeatable=True)
 
 
@@ -817,7 +817,7 @@ def pending(store: Store, other: Store, *uploads: list[Record]) -> None:
     """Uploads by `other` while somebody keeps what they bring from being matched."""
 
     def beside(connection: Any) -> None:
-        connection.run(f"SELECT {FOLD_LOCK}, {entities.ALONE}")
+        connection.run(f"SELECT {MERGE_LOCK}, {entities.ALONE}")
         for upload in uploads:
             other.add(upload)
 
@@ -954,7 +954,7 @@ def test_a_snapshot_that_says_the_same_keeps_everybody_and_repeats_count_once(af
         snapshot(after_a_run, "salesforce", [two, ann, *[ann] * 25, two])
         assert customers_of(after_a_run) == before
         agrees(after_a_run)
-        [[run]] = after_a_run._database.read(lambda c: c.run("SELECT in_force FROM match_state"))
+        [[run]] = after_a_run._database.read(lambda c: c.run("SELECT active_run FROM match_state"))
         [[standing]] = after_a_run._database.read(
             lambda c: c.run(f"SELECT count(*) FROM matching.member_{run} m WHERE {entities.stands('m')}")  # noqa: B023
         )
@@ -1168,7 +1168,9 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
 OWN_COMPARISON = [{"name": "who", "columns": ["given"], "levels": [{"label": "same", "equal": ["given"]}]}]
 
 
-@pytest.mark.parametrize("asked", [RULES, {"comparisons": OWN_COMPARISON, "guards": {"vetoes": [], "doubts": []}}])
+@pytest.mark.parametrize(
+    "asked", [RULES, {"comparisons": OWN_COMPARISON, "constraints": {"vetoes": [], "review_flags": []}}]
+)
 def test_a_lookup_answers_whatever_the_run_was_told(functions: Call, store: Store, asked: dict[str, Any]) -> None:
     store.add(people())
     matched(store, **asked)

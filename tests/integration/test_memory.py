@@ -51,7 +51,7 @@ REPEATED = {
     "fields that an export has not": ("{", '"in%06x":0,', '"in":[]}', BODY),
     "ids of records": ('{"record_ids":[', "1,", '1],"verdict":"same"}', BODY),
     "rules that are none": ('{"settings":{"rules":[', "{},", "{}]}}", BODY),
-    "settings that are none": ('{"settings":{"guards":{', '"%06x":0,', '"a":0}}}', BODY),
+    "settings that are none": ('{"settings":{"constraints":{', '"%06x":0,', '"a":0}}}', BODY),
     "fields of a customer that is looked up": ("{", '"phone%06x":"x",', '"name":"Ann"}', BODY),
     "as many records as fit": ('{"customers":[', f"{RECORD},", f"{RECORD % 7}]}}", BODY),
 }

@@ -1,4 +1,4 @@
-"""Uploads beside whoever holds the fold lock: nobody waits, and every count and list is exact at every moment."""
+"""Uploads beside whoever holds the merge lock: nobody waits, and every count and list is exact at every moment."""
 
 import itertools
 import random
@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from dedup import sets
-from dedup.store.connection import Unavailable
 from dedup.store import Conflict, Load, Outdated, Store, records
 from dedup.store.base import DRAIN_ROWS
+from dedup.store.connection import Unavailable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -26,7 +26,7 @@ from pg8000.native import Connection
 from tests.conftest import budget, connect, ids_of, record
 
 SOURCES = ("salesforce", "hubspot", "internal")
-FOLD = 7236836
+MERGE = 7236836
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _days = itertools.count()
 NewStore = Callable[..., Store]
@@ -60,7 +60,7 @@ def until_it_waits(store: Store, locktype: str = "transactionid") -> None:
 
 
 def pending(store: Store) -> int:
-    query = "SELECT count(*) FROM pending_membership"
+    query = "SELECT count(*) FROM deferred_membership"
     return int(store._database.read(lambda connection: connection.run(query))[0][0])
 
 
@@ -163,9 +163,9 @@ def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStor
 
 def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Connection) -> None:
     truth = Truth()
-    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    outside.run(f"SELECT pg_advisory_lock({MERGE})")
     truth.add(store.add([record(1, "hubspot"), record(2, "hubspot")]).id, [(1, "hubspot"), (2, "hubspot")])
-    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     assert pending(store) == 2
     truth.check(store, page=1)
 
@@ -178,11 +178,11 @@ def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Conne
 
 def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStore, outside: Connection) -> None:
     stores, truth = [new_store() for _ in range(4)], Truth()
-    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    outside.run(f"SELECT pg_advisory_lock({MERGE})")
     for source in SOURCES:
         rows = [(who, source) for who in range(DRAIN_ROWS + 1000)]
         truth.add(stores[0].add([record(*row) for row in rows]).id, rows)
-    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     start = threading.Barrier(4)
 
     def drain(number: int) -> None:
@@ -205,9 +205,9 @@ def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStor
 def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
     monkeypatch: pytest.MonkeyPatch, new_store: NewStore, outside: Connection
 ) -> None:
-    monkeypatch.setattr(records, "MAX_PENDING", 10)
+    monkeypatch.setattr(records, "MAX_DEFERRED", 10)
     impatient, patient = new_store(db_statement_timeout=1), new_store()
-    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    outside.run(f"SELECT pg_advisory_lock({MERGE})")
     truth = Truth()
     truth.add(patient.add([record(who, "hubspot") for who in range(20)]).id, [(who, "hubspot") for who in range(20)])
 
@@ -218,16 +218,16 @@ def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(patient.add, [record(60, "hubspot")])
         until_it_waits(impatient, "advisory")
-        outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+        outside.run(f"SELECT pg_advisory_unlock({MERGE})")
         truth.add(done.result().id, [(60, "hubspot")])
     truth.check(impatient)
     assert pending(impatient) == 0
 
 
 def test_customers_who_were_pending_stayed(store: Store, outside: Connection) -> None:
-    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    outside.run(f"SELECT pg_advisory_lock({MERGE})")
     store.add([record(1, "hubspot"), record(2, "hubspot")])
-    outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+    outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     load = waiting_load(store, [(2, "hubspot"), (3, "hubspot")], "replace", "hubspot")
 
     store.finish(load)
@@ -241,7 +241,7 @@ def test_customers_who_were_pending_stayed(store: Store, outside: Connection) ->
 def test_upload_that_is_being_loaded_is_not_deleted(new_store: NewStore, outside: Connection) -> None:
     loading, deleting = new_store(), new_store(db_statement_timeout=2)
     load = waiting_load(loading, [(1, "hubspot")])
-    outside.run(f"SELECT pg_advisory_lock({FOLD})")
+    outside.run(f"SELECT pg_advisory_lock({MERGE})")
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(loading.finish, load)
         until_it_waits(deleting, "advisory")
@@ -249,7 +249,7 @@ def test_upload_that_is_being_loaded_is_not_deleted(new_store: NewStore, outside
         with pytest.raises(Conflict):
             deleting.delete_upload(load.upload_id)
 
-        outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+        outside.run(f"SELECT pg_advisory_unlock({MERGE})")
         done.result()
     assert deleting.delete_upload(load.upload_id) == 1
 
@@ -270,13 +270,13 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
         @rule()
         def hold(self) -> None:
             if not self.held:
-                outside.run(f"SELECT pg_advisory_lock({FOLD})")
+                outside.run(f"SELECT pg_advisory_lock({MERGE})")
                 self.held = True
 
         @rule()
         def release(self) -> None:
             if self.held:
-                outside.run(f"SELECT pg_advisory_unlock({FOLD})")
+                outside.run(f"SELECT pg_advisory_unlock({MERGE})")
                 self.held = False
 
         @rule(rows=rows)

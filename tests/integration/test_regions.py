@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 from dedup import files
-from dedup.services import ingest
 from dedup.aws.bucket import ObjectVersion
+from dedup.services import ingest
 from dedup.store import Account, Store
 
-from jobs import BadInput, places, regions
+from jobs import BadInput, regions, storage
 from tests import exports
 from tests.conftest import FULL, ROOT
 
@@ -30,7 +30,7 @@ BUCKET = "uploads"
 
 def reason_without_spark() -> str:
     try:
-        places.find_java()
+        storage.find_java()
     except BadInput as error:
         return str(error)
     return ""

@@ -11,10 +11,9 @@ from typing import Any
 
 import openpyxl
 import pytest
-from dedup.services import ingest
-from dedup.services import report
 from dedup.aws.bucket import ObjectVersion
 from dedup.records import Record
+from dedup.services import ingest, report
 from dedup.store import Fault, Store
 
 from tests.conftest import api_event, record, sample_records
@@ -195,7 +194,7 @@ def match(store: Store) -> Callable[..., int]:
     from jobs import runs
 
     def match(**asked: Any) -> int:
-        run, _ = store.expect_run({"tiers": ["rules"], **asked}, None, "")
+        run, _ = store.expect_run({"methods": ["rules"], **asked}, None, "")
         assert runs.run(run, store) == "done", store.run(run)
         return run
 
@@ -210,7 +209,7 @@ def two_people() -> list[Record]:
 
 def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: Store, match: Any) -> None:
     store.add(two_people())
-    run = match(guards={"max_entity": 7})
+    run = match(constraints={"max_entity": 7})
 
     page = Page(get("html")["body"])
     lines = from_csv(get("csv"))
@@ -225,7 +224,7 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
     assert [row[:2] for row in sheets[BY_PERSON][1:]] == [[name, n] for name, n in regions]
     assert [lines[BY_PERSON, name, "People"] for name, _ in regions] == ["1", "1"]
     rules = {
-        "Settings": "The defaults but for guards, tiers",
+        "Settings": "The defaults but for constraints, methods",
         "Rule same_email_and_name": "The same email and given name or a short form of it, unless the date of birth or "
         "full given name differs",
         "Most records of a person": "7, those of one customer, and those that say the same, counted once",
@@ -240,7 +239,7 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
 
 def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match: Any) -> None:
     store.add(two_people())
-    run = match(tiers=["rules", "model"], thresholds={"match": 2})
+    run = match(methods=["rules", "model"], thresholds={"match": 2})
     found = store.run(run)
     assert found
 
@@ -264,7 +263,7 @@ def test_report_of_a_run_with_an_extreme_threshold_is_answered(
     store._database.write(
         lambda c: c.run(
             f"""UPDATE match_run SET settings = jsonb_set(jsonb_set(
-                    settings, '{{tiers}}', '["rules", "model"]'), '{{thresholds,match}}', '{match_weight}')
+                    settings, '{{methods}}', '["rules", "model"]'), '{{thresholds,match}}', '{match_weight}')
                 WHERE id = {run}"""
         ),
         repeatable=True,

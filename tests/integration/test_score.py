@@ -8,9 +8,8 @@ import pytest
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
 import pyarrow.parquet as pq
+from dedup.matching.scoring import Scorer, steps_of
 from dedup.matching.settings import Settings
-from dedup.matching.scoring import Scorer
-from dedup.matching.scoring import steps_of
 
 from benchmarks.matching.people import people
 from jobs.engines import DuckDB

@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup.store import connection
-from dedup.store import Store, entities
+from dedup.store import Store, connection, entities
 
 from tests.integration.test_matching import RULES, agrees, matched, members, person
 

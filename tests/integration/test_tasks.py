@@ -9,16 +9,15 @@ from typing import Any
 
 import boto3
 import pytest
-from dedup.aws import queues
-from dedup.aws import spark
-from dedup.services import tasks
+from dedup.aws import queues, spark
 from dedup.aws.bucket import ObjectVersion
-from dedup.store.connection import Unavailable
+from dedup.services import tasks
 from dedup.services.ingest import ingest
 from dedup.settings import settings
 from dedup.store import Store
+from dedup.store.connection import Unavailable
+from dedup.store.task_table import TRIES
 from dedup.store.tasks import KINDS, SENDS
-from dedup.store.work import TRIES
 
 from tests.conftest import api_event, connect, lambda_context, load_function, sample_records
 from tests.integration.conftest import BUCKET
@@ -68,7 +67,7 @@ class Stack:
             return self._erasure()
         function, path, body = {
             EXPORT: ("create_export", "/api/v1/exports", {}),
-            RUN: ("start_run", "/api/v1/matching/runs", {"settings": {"tiers": ["rules"]}}),
+            RUN: ("start_run", "/api/v1/matching/runs", {"settings": {"methods": ["rules"]}}),
             JOB: ("create_job", "/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}),
         }[kind]
         answer = load_function(function).handler(api_event("POST", path, body), lambda_context(function))
@@ -386,7 +385,7 @@ def test_run_that_spark_works_on_is_looked_after_also_when_that_message_is_lost(
     task = stack.ask(RUN)
     stack.messages()
     claim = stack.claim(RUN, task, 60)
-    stack.store.hand_over(claim, {"run": "elsewhere"})
+    stack.store.note_submitted(claim, {"run": "elsewhere"})
     assert stack.sweep() == {"enqueued": 0, "ended": 0}
 
     assert stack.sweep(0) == {"enqueued": 1, "ended": 0}

@@ -1,14 +1,16 @@
 from itertools import combinations
 
 import pytest
-from dedup.matching.clustering import Edge
-from dedup.matching.clustering import Facts
-from dedup.matching.clustering import Pair
-from dedup.matching.clustering import dates_contradict
-from dedup.matching.clustering import givens_contradict
-from dedup.matching.clustering import jaro_winkler
-from dedup.matching.clustering import keep_ids
-from dedup.matching.clustering import resolve
+from dedup.matching.clustering import (
+    Edge,
+    Facts,
+    Pair,
+    dates_contradict,
+    givens_contradict,
+    jaro_winkler,
+    keep_ids,
+    resolve,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +88,7 @@ def test_shared_record_does_not_make_husband_and_wife_one() -> None:
     clusters, refused = resolve(known, [Edge((1, 2), 9), Edge((2, 3), 8)], frozenset(), max_entity=50)
 
     assert clusters == [{1, 2}, {3}]
-    assert [(item.pair, item.guard) for item in refused] == [((2, 3), "given")]
+    assert [(item.pair, item.constraint_name) for item in refused] == [((2, 3), "given")]
 
 
 def test_a_pairs_own_edge_has_weighed_its_dates() -> None:
@@ -97,7 +99,7 @@ def test_a_pairs_own_edge_has_weighed_its_dates() -> None:
 
     assert joined == [{1, 2, 3}]
     assert apart == [{1, 3}, {2}]
-    assert refused[0].guard == "date_of_birth"
+    assert refused[0].constraint_name == "date_of_birth"
 
 
 def test_one_customer_and_records_that_say_the_same_are_one_however_many() -> None:
@@ -109,7 +111,7 @@ def test_one_customer_and_records_that_say_the_same_are_one_however_many() -> No
     clusters, refused = resolve(one | same, [*edges, Edge((0, 120), 7), Edge((0, 100), 6)], frozenset(), max_entity=50)
 
     assert clusters == [frozenset(one), frozenset(same)]
-    assert {item.guard for item in refused} == {"date_of_birth"}
+    assert {item.constraint_name for item in refused} == {"date_of_birth"}
     assert resolve(same | {1: Facts()}, [*edges[99:], Edge((1, 120), 7)], frozenset(), max_entity=2)[1] == []
 
 
@@ -121,7 +123,7 @@ def test_people_overrule_guards_and_the_rules() -> None:
 
     assert same == [{1, 2}]
     assert different == [{1}, {2}]
-    assert refused[0].guard == "decision"
+    assert refused[0].constraint_name == "decision"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 from typing import Any
 
 import pytest
-from dedup.matching.golden import Survivorship
-from dedup.matching.golden import golden
+from dedup.matching.golden import Survivorship, golden
 from dedup.matching.normalise import FIELDS
 from hypothesis import given
 from hypothesis import strategies as st

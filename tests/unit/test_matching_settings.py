@@ -2,8 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from dedup.matching.settings import DEFAULT
-from dedup.matching.settings import Settings
+from dedup.matching.settings import DEFAULT, Settings
 from pydantic import ValidationError
 
 from jobs.model import LevelWeights, Model
@@ -46,7 +45,7 @@ def test_default_model_is_made_for_the_default_settings() -> None:
         ({"thresholds": {"keep": float("nan"), "review": -1, "match": 1, "confident": 2}}, "finite"),
         ({"rules": [{"name": "x", "equal": ["email"]}, {"name": "x", "equal": ["phone"]}]}, "there twice"),
         ({"blocking": []}, "blocking"),
-        ({"tiers": ["guess"]}, "tiers"),
+        ({"methods": ["guess"]}, "methods"),
         ({"surprise": 1}, "surprise"),
         ({"thresholds": {"keep": 0, "review": -1, "match": 1, "confident": 2}}, "keep <= review"),
     ],
@@ -58,14 +57,14 @@ def test_settings_that_mean_nothing_are_refused_with_the_reason(change: dict[str
 
 def test_veto_of_columns_that_nothing_compares_is_refused() -> None:
     changed = default()
-    changed["guards"]["vetoes"] = [{"name": "x", "differ": ["given"], "other": ["phone"], "unless": {}}]
+    changed["constraints"]["vetoes"] = [{"name": "x", "differ": ["given"], "other": ["phone"], "unless": {}}]
     with pytest.raises(ValidationError, match="no level of given is about phone"):
         Settings.model_validate(changed)
 
 
 def test_veto_of_an_unknown_level_is_refused() -> None:
     changed = default()
-    changed["guards"]["vetoes"] = [{"name": "x", "differ": ["given"], "unless": {"email": ["nearly"]}}]
+    changed["constraints"]["vetoes"] = [{"name": "x", "differ": ["given"], "unless": {"email": ["nearly"]}}]
 
     with pytest.raises(ValidationError, match="nearly"):
         Settings.model_validate(changed)

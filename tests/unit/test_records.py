@@ -143,6 +143,6 @@ def test_digest_beside_a_key_knows_what_is_known() -> None:
 
 
 def test_settings_of_a_run_are_the_same_in_any_order() -> None:
-    asked: dict[str, Any] = {"guards": {"max_entity": 9, "max_rule_block": 8}, "tiers": ["rules"]}
-    turned = {"tiers": ["rules"], "guards": {"max_rule_block": 8, "max_entity": 9}}
+    asked: dict[str, Any] = {"constraints": {"max_entity": 9, "max_rule_block": 8}, "methods": ["rules"]}
+    turned = {"methods": ["rules"], "constraints": {"max_rule_block": 8, "max_entity": 9}}
     assert client_key("k", RunRequest(settings=asked)) == client_key("k", RunRequest(settings=turned))

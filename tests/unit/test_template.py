@@ -11,14 +11,13 @@ from functools import cache
 from typing import Any
 
 import pytest
-from dedup.aws import bucket
-from dedup.aws import spark
+from dedup.api.queue_handler import SOON
+from dedup.aws import bucket, spark
 from dedup.services import tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
 from dedup.store.tasks import KINDS
-from dedup.api.queue_handler import SOON
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 

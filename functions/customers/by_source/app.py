@@ -4,15 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import paged
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import Limit
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.customers import StoredRecord
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor, paged
+from dedup.api.parameters import Cursor, Limit
 from dedup.records import Source
 from dedup.store import open_store
 

@@ -4,14 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.errors import Invalid
+from dedup.api.models.customers import Cleared, DeletionDetails
 from dedup.api.openapi import operation
 from dedup.api.parameters import caller
-from dedup.api.models.customers import Cleared
-from dedup.api.models.customers import DeletionDetails
 from dedup.settings import settings
 from dedup.store import open_store
 

@@ -4,16 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import BODY_ERRORS
-from dedup.api.openapi import operation
-from dedup.api.parameters import IdempotencyKey
-from dedup.api.parameters import caller
-from dedup.api.parameters import client_key
-from dedup.observability import count_accepted
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.customers import StoredRecord
+from dedup.api.openapi import BODY_ERRORS, operation
+from dedup.api.parameters import IdempotencyKey, caller, client_key
+from dedup.observability import count_accepted
 from dedup.records import Record
 from dedup.store import open_store
 

@@ -2,18 +2,11 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import json_of
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import json_object
-from dedup.api.pagination import paged
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import CustomerInPath
-from dedup.api.parameters import Limit
+from dedup.api.app import RESOLVER, install, json_of, make_handler
 from dedup.api.models.customers import Customer
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor, json_object, paged
+from dedup.api.parameters import Cursor, CustomerInPath, Limit
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

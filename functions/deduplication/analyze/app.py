@@ -2,18 +2,11 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup import sets
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.pagination import cursor_question
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import json_object
-from dedup.api.pagination import paged
-from dedup.api.parameters import By
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import Limit
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Analysis
+from dedup.api.openapi import operation
+from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
+from dedup.api.parameters import By, Cursor, Limit
 from dedup.store import open_store
 
 QUESTION = "analyze"

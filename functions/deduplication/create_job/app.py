@@ -4,18 +4,12 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import BODY_ERRORS
-from dedup.api.openapi import operation
-from dedup.api.parameters import IdempotencyKey
-from dedup.api.parameters import caller
-from dedup.api.parameters import client_key
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.deduplication import JobCreated, JobRequest
+from dedup.api.openapi import BODY_ERRORS, operation
+from dedup.api.parameters import IdempotencyKey, caller, client_key
 from dedup.aws import spark
 from dedup.services import tasks
-from dedup.api.models.deduplication import JobBegun
-from dedup.api.models.deduplication import JobRequest
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -26,7 +20,7 @@ install(app)
     "/api/v1/deduplication/jobs",
     **operation(
         "Count regions straight from files, on Spark",
-        JobBegun,
+        JobCreated,
         description="Reads the objects that are in the bucket now, below a prefix, as loading reads them, "
         "and changes no record. Ask for the job until its status is done: then it has the regions, and URLs of Parquet "
         "files with them, each customer's sources, the rejected rows, and what became of each file.",
@@ -34,15 +28,13 @@ install(app)
         errors=[*BODY_ERRORS, 409],
     ),
 )
-def create_job(
-    request: Annotated[JobRequest, Body()], idempotency_key: IdempotencyKey = None
-) -> Response[JobBegun]:
+def create_job(request: Annotated[JobRequest, Body()], idempotency_key: IdempotencyKey = None) -> Response[JobCreated]:
     spark.require()
     key, digest = client_key(idempotency_key, request)
     store = open_store()
     noted = store.expect_job(request.prefix, key, digest, caller(app))
     begun = tasks.begin("job", noted, store)
-    return Response(202, "application/json", JobBegun.model_validate(begun))
+    return Response(202, "application/json", JobCreated.model_validate(begun))
 
 
 handler = make_handler(app)

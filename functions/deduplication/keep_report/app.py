@@ -1,11 +1,9 @@
 """POST /api/v1/deduplication/reports: keeps the figures of now, for later reports to say what changed."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import KeptReport
+from dedup.api.openapi import operation
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

@@ -1,17 +1,13 @@
 """GET /api/v1/deduplication/jobs: the jobs, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.deduplication import JobStatus
 from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import paged
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import SmallLimit
-from dedup.api.presenters import shown_job
+from dedup.api.pagination import decode_cursor, paged
+from dedup.api.parameters import Cursor, SmallLimit
+from dedup.api.presenters import job_status
 from dedup.aws import spark
-from dedup.api.models.deduplication import JobAccount
 from dedup.store import open_store
 
 QUESTION = "jobs"
@@ -24,16 +20,16 @@ install(app)
     "/api/v1/deduplication/jobs",
     **operation(
         "List the jobs",
-        list[JobAccount],
+        list[JobStatus],
         description="As they were when last asked for one by one: only then EMR Serverless is asked.",
         errors=[422],
         paged=True,
     ),
 )
-def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobAccount]]:
+def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
     found = open_store().jobs(before, limit + 1, spark.KEPT_DAYS)
-    shown = [shown_job(job) for job in found[:limit]]
+    shown = [job_status(job) for job in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 
 

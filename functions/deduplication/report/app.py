@@ -5,15 +5,10 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Header, Query
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.errors import problem
 from dedup.api.openapi import operation
-from dedup.services.report import make
-from dedup.services.report import to_csv
-from dedup.services.report import to_html
-from dedup.services.report import to_xlsx
+from dedup.services.report import make, to_csv, to_html, to_xlsx
 from dedup.settings import settings
 from dedup.store import open_store
 

@@ -6,15 +6,11 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from dedup import sets
 from dedup.api import presenters
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import paged
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import SmallLimit
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import EntitySummary
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor, paged
+from dedup.api.parameters import Cursor, SmallLimit
 from dedup.records import SourceList
 from dedup.store import open_store
 
@@ -43,7 +39,11 @@ def list_entities(
     found, more, settings = open_store().entities(
         lambda regions: sets.select(regions, has, lacks), after, limit, min_records
     )
-    shown = [EntitySummary.model_validate(presenters.entity_summary(entity, settings)) for entity in found if entity["records"]]
+    shown = [
+        EntitySummary.model_validate(presenters.entity_summary(entity, settings))
+        for entity in found
+        if entity["records"]
+    ]
     return paged(app, shown, {"id": found[-1]["id"]} if more else None, question)
 
 

@@ -4,14 +4,10 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import BODY_ERRORS
-from dedup.api.openapi import operation
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.entities import LookupRecord, Matches
+from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.services import lookup
-from dedup.api.models.entities import LookupRecord
-from dedup.api.models.entities import Matches
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

@@ -3,13 +3,10 @@
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from dedup.api import presenters
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import json_of
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, json_of, make_handler
+from dedup.api.models.entities import Entity
 from dedup.api.openapi import operation
 from dedup.api.parameters import EntityId
-from dedup.api.models.entities import Entity
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

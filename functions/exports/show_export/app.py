@@ -2,13 +2,11 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.exports import ExportStatus
 from dedup.api.openapi import operation
 from dedup.api.parameters import ExportId
-from dedup.api.presenters import shown_export
-from dedup.api.models.exports import ExportAccount
+from dedup.api.presenters import export_status
 from dedup.services.exports import KEPT_DAYS
 from dedup.store import open_store
 
@@ -16,14 +14,12 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get(
-    "/api/v1/exports/<export_id>", **operation("See what became of an export", ExportAccount, errors=[404, 422])
-)
-def show_export(export_id: ExportId) -> ExportAccount:
+@app.get("/api/v1/exports/<export_id>", **operation("See what became of an export", ExportStatus, errors=[404, 422]))
+def show_export(export_id: ExportId) -> ExportStatus:
     export = open_store().export(export_id, KEPT_DAYS)
     if export is None:
         raise NotFoundError("There is no such export")
-    return shown_export(export)
+    return export_status(export)
 
 
 handler = make_handler(app)

@@ -4,15 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.errors import Invalid
-from dedup.api.openapi import BODY_ERRORS
-from dedup.api.openapi import operation
+from dedup.api.models.matching import Decision, DecisionRequest
+from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import caller
-from dedup.api.models.matching import Decision
-from dedup.api.models.matching import DecisionRequest
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

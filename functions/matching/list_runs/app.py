@@ -1,15 +1,11 @@
 """GET /api/v1/matching/runs: the runs of the matching, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor
-from dedup.api.pagination import paged
-from dedup.api.parameters import Cursor
-from dedup.api.parameters import SmallLimit
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.matching import MatchRun
+from dedup.api.openapi import operation
+from dedup.api.pagination import decode_cursor, paged
+from dedup.api.parameters import Cursor, SmallLimit
 from dedup.store import open_store
 
 QUESTION = "runs"

@@ -2,13 +2,10 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api import presenters
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import json_of
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, json_of, make_handler
+from dedup.api.models.matching import ReviewPair
 from dedup.api.openapi import operation
 from dedup.api.parameters import SmallLimit
-from dedup.api.models.matching import ReviewPair
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

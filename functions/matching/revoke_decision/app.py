@@ -2,13 +2,10 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
-from dedup.api.openapi import operation
-from dedup.api.parameters import DecisionId
-from dedup.api.parameters import caller
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.matching import Decision
+from dedup.api.openapi import operation
+from dedup.api.parameters import DecisionId, caller
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

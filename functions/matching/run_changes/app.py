@@ -5,12 +5,10 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.matching import RunChanges
 from dedup.api.openapi import operation
 from dedup.api.parameters import RunId
-from dedup.api.models.matching import RunChanges
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

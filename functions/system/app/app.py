@@ -4,13 +4,10 @@ from pathlib import Path
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api import static_files
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.system import PageConfig, SignIn
 from dedup.api.openapi import operation
 from dedup.aws import bucket
-from dedup.api.models.system import PageConfig
-from dedup.api.models.system import SignIn
 from dedup.settings import settings
 
 WEB = Path(__file__).parent / "web"

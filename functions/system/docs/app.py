@@ -6,9 +6,7 @@ from pathlib import Path
 from aws_lambda_powertools import event_handler
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api import static_files
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.openapi import operation
 from dedup.settings import settings
 

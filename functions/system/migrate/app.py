@@ -7,9 +7,9 @@ from urllib.request import Request, urlopen
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.observability import logger
-from dedup.store.connection import sqlstate
 from dedup.settings import settings
 from dedup.store import open_store
+from dedup.store.connection import sqlstate
 from dedup.store.roles import admit
 
 

@@ -1,15 +1,12 @@
 """GET / and GET /health: that the API runs, and whether its database answers."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.system import Health, Service
 from dedup.api.openapi import operation
-from dedup.api.models.system import Health
-from dedup.api.models.system import Service
-from dedup.store.connection import Unavailable
 from dedup.settings import VERSION
 from dedup.store import open_store
+from dedup.store.connection import Unavailable
 
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)

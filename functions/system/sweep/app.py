@@ -3,9 +3,9 @@
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from dedup.observability import logger
 from dedup.services import tasks
 from dedup.services.upload_events import announce
-from dedup.observability import logger
 from dedup.store import open_store
 
 

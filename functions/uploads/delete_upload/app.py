@@ -2,15 +2,11 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.customers import Cleared, DeletionDetails
 from dedup.api.openapi import operation
-from dedup.api.parameters import UploadId
-from dedup.api.parameters import caller
+from dedup.api.parameters import UploadId, caller
 from dedup.services import tasks
-from dedup.api.models.customers import Cleared
-from dedup.api.models.customers import DeletionDetails
 from dedup.settings import settings
 from dedup.store import Task, open_store
 

@@ -8,15 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from dedup.services.upload_events import announce
-from dedup.observability import logger
-from dedup.services.erasure import cut
-from dedup.services.erasure import forget_expired
-from dedup.services.ingest import ingest
-from dedup.services.ingest import objects_in
-from dedup.services.ingest import resume
-from dedup.store import Account, open_store
 from dedup.api.queue_handler import messages
+from dedup.observability import logger
+from dedup.services.erasure import cut, forget_expired
+from dedup.services.ingest import ingest, objects_in, resume
+from dedup.services.upload_events import announce
+from dedup.store import Account, open_store
 
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:

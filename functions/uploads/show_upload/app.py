@@ -2,27 +2,23 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api.app import RESOLVER
-from dedup.api.app import install
-from dedup.api.app import make_handler
+from dedup.api.app import RESOLVER, install, make_handler
+from dedup.api.models.uploads import UploadStatus
 from dedup.api.openapi import operation
 from dedup.api.parameters import UploadId
-from dedup.api.presenters import shown_upload
-from dedup.api.models.uploads import UploadAccount
+from dedup.api.presenters import upload_status
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get(
-    "/api/v1/uploads/<upload_id>", **operation("See what became of an upload", UploadAccount, errors=[404, 422])
-)
-def show_upload(upload_id: UploadId) -> UploadAccount:
+@app.get("/api/v1/uploads/<upload_id>", **operation("See what became of an upload", UploadStatus, errors=[404, 422]))
+def show_upload(upload_id: UploadId) -> UploadStatus:
     account = open_store().account(upload_id)
     if account is None:
         raise NotFoundError("There is no such upload")
-    return shown_upload(account)
+    return upload_status(account)
 
 
 handler = make_handler(app)

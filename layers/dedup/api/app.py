@@ -2,51 +2,28 @@
 
 import base64
 import binascii
-import hashlib
 import json
 import os
 import re
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from itertools import islice
-from typing import Annotated, Any, Literal
-from aws_lambda_powertools import Logger, Metrics
+from typing import Any
+
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
-from aws_lambda_powertools.event_handler.exceptions import ServiceError
-from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
-    RequestUnsupportedContentType,
     RequestValidationError,
-    ResponseValidationError,
 )
-from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.logging import correlation_paths
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel
 from pydantic_core import from_json, to_json
-from dedup.api.models.common import Problem
-from dedup.store.connection import Unavailable
-from dedup.store.connection import sqlstate
-from dedup.api.pagination import BadCursor
-from dedup.api.pagination import encode_cursor
-from dedup.api.pagination import next_link
-from dedup.records import MAX_RECORDS, describe
-from dedup.settings import SERVICE
-from dedup.store import UNKNOWN, Conflict, KeyReused, NoRun
-from dedup.validation import MAX_BODY_BYTES, MAX_ERRORS, UNKNOWN_NAME, unknown_name
-from dedup.api.errors import NotJson
-from dedup.api.errors import ON_ERROR
-from dedup.api.errors import invalid
-from dedup.api.errors import on_invalid_request
-from dedup.api.errors import problem
-from dedup.api.pagination import TOTAL
-from dedup.observability import logger
-from dedup.observability import metrics
 
+from dedup.api.errors import ON_ERROR, NotJson, invalid, on_invalid_request, problem
+from dedup.api.pagination import TOTAL
+from dedup.observability import logger, metrics
+from dedup.records import MAX_RECORDS
+from dedup.validation import MAX_BODY_BYTES
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 

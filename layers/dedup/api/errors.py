@@ -1,47 +1,25 @@
 """The error model: every exception that reaches a handler, as application/problem+json (RFC 9457)."""
 
-import base64
-import binascii
-import hashlib
 import json
-import os
-import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from http import HTTPStatus
-from itertools import islice
-from typing import Annotated, Any, Literal
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import ServiceError
-from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestUnsupportedContentType,
     RequestValidationError,
     ResponseValidationError,
 )
-from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
-from aws_lambda_powertools.logging import correlation_paths
-from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
-from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel
-from pydantic_core import from_json, to_json
-from dedup.api.models.common import Problem
-from dedup.store.connection import Unavailable
-from dedup.store.connection import sqlstate
+
 from dedup.api.pagination import BadCursor
-from dedup.api.pagination import encode_cursor
-from dedup.api.pagination import next_link
-from dedup.records import MAX_RECORDS, describe
-from dedup.settings import SERVICE
-from dedup.store import UNKNOWN, Conflict, KeyReused, NoRun
-from dedup.validation import MAX_BODY_BYTES, MAX_ERRORS, UNKNOWN_NAME, unknown_name
-from dedup.api.pagination import cursor_question
 from dedup.api.unknown_parameters import unknown_parameters
-from dedup.observability import log_failure
-from dedup.observability import logger
+from dedup.observability import log_failure, logger
+from dedup.records import describe
+from dedup.store import Conflict, KeyReused, NoRun
+from dedup.store.connection import Unavailable
+from dedup.validation import MAX_ERRORS
 
 
 class Invalid(Exception):
@@ -75,6 +53,7 @@ def invalid(loc: Sequence[str | int], msg: str, kind: str = "value_error") -> Re
 
 
 def on_invalid_request(app: APIGatewayRestResolver, error: RequestValidationError) -> Response[str]:
+    """A 400 where the body is not JSON, else a 422 that lists the errors, those in unknown parameters too."""
     faults = [describe(fault) for fault in error.errors()]
     if any(fault["type"] == "json_invalid" for fault in faults):
         return problem(400, "The body is not valid JSON")

@@ -1,10 +1,8 @@
 """Files that are expected: what the operations share that say where to PUT one."""
 
 from dedup.api.errors import Invalid
+from dedup.api.models.uploads import ExpectedUpload, SnapshotRequest, UploadRequest
 from dedup.aws import bucket
-from dedup.api.models.uploads import ExpectedUpload
-from dedup.api.models.uploads import SnapshotRequest
-from dedup.api.models.uploads import UploadRequest
 from dedup.settings import settings
 from dedup.store import Store
 

@@ -1,26 +1,18 @@
 """Turns what the store returns into response models."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from dedup.aws import bucket
-from dedup.api.models.exports import ExportAccount
-from dedup.api.models.deduplication import JobAccount
-from dedup.api.models.uploads import UploadAccount
-from dedup.store import Account, Export, Job
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-from dedup.matching import scoring
-from dedup.matching.rules import survivorship_of
-from dedup.api.models.entities import LookupRecord
-from dedup.matching.golden import golden
-from dedup.matching.rules import IDENTITY
-from dedup.matching.normalise import SAID
-from dedup.matching.scoring import Scorer
-from dedup.matching.scoring import Step
-from dedup.store import Store
-from dedup.services.lookup import _shown
-from dedup.services.lookup import values
 
+from dedup.api.models.deduplication import JobStatus
+from dedup.api.models.exports import ExportStatus
+from dedup.api.models.uploads import UploadStatus
+from dedup.aws import bucket
+from dedup.matching import scoring
+from dedup.matching.golden import golden
+from dedup.matching.rules import survivorship_of
+from dedup.services.lookup import _shown, values
+from dedup.store import Account, Export, Job
 
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
@@ -30,28 +22,28 @@ MAX_REGIONS = 100
 """Regions of a job in one answer, which may list a hundred jobs."""
 
 
-def shown_upload(account: Account) -> UploadAccount:
+def upload_status(account: Account) -> UploadStatus:
     """The account with a URL for the rejected rows in the place of their key."""
     url: str | None = None
     if account.rejected_key:
         url = bucket.download_url(account.rejected_key, account.rejected_version)
-    return UploadAccount.model_validate({**asdict(account), "rejected_url": url})
+    return UploadStatus.model_validate({**asdict(account), "rejected_url": url})
 
 
-def shown_export(export: Export) -> ExportAccount:
+def export_status(export: Export) -> ExportStatus:
     """The account with a URL for the file in the place of its key, while the bucket has it."""
     url = bucket.download_url(export.object_key, export.object_version) if export.object_key and export.fresh else None
-    return ExportAccount.model_validate({**asdict(export), **export.question, "url": url})
+    return ExportStatus.model_validate({**asdict(export), **export.question, "url": url})
 
 
-def shown_job(job: Job) -> JobAccount:
+def job_status(job: Job) -> JobStatus:
     """The job with URLs for what it wrote in the place of the keys, while the bucket has it."""
     prefix, keys = f"jobs/{job.id}/", (job.objects or []) if job.fresh else []
     outputs = [{"name": key.removeprefix(prefix), "url": bucket.download_url(key, None)} for key in keys[:MAX_OUTPUTS]]
     figures = dict(job.figures or {})
     if "regions" in figures:
         figures |= {"regions": figures["regions"][:MAX_REGIONS], "region_count": len(figures["regions"])}
-    return JobAccount.model_validate({**asdict(job), **figures, "outputs": outputs})
+    return JobStatus.model_validate({**asdict(job), **figures, "outputs": outputs})
 
 
 def entity_summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,8 +64,7 @@ def entity_details(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> di
     return {
         **entity,
         "golden": {
-            name: origin._asdict()
-            for name, origin in golden(entity["records"], survivorship_of(settings)).items()
+            name: origin._asdict() for name, origin in golden(entity["records"], survivorship_of(settings)).items()
         },
         "edges": [explained_pair(edge, settings) for edge in entity["edges"]],
     }

@@ -8,11 +8,9 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from dedup.aws import queues
 from dedup.api.app import Handler
-from dedup.observability import log_failure
-from dedup.observability import logger
-from dedup.observability import metrics
+from dedup.aws import queues
+from dedup.observability import log_failure, logger, metrics
 from dedup.store import Busy, Store, open_store
 
 SOON = 65

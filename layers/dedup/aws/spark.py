@@ -17,9 +17,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup.aws import bucket
-from dedup.store.connection import Unavailable
 from dedup.settings import settings
 from dedup.store import Conflict, Job, Store
+from dedup.store.connection import Unavailable
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes what a job wrote. Rejected rows hold names and addresses."""

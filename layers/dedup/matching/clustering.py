@@ -1,4 +1,4 @@
-"""Where one false edge would make two people one: the guards, and the clusters that they leave. Pure."""
+"""Where one false edge would make two people one: the constraints, and the clusters that they leave. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence, Set
@@ -19,14 +19,14 @@ class Edge(NamedTuple):
     pair: Pair
     strength: float
     binding: bool = False
-    """A person said so: no guard but another person's word stands against it."""
+    """A person said so: no constraint but another person's word stands against it."""
 
 
 class Refused(NamedTuple):
-    """An edge that a guard did not let join its records."""
+    """An edge that a constraint did not let join its records."""
 
     pair: Pair
-    guard: str
+    constraint_name: str
 
 
 class Facts(NamedTuple):
@@ -89,7 +89,7 @@ CONTRADICTIONS: Mapping[str, Callable[[Facts, Facts], bool]] = {
         (one.date_of_birth is None or one.date_of_birth != other.date_of_birth) and givens_contradict(one, other)
     ),
 }
-"""The guards by what contradicts."""
+"""The constraints by what contradicts."""
 
 
 class _Cluster:
@@ -135,7 +135,7 @@ def resolve(
     max_entity: int,
     contradictions: Sequence[str] = tuple(CONTRADICTIONS),
 ) -> tuple[list[frozenset[int]], list[Refused]]:
-    """The clusters of some records, joined by the strongest edges first, and the edges that a guard refused.
+    """The clusters of some records, joined by the strongest edges first, and the edges that a constraint refused.
 
     `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such
     a pair, or more than `max_entity` customers that say as many different things, or where between the two clusters
@@ -162,7 +162,7 @@ def resolve(
         found = [conflict(a, b) for a in one for b in other]
         return None if None in found else min(filter(None, found))
 
-    def guard(edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
+    def constraint_name(edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
         if any(not enemies[record].isdisjoint(large.records) for record in small.records if record in enemies):
             return "decision"
         if edge.binding:
@@ -185,7 +185,7 @@ def resolve(
         small, large = sorted((clusters[record] for record in edge.pair), key=lambda one: len(one.records))
         if small is large:
             continue
-        if reason := guard(edge, large, small):
+        if reason := constraint_name(edge, large, small):
             refused.append(Refused(edge.pair, reason))
             continue
         # The smaller into the larger: so nobody is moved more often than there are doublings.

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.matching.golden import Survivorship
-from dedup.matching.normalise import SAID
-from dedup.matching.normalise import Conventions
-from dedup.matching.normalise import MailProvider
+from dedup.matching.normalise import SAID, Conventions, MailProvider
 
 IDENTITY = ("source", "customer_id")
 """The columns that say whose record it is."""
@@ -51,7 +49,7 @@ def differ(one: Any, other: Any) -> bool:
 
 def rules_of(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
     """The rules, the strongest first; none where the model alone decides."""
-    if "rules" not in settings.get("tiers", ("rules",)):
+    if "rules" not in settings.get("methods", ("rules",)):
         return ()
     return tuple(
         Rule(rule["name"], tuple(rule["equal"]), tuple(rule.get("unless_different", ()))) for rule in settings["rules"]
@@ -108,7 +106,9 @@ def lookup_keys(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 def index_columns(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """The columns of each index that finds records by `keys`, by a value of `terms`, or by their customer; one that
     another begins with is left out."""
-    wanted = tuple(dict.fromkeys([*lookup_keys(settings), ("customer_id",), *((term,) for term in term_columns(settings))]))
+    wanted = tuple(
+        dict.fromkeys([*lookup_keys(settings), ("customer_id",), *((term,) for term in term_columns(settings))])
+    )
     for columns in wanted:
         if not any(len(other) > len(columns) and other[: len(columns)] == columns for other in wanted):
             yield columns

@@ -37,7 +37,7 @@ class Step:
 @dataclass(frozen=True)
 class Score:
     """How likely two records are one. `weight` is the sum of the steps and of the prior's weight; `veto` names the
-    guard that says they are not, whatever the weight."""
+    constraint_name that says they are not, whatever the weight."""
 
     weight: float
     probability: float
@@ -50,7 +50,7 @@ class Scorer:
 
     def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any], records: int) -> None:
         self._comparisons = settings["comparisons"]
-        self._vetoes = settings["guards"].get("vetoes", ())
+        self._vetoes = settings["constraints"].get("vetoes", ())
         self._weights = {
             comparison["name"]: level_weights(comparison, model["comparisons"].get(comparison["name"], ()))
             for comparison in self._comparisons

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from dedup.matching.golden import TOGETHER
 from dedup.matching.golden import Rule as Survives
 from dedup.matching.golden import Survivorship as Plain
+from dedup.matching.normalise import COLUMNS, FIELDS
 from dedup.matching.rules import IDENTITY
-from dedup.matching.normalise import COLUMNS
-from dedup.matching.normalise import FIELDS
 from dedup.validation import Request
 
 DEFAULT = files("dedup.matching") / "settings.json"
@@ -204,7 +203,7 @@ class Households(_Model):
     """Where both differ in a smaller part, there are none: two names at one address are one person's."""
 
 
-class Guards(_Model):
+class Constraints(_Model):
     """What keeps one shared value from making a thousand people one."""
 
     max_entity: Annotated[int, Field(ge=2, le=MOST)]
@@ -218,7 +217,7 @@ class Guards(_Model):
     contradictions: tuple[Literal["date_of_birth", "given"], ...]
     """What keeps two records apart that only others join: see dedup.matching.clustering.Facts."""
     vetoes: tuple[Veto, ...] = ()
-    doubts: tuple[Veto, ...] = ()
+    review_flags: tuple[Veto, ...] = ()
     """As vetoes, but the pair is a match all the same: people are asked about it afterwards."""
     households: Households
     """Where these records have none, vetoes and contradictions do not apply."""
@@ -249,8 +248,8 @@ class Settings(_Model):
     comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1, max_length=50)]
     training: Training
     thresholds: Thresholds
-    guards: Guards
-    tiers: Annotated[tuple[Literal["rules", "model"], ...], Field(min_length=1)] = ("rules", "model")
+    constraints: Constraints
+    methods: Annotated[tuple[Literal["rules", "model"], ...], Field(min_length=1)] = ("rules", "model")
     survivorship: Survivorship = Survivorship()
 
     @model_validator(mode="after")
@@ -260,7 +259,7 @@ class Settings(_Model):
         for comparison in self.comparisons:
             _unique(f"level of {comparison.name}", (level.label for level in comparison.levels))
         levels = {c.name: {level.label for level in c.levels} for c in self.comparisons}
-        for veto in (*self.guards.vetoes, *self.guards.doubts):
+        for veto in (*self.constraints.vetoes, *self.constraints.review_flags):
             wrong = {*veto.differ, *veto.unless} - levels.keys()
             wrong |= {label for name, labels in veto.unless.items() for label in set(labels) - levels.get(name, set())}
             if wrong:

@@ -8,16 +8,15 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
+from dedup.api.models.customers import Erasure, RejectedFiles
 from dedup.aws import bucket
-from dedup.services import tasks
-from dedup.api.models.customers import Erasure
-from dedup.api.models.customers import RejectedFiles
 from dedup.aws.bucket import ObjectVersion
-from dedup.store.connection import Unavailable
+from dedup.services import tasks
 from dedup.services.exports import KEPT_DAYS
 from dedup.services.rejected_rows import without
 from dedup.settings import settings
 from dedup.store import Cutting, RejectedFile, Store, Superseded
+from dedup.store.connection import Unavailable
 
 MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""

@@ -16,15 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup import files
 from dedup.aws import bucket
-from dedup.aws.bucket import Misplaced
-from dedup.aws.bucket import ObjectVersion
-from dedup.aws.bucket import ObjectWriter
-from dedup.aws.bucket import OpenObject
-from dedup.store.connection import Unavailable
-from dedup.services.rejected_rows import MEDIA
-from dedup.services.rejected_rows import without
+from dedup.aws.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
 from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store, Superseded
+from dedup.store.connection import Unavailable
 from dedup.traces import Trace
 
 LEASE = 60.0

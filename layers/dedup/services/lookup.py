@@ -3,22 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from dedup.matching import normalise
-from dedup.matching.rules import Rule
-from dedup.matching.rules import conventions_of
-from dedup.matching.rules import count_people
-from dedup.matching.rules import lookup_keys
-from dedup.matching.rules import rules_of
-from dedup.matching.rules import survivorship_of
-from dedup.matching.rules import term_columns
-from dedup.api.models.entities import LookupRecord
-from dedup.matching.golden import golden
-from dedup.matching.rules import IDENTITY
-from dedup.matching.normalise import SAID
-from dedup.matching.scoring import Scorer
-from dedup.matching.scoring import Step
-from dedup.store import Store
 
+from dedup.api.models.entities import LookupRecord
+from dedup.matching import normalise
+from dedup.matching.golden import golden
+from dedup.matching.normalise import SAID
+from dedup.matching.rules import (
+    IDENTITY,
+    Rule,
+    conventions_of,
+    count_people,
+    lookup_keys,
+    rules_of,
+    survivorship_of,
+    term_columns,
+)
+from dedup.matching.scoring import Scorer, Step
+from dedup.store import Store
 
 MAX_MATCHES = 10
 
@@ -48,7 +49,7 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
 def look_up(asked_about: LookupRecord, store: Store) -> list[dict[str, Any]]:
     """Who a record most likely is: entities of the run in force, the best first, by the record of each that is most
     like it. Nothing is written. Raises NoRun."""
-    run = store.run_in_force()
+    run = store.active_run()
     settings, scorer = _scorer(store, run)
     sent = asked_about.model_dump()
     asked = {
@@ -59,7 +60,7 @@ def look_up(asked_about: LookupRecord, store: Store) -> list[dict[str, Any]]:
     members, shares = store.candidates(
         run, asked, lookup_keys(settings), term_columns(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL
     )
-    joined = _joined(rules_of(settings), asked, members, settings["guards"]["max_rule_block"])
+    joined = _joined(rules_of(settings), asked, members, settings["constraints"]["max_rule_block"])
     best: dict[int, dict[str, Any]] = {}
     for member in members:
         rule = joined.get(member["record_id"])

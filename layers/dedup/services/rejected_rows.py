@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from io import TextIOWrapper
 
 from dedup.aws import bucket
-from dedup.aws.bucket import ObjectVersion
-from dedup.aws.bucket import ObjectWriter
+from dedup.aws.bucket import ObjectVersion, ObjectWriter
 
 MEDIA = "text/csv; charset=utf-8"
 _ROWS = 10_000

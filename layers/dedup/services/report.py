@@ -10,9 +10,9 @@ from itertools import accumulate, compress
 from typing import Any
 
 from dedup import sets
-from dedup.services import report_rules
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
+from dedup.services import report_rules
 from dedup.store import Figures, Kept, People
 
 _UNITS = ("", "k", "M", "G", "T")

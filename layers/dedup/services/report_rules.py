@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dedup.matching import scoring
-from dedup.matching.rules import Rule
-from dedup.matching.rules import rules_of
+from dedup.matching.rules import Rule, rules_of
 from dedup.records import KNOWN, Record
 
 Said = list[tuple[str, str]]
@@ -47,26 +46,30 @@ def _field(schema: Mapping[str, Any]) -> str:
 
 def of_matching(settings: Mapping[str, Any], model: Mapping[str, Any]) -> Said:
     """What the settings of a run and its model say, the strongest first."""
-    tiers, thresholds, guards = settings.get("tiers", ("rules", "model")), settings["thresholds"], settings["guards"]
+    methods, thresholds, constraints = (
+        settings.get("methods", ("rules", "model")),
+        settings["thresholds"],
+        settings["constraints"],
+    )
     said: Said = []
-    if "rules" in tiers:
+    if "rules" in methods:
         said += [(f"Rule {rule.name}", _rule(rule)) for rule in rules_of(settings)]
         said.append(
-            ("Shared values", f"What more than {guards['max_rule_block']:,} records share joins none by a rule")
+            ("Shared values", f"What more than {constraints['max_rule_block']:,} records share joins none by a rule")
         )
-    if "model" in tiers:
+    if "model" in methods:
         match, review, confident = (thresholds[name] for name in ("match", "review", "confident"))
         said += [
             ("Model", f"Version {model['version']}, learnt from {model['records']:,} records"),
             ("Compared", _all(_column(one["name"]) for one in settings["comparisons"])),
             ("One person", f"From match weight {match:+g} on: {scoring.probability(match):.1%} likely"),
             ("Asked of people", f"Match weights from {review:+g} to {confident:+g}"),
-            *((f"Veto {veto['name']}", _veto(veto)) for veto in guards.get("vetoes", ())),
+            *((f"Veto {veto['name']}", _veto(veto)) for veto in constraints.get("vetoes", ())),
         ]
     once = "those of one customer, and those that say the same, counted once"
-    said.append(("Most records of a person", f"{guards['max_entity']:,}, {once}"))
-    if guards["contradictions"]:
-        contradicting = _all(map(_column, guards["contradictions"]), "or")
+    said.append(("Most records of a person", f"{constraints['max_entity']:,}, {once}"))
+    if constraints["contradictions"]:
+        contradicting = _all(map(_column, constraints["contradictions"]), "or")
         said.append(("Contradictions", f"Records of another {contradicting} are not joined by way of other records"))
     return said
 

@@ -7,9 +7,9 @@ records away, `roles` for what the application's role may do, `base` for what al
 
 from functools import cache
 
-from dedup.store.connection import Database
 from dedup.settings import settings
 from dedup.store.base import UNKNOWN, Busy, Conflict, KeyReused, Superseded
+from dedup.store.connection import Database
 from dedup.store.customers import Customer, Customers, ErasedCustomer
 from dedup.store.decisions import Decisions
 from dedup.store.entities import NoRun

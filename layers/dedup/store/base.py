@@ -8,8 +8,8 @@ from typing import Self
 
 from pg8000.native import Connection, literal
 
-from dedup.store.connection import Database
 from dedup.sets import Region
+from dedup.store.connection import Database
 from dedup.traces import Hashes
 
 # In the order in which they are taken, WORK_LOCK before the row of an upload: what waits in one order can't deadlock.
@@ -18,13 +18,13 @@ WORK_LOCK = "pg_advisory_xact_lock_shared(7236838)"
 
 _NO_WORK_LOCK = "pg_advisory_xact_lock(7236838)"
 
-FOLD_LOCK = "pg_advisory_xact_lock(7236836)"
+MERGE_LOCK = "pg_advisory_xact_lock(7236836)"
 """Alone with it: whoever changes the membership of many customers, or takes records away."""
 
-WAIT_TO_FOLD = "pg_advisory_xact_lock_shared(7236836)"
+WAIT_FOR_MERGE_LOCK = "pg_advisory_xact_lock_shared(7236836)"
 """Uploads by the API share it."""
 
-MAY_FOLD = "pg_try_advisory_xact_lock_shared(7236836)"
+TRY_MERGE_LOCK = "pg_try_advisory_xact_lock_shared(7236836)"
 """The same for those that don't wait: where it is not to be had, what they bring is pending."""
 
 SCHEMA_LOCK = "pg_advisory_xact_lock(7236837)"
@@ -32,7 +32,7 @@ SCHEMA_LOCK = "pg_advisory_xact_lock(7236837)"
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it keeps a few hundred rows at most, which sum in 0.1 ms."""
 
-MAX_PENDING = 1_000_000
+MAX_DEFERRED = 1_000_000
 """Rows that may be pending: readers go through all of them. Beyond it uploads wait for the lock."""
 
 DRAIN_ROWS = 10_000
@@ -112,7 +112,7 @@ class Base:
 
     def drain(self, batches: float = inf) -> None:
         """Folds in what is pending, DRAIN_ROWS at a time: all of it, or so many batches. Where someone else holds the
-        fold lock, or the rows, it is left to them and to the next upload."""
+        merge lock, or the rows, it is left to them and to the next upload."""
         while batches > 0 and self._database.write(_drain, repeatable=True) == DRAIN_ROWS:
             batches -= 1
 
@@ -174,15 +174,15 @@ def _migrate(connection: Connection) -> list[str]:
 
 def _drain(connection: Connection) -> int:
     """How many rows it took."""
-    [[alone]] = connection.run(f"SELECT {MAY_FOLD}")
+    [[alone]] = connection.run(f"SELECT {TRY_MERGE_LOCK}")
     if not alone:
         return 0
     taken = f"""taken AS (
-        DELETE FROM pending_membership WHERE id = ANY (ARRAY(
-            SELECT id FROM pending_membership ORDER BY id LIMIT {DRAIN_ROWS} FOR UPDATE SKIP LOCKED))
+        DELETE FROM deferred_membership WHERE id = ANY (ARRAY(
+            SELECT id FROM deferred_membership ORDER BY id LIMIT {DRAIN_ROWS} FOR UPDATE SKIP LOCKED))
         RETURNING customer_id, sources), """
     incoming = "SELECT customer_id, bit_or(sources) AS sources FROM taken WHERE sources <> 0 GROUP BY customer_id"
-    [[rows]] = connection.run(f"WITH {taken} {fold_in(incoming)} SELECT count(*) FROM taken")
+    [[rows]] = connection.run(f"WITH {taken} {merge_changes(incoming)} SELECT count(*) FROM taken")
     return int(rows)
 
 
@@ -192,11 +192,11 @@ def alone(connection: Connection) -> None:
     connection.run(f"SELECT {_NO_WORK_LOCK}")
     # Every upload locks it first. What is short may be waited for while others wait behind; what is long has ended.
     connection.run("LOCK TABLE upload IN SHARE ROW EXCLUSIVE MODE")
-    connection.run(f"SELECT {FOLD_LOCK}")
+    connection.run(f"SELECT {MERGE_LOCK}")
     connection.run("LOCK TABLE region_change IN SHARE ROW EXCLUSIVE MODE")
 
 
-def fold_in(incoming: str, records: str = NO_CHANGES) -> str:
+def merge_changes(incoming: str, records: str = NO_CHANGES) -> str:
     """The parts of a WITH that add to membership the customers of `incoming` (a query for customer_id and sources, each
     customer once), and to region_change what that moved and what `records` says (a query for its columns).
 

@@ -19,9 +19,8 @@ from pg8000.core import Context
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
-from dedup.store.credentials import Credentials
-from dedup.store.credentials import credentials
 from dedup.settings import Settings
+from dedup.store.credentials import Credentials, credentials
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.connection import Unavailable
 from dedup.store import decisions, entities, erasures
-from dedup.store.base import FOLD_LOCK, UNKNOWN, WORK_LOCK, Base, note
-from dedup.store.entities import in_force
+from dedup.store.base import MERGE_LOCK, UNKNOWN, WORK_LOCK, Base, note
+from dedup.store.connection import Unavailable
+from dedup.store.entities import active_run
 from dedup.store.erasures import Remaining
 from dedup.store.records import records_query
 from dedup.store.removal import take_out
@@ -90,7 +90,7 @@ class Customers(Base):
                 return None
             # What waits for the next lock may hold the row of an upload.
             erasures.hide_keys(connection, customer_id, customer, found.emails, found.names)
-            connection.run(f"SELECT {FOLD_LOCK}")
+            connection.run(f"SELECT {MERGE_LOCK}")
             # Again: others brought records while that lock was waited for.
             found = _traces(connection, customer_id, hashes)
             entities.forget(connection, customer_id)
@@ -146,7 +146,7 @@ def _sources_of(connection: Connection, customer_id: int) -> list[str]:
 
 
 def _entities_of(connection: Connection, customer_id: int) -> list[int]:
-    tables = in_force(connection)
+    tables = active_run(connection)
     if not tables:
         return []
     rows = connection.run(

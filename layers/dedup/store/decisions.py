@@ -7,16 +7,11 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.matching.rules import identity_rule
-from dedup.matching.rules import rules_of
-from dedup.matching.clustering import STRONGEST
-from dedup.matching.clustering import Edge
-from dedup.matching.clustering import Facts
-from dedup.matching.clustering import keep_ids
-from dedup.matching.clustering import resolve
+from dedup.matching.clustering import STRONGEST, Edge, Facts, keep_ids, resolve
+from dedup.matching.rules import identity_rule, rules_of
 from dedup.store import entities
-from dedup.store.base import MAY_FOLD, Base, Conflict, bigints, iso, note, text
-from dedup.store.entities import ALONE, Tables, in_force
+from dedup.store.base import TRY_MERGE_LOCK, Base, Conflict, bigints, iso, note, text
+from dedup.store.entities import ALONE, Tables, active_run
 
 _NEW = 2**62
 """From here on an entity's id stands for one that is given when it is known that it is needed."""
@@ -33,7 +28,7 @@ class Decisions(Base):
         ids = sorted(set(record_ids))
 
         def work(connection: Connection) -> dict[str, Any]:
-            tables = in_force(connection, ALONE)
+            tables = active_run(connection, ALONE)
             there = {record for [record] in connection.run(f"SELECT id FROM record WHERE id = ANY ({bigints(ids)})")}
             if missing := [str(record) for record in ids if record not in there]:
                 raise LookupError(f"No such record: {', '.join(missing)}")
@@ -59,7 +54,7 @@ class Decisions(Base):
         there is none. Raises Conflict where it was taken back before."""
 
         def work(connection: Connection) -> dict[str, Any] | None:
-            tables = in_force(connection, ALONE)
+            tables = active_run(connection, ALONE)
             found = said(connection, f"id = {decision}", 1)
             if not found:
                 return None
@@ -135,7 +130,7 @@ def follow_at_once(connection: Connection) -> None:
     """Decisions about records that are gone go over to others, as follow() says, and hold in the run in force. The
     caller is alone, and has taken the records away."""
     found = follow(connection)
-    tables = in_force(connection)
+    tables = active_run(connection)
     if found and tables:
         rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")
         resolve_again(connection, tables, [record for [record] in rows])
@@ -144,7 +139,7 @@ def follow_at_once(connection: Connection) -> None:
 def attach_pending(connection: Connection) -> bool:
     """Makes members of the records of some uploads that are pending, as entities.pending() has them, and has hold what
     was said of them meanwhile; whether there were any. Where somebody keeps from it, the next upload does."""
-    if connection.run(f"SELECT {MAY_FOLD}") == [[False]]:
+    if connection.run(f"SELECT {TRY_MERGE_LOCK}") == [[False]]:
         return False
     uploads = entities.pending(connection)
     if not uploads:
@@ -246,9 +241,9 @@ def resolve_again(
     ]
     edges += [Edge(pair, STRONGEST, binding=True) for pair, verdict in verdicts.items() if verdict == "same"]
     apart = {pair for pair, verdict in verdicts.items() if verdict == "different"}
-    guards = settings["guards"]
+    constraints = settings["constraints"]
     clusters, _ = resolve(
-        facts, edges, apart, max_entity=guards["max_entity"], contradictions=tuple(guards["contradictions"])
+        facts, edges, apart, max_entity=constraints["max_entity"], contradictions=tuple(constraints["contradictions"])
     )
     whole = [one | {record for record, repeated in repeats.items() if repeated in one} for one in clusters]
     kept = keep_ids(whole, previous, _NEW)

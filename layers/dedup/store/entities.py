@@ -17,14 +17,16 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup.matching import normalise
-from dedup.matching.rules import content_rules
-from dedup.matching.rules import conventions_of
-from dedup.matching.rules import identity_rule
-from dedup.matching.rules import index_columns
-from dedup.matching.rules import rules_of
-from dedup.matching.rules import term_columns
-from dedup.matching.rules import IDENTITY
-from dedup.matching.rules import Rule
+from dedup.matching.rules import (
+    IDENTITY,
+    Rule,
+    content_rules,
+    conventions_of,
+    identity_rule,
+    index_columns,
+    rules_of,
+    term_columns,
+)
 from dedup.store.base import BY_REGION, NO_CHANGES, Counted, bigints, count_changes, text
 
 _LOCK = 7236839
@@ -71,9 +73,7 @@ def _whole(member: str) -> str:
 def says(member: str, rules: Sequence[Rule]) -> str:
     """In SQL, the earliest of the members in a query that says the same as one, where a rule joins those; else its own
     record."""
-    holds = (
-        " AND ".join(f"{member}.{column} IS NOT NULL" for column in rule.equal) for rule in content_rules(rules)
-    )
+    holds = (" AND ".join(f"{member}.{column} IS NOT NULL" for column in rule.equal) for rule in content_rules(rules))
     return f"""CASE WHEN {" OR ".join(f"({one})" for one in holds) or "false"}
         THEN min({member}.record_id) OVER (PARTITION BY {_form(member)}) ELSE {member}.record_id END"""
 
@@ -135,7 +135,8 @@ class Tables:
         connection.run(
             f"""CREATE TABLE {self.review} (
                 record_a bigint NOT NULL, record_b bigint NOT NULL, weight double precision,
-                probability double precision, waterfall text, guard text, uncertainty double precision NOT NULL)"""
+                probability double precision, waterfall text, constraint_name text,
+                uncertainty double precision NOT NULL)"""
         )
         connection.run(f"CREATE TABLE {self.term} (field text NOT NULL, value text, records bigint NOT NULL)")
         connection.run(
@@ -169,12 +170,12 @@ class Tables:
         connection.run(f"DROP TABLE IF EXISTS {', '.join(self.all)}")
 
 
-def in_force(connection: Connection, lock: str = "") -> Tables | None:
+def active_run(connection: Connection, lock: str = "") -> Tables | None:
     """The tables of the run that is in force; with a lock, until the end of the transaction. None before the first."""
     if lock:
         # On its own: a statement sees what was committed before it began, and not what it waited for.
         connection.run(f"SELECT {lock}")
-    [[run]] = connection.run("SELECT in_force FROM match_state")
+    [[run]] = connection.run("SELECT active_run FROM match_state")
     return Tables(run) if run else None
 
 
@@ -182,9 +183,9 @@ class NoRun(Exception):
     """There are no entities yet: no run of the matching was finished."""
 
 
-def tables_in_force(connection: Connection) -> Tables:
+def require_active_run(connection: Connection) -> Tables:
     """The tables of the run that is in force. Raises NoRun."""
-    tables = in_force(connection)
+    tables = active_run(connection)
     if not tables:
         raise NoRun("No run of the matching was finished yet: begin one with POST /api/v1/matching/runs")
     return tables
@@ -226,7 +227,7 @@ def _told(text_of_settings: str) -> _Told:
     settings = json.loads(text_of_settings)
     rules = rules_of(settings)
     identity = identity_rule(rules)
-    most = int(settings["guards"]["max_rule_block"])
+    most = int(settings["constraints"]["max_rule_block"])
     return _Told(rules, conventions_of(settings), most, identity.name if identity else None)
 
 
@@ -237,9 +238,9 @@ def attach(connection: Connection, upload_id: int, *, wait: bool = True, replace
     """Makes the records of an upload members of the run in force, nothing where none is; where it may not `wait` for
     whoever changes many, they are pending. `replaces`: all earlier records of its source leave in this transaction."""
     if not wait:
-        connection.run(f"INSERT INTO pending_match VALUES ({upload_id})")
+        connection.run(f"INSERT INTO deferred_match VALUES ({upload_id})")
         return
-    tables = in_force(connection, SHARED)
+    tables = active_run(connection, SHARED)
     if tables:
         attach_records(connection, tables, f"r.upload_id = {upload_id}", replaces=replaces)
 
@@ -248,7 +249,7 @@ def pending(connection: Connection) -> list[int]:
     """Uploads that are pending, with about BATCH records in all; nobody else gets them until the end of the
     transaction."""
     rows = connection.run(
-        f"""SELECT p.upload_id, coalesce(u.accepted, 0) FROM pending_match p LEFT JOIN upload u ON u.id = p.upload_id
+        f"""SELECT p.upload_id, coalesce(u.accepted, 0) FROM deferred_match p LEFT JOIN upload u ON u.id = p.upload_id
             ORDER BY p.upload_id LIMIT {UPLOADS} FOR UPDATE OF p SKIP LOCKED"""
     )
     before = accumulate((accepted for _, accepted in rows), initial=0)
@@ -258,8 +259,8 @@ def pending(connection: Connection) -> list[int]:
 def attach_uploads(connection: Connection, uploads: Sequence[int]) -> Tables | None:
     """Makes members of the records of uploads that are pending; the tables of the run in force, if there is one. The
     caller has the lock."""
-    connection.run(f"DELETE FROM pending_match WHERE upload_id = ANY ({bigints(uploads)})")
-    tables = in_force(connection)
+    connection.run(f"DELETE FROM deferred_match WHERE upload_id = ANY ({bigints(uploads)})")
+    tables = active_run(connection)
     if tables:
         _attach_missing(connection, tables, f"r.upload_id = ANY ({bigints(uploads)})")
     return tables
@@ -513,7 +514,7 @@ def _gain(members: str, tables: Tables) -> str:
 def detach(connection: Connection, leaving: str) -> None:
     """Takes the records for which `leaving` holds, a condition on the columns of record, out of the run in force.
     Before they are deleted, and alone: until the commit no upload comes between."""
-    tables = in_force(connection, ALONE)
+    tables = active_run(connection, ALONE)
     connection.run("UPDATE match_state SET removals = removals + 1")
     if tables:
         detach_members(connection, tables, f"record_id IN (SELECT id FROM record WHERE {leaving})")
@@ -533,7 +534,7 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
     [[members]] = connection.run(f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{tables.member}'::regclass")
     few = len(ids) <= max(BATCH, members // SHARE)
     fields = term_columns(settings_of(connection, tables))
-    _bequeath(connection, tables, ids, entities)
+    _reassign(connection, tables, ids, entities)
     if fields and few:
         _forget_values(connection, tables, gone, fields)
     for pairs in (tables.edge, tables.review):
@@ -551,7 +552,7 @@ def detach_members(connection: Connection, tables: Tables, leaving: str) -> None
         _forget_all_values(connection, tables, fields)
 
 
-def _bequeath(connection: Connection, tables: Tables, ids: Sequence[int], entities: str) -> None:
+def _reassign(connection: Connection, tables: Tables, ids: Sequence[int], entities: str) -> None:
     """Puts into the edges and the review, in place of members that leave, those that stay and take their place: the
     first of those that repeat it, or else one of the same source and customer. `entities`: those of the members that
     leave, as an array."""
@@ -723,10 +724,10 @@ def _count_out(connection: Connection, tables: Tables, leaving: str) -> None:
 
 def clear(connection: Connection) -> None:
     """Takes all records out of the run in force, and drops the tables of the others."""
-    tables = in_force(connection, ALONE)
-    connection.run("DELETE FROM pending_match")
+    tables = active_run(connection, ALONE)
+    connection.run("DELETE FROM deferred_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
-    connection.run("UPDATE match_run SET kept = false WHERE id <> (SELECT in_force FROM match_state)")
+    connection.run("UPDATE match_run SET kept = false WHERE id <> (SELECT active_run FROM match_state)")
     sweep(connection)
     if tables:
         connection.run(f"TRUNCATE {', '.join(tables.all)}")
@@ -806,7 +807,7 @@ def _true_changes(tables: Tables) -> str:
 def wrong(connection: Connection) -> tuple[int, int, int]:
     """Entities in all, members and entities that are not what the records say, and regions that are counted wrong, of
     the run in force."""
-    tables = in_force(connection)
+    tables = active_run(connection)
     if not tables:
         return 0, 0, 0
     counted = tables.counted
@@ -818,7 +819,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
         SELECT (SELECT count(*) FROM truth),
             (SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
              WHERE r.id IS NULL OR {_NOT_ITS_OWN}
-                OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM pending_match)),
+                OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM deferred_match)),
             (SELECT count(*) FROM truth t FULL JOIN {counted.table} k USING (entity_id)
              WHERE (t.sources, t.records) IS DISTINCT FROM (k.sources, k.records)),
             (SELECT count(*) FROM ({_true_changes(tables)}) AS t (sources, customers, records)
@@ -830,7 +831,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
 
 def mend(connection: Connection) -> None:
     """Makes the run in force what the records say. The caller keeps uploads away."""
-    tables = in_force(connection, ALONE)
+    tables = active_run(connection, ALONE)
     if tables:
         _correct_identities(connection, tables)
         catch_up(connection, tables, "true", removed=True)
@@ -860,7 +861,7 @@ def _correct_identities(connection: Connection, tables: Tables) -> None:
 def catch_up(connection: Connection, tables: Tables, records: str, *, removed: bool) -> None:
     """Makes members of the records that are none, of those r that fit a condition; and, where records were removed,
     takes out the members that are no records."""
-    _attach_missing(connection, tables, records, in_force(connection))
+    _attach_missing(connection, tables, records, active_run(connection))
     if removed:
         missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
         detach_members(connection, tables, missing)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.base import Base, Superseded, bigints, text
-from dedup.store.work import SEEN, Work, done
+from dedup.store.task_table import SEEN, TaskTable, done
 from dedup.traces import Hashes, Trace, addresses_in_key, words
 
-_WORK = Work("erasure", attempts="attempt - retried")
-OUTBOX = _WORK.outbox("erasure")
+_TASKS = TaskTable("erasure", attempts="attempt - retried")
+OUTBOX = _TASKS.outbox("erasure")
 
 _LOCK = 7236840
 """Alone with it: an erasure that begins. Shared by uploads that end, so that one of the two sees the other. It is taken
-after the row of an upload and FOLD_LOCK, and before rows of erasure."""
+after the row of an upload and MERGE_LOCK, and before rows of erasure."""
 
 FILES = 100
 """Files that are read about at a time."""
@@ -91,7 +91,8 @@ class Erasures(Base):
     def claim_erasure(self, erasure_id: int, lease: float) -> Cutting | None:
         """Begins to cut; None where that was done before. Raises Busy while another attempt is at it."""
         claimed = self._database.write(
-            lambda connection: _WORK.claim(connection, erasure_id, lease, "attempt, customer, emails"), repeatable=False
+            lambda connection: _TASKS.claim(connection, erasure_id, lease, "attempt, customer, emails"),
+            repeatable=False,
         )
         if not claimed:
             return None
@@ -169,7 +170,7 @@ class Erasures(Base):
 
     def interrupt_erasure(self, cutting: Cutting, reason: str) -> None:
         """Gives the work back, to be gone on with by the next delivery; where this was the last, it failed."""
-        self._end_erasure(cutting, _WORK.interrupted(reason))
+        self._end_erasure(cutting, _TASKS.interrupted(reason))
 
     def forget_expired(self, days: int) -> None:
         """Forgets the rejected rows of uploads that ended so many days ago, EXPIRING_ROWS at most: their objects are
@@ -229,7 +230,7 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
     `anew`, for nothing is known of the customer but this, the one that did not end goes on."""
     connection.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
     before = connection.run(
-        f"""SELECT id, emails, {_WORK.status}, reason FROM erasure
+        f"""SELECT id, emails, {_TASKS.status}, reason FROM erasure
             WHERE customer = {customer} AND status <> 'done' ORDER BY id FOR UPDATE"""
     )
     earlier = [erasure_id for erasure_id, *_ in before]
@@ -270,7 +271,7 @@ def hide_keys(
     connection: Connection, customer_id: int, customer: int, emails: Sequence[int], names: Iterable[str]
 ) -> None:
     """Takes the keys of objects off uploads where they have one of the addresses in them; and off those with records
-    or rejected rows of the customer where they have all words of one of the names. The caller may not hold FOLD_LOCK:
+    or rejected rows of the customer where they have all words of one of the names. The caller may not hold MERGE_LOCK:
     others wait for it with the row of an upload."""
     # Materialized, and distinct once more: else PostgreSQL, before it has statistics, would read all uploads.
     found = connection.run(

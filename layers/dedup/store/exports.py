@@ -12,12 +12,12 @@ from pg8000.native import Connection
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
 from dedup.store.base import UNKNOWN, Base, Superseded, bigints, iso, text
-from dedup.store.entities import Tables, tables_in_force
+from dedup.store.entities import Tables, require_active_run
 from dedup.store.records import counted_by, state_of
-from dedup.store.work import Work, done, failed
+from dedup.store.task_table import TaskTable, done, failed
 
-_WORK = Work("export")
-OUTBOX = _WORK.outbox("export")
+_TASKS = TaskTable("export")
+OUTBOX = _TASKS.outbox("export")
 
 _KNOWN = ", ".join(f"r.{field}" for field in KNOWN)
 
@@ -81,7 +81,7 @@ class Exports(Base):
 
         def work(connection: Connection) -> tuple[int, str]:
             counted_by(connection, by)
-            return _WORK.expect(connection, {"question": question, "format": form}, key, digest, principal)
+            return _TASKS.expect(connection, {"question": question, "format": form}, key, digest, principal)
 
         return self._database.write(work, repeatable=key is not None)
 
@@ -89,7 +89,7 @@ class Exports(Base):
         """Begins to write an export; None where that was done before. Raises Busy while another attempt is at it."""
 
         def work(connection: Connection) -> Writing | None:
-            claimed = _WORK.claim(connection, export_id, lease, "attempt, question, format")
+            claimed = _TASKS.claim(connection, export_id, lease, "attempt, question, format")
             if not claimed:
                 return None
             connection.run(f"UPDATE export SET rows = 0 WHERE id = {export_id}")
@@ -121,7 +121,7 @@ class Exports(Base):
 
     def interrupt_export(self, writing: Writing, reason: str) -> None:
         """Gives the export back, to be written by the next delivery; where this was the last, it failed."""
-        self._end_export(writing, _WORK.interrupted(reason))
+        self._end_export(writing, _TASKS.interrupted(reason))
 
     def export(self, export_id: int, kept_days: int) -> Export | None:
         """What is known of one export; None when there is none of that id."""
@@ -134,8 +134,8 @@ class Exports(Base):
 
     def exports_there(self, kept_days: int, limit: int) -> list[int]:
         """The ids of the exports whose object is in the bucket or on its way there, the newest first."""
-        query = f"""SELECT id FROM export WHERE ({_WORK.status}) = 'running'
-                OR started_at IS NOT NULL AND ({_WORK.status}) = 'waiting'
+        query = f"""SELECT id FROM export WHERE ({_TASKS.status}) = 'running'
+                OR started_at IS NOT NULL AND ({_TASKS.status}) = 'waiting'
                 OR status = 'done' AND finished_at > now() - interval '{kept_days} days'
             ORDER BY id DESC LIMIT {limit}"""
         return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
@@ -156,7 +156,7 @@ class Exports(Base):
             if not chosen:
                 return
             if by == "entity":
-                lines = _entity_lines(tables_in_force(connection), chosen)
+                lines = _entity_lines(require_active_run(connection), chosen)
             else:
                 lines = _customer_lines("membership_now" if state.pending else state.counted.table, chosen)
             try:
@@ -178,7 +178,7 @@ class Exports(Base):
 
     def _exports(self, condition: str, limit: int, kept_days: int) -> list[Export]:
         columns = "question, format, rows, bytes, object_key, object_version"
-        rows = self._database.read(lambda connection: _WORK.found(connection, columns, condition, limit, kept_days))
+        rows = self._database.read(lambda connection: _TASKS.found(connection, columns, condition, limit, kept_days))
         return [Export(*row) for row in rows]
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.store.base import UNKNOWN, Base, text
-from dedup.store.work import Work, done, failed
+from dedup.store.task_table import TaskTable, done, failed
 
-_WORK = Work("job", elsewhere="run IS NOT NULL")
-OUTBOX = _WORK.outbox("job")
+_TASKS = TaskTable("job", elsewhere="run IS NOT NULL")
+OUTBOX = _TASKS.outbox("job")
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Jobs(Base):
     ) -> tuple[int, str]:
         """Notes that the files below a prefix are to be read, once for a `key`: its id and status. Raises KeyReused."""
         return self._database.write(
-            lambda connection: _WORK.expect(connection, {"prefix": prefix}, key, digest, principal),
+            lambda connection: _TASKS.expect(connection, {"prefix": prefix}, key, digest, principal),
             repeatable=key is not None,
         )
 
     def claim_job(self, job_id: int, lease: float) -> Starting | None:
         """Begins a job; None where that was done before. Raises Busy while another attempt is at it."""
         claimed = self._database.write(
-            lambda connection: _WORK.claim(connection, job_id, lease, "attempt, prefix"), repeatable=False
+            lambda connection: _TASKS.claim(connection, job_id, lease, "attempt, prefix"), repeatable=False
         )
         return Starting(job_id, *claimed) if claimed else None
 
@@ -83,7 +83,7 @@ class Jobs(Base):
 
     def interrupt_job(self, starting: Starting, reason: str) -> None:
         """Gives a job back, to be begun by the next delivery; where this was the last, it failed."""
-        self._change(starting, _WORK.interrupted(reason))
+        self._change(starting, _TASKS.interrupted(reason))
 
     def job(self, job_id: int, kept_days: int) -> Job | None:
         """What is known of one job; None when there is none of that id."""
@@ -101,5 +101,5 @@ class Jobs(Base):
 
     def _jobs(self, condition: str, limit: int, kept_days: int) -> list[Job]:
         columns = "prefix, run, figures, objects"
-        rows = self._database.read(lambda connection: _WORK.found(connection, columns, condition, limit, kept_days))
+        rows = self._database.read(lambda connection: _TASKS.found(connection, columns, condition, limit, kept_days))
         return [Job(*row) for row in rows]

@@ -12,9 +12,9 @@ from pg8000.native import Connection
 from dedup.matching import normalise
 from dedup.store import decisions, entities
 from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
-from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, in_force, stands, tables_in_force
+from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, active_run, require_active_run, stands
 from dedup.store.records import record_text, state_of
-from dedup.store.work import SEEN, TRIES, Work, done, failed
+from dedup.store.task_table import SEEN, TRIES, TaskTable, done, failed
 
 KEPT = 5
 """Runs whose tables are kept, the one in force among them: so far back can they be compared."""
@@ -32,9 +32,9 @@ SHOWN_EDGES = 2_000
 PAGE_RECORDS = 20_000
 """Records that are read for a page of entities, which ends earlier where it would need more."""
 
-_WORK = Work("match_run", action="match", elsewhere="lease_until IS NULL", attempts="attempt - looked")
-"""A run that was handed over has no lease, but while somebody looks how it is, which is no attempt."""
-OUTBOX = _WORK.outbox("run", followed=True)
+_TASKS = TaskTable("match_run", action="match", elsewhere="lease_until IS NULL", attempts="attempt - polls")
+"""A run that was submitted over has no lease, but while somebody looks how it is, which is no attempt."""
+OUTBOX = _TASKS.outbox("run", followed=True)
 
 _LATE = "15 minutes"
 """When an upload finished, or a decision was made or went over, is written before its commit, by this at most: no
@@ -51,8 +51,8 @@ class Claim:
     """Seconds that an attempt may be silent before another may start over."""
     asked: Mapping[str, Any]
     """The settings that were asked for, over the defaults."""
-    handed: Mapping[str, Any] | None = None
-    """Where EMR Serverless works on it: what was noted when it was handed over."""
+    submitted: Mapping[str, Any] | None = None
+    """Where EMR Serverless works on it: what was noted when it was submitted over."""
 
     @property
     def current(self) -> str:
@@ -95,7 +95,7 @@ class Matching(Base):
         """Notes a run that waits to begin; its id and status: of the first one where the key came before. Raises
         KeyReused."""
         return self._database.write(
-            lambda connection: _WORK.expect(connection, {"asked": json.dumps(asked)}, key, digest, principal),
+            lambda connection: _TASKS.expect(connection, {"asked": json.dumps(asked)}, key, digest, principal),
             repeatable=key is not None,
         )
 
@@ -106,21 +106,21 @@ class Matching(Base):
         def work(connection: Connection) -> Claim | None:
             rows = connection.run(
                 f"""UPDATE match_run SET status = 'running', attempt = attempt + 1, reason = NULL,
-                        started_at = CASE WHEN handed IS NULL THEN now() ELSE started_at END,
-                        progress = CASE WHEN handed IS NULL THEN 0 ELSE progress END,
-                        stage = CASE WHEN handed IS NULL THEN 'begin' ELSE stage END,
+                        started_at = CASE WHEN submitted IS NULL THEN now() ELSE started_at END,
+                        progress = CASE WHEN submitted IS NULL THEN 0 ELSE progress END,
+                        stage = CASE WHEN submitted IS NULL THEN 'begin' ELSE stage END,
                         lease_until = now() + interval '{lease} s', {SEEN}
-                    WHERE id = {run} AND {_WORK.more} AND (status = 'waiting'
+                    WHERE id = {run} AND {_TASKS.more} AND (status = 'waiting'
                         OR status = 'running' AND (lease_until < now() OR lease_until IS NULL))
-                    RETURNING attempt, asked::text, handed::text"""
+                    RETURNING attempt, asked::text, submitted::text"""
             )
             if rows:
-                [[attempt, asked, handed]] = rows
+                [[attempt, asked, submitted]] = rows
                 # What another attempt left behind.
                 Tables(run).drop(connection)
-                if not handed:
+                if not submitted:
                     decisions.follow(connection)
-                return Claim(run, attempt, lease, json.loads(asked), handed and json.loads(handed))
+                return Claim(run, attempt, lease, json.loads(asked), submitted and json.loads(submitted))
             busy = connection.run(
                 f"SELECT FROM match_run WHERE id = {run} AND status = 'running' AND lease_until >= now()"
             )
@@ -144,13 +144,13 @@ class Matching(Base):
 
         self._database.write(work, repeatable=True)
 
-    def hand_over(self, claim: Claim, handed: Mapping[str, Any]) -> None:
+    def note_submitted(self, claim: Claim, submitted: Mapping[str, Any]) -> None:
         """Ends the attempt, and leaves the run to EMR Serverless, until somebody claims it to see how it is. Raises
         Superseded."""
 
         def work(connection: Connection) -> None:
             rows = connection.run(
-                f"""UPDATE match_run SET handed = {_jsonb(handed)}, attempt = attempt + 1, looked = attempt + 1,
+                f"""UPDATE match_run SET submitted = {_jsonb(submitted)}, attempt = attempt + 1, polls = attempt + 1,
                         lease_until = NULL, {SEEN} WHERE {claim.current} RETURNING id"""
             )
             if not rows:
@@ -164,7 +164,7 @@ class Matching(Base):
 
     def interrupt_run(self, claim: Claim, reason: str) -> None:
         """Gives the run back, to be begun again by the next delivery; after the last attempt it failed."""
-        self._end_run(claim, _WORK.interrupted(reason))
+        self._end_run(claim, _TASKS.interrupted(reason))
 
     def _end_run(self, claim: Claim, changes: str) -> None:
         def work(connection: Connection) -> None:
@@ -190,7 +190,7 @@ class Matching(Base):
                 stream=records,
             )
             count = connection.row_count
-            tables = in_force(connection)
+            tables = active_run(connection)
             if tables:
                 connection.run(
                     f"COPY (SELECT record_id, entity_id FROM {tables.member}) TO STDOUT WITH (FORMAT csv, HEADER)",
@@ -250,7 +250,7 @@ class Matching(Base):
 
         self._database.write(work, repeatable=True)
 
-    def put_in_force(self, claim: Claim, reading: Reading) -> None:
+    def activate(self, claim: Claim, reading: Reading) -> None:
         """Makes the run's entities, with what came and went since it read the records, those that are asked about,
         unless those of a run that began later are. Until the commit, uploads wait at their end; what changed is caught
         up with before, but for the last of it. Raises Superseded."""
@@ -267,8 +267,8 @@ class Matching(Base):
                 return
             self._decide_again(connection, tables, reading)
             connection.run(
-                f"""UPDATE match_state SET in_force = {claim.run} WHERE NOT EXISTS (
-                        SELECT FROM match_run r WHERE r.id = in_force AND r.started_at > {read})"""
+                f"""UPDATE match_state SET active_run = {claim.run} WHERE NOT EXISTS (
+                        SELECT FROM match_run r WHERE r.id = active_run AND r.started_at > {read})"""
             )
             changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
                 entities = (SELECT count(*) FROM {tables.counted.table})"""
@@ -289,7 +289,7 @@ class Matching(Base):
                 > {text(reading.at)}::timestamptz - interval '{_LATE}'"""
         )
         if rows:
-            decisions.resolve_again(connection, tables, [record for [record] in rows], in_force(connection))
+            decisions.resolve_again(connection, tables, [record for [record] in rows], active_run(connection))
 
     def sweep(self) -> None:
         """Drops tables that nobody needs any more, those of old runs and of such as died too."""
@@ -299,7 +299,7 @@ class Matching(Base):
             connection.run(
                 f"""UPDATE match_run SET kept = false WHERE kept AND id NOT IN (
                         SELECT id FROM match_run WHERE kept ORDER BY finished_at DESC LIMIT {KEPT}
-                    ) AND id <> coalesce((SELECT in_force FROM match_state), 0)"""
+                    ) AND id <> coalesce((SELECT active_run FROM match_state), 0)"""
             )
             entities.sweep(connection)
 
@@ -329,11 +329,11 @@ class Matching(Base):
     def _runs(self, condition: str, limit: int) -> list[dict[str, Any]]:
         query = f"""
             SELECT row_to_json(r)::text FROM (
-                SELECT id, {_WORK.status} AS status,
-                    CASE WHEN status = 'running' AND ({_WORK.status}) = 'failed'
+                SELECT id, {_TASKS.status} AS status,
+                    CASE WHEN status = 'running' AND ({_TASKS.status}) = 'failed'
                         THEN 'It was interrupted {TRIES} times' ELSE reason END AS reason,
                     engine, progress, stage,
-                    id = coalesce((SELECT in_force FROM match_state), 0) AS in_force, records, pairs, entities, model,
+                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, records, pairs, entities, model,
                     coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
                     {TIMES}
                 FROM match_run WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS r"""
@@ -350,10 +350,10 @@ class Matching(Base):
             together, together_count = _parted(connection, new, old)
             apart, apart_count = _parted(connection, old, new)
             return {
-                "came_together": together,
-                "came_apart": apart,
-                "came_together_count": together_count,
-                "came_apart_count": apart_count,
+                "merged": together,
+                "split": apart,
+                "merged_count": together_count,
+                "split_count": apart_count,
             }
 
         return self._database.read(work)
@@ -372,7 +372,7 @@ class Matching(Base):
         Raises NoRun."""
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
-            tables = tables_in_force(connection)
+            tables = require_active_run(connection)
             state = state_of(connection, "entity")
             chosen = choose(state.regions)
             settings = entities.settings_of(connection, tables)
@@ -400,7 +400,7 @@ class Matching(Base):
         decisions about them; and the run's settings. None where there is none of that id. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-            tables = tables_in_force(connection)
+            tables = require_active_run(connection)
             records = _records_of(connection, tables, [entity_id]).get(entity_id)
             if not records:
                 return None
@@ -427,16 +427,16 @@ class Matching(Base):
     def entities_of(self, record_ids: Sequence[int]) -> dict[int, int]:
         """The entity of each record in the run in force, of those that it knows. Raises NoRun."""
         return self._database.read(
-            lambda connection: entities.entities_of(connection, tables_in_force(connection), record_ids)
+            lambda connection: entities.entities_of(connection, require_active_run(connection), record_ids)
         )
 
     def is_matched(self) -> bool:
         """Whether a run is in force, so that uploads are matched."""
-        return self._database.read(in_force) is not None
+        return self._database.read(active_run) is not None
 
-    def run_in_force(self) -> int:
+    def active_run(self) -> int:
         """The run whose entities are asked about. Raises NoRun."""
-        return self._database.read(lambda connection: tables_in_force(connection).run)
+        return self._database.read(lambda connection: require_active_run(connection).run)
 
     def scoring(self, run: int) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
         """A run's settings and model, and how many records it was about."""
@@ -493,7 +493,9 @@ class Matching(Base):
 
     def records_of(self, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Records of entities of the run in force, SHOWN of each at most, in id order."""
-        return self._database.read(lambda connection: _records_of(connection, tables_in_force(connection), entity_ids))
+        return self._database.read(
+            lambda connection: _records_of(connection, require_active_run(connection), entity_ids)
+        )
 
     # Review
 
@@ -502,9 +504,9 @@ class Matching(Base):
         run in force whose records are there; and the run's settings. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-            tables = tables_in_force(connection)
+            tables = require_active_run(connection)
             rows = connection.run(
-                f"""SELECT v.record_a, v.record_b, v.weight, v.probability, v.waterfall, v.guard
+                f"""SELECT v.record_a, v.record_b, v.weight, v.probability, v.waterfall, v.constraint_name
                     FROM {tables.review} v
                     WHERE NOT EXISTS (SELECT FROM decision_pair p
                                       WHERE p.record_a = v.record_a AND p.record_b = v.record_b)
@@ -518,10 +520,10 @@ class Matching(Base):
                     "record_b": records[b],
                     "weight": weight,
                     "probability": probability,
-                    "guard": guard,
+                    "constraint_name": constraint_name,
                     "waterfall": waterfall,
                 }
-                for a, b, weight, probability, waterfall, guard in rows
+                for a, b, weight, probability, waterfall, constraint_name in rows
                 if a in records and b in records
             ]
             return pairs, entities.settings_of(connection, tables)
@@ -539,7 +541,7 @@ class Matching(Base):
         super().compact()
 
         def work(connection: Connection) -> None:
-            if tables := in_force(connection):
+            if tables := active_run(connection):
                 compact(connection, tables.counted)
 
         self._database.write(work, repeatable=True)

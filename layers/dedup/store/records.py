@@ -11,7 +11,6 @@ from types import MappingProxyType
 from pg8000.native import Connection
 
 from dedup import sets
-from dedup.store.connection import Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store import entities
@@ -19,21 +18,22 @@ from dedup.store.base import (
     BY_REGION,
     COMPACT_EVERY,
     CUSTOMERS,
-    MAX_PENDING,
-    MAY_FOLD,
+    MAX_DEFERRED,
+    TRY_MERGE_LOCK,
     UNKNOWN,
-    WAIT_TO_FOLD,
+    WAIT_FOR_MERGE_LOCK,
     Base,
     Counted,
     KeyReused,
     alone,
     bigints,
     copy_text,
-    fold_in,
     iso,
+    merge_changes,
     note,
     text,
 )
+from dedup.store.connection import Unavailable
 
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
@@ -50,7 +50,7 @@ _FIRST_ID, _LAST_ID = -(2**63), 2**63 - 1
 
 def counted_by(connection: Connection, by: str) -> Counted:
     """What is counted for a question by "customer" or by "entity". Raises NoRun."""
-    return CUSTOMERS if by == "customer" else entities.tables_in_force(connection).counted
+    return CUSTOMERS if by == "customer" else entities.require_active_run(connection).counted
 
 
 def record_text(rows: str) -> str:
@@ -175,15 +175,15 @@ class Records(Base):
         bits = self._bits_of({record.source for record in records})
 
         def work(connection: Connection) -> tuple[Upload, bool]:
-            upload, may_fold, pending = _begin_upload(connection, key, digest, len(records), principal)
+            upload, may_merge, pending = _begin_upload(connection, key, digest, len(records), principal)
             if upload.repeated or not records:
                 return upload, False
-            if not may_fold and pending > MAX_PENDING:
-                connection.run(f"SELECT {WAIT_TO_FOLD}")
-                may_fold = True
+            if not may_merge and pending > MAX_DEFERRED:
+                connection.run(f"SELECT {WAIT_FOR_MERGE_LOCK}")
+                may_merge = True
             record_id = _store_records(connection, upload.id, records, bits)
-            _count_in(connection, records, bits, may_fold)
-            entities.attach(connection, upload.id, wait=may_fold)
+            _count_in(connection, records, bits, may_merge)
+            entities.attach(connection, upload.id, wait=may_merge)
             return Upload(upload.id, len(records), record_id, upload.created_at, repeated=False), pending > 0
 
         upload, drains = self._database.write(work, repeatable=key is not None)
@@ -205,7 +205,7 @@ class Records(Base):
             connection.run(f"SELECT {entities.ALONE}")
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so none of them can deadlock with it.
-            connection.run("TRUNCATE region_change, pending_membership, customer_membership, record")
+            connection.run("TRUNCATE region_change, deferred_membership, customer_membership, record")
             entities.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             connection.run(f"INSERT INTO clearing VALUES (clock_timestamp(), {records})")
@@ -323,12 +323,12 @@ def _begin_upload(
         ), noted AS (
             INSERT INTO audit (action, principal, upload_id, records)
             SELECT 'upload', {text(principal)}, id, {accepted} FROM begun
-        ) SELECT id, at, {MAY_FOLD}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM pending_membership)
-            + (SELECT count(*) FROM pending_match) FROM begun"""
+        ) SELECT id, at, {TRY_MERGE_LOCK}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
+            + (SELECT count(*) FROM deferred_match) FROM begun"""
     )
     if rows:
-        [[upload_id, at, may_fold, pending]] = rows
-        return Upload(upload_id, accepted, None, at, repeated=False), may_fold, pending
+        [[upload_id, at, may_merge, pending]] = rows
+        return Upload(upload_id, accepted, None, at, repeated=False), may_merge, pending
     [[upload_id, same, first_accepted, record_id, at]] = connection.run(
         f"""SELECT id, digest = salted({text(digest)}), accepted, record_id, {created_at}
             FROM upload WHERE key = salted({text(key)})"""
@@ -366,7 +366,7 @@ def _store_records(
     return None
 
 
-def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int], may_fold: bool) -> None:
+def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int], may_merge: bool) -> None:
     """Adds the records' customers to membership, or to what is pending, and counts the records."""
     sources_of: defaultdict[int, int] = defaultdict(int)
     for record in records:
@@ -375,12 +375,12 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
     per_source = Counter(record.source for record in records)
     incoming = f"SELECT * FROM unnest({bigints(customers)}, {bigints(sources)}) AS t (customer_id, sources)"
     counts = f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}"
-    if may_fold:
-        connection.run(f"WITH {fold_in(incoming, counts)} SELECT")
+    if may_merge:
+        connection.run(f"WITH {merge_changes(incoming, counts)} SELECT")
     else:
         connection.run(
             f"""WITH counted AS (INSERT INTO region_change {counts})
-                INSERT INTO pending_membership (customer_id, sources) {incoming}"""
+                INSERT INTO deferred_membership (customer_id, sources) {incoming}"""
         )
 
 
@@ -428,7 +428,7 @@ def _state_query(changes: str, scalars: Sequence[str]) -> str:
             SELECT sources, sum(customers) AS customers, sum(records) AS records FROM {changes} GROUP BY {BY_REGION}
         ) AS change)""",
         "(SELECT json_object_agg(bit, name) FROM source)",
-        "(SELECT max(id) FROM pending_membership) IS NOT NULL",
+        "(SELECT max(id) FROM deferred_membership) IS NOT NULL",
         *scalars,
     ]
     return f"SELECT {', '.join(columns)}"
@@ -442,9 +442,9 @@ def _ids_query(
         return "'{}'"
     above = "" if after is None else f"AND {counted.id} > '{after}'::bigint"
     unmoved = (
-        "AND NOT EXISTS (SELECT FROM pending_membership AS p WHERE p.customer_id = m.customer_id)" if pending else ""
+        "AND NOT EXISTS (SELECT FROM deferred_membership AS p WHERE p.customer_id = m.customer_id)" if pending else ""
     )
-    moved = [f"pending_move WHERE sources = ANY ({bigints(selected)}) {above}"] if pending else []
+    moved = [f"deferred_move WHERE sources = ANY ({bigints(selected)}) {above}"] if pending else []
     if everything:
         scans = [f"{counted.table} AS m WHERE true {above} {unmoved}", *moved]
     elif len(selected) <= MERGED_REGIONS:
@@ -516,7 +516,7 @@ def _mend(connection: Connection) -> Verification:
     alone(connection)
     found = _compare_with_records(connection)
     connection.run(
-        f"""DELETE FROM pending_membership;
+        f"""DELETE FROM deferred_membership;
             DELETE FROM customer_membership m WHERE NOT EXISTS (
                 SELECT FROM record r WHERE r.customer_id = m.customer_id);
             INSERT INTO customer_membership AS m (customer_id, sources) {_TRUE_MEMBERSHIP}

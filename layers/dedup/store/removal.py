@@ -8,7 +8,7 @@ from dedup.store.base import count_changes
 
 def take_out(connection: Connection, leaving: str) -> int:
     """Deletes the records for which `leaving` holds, a condition in SQL on the columns of record, from membership and
-    counts too; how many there were. The caller holds WORK_LOCK and FOLD_LOCK.
+    counts too; how many there were. The caller holds WORK_LOCK and MERGE_LOCK.
 
     One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they made
     pending."""
@@ -27,7 +27,7 @@ def take_out(connection: Connection, leaving: str) -> int:
             UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
             FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
         ), masked AS (
-            UPDATE pending_membership AS p SET sources = p.sources & ~lost.sources
+            UPDATE deferred_membership AS p SET sources = p.sources & ~lost.sources
             FROM lost WHERE p.customer_id = lost.customer_id AND p.sources & lost.sources <> 0
         ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}
         SELECT coalesce(sum(records), 0)::bigint FROM leaving"""

@@ -162,7 +162,7 @@ def _figures(connection: Connection) -> Figures:
     )
     faults = connection.run(
         """SELECT source, field, sum(missing)::bigint, sum(malformed)::bigint
-           FROM upload_fault JOIN upload ON id = upload_id WHERE status IN ('done', 'failed')
+           FROM upload_error JOIN upload ON id = upload_id WHERE status IN ('done', 'failed')
            GROUP BY source, field ORDER BY source, field"""
     )
     [[at]] = connection.run("SELECT now()")
@@ -179,7 +179,7 @@ def _figures(connection: Connection) -> Figures:
 
 
 def _people(connection: Connection) -> People | None:
-    tables = entities.in_force(connection)
+    tables = entities.active_run(connection)
     if not tables:
         return None
     [[run]] = connection.run(

@@ -2,8 +2,8 @@
 
 from pg8000.native import Connection, identifier, literal
 
-from dedup.store.connection import Database
 from dedup.settings import Settings
+from dedup.store.connection import Database
 
 _RDS_IAM = "rds_iam"
 """RDS's role of those who sign in by IAM. Elsewhere there is none."""

@@ -10,7 +10,7 @@ from pg8000.native import Connection
 
 from dedup.store import erasures, exports, jobs, matching, uploads
 from dedup.store.base import Base, bigints
-from dedup.store.work import Outbox
+from dedup.store.task_table import Outbox
 
 KINDS: Sequence[Outbox] = (
     exports.OUTBOX,

@@ -14,12 +14,11 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.store.connection import Unavailable
 from dedup.records import KNOWN
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import (
     BY_REGION,
-    FOLD_LOCK,
+    MERGE_LOCK,
     TIMES,
     UNKNOWN,
     WORK_LOCK,
@@ -33,8 +32,9 @@ from dedup.store.base import (
     note,
     text,
 )
+from dedup.store.connection import Unavailable
 from dedup.store.removal import take_out
-from dedup.store.work import CUT_OFF, SEEN, TRIES, Outbox, failed
+from dedup.store.task_table import CUT_OFF, SEEN, TRIES, Outbox, failed
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
@@ -43,7 +43,7 @@ Row = tuple[Any, ...]
 Faults = Mapping[tuple[str, bool], int]
 """In how many rejected rows a field was refused, by its name and whether it was missing."""
 
-NO_FAULTS: Faults = MappingProxyType({})
+NO_ERRORS: Faults = MappingProxyType({})
 
 Rejects = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
@@ -243,7 +243,7 @@ class Uploads(Base):
         self._database.write(work, repeatable=False)
 
     def finish(
-        self, load: Load, rejected: Rejects = None, principal: str = UNKNOWN, faults: Faults = NO_FAULTS
+        self, load: Load, rejected: Rejects = None, principal: str = UNKNOWN, faults: Faults = NO_ERRORS
     ) -> None:
         """Makes records of the rows that wait and counts them in; a snapshot takes the place of its source's records.
         Rows of a source that has a newer snapshot are left out, for its system knows better by now. Readers see all of
@@ -262,14 +262,14 @@ class Uploads(Base):
             self.drain()
             self.compact()
 
-    def fail(self, load: Load, reason: str, rejected: Rejects = None, faults: Faults = NO_FAULTS) -> None:
+    def fail(self, load: Load, reason: str, rejected: Rejects = None, faults: Faults = NO_ERRORS) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Nothing when superseded.
         Raises ErasedMeanwhile as finish does."""
         self._end(load, "failed", reason, rejected, faults)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Nothing when superseded."""
-        self._end(load, "waiting", reason, None, NO_FAULTS)
+        self._end(load, "waiting", reason, None, NO_ERRORS)
 
     def _end(self, load: Load, status: str, reason: str, rejected: Rejects, faults: Faults) -> None:
         def work(connection: Connection) -> None:
@@ -410,7 +410,7 @@ class Uploads(Base):
             if principal is None and status != "deleting":
                 return None
             connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
-            connection.run(f"SELECT {FOLD_LOCK}")
+            connection.run(f"SELECT {MERGE_LOCK}")
             removed = take_out(connection, f"upload_id = {upload_id}")
             who = principal or noted_by or UNKNOWN
             note(connection, "delete upload", who, upload_id=upload_id, records=removed)
@@ -464,7 +464,7 @@ def _note_faults(connection: Connection, load: Load, faults: Faults) -> None:
         for field in sorted({field for field, _ in faults})
     )
     if counted:
-        connection.run(f"INSERT INTO upload_fault VALUES {counted}")
+        connection.run(f"INSERT INTO upload_error VALUES {counted}")
 
 
 def _set_rejected(rejected: Rejects) -> str:
@@ -491,7 +491,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     if connection.row_count != expected:
         raise RowsLost
     # From here to the commit, what the API brings is pending. Other files wait.
-    connection.run(f"SELECT {FOLD_LOCK}")
+    connection.run(f"SELECT {MERGE_LOCK}")
     left_out, remark = _leave_out_overtaken(connection, load, expected)
     # Before others go: what is in their place keeps their entities.
     entities.attach(connection, load.upload_id, replaces=replaces)
@@ -523,7 +523,7 @@ def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
             ) AS i
             LEFT JOIN customer_membership AS m USING (customer_id)
             LEFT JOIN (
-                SELECT customer_id, bit_or(sources) AS sources FROM pending_membership GROUP BY customer_id
+                SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership GROUP BY customer_id
             ) AS p USING (customer_id)
         ), changed AS (
             SELECT customer_id, sources, coalesce(previous, 0) AS previous FROM incoming
@@ -593,7 +593,7 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
             WHERE m.sources = r.sources AND NOT EXISTS ({kept} = m.customer_id)
             RETURNING m.customer_id, m.sources, m.previous
         ), masked AS (
-            UPDATE pending_membership AS p SET sources = p.sources & ~{bit}
+            UPDATE deferred_membership AS p SET sources = p.sources & ~{bit}
             WHERE p.sources & {bit} <> 0 AND NOT EXISTS ({kept} = p.customer_id)
             RETURNING customer_id
         ), {count_changes(f"SELECT {bit}, 0, -count(*) FROM gone")}

@@ -1,13 +1,12 @@
 """Types that the models of several domains share, and the error model."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from dedup.records import Source
 from dedup.settings import MAX_SOURCES
 from dedup.validation import MAX_ERRORS, Request, at_most
-
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -15,7 +14,7 @@ Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-WorkStatus = Literal["waiting", "running", "done", "failed"]
+TaskStatus = Literal["waiting", "running", "done", "failed"]
 
 
 Sources = Annotated[list[Source], Field(max_length=MAX_SOURCES), at_most(MAX_SOURCES)]

@@ -1,16 +1,9 @@
 """Request and response models of the customers operations."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Time
-from dedup.api.models.common import WorkStatus
+from pydantic import Field
+
+from dedup.api.models.common import Count, Model, TaskStatus, Time
+from dedup.records import CustomerId, Email, KnownFields, Name
 
 
 class StoredFields(Model):
@@ -41,7 +34,7 @@ class Customer(Model):
 class RejectedFiles(Model):
     """Rejected rows of an erased customer that are still in the bucket. A function cuts them out of their files."""
 
-    status: WorkStatus = Field(
+    status: TaskStatus = Field(
         description="done: none is left. failed: it was tried three times; the same request tries it again"
     )
     files: Count = Field(description="Files that are still to be cut")

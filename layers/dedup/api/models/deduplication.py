@@ -1,18 +1,10 @@
 """Request and response models of the set questions, the report baseline and the Spark jobs."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Question
-from dedup.api.models.common import Time
-from dedup.api.models.common import WorkStatus
+from typing import Annotated
 
+from pydantic import ConfigDict, Field
+
+from dedup.api.models.common import Count, Model, Question, TaskStatus, Time
 
 Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
 
@@ -69,11 +61,11 @@ class JobRequest(Question):
     )
 
 
-class JobBegun(Model):
+class JobCreated(Model):
     """A job that will be done."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
 
 
 class JobRegion(Model):
@@ -91,11 +83,11 @@ class JobOutput(Model):
     url: str = Field(description="The file, for 15 minutes")
 
 
-class JobAccount(Model):
+class JobStatus(Model):
     """What became of a job. What it found is there when it is done."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
     prefix: str
     regions: list[JobRegion] | None = Field(
         default=None, description="The 100 largest, the largest first; the output regions has all of them"

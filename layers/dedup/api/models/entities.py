@@ -1,18 +1,13 @@
 """Request and response models of the entities operations."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Question
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from dedup.api.models.common import Count, Model, Question
 from dedup.api.models.customers import StoredRecord
-from dedup.api.models.matching import Decision
-from dedup.api.models.matching import FieldWeight
+from dedup.api.models.matching import Decision, FieldWeight
+from dedup.records import PLAIN, CustomerId, KnownFields, Name, Source, without_controls
 
 
 class EntitySummary(Model):

@@ -1,18 +1,10 @@
 """Request and response models of the exports operations."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Question
-from dedup.api.models.common import Sources
-from dedup.api.models.common import Time
-from dedup.api.models.common import WorkStatus
+from typing import Literal
+
+from pydantic import Field
+
+from dedup.api.models.common import Count, Model, Question, Sources, TaskStatus, Time
 
 
 class ExportRequest(Question):
@@ -27,18 +19,18 @@ class ExportRequest(Question):
     format: Literal["csv", "ndjson", "parquet"] = "csv"
 
 
-class ExportBegun(Model):
+class ExportCreated(Model):
     """An export that will be written."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
 
 
-class ExportAccount(Model):
+class ExportStatus(Model):
     """What became of an export: a line for each record of each customer (or entity), by customer (or entity)."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
     within: list[str] = Field(alias="in")
     not_in: list[str]
     region: list[str]

@@ -2,18 +2,14 @@
 
 import json
 from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Question
-from dedup.api.models.common import Time
-from dedup.api.models.common import WorkStatus
-from dedup.api.models.customers import StoredRecord
 
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from dedup.api.models.common import Count, Model, Question, TaskStatus, Time
+from dedup.api.models.customers import StoredRecord
+from dedup.records import PLAIN, without_controls
+from dedup.validation import at_most
 
 MAX_SETTINGS = 10_000
 """Values in the settings of a run, those in lists and objects counted: each of them may have an error."""
@@ -49,11 +45,11 @@ class RunRequest(Question):
         return ordered
 
 
-class RunBegun(Model):
+class RunCreated(Model):
     """A run that waits to begin."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
 
 
 class ModelInfo(Model):
@@ -81,15 +77,15 @@ class NearPair(Model):
 
 
 class MatchRun(Model):
-    """A run of the matching. `in_force`: its entities are those that are asked about."""
+    """A run of the matching. `active`: its entities are those that are asked about."""
 
     id: int
-    status: WorkStatus
+    status: TaskStatus
     reason: str | None
     engine: Literal["duckdb", "spark"] | None
     progress: float = Field(ge=0, le=1)
     stage: str | None
-    in_force: bool
+    active: bool
     records: Count | None
     pairs: Count | None = Field(description="Pairs that were scored")
     entities: Count | None
@@ -111,10 +107,10 @@ class ChangedEntity(Model):
 class RunChanges(Model):
     """What changed between two runs, of the records that both know: the first hundred of each, and how many."""
 
-    came_together: list[ChangedEntity]
-    came_apart: list[ChangedEntity]
-    came_together_count: Count
-    came_apart_count: Count
+    merged: list[ChangedEntity]
+    split: list[ChangedEntity]
+    merged_count: Count
+    split_count: Count
 
 
 class FieldWeight(Model):
@@ -157,11 +153,12 @@ class DecisionRequest(Question):
 
 
 class ReviewPair(Model):
-    """Two records that a person should look at. `guard`: what stood against joining them, or made it doubtful."""
+    """Two records that a person should look at. `constraint_name`: what stood against joining them, or made it
+    doubtful."""
 
     record_a: StoredRecord
     record_b: StoredRecord
     weight: float | None
     probability: float | None
-    guard: str | None
+    constraint_name: str | None
     fields: list[FieldWeight]

@@ -1,17 +1,12 @@
 """Request and response models of the uploads operations."""
 
-import json
-from typing import Annotated, Any, Literal
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
-from dedup.records import PLAIN, CustomerId, Email, KnownFields, Name, Source, without_controls
-from dedup.settings import MAX_SOURCES
-from dedup.validation import MAX_ERRORS, Request, at_most
-from dedup.api.models.common import Count
-from dedup.api.models.common import Model
-from dedup.api.models.common import Question
-from dedup.api.models.common import Time
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from dedup.api.models.common import Count, Model, Question, Time
+from dedup.records import Source, without_controls
 
 Mode = Literal["add", "replace"]
 
@@ -69,7 +64,7 @@ class ExpectedUpload(Model):
     expires_in: int
 
 
-class UploadAccount(Model):
+class UploadStatus(Model):
     """What became of an upload. came, went and stayed count customers of its sources: new with this upload, gone with
     this snapshot, there before."""
 

@@ -26,11 +26,11 @@ CREATE TABLE match_run (
     finished_at timestamptz
 );
 
--- One row. `in_force`: the run whose entities are asked about, and to which uploads add. `removals` counts what took
+-- One row. `active_run`: the run whose entities are asked about, and to which uploads add. `removals` counts what took
 -- records away: a run that began before one of these looks for what is gone.
 CREATE TABLE match_state (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    in_force bigint,
+    active_run bigint,
     removals bigint NOT NULL DEFAULT 0
 );
 INSERT INTO match_state DEFAULT VALUES;

@@ -42,7 +42,7 @@ class Outbox:
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskTable:
     """Work of one kind: the name of its table, and of what the audit calls it, where that is no other."""
 
     name: str
