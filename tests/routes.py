@@ -20,7 +20,7 @@ def _routes() -> Iterator[Route]:
     for resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].values():
         for event in resource.get("Properties", {}).get("Events", {}).values():
             if event["Type"] == "Api":
-                folder = resource["Properties"]["CodeUri"].removeprefix("functions/").rstrip("/")
+                folder = resource["Properties"]["CodeUri"].rstrip("/").rpartition("/")[2]
                 yield Route(event["Properties"]["Method"].upper(), event["Properties"]["Path"], folder)
 
 
