@@ -152,7 +152,7 @@ deploy: $(RUN) ## Deploy to AWS; ENV=dev or prod; needs python3.13 and AWS crede
 	@printf "Revision: '%s%s'\n" "$$(date +%s)" "$$(git rev-parse --short HEAD)" > .aws-sam/revision.yaml
 	$(BIN)/sam deploy --config-env $(ENV) $(DEPLOY)
 
-job-code: $(RUN) ## Package what EMR Serverless runs, see docs/operations.md; on Linux x86-64
+job-code: $(RUN) ## Package what EMR Serverless runs, see docs/how-to/deploy.md; on Linux x86-64
 	rm -rf .local/code && mkdir -p .local/code/python
 	$(UV) python install --quiet --no-bin --install-dir .local/code/python 3.11
 	cd .local/code/python && mv cpython-3.11*/* .

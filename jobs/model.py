@@ -1,4 +1,6 @@
-"""What a run has learnt of how alike the records of one person are, typed: one file for every engine. See docs/matching.md."""
+"""What a run has learnt of how alike the records of one person are, typed: one file for every engine.
+
+See docs/explanation/matching.md."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """Faults of the network and of PostgreSQL, injected for real: what the caller sees, and what is there afterwards.
 
-docs/reliability.md has a row for each of these tests.
+docs/explanation/consistency-and-faults.md has a row for each of these tests.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Faults on a file's way from the bucket to records: S3's, the queue's and the function's own.
 
-docs/reliability.md has a row for each of these tests.
+docs/explanation/consistency-and-faults.md has a row for each of these tests.
 """
 
 import gzip

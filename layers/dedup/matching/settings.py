@@ -1,4 +1,4 @@
-"""Everything that says how records are matched, typed: one file for every engine. See docs/matching.md."""
+"""Everything that says how records are matched, typed: one file for every engine. See docs/reference/settings.md."""
 
 import json
 import re
