@@ -14,7 +14,8 @@ from . import profile, screen
 from .api import ENDED_BADLY, Api, Fault, as_json, read_file
 from .screen import err, out
 
-UPLOAD = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", "came", "went", "stayed")
+CUSTOMERS = ("customers_added", "customers_removed", "customers_unchanged")
+UPLOAD = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", *CUSTOMERS)
 RECORD = ("id", "source", "customer_id", "name", "email")
 MEDIA = {
     "html": "text/html",
@@ -86,7 +87,8 @@ def upload(
         print(as_json(account))
     else:
         took = {"seconds": screen.seconds(account)}
-        known = {name: account[name] for name in UPLOAD if account[name] is not None}
+        told = screen.flat(account, "customers")
+        known = {name: told[name] for name in UPLOAD if told.get(name) is not None}
         screen.fields(f"upload {account['id']}", known | took)
         if account["rejected_url"]:
             # Whole, on a line of its own: a table would break it.
@@ -97,8 +99,12 @@ def upload(
 @app.command()
 def uploads(limit: Latest = 20, json: Json = False) -> None:
     """What became of the latest uploads."""
-    columns = ("id", "status", "source", "mode", "rows", "accepted", "rejected", "came", "went", "created_at", "reason")
-    _list("uploads", limit, columns, json)
+    columns = ("id", "status", "source", "mode", "rows", "accepted", "rejected", *CUSTOMERS, "created_at", "reason")
+    found = api().get("uploads", limit=limit)
+    if json:
+        print(as_json(found))
+    else:
+        screen.rows("uploads", [screen.flat(upload, "customers") for upload in found], columns)
 
 
 @app.command()

@@ -45,6 +45,11 @@ def cell(value: object) -> Text:
     return Text(f"{value:,}" if isinstance(value, int) else safe(value))
 
 
+def flat(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The answer with each part of its field `name`, an object or None, as a field of its own: `name_part`."""
+    return {**answer, **{f"{name}_{part}": value for part, value in (answer[name] or {}).items()}}
+
+
 def fields(title: str, answer: Mapping[str, object]) -> None:
     """A table of names and values."""
     table = Table("", "", title=title, title_justify="left", show_header=False)

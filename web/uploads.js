@@ -143,7 +143,7 @@ export function Upload({ id, go }) {
 }
 
 function Account({ upload, deleted }) {
-  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ["New customers", upload.came], ["There before", upload.stayed], ["Gone", upload.went]];
+  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...Object.entries(upload.customers ?? {}).map(([change, count]) => [`Customers ${change}`, count])];
   return html`
     ${fresh(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.reason && html`<div class="fault" role="alert"><strong>It ${upload.status === "failed" ? "failed" : "ended with a remark"}</strong><p><${Text}>${upload.reason}<//></p></div>`}

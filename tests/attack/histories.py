@@ -750,7 +750,7 @@ class History:
                 if one.is_file:
                     self._same(f"rejected of {name}", account["rejected"], one.rejected)
                 if one.changes:
-                    told = account["came"], account["went"], account["stayed"]
+                    told = tuple((account["customers"] or {}).values())
                     self._same(f"came, went and stayed of {name}", told, one.changes)
 
     def _check_entities(self, records: Sequence[Mapping[str, Any]], chance: random.Random) -> None:

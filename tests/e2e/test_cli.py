@@ -86,7 +86,7 @@ def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup,
     assert (done.returncode, done.stderr) == (0, "")
     answers = [line.split("│")[1:3] for line in done.stdout.splitlines() if "│" in line]
     account = {field.strip(): answer.strip() for field, answer in answers}
-    assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "came": "2"}.items()
+    assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "customers added": "2"}.items()
     assert "[bold]" in account["object key"]
     [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
     assert "x" in requests.get(url, timeout=30).text

@@ -108,7 +108,7 @@ def test_a_file_put_at_the_presigned_url_is_loaded(api: str) -> None:
         "hubspot",
     )
     assert (account["rows"], account["accepted"], account["rejected"]) == (5, 5, 0)
-    assert (account["came"], account["went"], account["stayed"]) == (5, 0, 0)
+    assert account["customers"] == {"added": 5, "removed": 0, "unchanged": 0}
     assert (account["reason"], account["rejected_url"]) == (None, None)
     assert customers(api, "hubspot") == [1, 2, 3, 4, 5]
     assert get(f"{api}/deduplication/analyze")["total_records"] == 5
@@ -197,13 +197,13 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -
 
 
 def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
-    assert send(api, rows([1, 2, 3]), source="hubspot")["came"] == 3
-    assert send(api, rows([1]), source="salesforce")["came"] == 1
+    assert send(api, rows([1, 2, 3]), source="hubspot")["customers"]["added"] == 3
+    assert send(api, rows([1]), source="salesforce")["customers"]["added"] == 1
 
     account = send(api, rows([2, 3, 4]), source="hubspot", mode="replace")
 
     assert (account["status"], account["mode"]) == ("done", "replace")
-    assert (account["came"], account["went"], account["stayed"]) == (1, 1, 2)
+    assert account["customers"] == {"added": 1, "removed": 1, "unchanged": 2}
     assert sorted(customers(api, "hubspot")) == [2, 3, 4]
     assert customers(api, "salesforce") == [1]
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4
@@ -216,7 +216,7 @@ def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws) -> None:
     aws.put(key, rows([2]))
 
     account = ended_object(api, key)
-    assert (account["status"], account["mode"], account["went"]) == ("done", "replace", 1)
+    assert (account["status"], account["mode"], account["customers"]["removed"]) == ("done", "replace", 1)
     assert customers(api, "hubspot") == [2]
 
 

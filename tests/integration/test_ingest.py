@@ -25,6 +25,7 @@ from dedup.observability import logger
 from dedup.services import ingest
 from dedup.settings import settings as current
 from dedup.store import Account, Busy, Outdated, Store, Superseded
+from dedup.store.uploads import CustomerChanges
 
 from tests import exports
 from tests.conftest import ROOT, api_event, budget, ids_of, lambda_context, load_function
@@ -83,7 +84,7 @@ def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: An
     account = load(put("incoming/hubspot/night.csv", csv_of(range(25_000))))
 
     assert (account.status, account.accepted, account.rejected, account.reason) == ("done", 25_000, 0, None)
-    assert (account.came, account.went, account.stayed) == (25_000, 0, 0)
+    assert account.customers == CustomerChanges(25_000, 0, 0)
     assert store.regions() == {frozenset({"hubspot"}): 25_000}
     assert store.verify().agreed
 
@@ -214,7 +215,7 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
 
     account = load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2, 3, 4, 5, 5])))
 
-    assert (account.mode, account.came, account.went, account.stayed) == ("replace", 2, 1, 2)
+    assert (account.mode, account.customers) == ("replace", CustomerChanges(2, 1, 2))
     assert members(store, "hubspot") == [2, 3, 4, 5]
     assert total(store) == 7
     assert store.verify().agreed
@@ -315,7 +316,7 @@ def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
     account = store.account(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
 
     assert account
-    assert (account.came, account.went, account.stayed) == (1, 2, 2)
+    assert account.customers == CustomerChanges(1, 2, 2)
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([1, 3, 5, 6], [9], 6)
     assert store.verify().agreed
 
@@ -327,7 +328,12 @@ def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_ar
     account = store.account(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
 
     assert account
-    assert (account.status, account.rows, account.accepted, account.came, account.stayed) == ("done", 5, 2, 2, 0)
+    assert (account.status, account.rows, account.accepted, account.customers) == (
+        "done",
+        5,
+        2,
+        CustomerChanges(2, 0, 0),
+    )
     assert account.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([2], [1, 2], 3)
     assert store.verify().agreed

@@ -18,6 +18,7 @@ from dedup import sets
 from dedup.store import Conflict, Load, Outdated, Store, records
 from dedup.store.base import DRAIN_ROWS
 from dedup.store.connection import Unavailable
+from dedup.store.uploads import CustomerChanges
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -234,7 +235,7 @@ def test_customers_who_were_pending_stayed(store: Store, outside: Connection) ->
 
     account = store.account(load.upload_id)
     assert account
-    assert (account.came, account.went, account.stayed) == (1, 1, 1)
+    assert account.customers == CustomerChanges(1, 1, 1)
     assert store.verify().agreed
 
 
@@ -303,7 +304,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
             store.finish(load)
             account = store.account(load.upload_id)
             assert account
-            assert (account.came, account.went, account.stayed) == (
+            assert account.customers == CustomerChanges(
                 len(set(ids) - before),
                 len(before - set(ids)),
                 len(set(ids) & before),

@@ -105,9 +105,17 @@ class Load:
 
 
 @dataclass(frozen=True)
+class CustomerChanges:
+    """Customers of an upload's sources: new with it, gone with it (of a snapshot), and there before."""
+
+    added: int
+    removed: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
 class Account:
-    """What is known of an upload. Times are ISO 8601 in UTC. came, went and stayed count customers of the source:
-    those that it has since this upload, has no more since this snapshot, and had before."""
+    """What is known of an upload. Times are ISO 8601 in UTC."""
 
     id: int
     status: str
@@ -118,9 +126,7 @@ class Account:
     rows: int
     accepted: int
     rejected: int
-    came: int | None
-    went: int | None
-    stayed: int | None
+    customers: CustomerChanges | None
     reason: str | None
     rejected_key: str | None
     rejected_version: str | None
@@ -311,10 +317,12 @@ class Uploads(Base):
                     WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
                     ELSE status END,
-                origin, mode, source, object_key, rows, accepted, rejected, came, went, stayed, reason, rejected_key,
-                rejected_version, {TIMES}, announced_at IS NOT NULL
+                origin, mode, source, object_key, rows, accepted, rejected,
+                customers_added, customers_removed, customers_unchanged, reason, rejected_key, rejected_version, {TIMES},
+                announced_at IS NOT NULL
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit or "ALL"}"""
-        return [Account(*row) for row in self._database.read(lambda connection: connection.run(query))]
+        rows = self._database.read(lambda connection: connection.run(query))
+        return [_account(row) for row in rows]
 
     def sweep(self) -> None:
         """Drops tables that nobody needs any more, those of loads that broke off too."""
@@ -422,6 +430,12 @@ class Uploads(Base):
         return removed
 
 
+def _account(row: list[Any]) -> Account:
+    counts = row[9:12]
+    row[9:12] = [None if None in counts else CustomerChanges(*counts)]
+    return Account(*row)
+
+
 def _find_or_insert(
     connection: Connection, key: str, object_key: str, source: str | None, mode: str, key_emails: str
 ) -> tuple[int, int]:
@@ -495,15 +509,15 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
     left_out, remark = _leave_out_overtaken(connection, load, expected)
     # Before others go: what is in their place keeps their entities.
     entities.attach(connection, load.upload_id, replaces=replaces)
-    went = 0
+    removed = 0
     if replaces:
-        went = _remove_others(connection, load, source_bit)
-    came, customers = _count_in(connection, load)
+        removed = _remove_others(connection, load, source_bit)
+    added, customers = _count_in(connection, load)
     erasures.require_none_of_erased(connection, load.upload_id)
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
                 accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
-                came = {came}, went = {went}, stayed = {customers - came}
+                customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added}
             WHERE id = {load.upload_id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
@@ -512,12 +526,12 @@ def _finish(connection: Connection, load: Load, rejected: Rejects) -> int:
 
 def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
     """Adds the customers of the rows that wait to membership, and counts them and their records; how many customers
-    came, and how many there are. Alone with membership: no customer can be inserted meanwhile, and a plain INSERT takes
-    half of the time of one that expects it."""
-    [[came, customers]] = connection.run(
+    are new, and how many there are. Alone with membership: no customer can be inserted meanwhile, and a plain INSERT
+    takes half of the time of one that expects it."""
+    [[added, customers]] = connection.run(
         f"""WITH incoming AS MATERIALIZED (
             SELECT i.customer_id, i.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
-                i.sources & ~(coalesce(m.sources, 0) | coalesce(p.sources, 0)) <> 0 AS came
+                i.sources & ~(coalesce(m.sources, 0) | coalesce(p.sources, 0)) <> 0 AS is_new
             FROM (
                 SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id
             ) AS i
@@ -535,9 +549,9 @@ def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
             UPDATE customer_membership AS m SET sources = c.sources, previous = c.previous
             FROM changed AS c WHERE m.customer_id = c.customer_id AND c.previous <> 0
         ), {count_changes(f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source")}
-        SELECT count(*) FILTER (WHERE came), count(*) FROM incoming"""
+        SELECT count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
     )
-    return came, customers
+    return added, customers
 
 
 def _require(rows: list[list[Any]]) -> list[list[Any]]:

@@ -64,9 +64,16 @@ class ExpectedUpload(Model):
     expires_in: int
 
 
+class CustomerChanges(Model):
+    """Customers of an upload's sources: new with it, gone with it (of a snapshot), and there before."""
+
+    added: Count
+    removed: Count
+    unchanged: Count
+
+
 class UploadStatus(Model):
-    """What became of an upload. came, went and stayed count customers of its sources: new with this upload, gone with
-    this snapshot, there before."""
+    """The status of an upload, and what it did to the customers of its sources."""
 
     id: int
     status: Literal["waiting", "loading", "done", "failed", "deleting", "deleted"]
@@ -77,9 +84,7 @@ class UploadStatus(Model):
     rows: Count = Field(description="So far, while it loads")
     accepted: Count
     rejected: Count
-    came: Count | None
-    went: Count | None
-    stayed: Count | None
+    customers: CustomerChanges | None
     reason: str | None
     rejected_url: str | None = Field(
         description="The rejected rows with line, field and reason, as CSV; for 15 minutes"
