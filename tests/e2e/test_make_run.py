@@ -322,8 +322,10 @@ def test_matching_that_is_killed_leaves_no_process_and_after_a_restart_no_file(r
     again = Run(folder, run.port)
     try:
         again.wait_until_started()
-        eventually(lambda: again.request("GET", f"/api/v1/matching/runs/{begun['id']}")["status"], "done", 300)
-        assert [path for path in (folder / "dedup-tmp").rglob("*") if path.is_file()] == []
+        assert [path for path in files if path.exists()] == []
+        eventually(partial(status, again, f"/api/v1/matching/runs/{begun['id']}"), "done", 300)
+        # The run is done a moment before its function is.
+        eventually(lambda: [path for path in (folder / "dedup-tmp").rglob("*") if path.is_file()], [])
     finally:
         stop(again)
 
