@@ -179,7 +179,7 @@ test-sam-local: $(DEV) ## Run the end-to-end tests through containers; needs Doc
 # uv of this machine, or the one that pip installs into .venv.
 UV := $(shell uv --version > /dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 # $(call install,LIST): pip's configuration, such as a mirror of PyPI, is unknown to uv; where uv fails, pip is asked.
-install = $(UV) pip install --python $(BIN)/python --no-deps --require-hashes $(2) -r $(1) || { \
+install = $(UV) pip install --python $(BIN)/python --no-deps --require-hashes -r $(1) || { \
 	echo "uv failed to install $(1): trying again with pip, which takes some minutes." && $(PIP) -r $(1); }
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes
 
@@ -195,8 +195,9 @@ $(RUN): requirements-run.txt .venv/created
 	@$(call install,requirements-run.txt)
 	@touch $@
 
-# Compiled while it is installed: the tests start hundreds of processes.
+# Compiled at once: the tests start hundreds of processes, also where PYTHONDONTWRITEBYTECODE is set.
 $(DEV): requirements-dev.txt $(RUN)
 	@echo "Installing what tests, lint, Spark and benchmarks need: once, about a minute"
-	@$(call install,requirements-dev.txt,--compile-bytecode)
+	@$(call install,requirements-dev.txt)
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@

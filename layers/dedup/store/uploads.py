@@ -317,9 +317,8 @@ class Uploads(Base):
                     WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     WHEN status = 'loading' AND lease_until < now() THEN 'waiting'
                     ELSE status END,
-                origin, mode, source, object_key, rows, accepted, rejected,
-                customers_added, customers_removed, customers_unchanged, reason, rejected_key, rejected_version, {TIMES},
-                announced_at IS NOT NULL
+                origin, mode, source, object_key, rows, accepted, rejected, customers_added, customers_removed,
+                customers_unchanged, reason, rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload u WHERE {condition} ORDER BY id DESC LIMIT {limit or "ALL"}"""
         rows = self._database.read(lambda connection: connection.run(query))
         return [_account(row) for row in rows]
