@@ -104,9 +104,9 @@ def keys(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def indexes(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The columns of each index that finds records by `keys`, by a value of `terms`, or by their customer; one that
-    another begins with is left out."""
-    wanted = tuple(dict.fromkeys([*keys(settings), ("customer_id",), *((term,) for term in terms(settings))]))
+    """The columns of each index that finds records by `keys` or by a value of `terms`; one that another begins with is
+    left out."""
+    wanted = tuple(dict.fromkeys([*keys(settings), *((term,) for term in terms(settings))]))
     for columns in wanted:
         if not any(len(other) > len(columns) and other[: len(columns)] == columns for other in wanted):
             yield columns
