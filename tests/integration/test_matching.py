@@ -153,6 +153,24 @@ def test_as_many_records_as_there_are_of_one_person_are_one_in_a_run_and_after_i
     agrees(store)
 
 
+def test_an_exact_duplicate_among_very_many_of_one_email_and_name_is_found_whichever_it_repeats(store: Store) -> None:
+    """So many that a rule says nothing of any two of them, and that not all are looked at."""
+    crowd = [
+        person(n, "hubspot", name="Ada Quarterman", email="ada@example.com", city=f"Town {n}")
+        for n in range(1, 2 * entities.ALIKE)
+    ]
+    store.add(crowd[:1])
+    matched(store, **RULES)
+    store.add(crowd[1:])
+    last = len(crowd)
+
+    store.add([Record(**{**crowd[n].model_dump(), "customer_id": 1000 + n}) for n in (0, last // 2, last - 1)])
+
+    assert {frozenset({last // 2 + 1, last + 2}), frozenset({last, last + 3})} <= together(store)
+    assert any({1, last + 1} <= records for records in together(store))
+    agrees(store)
+
+
 def test_of_very_many_records_those_that_say_something_and_the_latest_are_shown(functions: Call, store: Store) -> None:
     ada = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
     store.add([ada])

@@ -150,28 +150,45 @@ def test_application_loads_files(app_store: Store, mode: str) -> None:
     assert app_store.delete_upload(account.id) == 1
 
 
-def test_tables_of_runs_from_before_are_brought_up_to_date(app_store: Store, migrate: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("script", "without", "added", "count"),
+    [
+        (
+            "0013_formal.sql",
+            "ALTER TABLE {member} DROP COLUMN formal",
+            "pg_attribute WHERE attrelid = '{member}'::regclass AND attname = 'formal'",
+            1,
+        ),
+        (
+            "0018_exact_duplicates.sql",
+            "SELECT",
+            "pg_indexes WHERE schemaname || '.' || tablename = '{member}' AND indexdef LIKE '%hash_record_extended%'",
+            2,
+        ),
+    ],
+)
+def test_tables_of_runs_from_before_are_brought_up_to_date(
+    app_store: Store, script: str, without: str, added: str, count: int
+) -> None:
     """Those that the application has made, and the run that it works on begins again."""
-    script = "0013_formal.sql"
     app_store.add(sample_records())
     run, _ = app_store.expect_run({}, None, "")
     first = app_store.claim_run(run, lease=600)
     assert first
     app_store._database.write(lambda connection: Tables(run).create(connection), repeatable=False)
     with connect() as owner:
-        owner.run(f"ALTER TABLE {Tables(run).member} DROP COLUMN formal; DELETE FROM migration WHERE name = '{script}'")
+        member = Tables(run).member
+        owner.run(f"{without.format(member=member)}; DELETE FROM migration WHERE name = '{script}'")
         owner.run("CREATE ROLE rds LOGIN PASSWORD 'rds' CREATEROLE")
         owner.run(f"GRANT {APP} TO rds WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
         owner.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO rds; GRANT USAGE ON SCHEMA matching TO rds")
         with connect("rds", "rds") as not_superuser:
             not_superuser.run((files("dedup.store") / "migrations" / script).read_text())
         owner.run("DROP OWNED BY rds; DROP ROLE rds")
-        found = owner.run(
-            f"SELECT FROM pg_attribute WHERE attrelid = '{Tables(run).member}'::regclass AND attname = 'formal'"
-        )
+        found = owner.run(f"SELECT FROM {added.format(member=member)}")
         owner.run(f"INSERT INTO migration (name) VALUES ('{script}')")
 
-    assert len(found) == 1
+    assert len(found) == count
     with pytest.raises(Superseded):
         app_store.progress(first, "read", 0.1)
     again = app_store.claim_run(run, lease=600)

@@ -92,3 +92,63 @@ def test_deleting_many_records_unknown_to_the_planner_takes_rows_in_proportion(
     assert found[0][0] < IN_PROPORTION, found[0]
     assert len(members(store)) == 1 + len(staying)
     agrees(store)
+
+
+# What comes
+
+IN_BATCHES = 300
+"""Rows for each record that comes, in all statements: each of the five rules counts who shares what it asks for."""
+
+PHONE = "+1 202 555 0101"
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten batches for MANY records, each of which looks for what it has in common with all before it."""
+    monkeypatch.setattr(entities, "BATCH", MANY // 10)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(
+    "coming",
+    [
+        EACH_ANOTHER,
+        ALL_THE_SAME,
+        [person(10, "internal", email=f"p{n}@example.com") for n in range(MANY)],
+        [person(n, "internal", name="Ada Quarterman", email="ada@example.com") for n in range(MANY)],
+        [person(n, "internal", email="info@example.com") for n in range(MANY)],
+        [person(n, "internal", name="Ada Quarterman", phone=PHONE) for n in range(MANY)],
+    ],
+    ids=[
+        "each another",
+        "all the same of one customer",
+        "each another of one customer",
+        "all the same of each customer",
+        "one email",
+        "one name and phone",
+    ],
+)
+def test_adding_many_records_however_they_are_spread_takes_rows_in_proportion(
+    store: Store, rows_of: Callable[..., list[Statement]], coming: list[Any]
+) -> None:
+    after_a_run_over_one(store)
+
+    found = rows_of(lambda: store.add(coming))
+
+    assert sum(rows for rows, _ in found) < IN_BATCHES, found[0]
+    agrees(store)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_adding_many_records_after_very_different_ones_takes_rows_in_proportion(
+    store: Store, rows_of: Callable[..., list[Statement]]
+) -> None:
+    """The statistics still say that all members are of one customer, one name and one email."""
+    store.add(ALL_THE_SAME)
+    matched(store, **RULES)
+    store.clear()
+
+    found = rows_of(lambda: store.add(EACH_ANOTHER))
+
+    assert sum(rows for rows, _ in found) < IN_BATCHES, found[0]
+    agrees(store)

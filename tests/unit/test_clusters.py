@@ -1,6 +1,8 @@
+from collections.abc import Iterable
 from itertools import combinations
 
 import pytest
+from dedup.matching import clustering
 from dedup.matching.clustering import (
     Edge,
     Facts,
@@ -113,6 +115,26 @@ def test_one_customer_and_records_that_say_the_same_are_one_however_many() -> No
     assert clusters == [frozenset(one), frozenset(same)]
     assert {item.constraint_name for item in refused} == {"date_of_birth"}
     assert resolve(same | {1: Facts()}, [*edges[99:], Edge((1, 120), 7)], frozenset(), max_entity=2)[1] == []
+
+
+def test_clusters_of_many_records_of_one_customer_copy_each_record_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = 0
+
+    class Counting(frozenset[int]):
+        def __new__(cls, records: Iterable[int] = ()) -> "Counting":
+            nonlocal copied
+            made = super().__new__(cls, records)
+            copied += len(made)
+            return made
+
+    monkeypatch.setattr(clustering, "frozenset", Counting, raising=False)
+    many = 2_000
+    known = dict.fromkeys(range(many), Facts(customer="hubspot 1"))
+
+    clusters, _ = resolve(known, [Edge((0, n), 1.0) for n in range(1, many)], set(), max_entity=2)
+
+    assert clusters == [frozenset(range(many))]
+    assert copied < 3 * many
 
 
 def test_people_overrule_guards_and_the_rules() -> None:

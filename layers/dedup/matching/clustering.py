@@ -196,8 +196,8 @@ def resolve(
             groups |= dict.fromkeys(whole, whole)
     # A pair that was refused once and joined later by another way needs nobody.
     still = [item for item in refused if clusters[item.pair[0]] is not clusters[item.pair[1]]]
-    found = {id(one): frozenset(one.records) for one in clusters.values()}
-    return sorted(found.values(), key=min), still
+    found = {id(one): one for one in clusters.values()}
+    return sorted((frozenset(one.records) for one in found.values()), key=min), still
 
 
 def _pair(a: int, b: int) -> Pair:

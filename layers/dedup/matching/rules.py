@@ -104,11 +104,9 @@ def lookup_keys(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def index_columns(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The columns of each index that finds records by `keys`, by a value of `terms`, or by their customer; one that
-    another begins with is left out."""
-    wanted = tuple(
-        dict.fromkeys([*lookup_keys(settings), ("customer_id",), *((term,) for term in term_columns(settings))])
-    )
+    """The columns of each index that finds records by `lookup_keys` or by a value of `term_columns`; one that another
+    begins with is left out."""
+    wanted = tuple(dict.fromkeys([*lookup_keys(settings), *((term,) for term in term_columns(settings))]))
     for columns in wanted:
         if not any(len(other) > len(columns) and other[: len(columns)] == columns for other in wanted):
             yield columns

@@ -52,14 +52,11 @@ MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS)
 A member that says the same as an earlier one of the same customer of the same source repeats it: it has no form of its
 own, so that no limit counts it, and goes where that one goes, from which its edge leads to it."""
 
-REPEATED = 1_000
-"""Records of one customer of one source among which one is looked for that says the same."""
-
 ALIKE = 200
 """Records that share what a rule asks for, among which it is counted how many people they are."""
 
-_REPEATS = -1
-"""The place, among rules, of that a record repeats another."""
+GROWN = 8
+"""Pages beyond twice those that the planner knows of, from which on it is told anew of the members."""
 
 
 def _form(member: str, *identity: str) -> str:
@@ -81,6 +78,11 @@ def says(member: str, rules: Sequence[Rule]) -> str:
 def stands(member: str) -> str:
     """The condition in SQL that a member repeats no other."""
     return f"NOT {_form(member)} IS NULL"
+
+
+def _digest(member: str) -> str:
+    """In SQL, a number of 64 bits that members have in common which say the same: what an index can find."""
+    return f"hash_record_extended({_form(member)}, 0)"
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,18 @@ class Tables:
 
     def index(self, connection: Connection, settings: Mapping[str, Any]) -> None:
         """Gives the tables their indexes, and the planner its statistics."""
-        connection.run(f"ALTER TABLE {self.member} ADD PRIMARY KEY (record_id)")
-        columns = [("entity_id",), *index_columns(settings)]
-        connection.run("; ".join(f"CREATE INDEX ON {self.member} ({', '.join(c)})" for c in columns))
+        connection.run(
+            f"""ALTER TABLE {self.member} ADD PRIMARY KEY (record_id);
+                CREATE INDEX ON {self.member} (entity_id); CREATE INDEX ON {self.member} (customer_id)"""
+        )
+        # Of those that stand for themselves alone: the others are as many as uploads may repeat somebody.
+        known = [columns for columns in index_columns(settings) if columns != IDENTITY]
+        known += [(_digest(self.member), "record_id"), (*IDENTITY, _digest(self.member))]
+        connection.run(
+            "; ".join(
+                f"CREATE INDEX ON {self.member} ({', '.join(columns)}) WHERE {stands(self.member)}" for columns in known
+            )
+        )
         connection.run(
             f"""CREATE INDEX ON {self.edge} (record_a); CREATE INDEX ON {self.edge} (record_b);
                 CREATE INDEX ON {self.review} (record_a); CREATE INDEX ON {self.review} (record_b);
@@ -307,8 +318,7 @@ def _batches(connection: Connection, chosen: str) -> Iterator[list[int]]:
 def _attach_batch(
     connection: Connection, tables: Tables, ids: Sequence[int], told: _Told, former: Tables | None, leaving: int
 ) -> None:
-    # `leaving`: of what one of these may repeat, what has a lower id leaves next. Who repeats that stands for itself at
-    # once: to give it its form afterwards changes every index once more.
+    _tell_planner(connection, tables)
     fields = ", ".join(f"r.{field}" for field in normalise.FIELDS)
     rows = connection.run(
         f"""SELECT r.id, r.source, r.customer_id, {fields} FROM record r
@@ -324,7 +334,8 @@ def _attach_batch(
         }
         for record_id, source, customer_id, *values in rows
     ]
-    edges = _join(members, _already_there(connection, tables, members, told, leaving), told, leaving)
+    edges = _repeat(connection, tables, members, told, leaving) if told.repeats else []
+    edges += _join(connection, tables, [member for member in members if not member["entity_id"]], told)
     _found_entities(connection, tables, [member for member in members if not member["entity_id"]], former)
     entity_of = {member["record_id"]: member["entity_id"] for member in members}
     for member in members:
@@ -368,9 +379,91 @@ def free_entities(connection: Connection, tables: Tables, former: Tables, record
     return dict(rows)
 
 
-_There = dict[tuple[int, int], tuple[int, int, int]]
-"""By record and rule: the earliest member that the rule joins it with, that one's entity, and how many other people the
-members may be that the rule is about."""
+def _tell_planner(connection: Connection, tables: Tables) -> None:
+    """Renews the statistics of members where many came since they were made: by such as are of a table that had one
+    record, or a thousand of one name, the wrong index is read for each record that comes."""
+    [[grown]] = connection.run(
+        f"""SELECT pg_relation_size(oid) / current_setting('block_size')::int > 2 * relpages + {GROWN}
+            FROM pg_class WHERE oid = '{tables.member}'::regclass"""
+    )
+    if grown:
+        # Who else is at it does the same.
+        connection.run(f"ANALYZE (SKIP_LOCKED) {tables.member}")
+
+
+def _values(member: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(member[column] for column in columns)
+
+
+def _first_that_says(
+    connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], columns: Sequence[str], leaving: int
+) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """By some columns and what a member-to-be says: the earliest member that has the same, and its entity. One of a
+    lower id than `leaving` only where there is no other."""
+    compared = (*columns, *normalise.SAID)
+    asked: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for member in members:
+        asked.setdefault(_values(member, compared), member)
+    if not asked:
+        return {}
+    forms = [{column: member[column] for column in ("record_id", *compared)} for member in asked.values()]
+    same = " AND ".join([f"{_digest('m')} = {_digest('i')}", *(f"m.{column} = i.{column}" for column in columns)])
+    order = f"record_id < {leaving}, record_id" if leaving else "record_id"
+    rows = connection.run(
+        f"""SELECT i.record_id, f.record_id, f.entity_id
+            FROM json_populate_recordset(NULL::{tables.member}, {_json(forms)}) AS i CROSS JOIN LATERAL (
+                SELECT record_id, entity_id FROM {tables.member} m
+                WHERE {same} AND {_form("m")} IS NOT DISTINCT FROM {_form("i")} AND {stands("m")}
+                ORDER BY {order} LIMIT 1
+            ) AS f"""
+    )
+    key_of = {member["record_id"]: key for key, member in asked.items()}
+    return {key_of[record]: (other, entity) for record, other, entity in rows}
+
+
+def _repeat(
+    connection: Connection, tables: Tables, members: Sequence[dict[str, Any]], told: _Told, leaving: int
+) -> list[tuple[int, int, str]]:
+    """Gives members that say the same as an earlier one of the same customer of the same source its entity, or minus
+    the record id of one of the same batch, and takes their form from them. The edges, with the rule's name.
+
+    `leaving`: what has a lower id leaves next. Who repeats that stands for itself at once: to give it its form
+    afterwards changes every index once more."""
+    there = _first_that_says(connection, tables, members, IDENTITY, leaving)
+    edges = []
+    for member in members:
+        whole = _values(member, (*IDENTITY, *normalise.SAID))
+        near, entity = there.setdefault(whole, (member["record_id"], 0))
+        if near == member["record_id"]:
+            continue
+        member["entity_id"] = entity or -near
+        edges.append((near, member["record_id"], told.repeats or ""))
+        if near < leaving:
+            there[whole] = (member["record_id"], 0)
+        else:
+            member |= dict.fromkeys(normalise.COLUMNS)
+    return edges
+
+
+@dataclass(frozen=True)
+class _There:
+    """The members that share what a rule asks for."""
+
+    forms: int = 0
+    """As many different things they say."""
+    customers: frozenset[tuple[Any, ...]] | None = frozenset()
+    """Whose they are; None where that is more than there are forms."""
+    firsts: Sequence[tuple[Mapping[str, Any], tuple[int, int]]] = ()
+    """Of those that have the same of what the rule minds, the first and its entity; none where they are too many
+    people."""
+
+    def people_beside(self, customer: tuple[Any, ...]) -> int:
+        """How many people other than a customer they may be at most."""
+        return self.forms if self.customers is None else min(self.forms, len(self.customers - {customer}))
+
+    def first_joined(self, member: Mapping[str, Any], rule: Rule) -> tuple[int, int]:
+        """The first record that a rule joins a member with, and its entity; 0 for none."""
+        return min((first for form, first in self.firsts if not rule.differs(form, member)), default=(0, 0))
 
 
 class _Alike:
@@ -397,92 +490,119 @@ class _Alike:
         return next((one["record_id"] for one in self.members if not rule.differs(one, member)), 0)
 
 
-def _values(member: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(member[column] for column in columns)
+_Keys = Mapping[tuple[int, tuple[Any, ...]], Sequence[Mapping[str, Any]]]
+"""By the place of a rule and what it asks for, the members-to-be that have that."""
 
 
 def _already_there(
-    connection: Connection, tables: Tables, members: Sequence[Mapping[str, Any]], told: _Told, leaving: int
-) -> _There:
-    """What the rules say of members-to-be and the members that are there. Of what `most` people share a rule says
-    nothing, but of who says the same."""
-    same = f"{_form('m')} IS NOT DISTINCT FROM {_form('i')}"
-    scans = [
-        f"""(SELECT {place} AS place,
-                CASE WHEN people < {told.most} THEN agreeing ELSE same END AS record_id,
-                CASE WHEN people < {told.most} OR same IS NULL THEN people ELSE 0 END AS n
-            FROM (
-                SELECT min(record_id) FILTER (WHERE {_agrees(rule)}) AS agreeing,
-                    min(record_id) FILTER (WHERE {same}) AS same,
-                    least(count(DISTINCT {_form("m")}), count(DISTINCT (m.source, m.customer_id))
-                        FILTER (WHERE (m.source, m.customer_id) <> (i.source, i.customer_id))) AS people
-                FROM (
-                    SELECT * FROM {tables.member} m
-                    WHERE {" AND ".join(f"m.{c} = i.{c}" for c in rule.equal)} AND {stands("m")} LIMIT {ALIKE}
-                ) AS m
-            ) AS alike)"""
-        for place, rule in enumerate(told.rules)
-    ]
-    if told.repeats:
-        stays = f"min(record_id) FILTER (WHERE record_id >= {leaving})"
-        scans.append(
-            f"""(SELECT {_REPEATS}, coalesce({stays}, min(record_id)), count(*) FROM (
-                    SELECT * FROM {tables.member} m
-                    WHERE m.customer_id = i.customer_id AND m.source = i.source AND {stands("m")} LIMIT {REPEATED}
-                ) AS m WHERE {_form("m")} IS NOT DISTINCT FROM {_form("i")})"""
-        )
+    connection: Connection, tables: Tables, keys: _Keys, told: _Told
+) -> dict[tuple[int, tuple[Any, ...]], _There]:
+    """The members that are there and share what a rule asks for, by its place and that: looked for once, however many
+    members-to-be have it."""
+    scans = []
+    for place, rule in enumerate(told.rules):
+        asked = [{"n": n, **dict(zip(rule.equal, key, strict=True))} for n, (at, key) in enumerate(keys) if at == place]
+        if asked:
+            scans.append(_members_alike(tables, rule, place, asked, told.most))
     if not scans:
         return {}
-    found = connection.run(
-        f"""SELECT i.record_id, f.place, f.record_id, m.entity_id, f.n
-            FROM json_populate_recordset(NULL::{tables.member}, {_json(members)}) AS i
-            CROSS JOIN LATERAL ({" UNION ALL ".join(scans)}) AS f
-            LEFT JOIN {tables.member} m ON m.record_id = f.record_id
-            WHERE f.record_id IS NOT NULL OR f.n > 0"""
-    )
-    return {(record, place): (other or 0, entity or 0, n) for record, place, other, entity, n in found}
+    order = list(keys)
+    return {
+        order[n]: _There(
+            forms,
+            None if customers is None else frozenset(map(tuple, customers)),
+            [
+                (dict(zip(told.rules[order[n][0]].unless_different, values, strict=True)), (record, entity))
+                for values, record, entity in firsts or ()
+            ],
+        )
+        for n, forms, customers, firsts in connection.run(" UNION ALL ".join(scans))
+    }
 
 
-def _agrees(rule: Rule) -> str:
-    return " AND ".join(["true", *(f"coalesce(m.{c} = i.{c}, true)" for c in rule.unless_different)])
+def _members_alike(tables: Tables, rule: Rule, place: int, asked: Sequence[Mapping[str, Any]], most: int) -> str:
+    """A query for the columns of _There, by the `n` of what is asked for."""
+    kinds = ", ".join(f"{column} {'bigint' if column in IDENTITY else 'text'}" for column in rule.equal)
+    minded = ", ".join(rule.unless_different)
+    people = "count(DISTINCT (source, customer_id))"
+    return f"""
+        SELECT i.n, a.forms, a.customers, a.firsts
+        FROM json_to_recordset({_json(asked)}) AS i (n bigint, {kinds}) CROSS JOIN LATERAL (
+            WITH alike AS MATERIALIZED (
+                SELECT *, {_digest("m")} AS said FROM {tables.member} m
+                WHERE {" AND ".join(f"m.{column} = i.{column}" for column in rule.equal)} AND {stands("m")}
+                LIMIT {ALIKE}
+            )
+            SELECT count(DISTINCT said) AS forms,
+                CASE WHEN {people} <= least(count(DISTINCT said), {most})
+                    THEN json_agg(DISTINCT jsonb_build_array({", ".join(IDENTITY)})) END AS customers,
+                CASE WHEN least({people}, count(DISTINCT said)) <= {most} THEN (
+                    SELECT json_agg(json_build_array(json_build_array({minded}), first[1], first[2])) FROM (
+                        SELECT {minded + ", " if minded else ""}min(ARRAY[record_id, entity_id]) AS first FROM alike
+                        {f"GROUP BY {minded}" if minded else ""}) AS f
+                ) END AS firsts
+            FROM alike
+        ) AS a WHERE a.forms > 0"""
 
 
-def _join(members: Sequence[dict[str, Any]], there: _There, told: _Told, leaving: int) -> list[tuple[int, int, str]]:
-    """Gives each member the entity that it joins: an entity's id, minus the record id of an earlier member of the same
-    batch, or 0 for none. The edges, with the rule's name."""
+def _say_the_same(
+    connection: Connection,
+    tables: Tables,
+    keys: _Keys,
+    there: Mapping[tuple[int, tuple[Any, ...]], _There],
+    told: _Told,
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """By record and place of a rule: the earliest member that says the same, and its entity, where so many people may
+    share what the rule asks for that it says nothing of others."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    wanted: defaultdict[tuple[str, ...], list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+    for (place, key), members in keys.items():
+        near = there.get((place, key))
+        if near and near.forms + len(members) >= told.most:
+            identity = tuple(column for column in IDENTITY if column in told.rules[place].equal)
+            wanted[identity] += ((place, member) for member in members)
+    for columns, asked in wanted.items():
+        first = _first_that_says(connection, tables, [member for _, member in asked], columns, 0)
+        for place, member in asked:
+            same = first.get(_values(member, (*columns, *normalise.SAID)))
+            if same:
+                found[member["record_id"], place] = same
+    return found
+
+
+def _join(
+    connection: Connection, tables: Tables, members: Sequence[dict[str, Any]], told: _Told
+) -> list[tuple[int, int, str]]:
+    """Gives each member the entity that it joins by a rule: an entity's id, minus the record id of an earlier member of
+    the same batch, or 0 for none. The edges, with the rule's name. Of what `most` people share a rule says nothing, but
+    of who says the same."""
+    keys: defaultdict[tuple[int, tuple[Any, ...]], list[Mapping[str, Any]]] = defaultdict(list)
+    for member in members:
+        for place, rule in enumerate(told.rules):
+            key = rule.key(member)
+            if key is not None:
+                keys[place, key].append(member)
+    there = _already_there(connection, tables, keys, told)
+    same = _say_the_same(connection, tables, keys, there, told)
     edges = []
     seen: defaultdict[tuple[int, Any], _Alike] = defaultdict(_Alike)
-    repeated: dict[tuple[Any, ...], int] = {}
     for member in members:
         customer, said = _values(member, IDENTITY), _values(member, normalise.SAID)
-        if told.repeats:
-            whole = (customer, said)
-            other, entity, _ = there.get((member["record_id"], _REPEATS), (0, 0, 0))
-            near = repeated.setdefault(whole, other or member["record_id"])
-            if near != member["record_id"]:
-                member["entity_id"] = entity or -near
-                edges.append((near, member["record_id"], told.repeats))
-                if near < leaving:
-                    repeated[whole] = member["record_id"]
-                else:
-                    member |= dict.fromkeys(normalise.COLUMNS)
-                continue
-        keys = [(place, rule.key(member)) for place, rule in enumerate(told.rules)]
-        for place, key in keys:
-            if key is None:
-                continue
-            rule = told.rules[place]
-            other, entity, n = there.get((member["record_id"], place), (0, 0, 0))
-            earlier = seen[place, key]
-            same = earlier.first.get(said, 0)
-            if not member["entity_id"] and (same or n + earlier.people_beside(customer) < told.most):
-                near = same or earlier.first_joined(member, rule)
-                if other or near:
-                    member["entity_id"] = entity if other else -near
-                    edges.append((other or near, member["record_id"], rule.name))
-        for place, key in keys:
-            if key is not None:
-                seen[place, key].add(member, customer, said)
+        shared = [(place, key) for place, rule in enumerate(told.rules) if (key := rule.key(member)) is not None]
+        for place, key in shared:
+            if member["entity_id"]:
+                break
+            rule, near, earlier = told.rules[place], there.get((place, key), _There()), seen[place, key]
+            first = same.get((member["record_id"], place), (0, 0))
+            record = earlier.first.get(said, 0)
+            if near.people_beside(customer) + earlier.people_beside(customer) < told.most:
+                first = near.first_joined(member, rule)
+                record = record or earlier.first_joined(member, rule)
+            if first[0] or record:
+                member["entity_id"] = first[1] or -record
+                edges.append((first[0] or record, member["record_id"], rule.name))
+        for place, key in shared:
+            seen[place, key].add(member, customer, said)
     return edges
 
 
@@ -673,7 +793,7 @@ def _forget_values(connection: Connection, tables: Tables, gone: str, fields: Se
         f"""SELECT t.ctid FROM ({_values_of("gone", [field])}) AS v
             JOIN {tables.term} t ON t.field = v.field AND t.value = v.value
             WHERE v.n + 2 > (SELECT count(*) FROM (
-                SELECT FROM {tables.member} m WHERE m.{field} = t.value LIMIT v.n + 2) AS m)"""
+                SELECT FROM {tables.member} m WHERE m.{field} = t.value AND {stands("m")} LIMIT v.n + 2) AS m)"""
         for field in fields
     )
     connection.run(
