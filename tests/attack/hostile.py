@@ -23,7 +23,6 @@ from samcli.yamlhelper import yaml_parse
 from local import ROOT
 from tests import exports
 from tests.attack import inputs
-from tests.attack.known import avoids
 from tests.attack.stack import Finding, Stack, bucket_put, is_failure, taken_mb
 
 SOURCES = ("salesforce", "hubspot", "internal")
@@ -207,7 +206,7 @@ class Attacker:
         return Request(method, path + self._query(), self._headers(body), body)
 
     def _empties(self, path: str) -> bool:
-        return path.rstrip("/?#") == "/api/v1/customers" and (avoids("empty_parameter") or path == "/api/v1/customers")
+        return path == "/api/v1/customers"
 
     def _parameter(self) -> str:
         text = self.chance.choice([*TEXTS, "1", "2", "3", "hubspot", "lib.js"])
@@ -432,7 +431,7 @@ def attack_files(stack: Stack, chance: random.Random, count: int, name: str) -> 
 
 def attack_settings(stack: Stack, chance: random.Random) -> None:
     """Has a run done with settings that nobody needs, and asks all that depends on them. Raises Finding."""
-    lowest = -900 if avoids("report_overflow") else -1e300
+    lowest = -1e300
     edge = [lowest, -1.5, 0, 1e-9, 900, 1e9]
     low, high = sorted(chance.choices(edge, k=2))
     settings: dict[str, Any] = {
@@ -498,8 +497,7 @@ def campaign(folder: Path, seed: str, until: float, most: int) -> str:
         if reason := wrong(stack, add):
             raise Finding(reason)
         _match(stack)
-        if not avoids("tiny_items"):
-            attack_memory(stack)
+        attack_memory(stack)
         attacker = Attacker(chance, routes(), _cursors(stack))
         while (time.monotonic() < until or not requests) and requests < most:
             if chance.random() < FILES_PART:

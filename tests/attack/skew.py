@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tests.attack.histories import RULES, History, Operation
 from tests.attack.inputs import Values
-from tests.attack.known import avoids
 from tests.attack.stack import Finding, Stack, taken_mb
 
 SOURCES = tuple(f"s{number:02}" for number in range(1, 64))
@@ -22,9 +21,6 @@ LEAST = 100
 
 RECORDS_A_SECOND = 40
 """Of the time that there is for a campaign: a case goes over its records some thirty times."""
-
-QUADRATIC_RECORDS = 2_000
-MOST_REGIONS = 2_000
 
 PLAIN_MB = 400
 """Of memory, for a function that has not loaded the matching's engine."""
@@ -57,9 +53,8 @@ def one_name(chance: random.Random, count: int) -> list[Values]:
 
 def many_regions(chance: random.Random, count: int) -> list[Values]:
     """Each customer is in sources of their own choice, of 63."""
-    most = MOST_REGIONS if avoids("many_regions") else count
     rows: list[Values] = []
-    for customer in range(min(most, count // 4)):
+    for customer in range(count // 4):
         name = f"{chance.choice(GIVEN)} Family{customer}"
         rows += [
             (source, customer, name, f"c{customer}@example.com")
@@ -160,9 +155,8 @@ def memory(stack: Stack) -> None:
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:
     """One case after the other until then, or so many steps of them; which. Raises Finding."""
     chance = random.Random(f"{seed}/skew")
-    largest = QUADRATIC_RECORDS if avoids("quadratic") else RECORDS
     time_for = (until - time.monotonic()) * RECORDS_A_SECOND
-    count = LEAST if most < LEAST else max(LEAST, int(min(largest, time_for)))
+    count = LEAST if most < LEAST else max(LEAST, int(min(RECORDS, time_for)))
     steps = 0
     done: list[str] = []
     with Stack(folder, SOURCES) as stack:

@@ -293,7 +293,7 @@ class Stack:
     def empty(self) -> None:
         """Makes the database as new, but for the bits of sources that functions remember, and ids that go on."""
         self.forget_messages()
-        kept = ("public.migration", "public.source", "public.match_state")
+        kept = ("public.migration", "public.source", "public.match_state", "public.hash_salt")
         tables = [table for table in self._tables() if table not in kept]
         own = [table for table in tables if table.startswith("public.")]
         dropped = [f"DROP TABLE {table}" for table in tables if table not in own]
