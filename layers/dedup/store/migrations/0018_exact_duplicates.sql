@@ -22,5 +22,5 @@ BEGIN
 END $$;
 
 -- Whoever works on a run makes tables without them: the next delivery starts over.
-UPDATE match_run SET attempt = attempt + 1, looked = looked + 1, lease_until = now(), handed = NULL
+UPDATE match_run SET attempt = attempt + 1, polls = polls + 1, lease_until = now(), submitted = NULL
 WHERE status = 'running';
