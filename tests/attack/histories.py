@@ -364,7 +364,8 @@ class History:
         one = Sent(rows, source=source, mode=mode, rejected=len(bad), status="waiting")
         if operation["by"] == "url":
             wish = {"filename": f"{name}.data", "mode": mode} | ({"source": source} if source else {})
-            answer, _ = self.ask("POST", "uploads", expected=[201], json=wish)
+            path = "uploads/snapshots" if mode == "replace" else "uploads"
+            answer, _ = self.ask("POST", path, expected=[201], json=wish)
             assert answer is not None
             told = answer.json()
             one.id = told["id"]

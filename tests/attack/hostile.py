@@ -134,6 +134,7 @@ BODIES: Mapping[str, Any] = {
     "/api/v1/customers": RECORD,
     "/api/v1/customers/bulk": {"customers": [RECORD, RECORD | {"customer_id": 2, "phone": "1", "city": "Rome"}]},
     "/api/v1/uploads": {"filename": "a.csv", "source": "hubspot", "mode": "add", "size": 3},
+    "/api/v1/uploads/snapshots": {"filename": "a.csv", "source": "hubspot", "size": 3},
     "/api/v1/exports": {"in": ["hubspot"], "not_in": [], "region": [], "by": "customer", "format": "csv"},
     "/api/v1/deduplication/jobs": {"prefix": "incoming/"},
     "/api/v1/matching/runs": {
