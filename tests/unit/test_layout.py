@@ -1,4 +1,4 @@
-"""The lines that DESIGN draws between the parts."""
+"""Dependencies point downwards only: docs/explanation/architecture.md."""
 
 import ast
 from pathlib import Path
@@ -22,37 +22,56 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+PURE = {"lifeline", "sets", "traces", "validation"}
+LOW = PURE | {"records", "settings"}
+MAY_USE = {
+    **{name: set() for name in PURE},
+    "settings": set(),
+    "records": {"settings", "validation"},
+    "matching": {"validation"},
+    "files": {"records", "settings", "traces", "validation"},
+    "store": {"matching", *LOW},
+    "observability": {"settings", "store"},
+    "aws": {"settings", "store", "lifeline"},
+    # Of `api` the models alone.
+    "services": {"api", "aws", "files", "matching", "observability", "store", *LOW},
+    "api": {"aws", "files", "matching", "observability", "services", "store", *LOW},
+}
+"""The packages and modules of the layer, and which of the others each may import."""
+
+
+def part_of(path: Path) -> str:
+    """The package or module of the layer that a file belongs to."""
+    return path.relative_to(LAYER).parts[0].removesuffix(".py")
+
+
 def ours(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imported(path) if name.startswith("dedup.")}
+    """The packages and modules of the layer that a file imports, its own left out."""
+    found = {name.split(".")[1] for name in imported(path) if name.startswith("dedup.")}
+    return {name for name in found if (LAYER / name).is_dir() or (LAYER / f"{name}.py").exists()} - {part_of(path)}
 
 
-def test_set_logic_imports_nothing_of_ours() -> None:
-    assert ours(LAYER / "sets.py") == set()
+@pytest.mark.parametrize("part", sorted({part_of(path) for path in LAYER.rglob("*.py")} - {"__init__"}))
+def test_part_of_the_layer_imports_only_what_it_may(part: str) -> None:
+    files = [path for path in LAYER.rglob("*.py") if part_of(path) == part]
+    assert set().union(*(ours(path) for path in files)) <= MAY_USE[part]
 
 
-def test_records_know_only_the_settings_and_what_all_validation_has_in_common() -> None:
-    assert ours(LAYER / "records.py") - {"Settings"} <= {"settings", "validation"}
-    assert ours(LAYER / "validation.py") == set()
-
-
-def test_only_the_store_and_its_connection_know_pg8000() -> None:
-    knowing = [path for path in LAYER.rglob("*.py") if any(name.startswith("pg8000") for name in imported(path))]
-    assert {path.relative_to(LAYER).parts[0] for path in knowing} == {"store"}
-
-
-@pytest.mark.parametrize("path", sorted((LAYER / "store").glob("*.py")), ids=lambda path: path.stem)
-def test_store_knows_neither_the_api_nor_the_bucket(path: Path) -> None:
-    assert {name for name in ours(path) if name.islower()} <= {
-        "clusters",
-        "connection",
-        "matching",
-        "normalise",
-        "records",
-        "sets",
-        "settings",
-        "store",
-        "traces",
+def test_services_know_of_the_api_only_its_models() -> None:
+    names = set().union(*(imported(path) for path in (LAYER / "services").glob("*.py")))
+    assert {name for name in names if name.startswith("dedup.api.")} <= {
+        name for name in names if name.startswith("dedup.api.models")
     }
+
+
+@pytest.mark.parametrize("path", sorted(LAYER.rglob("*.py")), ids=lambda path: str(path.relative_to(LAYER)))
+def test_layer_does_not_know_the_functions_or_the_jobs(path: Path) -> None:
+    assert not any(name.split(".")[0] in ("functions", "jobs", "cli", "local", "tests") for name in imported(path))
+
+
+def test_only_the_store_knows_pg8000() -> None:
+    knowing = [path for path in LAYER.rglob("*.py") if any(name.startswith("pg8000") for name in imported(path))]
+    assert {part_of(path) for path in knowing} == {"store"}
 
 
 @pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.parent.name)
