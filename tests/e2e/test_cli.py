@@ -448,7 +448,7 @@ def loading(listen: Callable[..., Listener], rows: Iterator[int]) -> Listener:
             return json.dumps({"id": 7, "url": f"http://{request.headers['Host']}/put"}).encode()
         count = next(rows, None)
         state = {"id": 7, "status": "done" if count is None else "waiting", "rows": count}
-        return json.dumps(dict.fromkeys((*UPLOAD, "rejected_url")) | state).encode()
+        return json.dumps(dict.fromkeys((*UPLOAD, "customers", "rejected_url")) | state).encode()
 
     return listen(answer)
 

@@ -212,7 +212,7 @@ def test_an_answer_that_lambda_does_not_give_is_refused_with_the_reason(
 ) -> None:
     store.add(people())
     matched(store, **RULES)
-    monkeypatch.setattr("dedup.api.MAX_BODY_BYTES", 2_000)
+    monkeypatch.setattr("dedup.api.app.MAX_BODY_BYTES", 2_000)
     answer = functions("list_entities", api_event("GET", "/api/v1/entities", query={"limit": "30"}))
     assert answer["statusCode"] == 422
     assert json.loads(answer["body"])["detail"][0]["loc"] == ["query", "limit"]

@@ -10,7 +10,7 @@ import pytest
 from dedup.records import MAX_RECORDS
 from dedup.store import Store, open_store
 
-from tests.conftest import ROOT, api_event
+from tests.conftest import ROOT, api_event, path_of_function
 
 MOST_MB = 300
 BODY = 6 * 1024 * 1024
@@ -87,7 +87,7 @@ class Answer(NamedTuple):
 def call(function: str, method: str, path: str, name: str) -> Answer:
     event = api_event(method, path, body_of(name), QUERIES.get(name), headers={"Idempotency-Key": "k"})
     run = subprocess.run(
-        [sys.executable, "-P", "-c", CALL, str(ROOT / "functions" / function / "app.py")],
+        [sys.executable, "-P", "-c", CALL, str(path_of_function(function))],
         input=json.dumps(event, ensure_ascii=False).encode(),
         env=os.environ | {"PYTHONPATH": str(ROOT / "layers")},
         capture_output=True,

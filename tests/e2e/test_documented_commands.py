@@ -90,17 +90,20 @@ class Session:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.run(f'dedup() {{ "{sys.executable}" -m cli "$@"; }}')
+        self._run(f'dedup() {{ "{sys.executable}" -m cli "$@"; }}')
         # The environment that runs this is complete: make must not install it again because of a file's time.
         done = " ".join(f"--assume-old=.venv/{path.name}" for path in (ROOT / ".venv").glob("*") if path.is_file())
-        self.run(f'make() {{ command make --silent {done} "$@"; }}')
+        self._run(f'make() {{ command make --silent {done} "$@"; }}')
 
     def run(self, command: str) -> tuple[int, str]:
-        """The command's exit code, and what it printed."""
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
+        """The exit code of a command of a page, and what it printed."""
         for shown, meant in self._in_place_of.items():
             command = command.replace(shown, meant)
+        return self._run(command)
+
+    def _run(self, command: str) -> tuple[int, str]:
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
         self._shell.stdin.write(f"{command}\nprintf '\\n\\036%s\\n' $?\n")
         self._shell.stdin.flush()
         lines: list[str] = []
