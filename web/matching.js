@@ -227,6 +227,7 @@ function Decisions({ decisions, reload }) {
         (decision) =>
           html`<li key=${decision.id}>Records ${decision.record_ids.join(" and ")}: <strong>${decision.verdict}</strong>, ${when(decision.created_at)}
             ${decision.note && html`<br /><${Text}>${decision.note}<//>`}
+            ${decision.dormant && html` <span class="note">not in effect: its records are gone</span>`}
             ${decision.revoked_at
               ? html` <span class="note">taken back</span>`
               : html` <button class="button small" onClick=${() => revoke(decision.id)}>Take back</button>`}</li>`,

@@ -2,19 +2,27 @@
 that take their place."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pg8000.native import Connection
 
 from dedup.matching.clustering import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.matching.rules import identity_rule, rules_of
+from dedup.records import KNOWN
 from dedup.store import entities
 from dedup.store.base import TRY_MERGE_LOCK, Base, Conflict, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, active_run
 
 _NEW = 2**62
 """From here on an entity's id stands for one that is given when it is known that it is needed."""
+
+COMPARED = ("name", "email", *KNOWN)
+"""The columns of a record that say who takes its place."""
+
+SUCCESSORS = 200
+"""Records of one source and customer among which the successors of those are looked for that are gone."""
 
 
 class Decisions(Base):
@@ -87,7 +95,8 @@ def said(connection: Connection, condition: str, limit: int) -> list[dict[str, A
         f"""SELECT row_to_json(d)::text FROM (
                 SELECT id, record_ids, verdict, note, decided_by,
                     {iso("created_at")} AS created_at,
-                    {iso("revoked_at")} AS revoked_at, revoked_by
+                    {iso("revoked_at")} AS revoked_at, revoked_by,
+                    revoked_at IS NULL AND (SELECT count(*) FROM record r WHERE r.id = ANY (record_ids)) < 2 AS dormant
                 FROM decision WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS d"""
     )
     return [json.loads(row) for [row] in rows]
@@ -104,32 +113,99 @@ def _pair(connection: Connection, decisions: Sequence[int]) -> None:
     )
 
 
-def follow(connection: Connection) -> list[int]:
-    """Decisions about records that are gone go over to the earliest ones of the same source and customer; those that
-    did. Where there is none, a decision says nothing until one comes."""
-    moved = connection.run(
-        """UPDATE decision_record d SET record_id = heir.id
-           FROM decision_record g CROSS JOIN LATERAL (
-               SELECT min(r.id) AS id FROM record r WHERE r.customer_id = g.customer_id AND r.source = g.source
-           ) AS heir
-           WHERE d.ctid = g.ctid AND heir.id IS NOT NULL AND NOT EXISTS (SELECT FROM record r WHERE r.id = g.record_id)
-           RETURNING d.decision_id"""
+def follow(connection: Connection, leaving: str = "false") -> list[int]:
+    """Moves decisions about records that are gone, or are about to be deleted, to other records of the same source and
+    customer; the decisions that moved. `leaving` is the condition, in SQL on the columns of record, of what is about
+    to be deleted: only while it is there can it be compared with what stays.
+
+    Two records of a decision never become one. Where too few records are left, the decision is dormant until others
+    come: it is kept, and says nothing."""
+    rows = connection.run(
+        f"""WITH d AS MATERIALIZED (
+                SELECT d.*, o.id IS NULL OR o.leaves AS gone FROM decision_record d
+                LEFT JOIN (SELECT id, ({leaving}) AS leaves FROM record) AS o ON o.id = d.record_id
+            )
+            SELECT decision_id, record_id, gone, source, customer_id FROM d
+            WHERE (source, customer_id) IN (SELECT source, customer_id FROM d WHERE gone) ORDER BY 1, 2"""
     )
-    found = sorted({decision for [decision] in moved})
-    if found:
-        _pair(connection, found)
-        connection.run(
-            f"""UPDATE decision d SET followed_at = clock_timestamp(), record_ids = ARRAY(
-                    SELECT DISTINCT record_id FROM decision_record WHERE decision_id = d.id ORDER BY 1)
-                WHERE id = ANY ({bigints(found)})"""
-        )
+    if not rows:
+        return []
+    gone = {record for _, record, is_gone, *_ in rows if is_gone}
+    referenced = Counter(customer for *_, source, customer in {(record, *whose) for _, record, _, *whose in rows})
+    in_common = " + ".join(f"(r.{field} IS NOT DISTINCT FROM g.{field})::int" for field in COMPARED)
+    alike = connection.run(
+        f"""SELECT g.record_id, n.id, n.in_common FROM (
+                SELECT DISTINCT d.record_id, d.source, d.customer_id, {", ".join(f"o.{field}" for field in COMPARED)}
+                FROM decision_record d LEFT JOIN record o ON o.id = d.record_id
+                WHERE d.record_id = ANY ({bigints(gone)})
+            ) AS g CROSS JOIN LATERAL (
+                SELECT r.id, CASE WHEN g.name IS NULL THEN 0 ELSE {in_common} END AS in_common
+                FROM (SELECT * FROM record WHERE NOT ({leaving})) AS r
+                WHERE r.customer_id = g.customer_id AND r.source = g.source
+                ORDER BY in_common DESC, r.id LIMIT {min(max(referenced.values()), SUCCESSORS)}
+            ) AS n"""
+    )
+    moves = successors([(decision, record, is_gone) for decision, record, is_gone, *_ in rows], alike)
+    if not moves:
+        return []
+    decided, records, heirs = (bigints(column) for column in zip(*moves, strict=True))
+    connection.run(
+        f"""UPDATE decision_record d SET record_id = m.heir
+            FROM unnest({decided}, {records}, {heirs}) AS m (decision_id, record_id, heir)
+            WHERE d.decision_id = m.decision_id AND d.record_id = m.record_id"""
+    )
+    found = sorted({decision for decision, *_ in moves})
+    _pair(connection, found)
+    connection.run(
+        f"""UPDATE decision d SET followed_at = clock_timestamp(), record_ids = ARRAY(
+                SELECT DISTINCT record_id FROM decision_record WHERE decision_id = d.id ORDER BY 1)
+            WHERE id = ANY ({bigints(found)})"""
+    )
     return found
 
 
-def follow_at_once(connection: Connection) -> None:
-    """Decisions about records that are gone go over to others, as follow() says, and hold in the run in force. The
-    caller is alone, and has taken the records away."""
-    found = follow(connection)
+def successors(
+    rows: Iterable[tuple[int, int, bool]], alike: Iterable[tuple[int, int, int]]
+) -> list[tuple[int, int, int]]:
+    """Which records take the place of records that are gone, in decisions: (decision, record, successor).
+
+    `rows`: (decision, record, whether it is gone). `alike`: (record that is gone, another of the same source and
+    customer, how many of COMPARED they have in common). The most alike come first, then the order of the ids. A record
+    has the same successor in all decisions, and shares it only with records that are the same in everything."""
+    gone: dict[int, list[int]] = {}
+    used: dict[int, set[int]] = {}
+    taken = set()
+    for decision, record, is_gone in rows:
+        used.setdefault(decision, set())
+        if is_gone:
+            gone.setdefault(decision, []).append(record)
+        else:
+            used[decision].add(record)
+            taken.add(record)
+    first = sorted(alike, key=lambda pair: (-pair[2], *pair[:2]))
+    own: dict[int, int] = {}
+    for record, other, _ in first:
+        if record not in own and other not in taken:
+            own[record] = other
+            taken.add(other)
+    moves = []
+    for decision, records in gone.items():
+        used[decision] |= {own[record] for record in records if record in own}
+        for record in records:
+            same = (
+                other
+                for one, other, in_common in first
+                if one == record and in_common == len(COMPARED) and other not in used[decision]
+            )
+            successor = own.get(record) or next(same, None)
+            if successor:
+                used[decision].add(successor)
+                moves.append((decision, record, successor))
+    return moves
+
+
+def hold(connection: Connection, found: Sequence[int]) -> None:
+    """Has decisions that moved hold in the active run. The caller is alone, and has taken the records away."""
     tables = active_run(connection)
     if found and tables:
         rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")

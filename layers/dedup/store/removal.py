@@ -13,6 +13,7 @@ def take_out(connection: Connection, leaving: str) -> int:
     One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they made
     pending."""
     entities.detach(connection, leaving)
+    moved = decisions.follow(connection, leaving)
     [[removed]] = connection.run(
         f"""WITH gone AS (
             DELETE FROM record WHERE {leaving} RETURNING customer_id, source
@@ -33,5 +34,5 @@ def take_out(connection: Connection, leaving: str) -> int:
         SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
     )
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    decisions.follow_at_once(connection)
+    decisions.hold(connection, moved)
     return int(removed)

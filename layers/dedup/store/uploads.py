@@ -597,6 +597,7 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
         kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay}) AND s.customer_id"
     leaving = f"source = {source_bit} AND upload_id <> ALL ({stay})"
     entities.detach(connection, leaving)
+    moved = decisions.follow(connection, leaving)
     [[went]] = connection.run(
         f"""WITH gone AS (
             DELETE FROM record WHERE {leaving} RETURNING 1
@@ -613,7 +614,7 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
         SELECT count(*) FROM (SELECT customer_id FROM changed UNION SELECT customer_id FROM masked) AS lost"""
     )
     connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    decisions.follow_at_once(connection)
+    decisions.hold(connection, moved)
     return int(went)
 
 

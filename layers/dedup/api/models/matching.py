@@ -132,6 +132,10 @@ class Decision(Model):
     created_at: Time
     revoked_at: Time | None
     revoked_by: str | None
+    dormant: bool = Field(
+        description="Fewer than two of its records are there: it says nothing until others of the same source and "
+        "customer come"
+    )
 
 
 MAX_DECIDED = 20
