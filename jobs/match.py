@@ -177,12 +177,12 @@ def _set_repeats_apart(engine: Engine, settings: Settings, run: Run) -> None:
     engine.create(
         "repeat",
         f"""SELECT id, repeat_of FROM (
-            SELECT r.id, min(r.id) OVER (PARTITION BY {whole}) AS repeat_of FROM records r
+            SELECT r.id, min(r.id) OVER (PARTITION BY {whole}) AS repeat_of, spoken.id AS spoken FROM records r
             JOIN (SELECT source, customer_id FROM records GROUP BY source, customer_id HAVING count(*) > 1) AS several
                 ON several.source = r.source AND several.customer_id = r.customer_id
             LEFT JOIN spoken ON spoken.id = r.id
-            WHERE {str(joins).lower()} AND spoken.id IS NULL
-        ) AS same WHERE id <> repeat_of""",
+            WHERE {str(joins).lower()}
+        ) AS same WHERE id <> repeat_of AND spoken IS NULL""",
     )
     engine.create("everyone", f"SELECT id, {', '.join(IDENTITY)} FROM records")
     [(run.counts["repeats"],)] = engine.rows("SELECT count(*) FROM repeat")
