@@ -87,7 +87,7 @@ for pid in in_processes(lambda _: os.getpid(), range(100), 3):
     time.sleep(600)
 """
 HOLDS = "import time; {}; print('held', flush=True); time.sleep(600)"
-RUNS_A_JOB = "import sys; from dedup import spark_jobs; spark_jobs.run_here('match', sys.argv[1:], 600)"
+RUNS_A_JOB = "import sys; from dedup.aws import spark; spark.run_here('match', sys.argv[1:], 600)"
 CLEARS = "from jobs import scratch; scratch.clear()"
 WRITES = """from jobs.scratch import Scratch; from pathlib import Path; folder = Scratch('run-')
 Path(folder.name, 'records.csv').write_text('Ann Ash'); print(folder.name)"""
@@ -114,6 +114,7 @@ def blocked(tmp_path: Path) -> list[str]:
 def test_job_ends_with_the_function_that_started_it(start: Start, tmp_path: Path) -> None:
     process = start(RUNS_A_JOB, *blocked(tmp_path))
     while not list(tmp_path.glob("dedup-*/match-*")):
+        assert process.poll() is None, "it ended before its job began"
         time.sleep(0.05)
     children = below(process.pid)
     assert children
