@@ -23,8 +23,8 @@ from dedup.store import Account, Store, Superseded, erasures, open_store
 from dedup.store.connection import Unavailable
 from dedup.traces import Hashes, Trace
 
-from tests.conftest import api_event, connect, record
-from tests.integration.conftest import BUCKET
+from tests.conftest import api_event, connect, lambda_context, load_function, record
+from tests.integration.conftest import BUCKET, plenty
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Load = Callable[..., Account]
@@ -38,10 +38,6 @@ x,Ann,ANN@example.com,,
 7 lines",,,
 """.encode()
 TRACE = Trace(1, 7, {"ann@example.com"})
-
-
-def plenty() -> float:
-    return 900.0
 
 
 @pytest.fixture
@@ -384,7 +380,7 @@ def test_what_expired_is_forgotten(store: Store, load: Load, monkeypatch: pytest
     assert accounts == {old.id: False, new.id: True}
     assert len(asked("SELECT FROM erasure")) == 1
     asked("UPDATE erasure SET created_at = now() - interval '41 days' RETURNING id")
-    erasure.forget_expired(store)
+    load_function("sweep").handler({}, lambda_context("sweep"))
     assert asked("SELECT FROM erasure") == []
 
 

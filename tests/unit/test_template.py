@@ -599,9 +599,8 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
 def test_rejected_rows_are_forgotten_after_their_objects() -> None:
     given = OWN_DATABASE | {"FileRetentionDays": "5"}
     rules = {r["Id"]: r for r in stack(given).of("AWS::S3::Bucket")["Bucket"]["LifecycleConfiguration"]["Rules"]}
-    for function in ("Ingest", "Verify"):
-        days = functions(stack(given))[function]["Environment"]["Variables"]["FILE_RETENTION_DAYS"]
-        assert days == rules["rejected"]["ExpirationInDays"] == "5"
+    days = functions(stack(given))["Sweep"]["Environment"]["Variables"]["FILE_RETENTION_DAYS"]
+    assert days == rules["rejected"]["ExpirationInDays"] == "5"
     # The rules are applied once a day, and count from the next midnight.
     assert rules["leftovers"]["NoncurrentVersionExpiration"]["NoncurrentDays"] + 2 <= LINGER_DAYS
 

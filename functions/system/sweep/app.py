@@ -1,10 +1,12 @@
-"""Sends messages of tasks again that were lost, and ends tasks that can't go on. A schedule starts it."""
+"""Sends messages of tasks again that were lost, ends tasks that can't go on, and forgets rejected rows whose objects
+have expired. A schedule starts it."""
 
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.observability import logger
 from dedup.services import tasks
+from dedup.services.erasure import forget_expired
 from dedup.services.upload_events import announce
 from dedup.store import open_store
 
@@ -16,4 +18,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for account in (store.account(task.id) for task in swept.ended if task.kind == "upload"):
         if account:
             announce(account, store)
+    forget_expired(store)
     return {"enqueued": len(swept.enqueued), "ended": len(swept.ended)}

@@ -5,13 +5,11 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.observability import logger
-from dedup.services.erasure import forget_expired
 from dedup.store import open_store
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    forget_expired(open_store())
     found = open_store().verify()
     answer = {"agreed": found.agreed, **asdict(found)}
     logger.info("Verified", extra=answer)

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from dedup.api.queue_handler import messages
 from dedup.observability import logger
-from dedup.services.erasure import cut, forget_expired
+from dedup.services.erasure import cut
 from dedup.services.ingest import ingest, objects_in, resume
 from dedup.services.upload_events import announce
 from dedup.store import Account, open_store
@@ -18,7 +18,6 @@ from dedup.store import Account, open_store
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
     store = open_store()
-    forget_expired(store)
 
     def remaining_seconds() -> float:
         return context.get_remaining_time_in_millis() / 1000
