@@ -27,8 +27,7 @@ install(app)
         "The report",
         str,
         description="Totals and who has whom, by customer and by person, how complete each source is, what files "
-        "brought, the rules in force, and what changed since the figures were last kept "
-        "(`POST /api/v1/deduplication/reports`). "
+        "brought, the rules in force, and what changed since the last baseline (`POST /api/v1/deduplication/reports`). "
         f"Who accepts `{XLSX}` first, or a web page, is given a spreadsheet: the gateway makes bytes for these alone.",
         media=HTML,
         others={CSV: {"model": str}, XLSX: {"schema": {"type": "string", "format": "binary"}}},
@@ -43,12 +42,11 @@ def report(
     media = FORMATS[form] if form else next((one for one in accepted if one in FORMATS.values()), HTML)
     if media == XLSX and accepted[0] not in (XLSX, HTML):
         return problem(406, f"For a spreadsheet the header Accept has to begin with {XLSX}")
-    store = open_store()
-    found = make(store.figures(), store.last_report(), settings().sources)
+    found = make(open_store().figures(), open_store().last_report(), settings().sources)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     if media == HTML:
-        headers |= {"Content-Security-Policy": STYLES_ALONE}
-        return Response(200, f"{HTML}; charset=utf-8", to_html(found), headers)
+        policy = {"Content-Security-Policy": STYLES_ALONE}
+        return Response(200, f"{HTML}; charset=utf-8", to_html(found), headers | policy)
     name, content = ("report.csv", to_csv(found)) if media == CSV else ("report.xlsx", to_xlsx(found))
     headers |= {"Content-Disposition": f'attachment; filename="{name}"'}
     if media == CSV:
