@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import _remove, _wait
+from tests.e2e.conftest import local_stack
 
 SECONDS = 120
 """For one command, and for a task to end."""
@@ -123,22 +122,8 @@ def empty_stack(stack_folder: Path | None, tmp_path: Path) -> Iterator[str]:
     """The address of a local stack that never ran before: its ids begin at 1, and its functions remember nothing."""
     if stack_folder is None:
         pytest.skip("the pages describe a local stack with an empty database")
-    folder = tmp_path / "stack"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    stack = subprocess.Popen(
-        [sys.executable, "-m", "local"],
-        cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield _wait(f"http://127.0.0.1:{port}", stack)
-    finally:
-        stack.terminate()
-        stack.wait(30)
-        _remove(folder)
+    with local_stack(tmp_path / "stack") as url:
+        yield url
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -176,13 +176,18 @@ def test_what_was_answered_is_there_after_kill_9(run: Run, folder: Path, group: 
     assert remaining(processes) == []
 
 
-def test_data_survives_a_kill_9_of_everything(run: Run, folder: Path) -> None:
-    stored = run.request("POST", "/api/v1/customers", RECORD)
+def kill_everything(run: Run) -> None:
+    """Kills make run and all that it started with -9."""
     for process in run.descendants():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     run.process.kill()
     run.process.communicate(timeout=30)
+
+
+def test_data_survives_a_kill_9_of_everything(run: Run, folder: Path) -> None:
+    stored = run.request("POST", "/api/v1/customers", RECORD)
+    kill_everything(run)
 
     again = Run(folder, run.port)
     try:
@@ -358,11 +363,7 @@ def ask_for_tasks(run: Run) -> dict[str, str]:
 
 def test_tasks_that_wait_when_everything_is_killed_are_done_after_a_restart(run: Run, folder: Path) -> None:
     asked = ask_for_tasks(run)
-    for process in run.descendants():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    run.process.kill()
-    run.process.communicate(timeout=30)
+    kill_everything(run)
 
     again = Run(folder, run.port)
     try:

@@ -17,6 +17,11 @@ BUCKET = "uploads"
 REGION: Final = "eu-west-1"
 
 
+def plenty() -> float:
+    """The seconds that are left to a function that has just begun."""
+    return 900.0
+
+
 @pytest.fixture(scope="session")
 def aws_url() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

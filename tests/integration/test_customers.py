@@ -12,7 +12,7 @@ from dedup.store import Store, open_store
 from pg8000.native import Connection
 
 from tests.conftest import api_event, record, sample_records
-from tests.integration.conftest import BUCKET
+from tests.integration.conftest import BUCKET, plenty
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -28,10 +28,6 @@ x,Ann,ANN@example.com
 9,"Cora
 7 lines",
 """
-
-
-def plenty() -> float:
-    return 900.0
 
 
 @pytest.fixture

@@ -23,15 +23,12 @@ from dedup.settings import settings
 from dedup.store import Busy, Store
 
 from tests.conftest import ROOT, api_event, lambda_context, load_function, record, sample_records
+from tests.integration.conftest import plenty
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
 PATH = "/api/v1/exports"
 HOSTILE = ["=1+1", "<img src=x onerror=alert(1)>", 'Back\\slash "quoted"', "דנה כהן", "@SUM(A1); =2", "\\N", "a\\nb"]
-
-
-def plenty() -> float:
-    return 900.0
 
 
 @pytest.fixture
