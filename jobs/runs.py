@@ -1,12 +1,12 @@
 """One run of the matching on what the store has: the records are read out into files, matched, and what was found is
-read in and put in force. It holds no more of them than the engine does.
+read in and activated. It holds no more of them than the engine does.
 
 Many records are matched by Spark, which has them from the bucket and writes there what it found: on this machine in a
 process of its own, or on EMR Serverless, which goes on when the function has ended. Then the queue is told to send the
 run again, to see how it is.
 
 Every delivery of an event may be the first, a repeat, or one of several at the same moment, and the function may die
-anywhere: until the last transaction the run before it stays in force."""
+anywhere: until the last transaction the run before it stays active."""
 
 import json
 import threading

@@ -9,11 +9,7 @@ from dedup.settings import SERVICE
 from dedup.store.connection import sqlstate
 
 STACK_FRAMES = 5
-
-
 logger = Logger(service=SERVICE)
-
-
 metrics = Metrics(namespace="Dedup", service=SERVICE)
 
 

@@ -20,7 +20,7 @@ install(app)
     **operation(
         "Begin a run of the matching",
         RunCreated,
-        description="It finds which records are one person. Until it is done, the last run that was stays in force.",
+        description="It finds which records are one person. Until it is done, the last run that was stays active.",
         status=202,
         errors=BODY_ERRORS,
     ),

@@ -11,9 +11,7 @@ from itertools import islice
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, CORSConfig, Response
-from aws_lambda_powertools.event_handler.openapi.exceptions import (
-    RequestValidationError,
-)
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -26,15 +24,11 @@ from dedup.records import MAX_RECORDS
 from dedup.validation import MAX_BODY_BYTES
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
-
-
 _TOO_MUCH = f"The answer would have more than {MAX_BODY_BYTES} bytes: ask for fewer"
-
 
 MAX_CONTAINERS = 2 * MAX_RECORDS
 """Objects and lists in a body. Python takes up to 280 bytes for one that JSON writes with two: 6 MB of them would take
 all of a function's memory before anything could be counted."""
-
 
 _EMPTY_PART = "A part of the path is empty: write the id or name that is missing, and no slash at the end"
 
@@ -59,7 +53,6 @@ def _cors() -> CORSConfig | None:
 
 
 CORS = _cors()
-
 
 RESOLVER: dict[str, Any] = {
     "enable_validation": True,

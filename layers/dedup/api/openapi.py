@@ -10,7 +10,6 @@ from dedup.api.unknown_parameters import refuse_unknown_parameters
 
 BODY_ERRORS = (400, 413, 415, 422)
 
-
 _FAULTS = {
     400: "The body is not JSON",
     404: "No such thing",

@@ -11,48 +11,28 @@ from dedup.store import UNKNOWN
 
 MAX_LIMIT = 10_000
 
-
 MAX_IDS = 250_000
 """Ids in one answer, over all of its lists: 21 bytes each, and Lambda answers 6 MB."""
 
-
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
-
-
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
-
-
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
 
 By = Annotated[
     Literal["customer", "entity"],
     Query(description="entity: counts people, as the last run of the matching found them, and lists entities' ids"),
 ]
 
-
 SmallLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many items a page has at most")]
-
-
 RunId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
 EntityId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
 DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
 
 Cursor = Annotated[
     str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
 ]
-
 
 IdempotencyKey = Annotated[
     str | None,

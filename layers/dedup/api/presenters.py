@@ -17,7 +17,6 @@ from dedup.store import Account, Export, Job
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
 
-
 MAX_REGIONS = 100
 """Regions of a job in one answer, which may list a hundred jobs."""
 

@@ -5,16 +5,13 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
-from aws_lambda_powertools.event_handler.openapi.exceptions import (
-    RequestValidationError,
-)
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
 from dedup.validation import MAX_ERRORS, UNKNOWN_NAME, unknown_name
 
 API = "/api/"
 """What the paths of the operations begin with that take no parameters but their own. To others, the page's and the
 documentation's, whoever leads there may add some: signing in does."""
-
 
 SIGNATURE = "x-amz-"
 """What the parameters begin with that sign a request, in lower case."""

@@ -37,7 +37,7 @@ class Step:
 @dataclass(frozen=True)
 class Score:
     """How likely two records are one. `weight` is the sum of the steps and of the prior's weight; `veto` names the
-    constraint_name that says they are not, whatever the weight."""
+    constraint that says they are not, whatever the weight."""
 
     weight: float
     probability: float

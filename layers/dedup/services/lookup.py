@@ -47,7 +47,7 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
 
 
 def look_up(asked_about: LookupRecord, store: Store) -> list[dict[str, Any]]:
-    """Who a record most likely is: entities of the run in force, the best first, by the record of each that is most
+    """Who a record most likely is: entities of the active run, the best first, by the record of each that is most
     like it. Nothing is written. Raises NoRun."""
     run = store.active_run()
     settings, scorer = _scorer(store, run)

@@ -31,7 +31,7 @@ class Decisions(Base):
     def decide(
         self, record_ids: Sequence[int], verdict: str, text_of_note: str | None, principal: str
     ) -> dict[str, Any]:
-        """Keeps what someone said of records, and does at once what can be done in the run in force; the decision.
+        """Keeps what someone said of records, and does at once what can be done in the active run; the decision.
         Raises LookupError, which names the records that there are not."""
         ids = sorted(set(record_ids))
 
@@ -58,7 +58,7 @@ class Decisions(Base):
         return self._database.write(work, repeatable=False)
 
     def revoke(self, decision: int, principal: str) -> dict[str, Any] | None:
-        """Takes a decision back, and undoes at once what can be undone in the run in force; the decision, or None where
+        """Takes a decision back, and undoes at once what can be undone in the active run; the decision, or None where
         there is none. Raises Conflict where it was taken back before."""
 
         def work(connection: Connection) -> dict[str, Any] | None:

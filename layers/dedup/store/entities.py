@@ -1,8 +1,8 @@
 """The entities of a run, kept in step with the records: what an upload adds is joined by the rules, in its own
 transaction; what leaves the records leaves the entities with them.
 
-A run's tables are made by it, in the schema matching, with its number in their names. Who changes those of the run in
-force, or drops any, shares _LOCK; who puts another run in force, decides, takes records away, or takes somebody out of
+A run's tables are made by it, in the schema matching, with its number in their names. Who changes those of the active
+run, or drops any, shares _LOCK; who activates another run, decides, takes records away, or takes somebody out of
 every run has it alone. It is the last of the locks that anybody takes."""
 
 import json
@@ -182,7 +182,7 @@ class Tables:
 
 
 def active_run(connection: Connection, lock: str = "") -> Tables | None:
-    """The tables of the run that is in force; with a lock, until the end of the transaction. None before the first."""
+    """The tables of the active run; with a lock, until the end of the transaction. None before the first."""
     if lock:
         # On its own: a statement sees what was committed before it began, and not what it waited for.
         connection.run(f"SELECT {lock}")
@@ -195,7 +195,7 @@ class NoRun(Exception):
 
 
 def require_active_run(connection: Connection) -> Tables:
-    """The tables of the run that is in force. Raises NoRun."""
+    """The tables of the active run. Raises NoRun."""
     tables = active_run(connection)
     if not tables:
         raise NoRun("No run of the matching was finished yet: begin one with POST /api/v1/matching/runs")
@@ -246,7 +246,7 @@ def _told(text_of_settings: str) -> _Told:
 
 
 def attach(connection: Connection, upload_id: int, *, wait: bool = True, replaces: bool = False) -> None:
-    """Makes the records of an upload members of the run in force, nothing where none is; where it may not `wait` for
+    """Makes the records of an upload members of the active run, nothing where none is; where it may not `wait` for
     whoever changes many, they are pending. `replaces`: all earlier records of its source leave in this transaction."""
     if not wait:
         connection.run(f"INSERT INTO deferred_match VALUES ({upload_id})")
@@ -268,7 +268,7 @@ def pending(connection: Connection) -> list[int]:
 
 
 def attach_uploads(connection: Connection, uploads: Sequence[int]) -> Tables | None:
-    """Makes members of the records of uploads that are pending; the tables of the run in force, if there is one. The
+    """Makes members of the records of uploads that are pending; the tables of the active run, if there is one. The
     caller has the lock."""
     connection.run(f"DELETE FROM deferred_match WHERE upload_id = ANY ({bigints(uploads)})")
     tables = active_run(connection)
@@ -632,7 +632,7 @@ def _gain(members: str, tables: Tables) -> str:
 
 
 def detach(connection: Connection, leaving: str) -> None:
-    """Takes the records for which `leaving` holds, a condition on the columns of record, out of the run in force.
+    """Takes the records for which `leaving` holds, a condition on the columns of record, out of the active run.
     Before they are deleted, and alone: until the commit no upload comes between."""
     tables = active_run(connection, ALONE)
     connection.run("UPDATE match_state SET removals = removals + 1")
@@ -843,7 +843,7 @@ def _count_out(connection: Connection, tables: Tables, leaving: str) -> None:
 
 
 def clear(connection: Connection) -> None:
-    """Takes all records out of the run in force, and drops the tables of the others."""
+    """Takes all records out of the active run, and drops the tables of the others."""
     tables = active_run(connection, ALONE)
     connection.run("DELETE FROM deferred_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
@@ -926,7 +926,7 @@ def _true_changes(tables: Tables) -> str:
 
 def wrong(connection: Connection) -> tuple[int, int, int]:
     """Entities in all, members and entities that are not what the records say, and regions that are counted wrong, of
-    the run in force."""
+    the active run."""
     tables = active_run(connection)
     if not tables:
         return 0, 0, 0
@@ -950,7 +950,7 @@ def wrong(connection: Connection) -> tuple[int, int, int]:
 
 
 def mend(connection: Connection) -> None:
-    """Makes the run in force what the records say. The caller keeps uploads away."""
+    """Makes the active run what the records say. The caller keeps uploads away."""
     tables = active_run(connection, ALONE)
     if tables:
         _correct_identities(connection, tables)

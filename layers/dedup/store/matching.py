@@ -17,7 +17,7 @@ from dedup.store.records import record_text, state_of
 from dedup.store.task_table import SEEN, TRIES, TaskTable, done, failed
 
 KEPT = 5
-"""Runs whose tables are kept, the one in force among them: so far back can they be compared."""
+"""Runs whose tables are kept, the active one among them: so far back can they be compared."""
 
 CHANGES = 100
 """Entities of each kind that a comparison of two runs shows."""
@@ -159,7 +159,7 @@ class Matching(Base):
         self._database.write(work, repeatable=False)
 
     def fail_run(self, claim: Claim, reason: str) -> None:
-        """Ends the run for a reason that its caller can understand; the last one stays in force."""
+        """Ends the run for a reason that its caller can understand; the last one stays active."""
         self._end_run(claim, failed(reason))
 
     def interrupt_run(self, claim: Claim, reason: str) -> None:
@@ -367,7 +367,7 @@ class Matching(Base):
         limit: int,
         min_records: int,
     ) -> tuple[list[dict[str, Any]], bool, Mapping[str, Any]]:
-        """A page of the run in force: entities in the regions that `choose` names, with so many records at least, in
+        """A page of the active run: entities in the regions that `choose` names, with so many records at least, in
         id order, each with its number of records and SHOWN of them; whether more follow; and the run's settings.
         Raises NoRun."""
 
@@ -396,7 +396,7 @@ class Matching(Base):
         return self._database.read(work)
 
     def entity(self, entity_id: int) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-        """One entity of the run in force: its number of records, SHOWN of them, the edges between these, and the
+        """One entity of the active run: its number of records, SHOWN of them, the edges between these, and the
         decisions about them; and the run's settings. None where there is none of that id. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
@@ -425,13 +425,13 @@ class Matching(Base):
         return self._database.read(work)
 
     def entities_of(self, record_ids: Sequence[int]) -> dict[int, int]:
-        """The entity of each record in the run in force, of those that it knows. Raises NoRun."""
+        """The entity of each record in the active run, of those that it knows. Raises NoRun."""
         return self._database.read(
             lambda connection: entities.entities_of(connection, require_active_run(connection), record_ids)
         )
 
     def is_matched(self) -> bool:
-        """Whether a run is in force, so that uploads are matched."""
+        """Whether a run is active, so that uploads are matched."""
         return self._database.read(active_run) is not None
 
     def active_run(self) -> int:
@@ -492,7 +492,7 @@ class Matching(Base):
         return self._database.read(work)
 
     def records_of(self, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-        """Records of entities of the run in force, SHOWN of each at most, in id order."""
+        """Records of entities of the active run, SHOWN of each at most, in id order."""
         return self._database.read(
             lambda connection: _records_of(connection, require_active_run(connection), entity_ids)
         )
@@ -501,7 +501,7 @@ class Matching(Base):
 
     def review(self, limit: int) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
         """The pairs that a person should look at, the most uncertain first, of which nobody has spoken: those of the
-        run in force whose records are there; and the run's settings. Raises NoRun."""
+        active run whose records are there; and the run's settings. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
             tables = require_active_run(connection)
@@ -537,7 +537,7 @@ class Matching(Base):
             batches -= 1
 
     def compact(self) -> None:
-        """Replaces the changes of each region by their sum, those of the run in force too."""
+        """Replaces the changes of each region by their sum, those of the active run too."""
         super().compact()
 
         def work(connection: Connection) -> None:

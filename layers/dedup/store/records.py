@@ -142,7 +142,7 @@ class State:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: customers, entities of the run in force, and regions of both, whose kept values were not
+    """What `verify` found: customers, entities of the active run, and regions of both, whose kept values were not
     those of the records, now mended."""
 
     records: int
@@ -252,7 +252,7 @@ class Records(Base):
     ) -> Selection:
         """Asks `choose` which regions make up each named set of customers, and reads a page of each: at most `limit`
         ids above `after[name]`. Everything in the answer is of one state of the database. `by`: "customer", or "entity"
-        for the entities of the run in force instead. Raises NoRun where none is."""
+        for the entities of the active run instead. Raises NoRun where none is."""
 
         def work(connection: Connection) -> Selection:
             counted = counted_by(connection, by)

@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class People:
-    """The run of the matching in force: what it was told and found, and the people of each region as they are now."""
+    """The active matching run: what it was told and found, and the people of each region as they are now."""
 
     run: int
     finished_at: str
@@ -73,8 +73,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Kept:
-    """Figures that were kept: the records of each source, the customers of each region, and, where a run of the
-    matching was in force, which, and the people of each region."""
+    """Figures that were kept: the records of each source, the customers of each region, and, where a matching
+    run was active, which, and the people of each region."""
 
     id: int
     created_at: str

@@ -9,14 +9,8 @@ from dedup.settings import MAX_SOURCES
 from dedup.validation import MAX_ERRORS, Request, at_most
 
 Count = Annotated[int, Field(ge=0)]
-
-
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-
 TaskStatus = Literal["waiting", "running", "done", "failed"]
-
-
 Sources = Annotated[list[Source], Field(max_length=MAX_SOURCES), at_most(MAX_SOURCES)]
 
 

@@ -10,7 +10,6 @@ from dedup.records import Source, without_controls
 
 Mode = Literal["add", "replace"]
 
-
 Filename = Annotated[
     str,
     Field(
