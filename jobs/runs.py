@@ -19,11 +19,12 @@ from typing import Any, Self
 
 import duckdb
 from dedup.aws import spark
+from dedup.errors import Superseded, Unavailable
 from dedup.matching.settings import Settings
 from dedup.services import tasks
 from dedup.settings import settings as environment
-from dedup.store import Claim, Found, Reading, Store, Superseded, Task
-from dedup.store.connection import Database, Unavailable
+from dedup.store import Claim, Found, Reading, Store, Task
+from dedup.store.connection import Database
 from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
@@ -65,7 +66,7 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
     """Works on a run, unless that was done before: how it is now, "done", "failed" or "running" elsewhere; None for
     nothing to do.
 
-    Raises store.Busy while another attempt is at it, and whatever keeps it from being done now."""
+    Raises errors.Busy while another attempt is at it, and whatever keeps it from being done now."""
     # A run that ran out of time, or memory, was killed, and its files may be here still.
     scratch.clear()
     claim = store.claim_run(run_id, LEASE)

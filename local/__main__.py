@@ -143,9 +143,10 @@ def forget_messages(environment: Mapping[str, str], *, workers: bool = False) ->
     sent to their queues anew. `workers`: those who worked on them are gone as well. Raises LocalError."""
     if str(ROOT / "layers") not in sys.path:
         sys.path.append(str(ROOT / "layers"))
+    from dedup.errors import Unavailable
     from dedup.settings import Settings
     from dedup.store import Store
-    from dedup.store.connection import Database, Unavailable
+    from dedup.store.connection import Database
 
     known = {name.lower(): value for name, value in environment.items()}
     store = Store(Database(Settings.model_validate(known)))

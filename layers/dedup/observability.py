@@ -5,8 +5,8 @@ import traceback
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from dedup.errors import sqlstate
 from dedup.settings import SERVICE
-from dedup.store.connection import sqlstate
 
 STACK_FRAMES = 5
 logger = Logger(service=SERVICE)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from dedup import sets
+from dedup.errors import Unavailable
 from dedup.settings import settings
 from dedup.store import Store, connection
-from dedup.store.connection import Unavailable
 
 from tests.conftest import connect, ids_of, record, sample_records
 from tests.proxy import Proxy

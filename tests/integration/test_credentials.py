@@ -8,9 +8,10 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters import base
+from dedup.errors import Unavailable
 from dedup.settings import Settings, settings
 from dedup.store import Store
-from dedup.store.connection import Database, Unavailable
+from dedup.store.connection import Database
 from dedup.store.credentials import credentials
 from moto import mock_aws
 from pg8000.native import Connection, identifier, literal

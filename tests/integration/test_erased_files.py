@@ -14,13 +14,13 @@ import pytest
 from dedup.api.parameters import client_key
 from dedup.aws import bucket
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Superseded, Unavailable
 from dedup.records import Record
 from dedup.services import erasure, ingest
 from dedup.services.rejected_rows import without
 from dedup.services.tasks import sweep
 from dedup.settings import settings
-from dedup.store import Account, Store, Superseded, erasures, open_store
-from dedup.store.connection import Unavailable
+from dedup.store import Account, Store, erasures, open_store
 from dedup.traces import Hashes, Trace
 
 from tests.conftest import api_event, connect, lambda_context, load_function, record

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from dedup.aws import queues
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Busy
 from dedup.records import KNOWN
 from dedup.services import exports, ingest
 from dedup.settings import settings
-from dedup.store import Busy, Store
+from dedup.store import Store
 
 from tests.conftest import ROOT, api_event, lambda_context, load_function, record, sample_records
 from tests.integration.conftest import plenty

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 from dedup import sets
+from dedup.errors import Busy, Superseded, Unavailable
 from dedup.settings import settings
-from dedup.store import Busy, Store, Superseded, connection, open_store
-from dedup.store.connection import Unavailable
+from dedup.store import Store, connection, open_store
 from dedup.store.uploads import RowsLost
 from pg8000.native import Connection
 

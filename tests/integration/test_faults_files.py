@@ -21,9 +21,10 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from dedup.aws import bucket
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Busy
 from dedup.services import ingest
 from dedup.settings import settings
-from dedup.store import Busy, Store, open_store
+from dedup.store import Store, open_store
 from dedup.store.uploads import Account
 
 from tests.conftest import lambda_context, load_function

@@ -21,10 +21,11 @@ import pytest
 import requests
 from dedup import files, sets
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Busy, Superseded
 from dedup.observability import logger
 from dedup.services import ingest
 from dedup.settings import settings as current
-from dedup.store import Account, Busy, Outdated, Store, Superseded
+from dedup.store import Account, Outdated, Store
 from dedup.store.uploads import CustomerChanges
 
 from tests import exports

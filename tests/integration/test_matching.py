@@ -15,6 +15,7 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 from dedup.api.models.entities import LookupRecord
 from dedup.aws import queues
+from dedup.errors import Busy, Conflict, KeyReused, NoRun, Superseded
 from dedup.matching import normalise
 from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
@@ -23,19 +24,7 @@ from dedup.records import Record
 from dedup.services.lookup import look_up
 from dedup.sets import count
 from dedup.settings import settings
-from dedup.store import (
-    Busy,
-    Claim,
-    Conflict,
-    Found,
-    KeyReused,
-    NoRun,
-    Reading,
-    Store,
-    Superseded,
-    decisions,
-    entities,
-)
+from dedup.store import Claim, Found, Reading, Store, decisions, entities
 from dedup.store import matching as store_matching
 from dedup.store import uploads as store_uploads
 from dedup.store.base import MERGE_LOCK

@@ -9,9 +9,9 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from dedup.errors import Superseded
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.base import Superseded
 from dedup.store.entities import Tables
 from pg8000.exceptions import DatabaseError
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from dedup import sets
-from dedup.store import Conflict, Load, Outdated, Store, records
+from dedup.errors import Conflict, Unavailable
+from dedup.store import Load, Outdated, Store, records
 from dedup.store.base import DRAIN_ROWS
-from dedup.store.connection import Unavailable
 from dedup.store.uploads import CustomerChanges
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

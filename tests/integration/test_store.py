@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from dedup import sets
+from dedup.errors import KeyReused
 from dedup.records import Record
-from dedup.store import KeyReused, Selection, Store
+from dedup.store import Selection, Store
 from dedup.store.base import COMPACT_EVERY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -11,11 +11,11 @@ import boto3
 import pytest
 from dedup.aws import queues, spark
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Unavailable
 from dedup.services import tasks
 from dedup.services.ingest import ingest
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.connection import Unavailable
 from dedup.store.task_table import TRIES
 from dedup.store.tasks import KINDS, SENDS
 

@@ -22,7 +22,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-PURE = {"lifeline", "sets", "traces", "validation"}
+PURE = {"errors", "lifeline", "sets", "traces", "validation"}
 LOW = PURE | {"records", "settings"}
 MAY_USE = {
     **{name: set() for name in PURE},
@@ -31,8 +31,8 @@ MAY_USE = {
     "matching": {"validation"},
     "files": {"records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
-    "observability": {"settings", "store"},
-    "aws": {"settings", "store", "lifeline"},
+    "observability": {"errors", "settings"},
+    "aws": {"errors", "settings", "store", "lifeline"},
     # Of `api` the models alone.
     "services": {"api", "aws", "files", "matching", "observability", "store", *LOW},
     "api": {"aws", "files", "matching", "observability", "services", "store", *LOW},

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from dedup.errors import sqlstate
 from dedup.observability import logger
 from dedup.settings import settings
 from dedup.store import open_store
-from dedup.store.connection import sqlstate
 from dedup.store.roles import admit
 
 

@@ -4,9 +4,9 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.system import Health, Service
 from dedup.api.openapi import operation
+from dedup.errors import Unavailable
 from dedup.settings import VERSION
 from dedup.store import open_store
-from dedup.store.connection import Unavailable
 
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)

@@ -15,10 +15,9 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 
 from dedup.api.pagination import BadCursor
 from dedup.api.unknown_parameters import unknown_parameters
+from dedup.errors import Conflict, KeyReused, NoRun, Unavailable
 from dedup.observability import log_failure, logger
 from dedup.records import describe
-from dedup.store import Conflict, KeyReused, NoRun
-from dedup.store.connection import Unavailable
 from dedup.validation import MAX_ERRORS
 
 

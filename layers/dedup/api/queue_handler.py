@@ -10,8 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from dedup.api.app import Handler
 from dedup.aws import queues
+from dedup.errors import Busy
 from dedup.observability import log_failure, logger, metrics
-from dedup.store import Busy, Store, open_store
+from dedup.store import Store, open_store
 
 SOON = 65
 """Seconds after which a message that failed for the first time comes again: more than the lease of an attempt that

@@ -17,9 +17,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup.aws import bucket
+from dedup.errors import Conflict, Unavailable
 from dedup.settings import settings
-from dedup.store import Conflict, Job, Store
-from dedup.store.connection import Unavailable
+from dedup.store import Job, Store
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes what a job wrote. Rejected rows hold names and addresses."""
@@ -53,7 +53,7 @@ def require() -> None:
 def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
     """Starts a job on EMR Serverless, or does it here: its status then; None where that was done before.
 
-    Raises store.Busy while another attempt is at it, and whatever keeps it from being started now."""
+    Raises errors.Busy while another attempt is at it, and whatever keeps it from being started now."""
     starting = store.claim_job(job_id, LEASE)
     if starting is None:
         return None

@@ -11,12 +11,12 @@ from botocore.exceptions import ClientError
 from dedup.api.models.customers import Erasure, RejectedFiles
 from dedup.aws import bucket
 from dedup.aws.bucket import ObjectVersion
+from dedup.errors import Superseded, Unavailable
 from dedup.services import tasks
 from dedup.services.exports import KEPT_DAYS
 from dedup.services.rejected_rows import without
 from dedup.settings import settings
-from dedup.store import Cutting, RejectedFile, Store, Superseded
-from dedup.store.connection import Unavailable
+from dedup.store import Cutting, RejectedFile, Store
 
 MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""
@@ -58,7 +58,7 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
     """Cuts what an erasure left out of the files of rejected rows, unless that was done before; its status then, or
     None.
 
-    Raises store.Busy while another attempt is at it, and whatever keeps it from being done now: then it is to be
+    Raises errors.Busy while another attempt is at it, and whatever keeps it from being done now: then it is to be
     delivered again, and goes on with the files that are left."""
     cutting = store.claim_erasure(erasure_id, LEASE)
     if cutting is None:

@@ -14,10 +14,11 @@ from pydantic_core import from_json
 
 from dedup import sets
 from dedup.aws import bucket
+from dedup.errors import NoRun, Superseded
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
 from dedup.settings import settings
-from dedup.store import NoRun, Store, Superseded, Writing
+from dedup.store import Store, Writing
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes an export. It holds names and addresses."""
@@ -58,7 +59,7 @@ class _Form(Protocol):
 def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
     """Writes one export, unless that was done before; its status then, or None.
 
-    Raises store.Busy while another attempt is at it, and whatever keeps it from being written now: then it is to be
+    Raises errors.Busy while another attempt is at it, and whatever keeps it from being written now: then it is to be
     delivered again."""
     writing = store.claim_export(export_id, LEASE)
     if writing is None:

@@ -17,10 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dedup import files
 from dedup.aws import bucket
 from dedup.aws.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.errors import Superseded, Unavailable
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
-from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store, Superseded
-from dedup.store.connection import Unavailable
+from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store
 from dedup.traces import Trace
 
 LEASE = 60.0
@@ -71,7 +71,7 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
 def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
     """Loads one object, unless that was done before; its account, or None where the object is gone and unknown.
 
-    Raises store.Busy while another attempt is at it, and whatever keeps it from being loaded now: then it is to be
+    Raises errors.Busy while another attempt is at it, and whatever keeps it from being loaded now: then it is to be
     delivered again."""
     while True:
         try:

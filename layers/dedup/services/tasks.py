@@ -10,9 +10,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from dedup.aws import queues
+from dedup.errors import Unavailable
 from dedup.settings import SERVICE, settings
 from dedup.store import Store, Task
-from dedup.store.connection import Unavailable
 
 PATIENCE = 7_200.0
 """Seconds that a message may be on its way: more than it takes any queue to deliver again one that was not handled."""

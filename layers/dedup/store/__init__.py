@@ -8,11 +8,10 @@ records away, `roles` for what the application's role may do, `base` for what al
 from functools import cache
 
 from dedup.settings import settings
-from dedup.store.base import UNKNOWN, Busy, Conflict, KeyReused, Superseded
+from dedup.store.base import UNKNOWN
 from dedup.store.connection import Database
 from dedup.store.customers import Customer, Customers, ErasedCustomer
 from dedup.store.decisions import Decisions
-from dedup.store.entities import NoRun
 from dedup.store.erasures import Cutting, ErasedMeanwhile, Erasures, RejectedFile
 from dedup.store.exports import Export, Exports, Writing
 from dedup.store.jobs import Job, Jobs
@@ -25,9 +24,7 @@ from dedup.store.uploads import Account, Load, Outdated, Uploads
 __all__ = [
     "UNKNOWN",
     "Account",
-    "Busy",
     "Claim",
-    "Conflict",
     "Customer",
     "Cutting",
     "ErasedCustomer",
@@ -38,16 +35,13 @@ __all__ = [
     "Found",
     "Job",
     "Kept",
-    "KeyReused",
     "Load",
-    "NoRun",
     "Outdated",
     "People",
     "Reading",
     "RejectedFile",
     "Selection",
     "Store",
-    "Superseded",
     "Task",
     "Verification",
     "Writing",
@@ -56,7 +50,7 @@ __all__ = [
 
 
 class Store(Matching, Decisions, Records, Customers, Uploads, Erasures, Exports, Reports, Jobs, Tasks):
-    """Everything that is kept, in one database. Raises connection.Unavailable where that is not to be had."""
+    """Everything that is kept, in one database. Raises errors.Unavailable where that is not to be had."""
 
 
 @cache

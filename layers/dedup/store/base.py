@@ -50,22 +50,6 @@ same bits in one half as in the other have one hash, and with 50,000 of them the
 40 s. The upper half as a second column tells them apart."""
 
 
-class Conflict(Exception):
-    """What is there does not allow what was asked."""
-
-
-class KeyReused(Exception):
-    """The key of what was asked came before, with other content."""
-
-
-class Busy(Exception):
-    """Another attempt is at it now."""
-
-
-class Superseded(Exception):
-    """This attempt may not go on: another took over, or it was ended meanwhile."""
-
-
 @dataclass(frozen=True)
 class Counted:
     """What is counted: the table that says which sources have whom, that of what changed, and what an id is called."""

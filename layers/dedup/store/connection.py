@@ -19,6 +19,7 @@ from pg8000.core import Context
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
+from dedup.errors import Unavailable, sqlstate
 from dedup.settings import Settings
 from dedup.store.credentials import Credentials, credentials
 
@@ -59,18 +60,6 @@ and the same transaction may succeed."""
 _UNAVAILABLE = ("08", "53", "57", "28", "25006", "55P03", *_CONFLICT)
 """Classes of SQLSTATE that are the database's trouble and not ours: connection, resources, intervention (shutdown, a
 statement over its time), refused sign-in, read-only after a failover, a lock not granted. PostgreSQL, appendix A."""
-
-
-class Unavailable(Exception):
-    """What the work needs, the database or another service, did not do what it was asked, or not in time, and may when
-    it is asked later. The text says what, to the caller too."""
-
-
-def sqlstate(error: Exception) -> str:
-    """The five characters of PostgreSQL's error code, or nothing where the error is not PostgreSQL's. The rest of such
-    an error holds values of rows: it goes nowhere."""
-    details = error.args[0] if isinstance(error, DatabaseError) and error.args else None
-    return str(details.get("C", "")) if isinstance(details, dict) else ""
 
 
 def _is_rds_proxy(host: str) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.errors import Unavailable
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import MERGE_LOCK, UNKNOWN, WORK_LOCK, Base, note
-from dedup.store.connection import Unavailable
 from dedup.store.entities import active_run
 from dedup.store.erasures import Remaining
 from dedup.store.records import records_query

@@ -8,11 +8,12 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from dedup.errors import Conflict
 from dedup.matching.clustering import STRONGEST, Edge, Facts, keep_ids, resolve
 from dedup.matching.rules import identity_rule, rules_of
 from dedup.records import KNOWN
 from dedup.store import entities
-from dedup.store.base import TRY_MERGE_LOCK, Base, Conflict, bigints, iso, note, text
+from dedup.store.base import TRY_MERGE_LOCK, Base, bigints, iso, note, text
 from dedup.store.entities import ALONE, Tables, active_run
 
 _NEW = 2**62

@@ -16,6 +16,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from dedup.errors import NoRun
 from dedup.matching import normalise
 from dedup.matching.rules import (
     IDENTITY,
@@ -188,10 +189,6 @@ def active_run(connection: Connection, lock: str = "") -> Tables | None:
         connection.run(f"SELECT {lock}")
     [[run]] = connection.run("SELECT active_run FROM match_state")
     return Tables(run) if run else None
-
-
-class NoRun(Exception):
-    """There are no entities yet: no run of the matching was finished."""
 
 
 def require_active_run(connection: Connection) -> Tables:

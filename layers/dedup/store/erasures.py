@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.base import Base, Superseded, bigints, text
+from dedup.errors import Superseded
+from dedup.store.base import Base, bigints, text
 from dedup.store.task_table import SEEN, TaskTable, done
 from dedup.traces import Hashes, Trace, addresses_in_key, words
 

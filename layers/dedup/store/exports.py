@@ -9,9 +9,10 @@ from typing import Protocol
 from pg8000.exceptions import DatabaseError
 from pg8000.native import Connection
 
+from dedup.errors import Superseded
 from dedup.records import KNOWN
 from dedup.sets import Region, Regions
-from dedup.store.base import UNKNOWN, Base, Superseded, bigints, iso, text
+from dedup.store.base import UNKNOWN, Base, bigints, iso, text
 from dedup.store.entities import Tables, require_active_run
 from dedup.store.records import counted_by, state_of
 from dedup.store.task_table import TaskTable, done, failed

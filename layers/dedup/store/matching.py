@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
+from dedup.errors import Busy, Superseded
 from dedup.matching import normalise
 from dedup.store import decisions, entities
-from dedup.store.base import TIMES, UNKNOWN, Base, Busy, Superseded, bigints, compact, text
+from dedup.store.base import TIMES, UNKNOWN, Base, bigints, compact, text
 from dedup.store.entities import ALONE, MEMBER_COLUMNS, Tables, active_run, require_active_run, stands
 from dedup.store.records import record_text, state_of
 from dedup.store.task_table import SEEN, TRIES, TaskTable, done, failed

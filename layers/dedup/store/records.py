@@ -11,6 +11,7 @@ from types import MappingProxyType
 from pg8000.native import Connection
 
 from dedup import sets
+from dedup.errors import KeyReused, Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.sets import Region, Regions
 from dedup.store import entities
@@ -24,7 +25,6 @@ from dedup.store.base import (
     WAIT_FOR_MERGE_LOCK,
     Base,
     Counted,
-    KeyReused,
     alone,
     bigints,
     copy_text,
@@ -33,7 +33,6 @@ from dedup.store.base import (
     note,
     text,
 )
-from dedup.store.connection import Unavailable
 
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
@@ -161,7 +160,7 @@ class Verification:
 
 
 class Records(Base):
-    """Records, membership and counts in one database. Raises connection.Unavailable where that is not to be had."""
+    """Records, membership and counts in one database. Raises errors.Unavailable where that is not to be had."""
 
     # Writing
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.store.base import TIMES, Busy, KeyReused, note, text
+from dedup.errors import Busy, KeyReused
+from dedup.store.base import TIMES, note, text
 
 TRIES = 3
 """Attempts, as many as the queue gives."""

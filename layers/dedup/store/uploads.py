@@ -14,6 +14,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from dedup.errors import Busy, Conflict, Superseded, Unavailable
 from dedup.records import KNOWN
 from dedup.store import decisions, entities, erasures
 from dedup.store.base import (
@@ -23,16 +24,12 @@ from dedup.store.base import (
     UNKNOWN,
     WORK_LOCK,
     Base,
-    Busy,
-    Conflict,
-    Superseded,
     bigints,
     copy_text,
     count_changes,
     note,
     text,
 )
-from dedup.store.connection import Unavailable
 from dedup.store.removal import take_out
 from dedup.store.task_table import CUT_OFF, SEEN, TRIES, Outbox, failed
 from dedup.traces import Trace
