@@ -43,7 +43,7 @@ def ingest(data: Data, postgres: Postgres, folder: Path, repeats: int) -> Iterat
             environment = {**stacks.our_environment(database), **s3.environment(), "DB_STATEMENT_TIMEOUT": "870"}
             found = measure_handler("ingest", environment, [_event()], at_least=1, warm_up=False)
             store = open_store(database)
-            assert sum(store.regions().values()) == data.customers, "not all was ingested"
+            assert sum(store.questions.counts().values()) == data.customers, "not all was ingested"
             store.close()
             ours.append(found.times_ms[0])
             peaks.append(found.peak_mb)
@@ -82,7 +82,7 @@ def _event() -> dict[str, Any]:
 def _new_database(postgres: Postgres, name: str) -> Settings:
     database = postgres.create_database(name)
     store = open_store(database)
-    store.migrate()
+    store.schema.migrate()
     store.close()
     with closing(database.connect()) as connection:
         connection.run("CHECKPOINT")

@@ -31,14 +31,14 @@ def load_ours(database: Settings, data: Data) -> list[float]:
     """Stores the records, the last UPLOADED of them as uploads of BATCH records each; returns how long each of these
     took, in milliseconds."""
     store = open_store(database)
-    store.migrate()
+    store.schema.migrate()
     rows = iter(data)
     if data.size > UPLOADED:
         _copy_ours(store, database, itertools.islice(rows, data.size - UPLOADED))
     times = []
     while batch := _records(rows):
         start = time.perf_counter()
-        store.add(batch)
+        store.records.add(batch)
         times.append((time.perf_counter() - start) * 1000)
     store.close()
     with closing(database.connect()) as connection:
@@ -53,14 +53,14 @@ def _records(rows: Iterator[Row]) -> list[Record]:
 
 def _copy_ours(store: Store, database: Settings, rows: Iterator[Row]) -> None:
     # The first upload makes the sources known, and the others' records seem to be its own.
-    upload = store.add(_records(rows))
+    upload = store.records.add(_records(rows))
     with closing(database.connect()) as connection:
         bits = dict(connection.run("SELECT name, bit FROM source"))
         columns = "record (customer_id, name, email, source, upload_id)"
         _copy(connection, columns, rows, lambda row: (*row[:3], bits[row.source], upload.id))
         connection.run("ANALYZE record")
     # Membership and counts are made of the records.
-    store.verify()
+    store.maintenance.verify()
 
 
 def _copy(connection: Connection, columns: str, rows: Iterable[Row], values: Callable[[Row], Iterable[object]]) -> None:

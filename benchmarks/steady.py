@@ -334,7 +334,7 @@ def report(ledger: Ledger, samples: Sequence[Sample], seconds: float, store: Sto
     most = max(sample.connections for sample in samples)
     if most > CONNECTIONS:
         faults.append(f"there were {most} connections, and {CONNECTIONS} are the most")
-    found = store.verify()
+    found = store.maintenance.verify()
     kept = sum(ledger.records.values())
     print(f"\nRecords there: {found.records:,}; by what clients were told: {kept:,}. Counts agree: {found.agreed}.")
     if not found.agreed or found.records != kept:

@@ -151,8 +151,8 @@ def forget_messages(environment: Mapping[str, str], *, workers: bool = False) ->
     known = {name.lower(): value for name, value in environment.items()}
     store = Store(Database(Settings.model_validate(known)))
     try:
-        store.abandon("The local S3 was stopped before the file was loaded: upload it again")
-        store.queues_lost(workers=workers)
+        store.uploads.bucket_lost("The local S3 was stopped before the file was loaded: upload it again")
+        store.tasks.queues_lost(workers=workers)
     except Unavailable as error:
         raise LocalError(f"{error}: see the logs.") from error
     finally:

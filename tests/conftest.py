@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from dedup.records import Record
 from dedup.settings import Settings, settings
-from dedup.store import Selection, Store, open_store
+from dedup.store import Store, open_store
 from dedup.store.connection import Database
+from dedup.store.regions import Selection
 from pg8000.native import Connection
 
 from local.postgres import Postgres
@@ -81,7 +82,7 @@ def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]
         stores.append(Store(Database(Settings.model_validate(settings().model_dump() | changes))))
         return stores[-1]
 
-    make().migrate()
+    make().schema.migrate()
     yield make
     for store in stores:
         store.close()

@@ -4,7 +4,8 @@ Every set question selects regions; a count is the sum over the selected ones, a
 Pure: plain values in, plain values out, and nothing of ours is imported.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 Region = frozenset[str]
 """The names of the sources that have a customer, and of no other: one area of a Venn diagram."""
@@ -12,28 +13,31 @@ Region = frozenset[str]
 Regions = Mapping[Region, int]
 """How many customers are in each region that has any."""
 
-
-def select(
-    regions: Iterable[Region],
-    within: Set[str] = frozenset(),
-    without: Set[str] = frozenset(),
-    exactly: Set[str] = frozenset(),
-) -> set[Region]:
-    """The regions of the customers in every source of `within` and in none of `without`:
-    the intersection of the former less the union of the latter; where `exactly` names sources, of those the one region
-    of the customers that these have and no other. All of them when all three are empty."""
-    return {r for r in regions if within <= r and not r & without and (not exactly or r == exactly)}
+NO_SOURCES: frozenset[str] = frozenset()
 
 
-def union(regions: Iterable[Region], sources: Set[str]) -> set[Region]:
-    """The regions of the customers in at least one of `sources`."""
-    return {region for region in regions if not region.isdisjoint(sources)}
+@dataclass(frozen=True)
+class SetQuery:
+    """A set question: the customers that every source in `within` has and no source in `without`, the intersection of
+    the former less the union of the latter. If `exactly` names sources: only those that these sources have and no
+    other. An empty set does not restrict; EVERYBODY restricts nothing."""
+
+    within: frozenset[str] = NO_SOURCES
+    without: frozenset[str] = NO_SOURCES
+    exactly: frozenset[str] = NO_SOURCES
+
+    def select(self, regions: Collection[Region]) -> set[Region]:
+        """The regions whose customers the question is about."""
+        # One lookup: to go through tens of thousands of regions for each source takes half a second.
+        asked = (self.exactly,) if self.exactly in regions else () if self.exactly else regions
+        return {region for region in asked if self.within <= region and region.isdisjoint(self.without)}
+
+    def count(self, regions: Regions) -> int:
+        """How many customers the question is about."""
+        return sum(regions[region] for region in self.select(regions))
 
 
-def only_in(regions: Collection[Region], source: str) -> set[Region]:
-    """The regions of the customers in `source` and nowhere else: one region at most."""
-    region = frozenset({source})
-    return {region} if region in regions else set()
+EVERYBODY = SetQuery()
 
 
 def count(regions: Regions, selected: Iterable[Region] | None = None) -> int:

@@ -208,7 +208,7 @@ def test_whatever_clients_do_some_order_explains_what_they_see(api: str, store: 
             super().__init__(api)
 
         def teardown(self) -> None:
-            assert store.verify().agreed
+            assert store.maintenance.verify().agreed
 
     run_state_machine_as_test(
         Verified,

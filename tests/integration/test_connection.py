@@ -4,13 +4,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from dedup import sets
 from dedup.errors import Unavailable
+from dedup.sets import EVERYBODY, Region, SetQuery
 from dedup.settings import settings
 from dedup.store import Store, connection
 
@@ -35,20 +35,20 @@ def kill_all(environment: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 def total(store: Store) -> int:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+    return store.questions.select({"ids": EVERYBODY}, {}, 1).records
 
 
 def test_connection_killed_between_requests_is_replaced(store: Store, kill_all: Callable[[], int]) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     assert kill_all() >= 1
 
-    store.add([record(109, "hubspot")])
+    store.records.add([record(109, "hubspot")])
 
     assert total(store) == 13
 
 
 def test_a_read_leaves_no_transaction_behind(store: Store) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     assert total(store) == 12
 
     def states() -> set[str]:
@@ -66,15 +66,16 @@ def test_a_read_leaves_no_transaction_behind(store: Store) -> None:
 
 
 def test_read_killed_inside_is_read_again(store: Store, kill_all: Callable[[], int]) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     kills = iter([kill_all])
 
-    def choose(regions: sets.Regions) -> dict[str, set[sets.Region]]:
-        for kill in kills:
-            kill()
-        return {"ids": set(regions)}
+    class Killing(SetQuery):
+        def select(self, regions: Collection[Region]) -> set[Region]:
+            for kill in kills:
+                kill()
+            return super().select(regions)
 
-    assert ids_of(store.select(choose, {}, 100)) == [*range(101, 109)]
+    assert ids_of(store.questions.select({"ids": Killing()}, {}, 100)) == [*range(101, 109)]
 
 
 @pytest.mark.parametrize("key", [None, "k"])
@@ -116,7 +117,7 @@ def test_kills_all_the_time_lose_and_double_nothing(
             records = [record(n, "hubspot") for n in range(first, first + 200)]
             while True:
                 with suppress(Unavailable):
-                    stores[number].add(records, key=f"{number}-{batch}", digest="d")
+                    stores[number].records.add(records, key=f"{number}-{batch}", digest="d")
                     answered.append(len(records))
                     break
 
@@ -135,13 +136,13 @@ def test_kills_all_the_time_lose_and_double_nothing(
     killer.join()
 
     assert total(stores[0]) == sum(answered) == 3 * 25 * 200
-    assert stores[0].verify().agreed
+    assert stores[0].maintenance.verify().agreed
 
 
 def test_silent_connection_is_noticed_before_it_is_used(new_store: Callable[..., Store]) -> None:
     proxy = Proxy(settings().db_host, settings().db_port)
     store = new_store(db_port=proxy.port)
-    store.add(sample_records())
+    store.records.add(sample_records())
     store._database._used_at -= 60
     stale = store._database._connection
     proxy.silent.set()
@@ -189,7 +190,7 @@ def test_statement_over_its_time_is_unavailable_and_leaves_a_connection_that_wor
     with pytest.raises(Unavailable, match="57014"):
         store._database.read(lambda connection: connection.run("SELECT pg_sleep(5)"))
 
-    store.add(sample_records())
+    store.records.add(sample_records())
     assert total(store) == 12
 
 
@@ -223,10 +224,10 @@ def test_backslash_is_a_backslash_whatever_the_database_takes_it_for(
 
     # One by one in literals, and together by COPY.
     for name in BACKSLASHES:
-        store.add([record(1, "hubspot", name=name)])
-    store.add([record(2, "hubspot", name=name) for name in BACKSLASHES])
+        store.records.add([record(1, "hubspot", name=name)])
+    store.records.add([record(2, "hubspot", name=name) for name in BACKSLASHES])
 
-    stored = json.loads(store.records_page(None, 100)[0])
+    stored = json.loads(store.records.page(None, 100)[0])
     assert [one["name"] for one in stored] == [*BACKSLASHES, *BACKSLASHES]
     with connect() as other:
         assert other.run("SHOW standard_conforming_strings") == [["off"]]

@@ -87,11 +87,11 @@ def test_secret_names_the_user_and_is_fetched_once(vault: Vault, new_store: Call
 
 
 def test_password_rotated_under_a_live_connection_is_not_noticed(vault: Vault, rotated_store: Store) -> None:
-    rotated_store.add(sample_records())
+    rotated_store.records.add(sample_records())
     vault.change_password("second")
     vault.change_secret("second")
     vault.cut_connections()
-    assert rotated_store.add(sample_records(), key="again", digest="d").accepted == 12
+    assert rotated_store.records.add(sample_records(), key="again", digest="d").accepted == 12
     assert vault.fetched == 2
 
 
@@ -101,7 +101,7 @@ def test_rotation_again_and_again(vault: Vault, rotated_store: Store) -> None:
         vault.change_password(password)
         vault.change_secret(password)
         vault.cut_connections()
-        assert rotated_store.regions() == {}
+        assert rotated_store.questions.counts() == {}
 
 
 def test_password_that_changed_before_the_secret_did_is_unavailable_until_then(

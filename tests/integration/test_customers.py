@@ -33,7 +33,7 @@ x,Ann,ANN@example.com
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
-    store.migrate()
+    store.schema.migrate()
     return store
 
 
@@ -71,8 +71,8 @@ def delete(functions: Call, customer_id: Any) -> tuple[int, Any]:
 
 
 def test_customer_has_the_records_of_every_source(functions: Call, store: Store) -> None:
-    store.add(sample_records())
-    store.add([record(103, "hubspot", name="Again")])
+    store.records.add(sample_records())
+    store.records.add([record(103, "hubspot", name="Again")])
 
     answer, customer = show(functions, 103)
 
@@ -86,7 +86,7 @@ def test_customer_has_the_records_of_every_source(functions: Call, store: Store)
 
 
 def test_records_of_a_customer_are_paged(functions: Call, store: Store) -> None:
-    store.add([record(-5, "hubspot", name=f"Name {n}") for n in range(7)])
+    store.records.add([record(-5, "hubspot", name=f"Name {n}") for n in range(7)])
     names, query = [], {"limit": 3}
     while True:
         answer, customer = show(functions, -5, **query)
@@ -109,7 +109,7 @@ def test_no_customer_is_shown_or_erased(functions: Call, store: Store, customer_
 
 
 def test_erased_customer_is_in_no_count_and_no_list(functions: Call, store: Store) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
 
     status, answer = delete(functions, 103)
 
@@ -122,9 +122,9 @@ def test_erased_customer_is_in_no_count_and_no_list(functions: Call, store: Stor
         "files": [],
         "exports": [],
     }
-    assert store.verify().agreed
-    assert sum(store.regions().values()) == 7
-    assert store.customer(103, None, 10) is None
+    assert store.maintenance.verify().agreed
+    assert sum(store.questions.counts().values()) == 7
+    assert store.customers.get(103, None, 10) is None
     assert delete(functions, 103)[0] == 404
 
 
@@ -162,7 +162,7 @@ def test_audit_says_who_did_what(
 
 def test_what_changed_nothing_is_not_in_the_audit(store: Store, audit: Callable[[], list[Any]]) -> None:
     for _ in range(2):
-        store.add([record(1, "hubspot")], key="once", digest="d", principal="me")
+        store.records.add([record(1, "hubspot")], key="once", digest="d", principal="me")
 
     assert audit() == [["upload", "me", 1, None, 1]]
 
@@ -174,10 +174,10 @@ def test_clearing_asks_where_the_deployment_demands_it(
     functions: Call, environment: pytest.MonkeyPatch, store: Store, confirm: dict[str, str], status: int, left: int
 ) -> None:
     environment.setenv("CLEAR_CONFIRM", "true")
-    store.add(sample_records())
+    store.records.add(sample_records())
     settings.cache_clear()
 
     answer = functions("clear", api_event("DELETE", "/api/v1/customers", query=confirm))
 
     assert answer["statusCode"] == status
-    assert sum(store.regions().values()) == left
+    assert sum(store.questions.counts().values()) == left

@@ -20,14 +20,15 @@ from dedup.services import erasure, ingest
 from dedup.services.rejected_rows import without
 from dedup.services.tasks import sweep
 from dedup.settings import settings
-from dedup.store import Account, Store, erasures, open_store
+from dedup.store import Store, erasures, open_store, rejected_rows
+from dedup.store.uploads import Upload
 from dedup.traces import Hashes, Trace
 
 from tests.conftest import api_event, connect, lambda_context, load_function, record
 from tests.integration.conftest import BUCKET, plenty
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-Load = Callable[..., Account]
+Load = Callable[..., Upload]
 
 HEADER = "id,name,email,phone,street\n"
 EXPORT = f"""{HEADER}7,Ann,ann@example.com,,
@@ -43,7 +44,7 @@ TRACE = Trace(1, 7, {"ann@example.com"})
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
-    store.migrate()
+    store.schema.migrate()
     return store
 
 
@@ -73,7 +74,7 @@ def work(queue: str, functions: Call) -> Callable[[], int]:
 
 @pytest.fixture
 def load(s3: Any, store: Store) -> Load:
-    def load(body: bytes = EXPORT, key: str = "incoming/hubspot/night.csv") -> Account:
+    def load(body: bytes = EXPORT, key: str = "incoming/hubspot/night.csv") -> Upload:
         made = s3.put_object(Bucket=BUCKET, Key=key, Body=body)
         account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
         assert account
@@ -109,14 +110,14 @@ def left(details: Any) -> tuple[str, int, int]:
 
 def cut(store: Store, customer_id: int) -> None:
     """Erases a customer, and does at once what that leaves to be done."""
-    erased = store.erase(customer_id)
+    erased = store.customers.erase(customer_id)
     assert erased
     assert erasure.cut(erased.remaining.erasure_id, store, plenty) in ("done", None)
 
 
 def content(s3: Any, store: Store, upload_id: int) -> bytes:
     """The upload's file of rejected rows; nothing where there is none."""
-    account = store.account(upload_id)
+    account = store.uploads.get(upload_id)
     assert account
     if not account.rejected_key:
         return b""
@@ -171,7 +172,7 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_by_the_queue(
 
     assert (status, details["records"], details["files"]) == (200, 1, ["incoming/hubspot/night.csv"])
     assert left(details) == ("waiting", 1, 2)
-    assert store.customer(7, None, 1) is None
+    assert store.customers.get(7, None, 1) is None
     assert work() == 1
     assert erase(functions, 7)[0] == 404
     assert content(s3, store, account.id).split(b"\r\n") == [line for line in before if b"ann@" not in line.lower()]
@@ -241,7 +242,7 @@ Long Street"
 def test_rejected_json_hides_nobody_behind_escapes_punycode_or_accents(
     s3: Any, store: Store, load: Load, row: dict[str, Any], escapes: bool
 ) -> None:
-    store.add([record(7, "hubspot", email="rene+news@münchen.example")])
+    store.records.add([record(7, "hubspot", email="rene+news@münchen.example")])
     text = json.dumps(row, ensure_ascii=escapes).replace("+", r"\u002B")
     account = load(f'{text}\n{{"id": 8}}\n{{"id": 9, "name": "B", "email": "b@example.com"}}\n'.encode())
     assert len(rows(s3, store, account.id)) == 2
@@ -260,7 +261,7 @@ def test_file_without_an_accepted_row_is_cut_too_and_gone_where_nothing_is_left(
     cut(store, 7)
 
     assert everything_in(s3) == b""
-    after = store.account(account.id)
+    after = store.uploads.get(account.id)
     assert after
     assert (after.rejected_key, after.rejected) == (None, 1)
 
@@ -323,7 +324,7 @@ def test_erasure_reads_no_table_of_uploads_or_rejected_rows_whole(store: Store, 
         assert erasures.is_known(explained, customer)
         erasures.hide_keys(explained, 7, customer, emails, ["Ann"])
         begun = erasures.begin(explained, customer, emails, anew=True)
-        assert erasures.lines_of_erased(explained, account.id) == {3, 5}
+        assert rejected_rows.lines_of_erased(explained, account.id) == {3, 5}
         owner.run("ROLLBACK")
 
     assert begun.rows == 2
@@ -344,7 +345,7 @@ def test_object_that_expired_is_asked_for_once(
     work()
     assert requests_to_s3 == ["HeadObject"]
     assert erase(functions, 8)[0] == 404
-    shown = store.account(account.id)
+    shown = store.uploads.get(account.id)
 
     assert shown
     assert shown.rejected_key is None
@@ -366,7 +367,7 @@ def test_rejected_rows_are_noted_in_bulk(store: Store, load: Load) -> None:
 def test_what_expired_is_forgotten(store: Store, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dedup.store.erasures.EXPIRING_ROWS", 2)
     old, new = load(), load(key="incoming/hubspot/new.csv")
-    store.erase(7)
+    store.customers.erase(7)
     asked(f"UPDATE upload SET finished_at = now() - interval '41 days' WHERE id = {old.id} RETURNING id")
     asked("UPDATE erasure SET created_at = now() - interval '39 days' RETURNING id")
 
@@ -376,7 +377,7 @@ def test_what_expired_is_forgotten(store: Store, load: Load, monkeypatch: pytest
         counts.append([n for [n] in asked("SELECT count(*) FROM rejected_row GROUP BY upload_id ORDER BY upload_id")])
 
     assert counts == [[2, 4], [4], [4], [4]]
-    accounts = {account.id: bool(account.rejected_key) for account in store.accounts(None, 10)}
+    accounts = {account.id: bool(account.rejected_key) for account in store.uploads.page(None, 10)}
     assert accounts == {old.id: False, new.id: True}
     assert len(asked("SELECT FROM erasure")) == 1
     asked("UPDATE erasure SET created_at = now() - interval '41 days' RETURNING id")
@@ -392,15 +393,15 @@ def test_who_is_erased_while_a_file_is_loaded_is_in_none_of_its_rejected_rows(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, s3: Any, load: Load, store: Store, method: str
 ) -> None:
     other = new_store()
-    store.add([record(7, "internal", email="ann@example.com")])
-    original, erased = getattr(store, method), list[Any]()
+    store.records.add([record(7, "internal", email="ann@example.com")])
+    original, erased = getattr(store.loads, method), list[Any]()
 
     def meanwhile(*args: Any) -> Any:
         if not erased:
-            erased.append(other.erase(7))
+            erased.append(other.customers.erase(7))
         return original(*args)
 
-    monkeypatch.setattr(store, method, meanwhile)
+    monkeypatch.setattr(store.loads, method, meanwhile)
     account = load(EXPORT.replace(b"7,Ann", b"6,Ann"))
 
     assert asked("SELECT status FROM erasure") == [["done"]]
@@ -408,22 +409,22 @@ def test_who_is_erased_while_a_file_is_loaded_is_in_none_of_its_rejected_rows(
     assert len(rows(s3, store, account.id)) == 2
     assert b"ann@" not in everything_in(s3).lower()
     assert len(asked("SELECT FROM rejected_row")) == 2
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_who_is_erased_while_a_file_fails_is_in_none_of_its_rejected_rows(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, s3: Any, load: Load, store: Store
 ) -> None:
     other = new_store()
-    original, erased = store.fail, list[Any]()
+    original, erased = store.loads.fail, list[Any]()
 
     def meanwhile(*args: Any) -> None:
         if not erased:
-            erased.append(other.erase(7))
+            erased.append(other.customers.erase(7))
         original(*args)
 
-    store.add([record(7, "internal")])
-    monkeypatch.setattr(store, "fail", meanwhile)
+    store.records.add([record(7, "internal")])
+    monkeypatch.setattr(store.loads, "fail", meanwhile)
     account = load(f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n".encode())
 
     assert (account.status, rows(s3, store, account.id)) == ("failed", ["8,,b@example.com,,"])
@@ -435,8 +436,8 @@ def test_file_from_before_an_erasure_that_is_loaded_later_leaves_no_rejected_row
 ) -> None:
     key = "incoming/hubspot/late.csv"
     made = s3.put_object(Bucket=BUCKET, Key=key, Body=EXPORT)
-    store.add([record(7, "internal", email="ann@example.com")])
-    store.erase(7)
+    store.records.add([record(7, "internal", email="ann@example.com")])
+    store.customers.erase(7)
     asked("UPDATE erasure SET created_at = created_at + interval '2 s' RETURNING id")
 
     late = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
@@ -454,34 +455,34 @@ def test_load_that_broke_off_leaves_nothing_to_be_found(
         raise ConnectionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(store, "finish", lose)
+        broken.setattr(store.loads, "finish", lose)
         with pytest.raises(ConnectionError):
             load()
     assert asked("SELECT FROM rejected_row") == []
     assert everything_in(s3) == b""
 
-    killed = store.claim("killed", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 60)
+    killed = store.loads.claim("killed", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 60)
     assert killed
-    store.stage(killed, [], 0, 1, traces=[TRACE])
+    store.loads.stage(killed, [], 0, 1, traces=[TRACE])
     assert len(asked("SELECT FROM rejected_row")) == 1
     asked("UPDATE upload SET lease_until = now() - interval '25 hours' WHERE lease_until IS NOT NULL RETURNING id")
-    store.sweep()
+    store.maintenance.sweep()
     assert asked("SELECT FROM rejected_row") == []
 
 
 def test_attempt_that_was_overtaken_notes_no_rejected_row(store: Store) -> None:
-    first = store.claim("a file", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 0)
+    first = store.loads.claim("a file", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 0)
     assert first
-    store.stage(first, [], 0, 1, traces=[TRACE])
-    second = store.claim("a file", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 60)
+    store.loads.stage(first, [], 0, 1, traces=[TRACE])
+    second = store.loads.claim("a file", "incoming/a.csv", datetime.now(UTC), "hubspot", "add", 60)
     assert second
     assert asked("SELECT FROM rejected_row") == []
 
     with pytest.raises(Superseded):
-        store.stage(first, [], 0, 2, traces=[TRACE])
+        store.loads.stage(first, [], 0, 2, traces=[TRACE])
     with pytest.raises(Superseded):
-        store.forget_lines(first, [1])
-    store.stage(second, [], 0, 1, traces=[TRACE])
+        store.loads.forget_lines(first, [1])
+    store.loads.stage(second, [], 0, 1, traces=[TRACE])
 
     assert len(asked("SELECT FROM rejected_row")) == 1
 
@@ -531,18 +532,18 @@ class Killed(BaseException):
     """As SIGKILL: nothing is tidied up."""
 
 
-STEPS = ("claim_erasure", "files_to_cut", "lines_to_cut", "replace_rejected", "leftovers", "forget_leftover")
+STEPS = ("claim", "files_to_cut", "lines_to_cut", "replace_file", "leftovers", "forget_leftover")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [*STEPS, "finish_erasure"])
+@pytest.mark.parametrize("step", [*STEPS, "finish"])
 def test_cut_that_is_killed_at_any_step_is_gone_on_with(
     functions: Call, monkeypatch: pytest.MonkeyPatch, s3: Any, store: Store, load: Load, step: str, when: str
 ) -> None:
     account = load()
-    erased = store.erase(7)
+    erased = store.customers.erase(7)
     assert erased
-    original = getattr(store, step)
+    original = getattr(store.erasures, step)
 
     def die(*args: Any, **named: Any) -> Any:
         if when == "after":
@@ -550,8 +551,8 @@ def test_cut_that_is_killed_at_any_step_is_gone_on_with(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, step, die)
-        patch.setattr(store, "interrupt_erasure", lambda *_: None)
+        patch.setattr(store.erasures, step, die)
+        patch.setattr(store.erasures, "interrupt", lambda *_: None)
         with pytest.raises(Killed):
             erasure.cut(erased.remaining.erasure_id, store, plenty)
     asked("UPDATE erasure SET lease_until = now() - interval '1 s' WHERE lease_until IS NOT NULL RETURNING id")
@@ -595,7 +596,7 @@ def test_erasure_that_failed_three_times_says_so_and_is_tried_again_on_request(
 
 def test_cut_that_runs_out_of_time_goes_on_with_the_files_that_are_left(store: Store, s3: Any, load: Load) -> None:
     accounts = [load(key=f"incoming/hubspot/{n}.csv") for n in range(3)]
-    erased = store.erase(7)
+    erased = store.customers.erase(7)
     assert erased
     times = iter([900.0, 900.0, 900.0, 1.0])
 
@@ -631,7 +632,7 @@ def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
         f"{HEADER}x,,ann@example.com,,\nx,,new@example.com,,\nx,,c@example.com,,\n7,A,ann@example.com,,\n".encode()
     )
     erase(functions, 7)
-    store.add([record(7, "internal", email="new@example.com")])
+    store.records.add([record(7, "internal", email="new@example.com")])
 
     assert left(erase(functions, 7)[1]) == ("waiting", 1, 2)
 
@@ -673,7 +674,7 @@ def test_no_table_has_an_address_a_key_or_a_digest_that_tells_who_was_erased(
     _, digest = client_key("any", Record.model_validate(body))
     said = [digest, *(hashlib.sha256(text.encode()).hexdigest() for text in ("77", "zeb@wyvern.example"))]
     assert not any(text in left_in_tables for text in said)
-    assert [account.object_key for account in store.accounts(None, 10)] == [
+    assert [account.object_key for account in store.uploads.page(None, 10)] == [
         expected,
         "incoming/erased",
         "incoming/erased",
@@ -689,8 +690,8 @@ def test_key_of_an_object_that_comes_after_an_erasure_of_its_address_is_hidden_w
 ) -> None:
     key = "incoming/hubspot/ann@example.com.csv"
     made = s3.put_object(Bucket=BUCKET, Key=key, Body=f"{HEADER}8,B,b@example.com,,\n".encode())
-    store.add([record(7, "internal", email="ann@example.com")])
-    store.erase(7)
+    store.records.add([record(7, "internal", email="ann@example.com")])
+    store.customers.erase(7)
     asked("UPDATE erasure SET created_at = created_at + interval '2 s' RETURNING id")
 
     account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
@@ -711,9 +712,9 @@ def test_where_the_bucket_was_lost_nothing_waits_to_be_cut(
     functions: Call, store: Store, load: Load, queue: str
 ) -> None:
     load()
-    store.erase(7)
+    store.customers.erase(7)
 
-    store.abandon("gone")
+    store.uploads.bucket_lost("gone")
 
     assert erase(functions, 7)[0] == 404
     assert asked("SELECT status FROM erasure") == [["done"]]

@@ -11,8 +11,9 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 from dedup.matching.rules import term_columns
 from dedup.records import Record
-from dedup.store import Store, entities
-from dedup.store.entities import Tables
+from dedup.store import Store
+from dedup.store.matching import detach
+from dedup.store.matching.run_tables import RunTables, all_runs
 
 from jobs import runs
 from tests.conftest import api_event, connect
@@ -80,7 +81,7 @@ def found(*traces: str, name: str = "") -> set[str]:
 def tables() -> set[int]:
     """The runs that have tables."""
     with connect() as owner:
-        return {one.run for one in entities.there(owner)}
+        return {one.run for one in all_runs(owner)}
 
 
 def erase(functions: Call, customer_id: int = WHO) -> tuple[int, Any]:
@@ -91,11 +92,11 @@ def erase(functions: Call, customer_id: int = WHO) -> tuple[int, Any]:
 
 def counts_its_members(store: Store, run: int) -> None:
     """A run's terms are those that its members have, as when it was loaded."""
-    of_run = Tables(run)
+    of_run = RunTables(run)
     with connect() as owner:
         kept = {(field, value): n for field, value, n in owner.run(f"SELECT * FROM {of_run.term}")}
         counted: dict[tuple[str, str | None], int] = {}
-        for field in term_columns(store.scoring(run)[0]):
+        for field in term_columns(store.runs.model(run)[0]):
             for value, n in owner.run(f"SELECT {field}, count(*) FROM {of_run.member} GROUP BY 1"):
                 if value is not None:
                     counted[field, None] = counted.get((field, None), 0) + n
@@ -105,14 +106,15 @@ def counts_its_members(store: Store, run: int) -> None:
 
 
 def test_nothing_of_an_erased_person_is_left_in_any_table(functions: Call, store: Store) -> None:
-    store.add(people())
-    store.add(zeb())
+    store.records.add(people())
+    store.records.add(zeb())
     first = matched(store)
-    store.decide([61, 1], "different", NOTE, "ops")
-    store.decide([62, 2, 3], "same", NOTE, "ops")
-    store.revoke(store.decide([63, 4], "same", NOTE, "ops")["id"], "ops")
+    store.decisions.decide([61, 1], "different", NOTE, "ops")
+    store.decisions.decide([62, 2, 3], "same", NOTE, "ops")
+    store.decisions.revoke(store.decisions.decide([63, 4], "same", NOTE, "ops")["id"], "ops")
     second = matched(store)
-    store.add([Record(customer_id=WHO, source="internal", **{**ZEB, "name": "Zebediah", "phone": "202 555 0188"})])
+    other_name = {**ZEB, "name": "Zebediah", "phone": "202 555 0188"}
+    store.records.add([Record(customer_id=WHO, source="internal", **other_name)])
     lookup = {name: ZEB[name] for name in ("name", "email", "phone")}
     assert functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", lookup))["statusCode"] == 200
     functions("keep_report", api_event("POST", "/api/v1/deduplication/reports"))
@@ -136,9 +138,9 @@ def test_nothing_of_an_erased_person_is_left_in_any_table(functions: Call, store
 def test_what_others_have_stays_and_is_counted_without_the_erased(
     store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(entities, "BATCH", batch)
+    monkeypatch.setattr(detach, "BATCH", batch)
     common = {"name": "Zebulon Quartermaine", "city": "Zzyzx"}
-    store.add(
+    store.records.add(
         [
             *people(),
             *zeb(),
@@ -149,13 +151,13 @@ def test_what_others_have_stays_and_is_counted_without_the_erased(
     )
     kept = [matched(store, **RULES), matched(store, **RULES)]
 
-    store.erase(WHO)
+    store.customers.erase(WHO)
 
     assert found("5550177") == {f"matching.member_{run}.phone" for run in kept}
     for run in kept:
         counts_its_members(store, run)
         with connect() as owner:
-            assert owner.run(f"SELECT records FROM {Tables(run).term} WHERE value = 'zebulon'") == [[2]]
+            assert owner.run(f"SELECT records FROM {RunTables(run).term} WHERE value = 'zebulon'") == [[2]]
     assert found("wyvern", "90919", "1931-03-07") == set()
     agrees(store)
 
@@ -165,22 +167,22 @@ def test_what_leaves_the_records_leaves_no_value_in_the_run_in_force(
     functions: Call, store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     """Nobody could say later whose it was."""
-    monkeypatch.setattr(entities, "BATCH", batch)
-    store.add(people())
-    upload = store.add(zeb())
+    monkeypatch.setattr(detach, "BATCH", batch)
+    store.records.add(people())
+    upload = store.records.add(zeb())
     matched(store, **RULES)
 
-    store.delete_upload(upload.id)
+    store.uploads.delete(upload.id)
 
     assert found(*TRACES) == set()
     assert erase(functions)[0] == 404
 
 
 def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functions: Call, store: Store) -> None:
-    store.add(people())
-    upload = store.add(zeb())
+    store.records.add(people())
+    upload = store.records.add(zeb())
     older, active = matched(store, **RULES), matched(store, **RULES)
-    store.delete_upload(upload.id)
+    store.uploads.delete(upload.id)
     assert {name.split(".")[1] for name in found(*TRACES)} == {f"member_{older}", f"term_{older}"}
 
     status, answer = erase(functions)
@@ -189,7 +191,7 @@ def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functi
     assert (answer["details"]["records"], answer["details"]["sources"]) == (0, [])
     assert found(*TRACES) == set()
     counts_its_members(store, older)
-    changes = store.run_changes(active, older)
+    changes = store.runs.changes(active, older)
     assert changes is not None
     assert changes["split_count"] == 0
     assert erase(functions)[0] == 404
@@ -199,30 +201,30 @@ def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functi
 def test_a_note_about_somebody_whose_records_went_before_is_erased(
     functions: Call, store: Store, taken_back: bool
 ) -> None:
-    store.add(people())
-    upload = store.add(zeb())
-    made = store.decide([61, 1], "different", NOTE, "ops")
+    store.records.add(people())
+    upload = store.records.add(zeb())
+    made = store.decisions.decide([61, 1], "different", NOTE, "ops")
     if taken_back:
-        store.revoke(made["id"], "ops")
-    store.delete_upload(upload.id)
+        store.decisions.revoke(made["id"], "ops")
+    store.uploads.delete(upload.id)
     assert found(*TRACES) == {"public.decision.note"}
 
     assert erase(functions)[0] == 200
 
     assert found(*TRACES) == set()
-    assert store.decisions(None, 10) == []
+    assert store.decisions.page(None, 10) == []
 
 
 def test_a_decision_binds_those_who_were_not_erased(store: Store) -> None:
-    store.add([person(1, "hubspot"), person(2, "internal"), person(3, "salesforce"), person(4, "internal")])
+    store.records.add([person(1, "hubspot"), person(2, "internal"), person(3, "salesforce"), person(4, "internal")])
     matched(store, **RULES)
-    store.decide([1, 2, 3], "same", "Person1 has two jobs", "ops")
-    store.decide([1, 4], "different", "Person1 is her brother", "ops")
-    other = store.decide([3, 4], "different", "Neighbours", "ops")
+    store.decisions.decide([1, 2, 3], "same", "Person1 has two jobs", "ops")
+    store.decisions.decide([1, 4], "different", "Person1 is her brother", "ops")
+    other = store.decisions.decide([3, 4], "different", "Neighbours", "ops")
 
-    store.erase(1)
+    store.customers.erase(1)
 
-    said = store.decisions(None, 10)
+    said = store.decisions.page(None, 10)
     assert [(one["record_ids"], one["verdict"], one["note"]) for one in said] == [
         ([3, 4], "different", "Neighbours"),
         ([2, 3], "same", None),
@@ -235,18 +237,18 @@ def test_a_decision_binds_those_who_were_not_erased(store: Store) -> None:
 
 
 def test_notes_of_which_nobody_can_say_whom_they_are_about_go_with_the_migration(store: Store) -> None:
-    upload = store.add([person(1, "hubspot"), person(2, "internal")])
-    store.add([person(3, "hubspot"), person(4, "internal")])
-    store.decide([3, 4], "same", "known", "ops")
-    store.revoke(store.decide([3, 4], "same", "known and taken back", "ops")["id"], "ops")
-    store.decide([1, 3], "different", "gone for now", "ops")
-    store.revoke(store.decide([1, 2], "same", "gone and taken back", "ops")["id"], "ops")
-    store.delete_upload(upload.id)
+    upload = store.records.add([person(1, "hubspot"), person(2, "internal")])
+    store.records.add([person(3, "hubspot"), person(4, "internal")])
+    store.decisions.decide([3, 4], "same", "known", "ops")
+    store.decisions.revoke(store.decisions.decide([3, 4], "same", "known and taken back", "ops")["id"], "ops")
+    store.decisions.decide([1, 3], "different", "gone for now", "ops")
+    store.decisions.revoke(store.decisions.decide([1, 2], "same", "gone and taken back", "ops")["id"], "ops")
+    store.uploads.delete(upload.id)
     with connect() as owner:
         owner.run("ALTER TABLE decision DROP COLUMN customer_ids")
         owner.run("DELETE FROM migration WHERE name = '0012_decision_customers.sql'")
 
-    assert store.migrate() == ["0012_decision_customers.sql"]
+    assert store.schema.migrate() == ["0012_decision_customers.sql"]
 
     with connect() as owner:
         assert owner.run("SELECT note, customer_ids FROM decision ORDER BY id") == [
@@ -258,10 +260,10 @@ def test_notes_of_which_nobody_can_say_whom_they_are_about_go_with_the_migration
 
 
 def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call, store: Store) -> None:
-    store.add(people())
-    store.add(zeb())
+    store.records.add(people())
+    store.records.add(zeb())
     first, active = matched(store), matched(store)
-    store.decide([61, 1], "same", NOTE, "ops")
+    store.decisions.decide([61, 1], "same", NOTE, "ops")
     assert found(*TRACES)
 
     assert functions("clear", api_event("DELETE", "/api/v1/customers"))["statusCode"] == 200
@@ -269,10 +271,10 @@ def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call
     assert found(*TRACES, "moreau", "lindqvist") == set()
     assert tables() == {active}
     with connect() as owner:
-        assert [owner.run(f"SELECT FROM {table}") for table in Tables(active).all] == [[]] * 6
-    assert store.run_changes(active, first) is None
+        assert [owner.run(f"SELECT FROM {table}") for table in RunTables(active).all] == [[]] * 6
+    assert store.runs.changes(active, first) is None
     agrees(store)
-    store.add([*people(), *zeb()])
+    store.records.add([*people(), *zeb()])
     matched(store, **RULES)
     [entity] = [records for records in members(store).values() if 65 in records]
     assert entity >= {65, 125}
@@ -282,22 +284,22 @@ def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call
 # Runs that are at work, and such as died
 
 
-@pytest.mark.parametrize("place", ["load_run", "activate"])
+@pytest.mark.parametrize("place", ["load", "activate"])
 def test_who_is_erased_while_a_run_works_is_not_in_it(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     store, other = new_store(), new_store()
-    store.add(people())
-    store.add(zeb())
+    store.records.add(people())
+    store.records.add(zeb())
     matched(store, **RULES)
-    original, left = getattr(store, place), []
+    original, left = getattr(store.runs, place), []
 
     def meanwhile(*args: Any) -> None:
-        other.erase(WHO)
+        other.customers.erase(WHO)
         left.append(found(*TRACES))
         original(*args)
 
-    monkeypatch.setattr(store, place, meanwhile)
+    monkeypatch.setattr(store.runs, place, meanwhile)
     matched(store, **RULES)
 
     assert left == [set()]
@@ -315,9 +317,9 @@ def dead_run(store: Store, monkeypatch: pytest.MonkeyPatch, error: type[BaseExce
     def die(*_: Any) -> None:
         raise error
 
-    run, _ = store.expect_run(RULES, None, "")
+    run, _ = store.runs.create(RULES, None, "")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "activate", die)
+        patch.setattr(store.runs, "activate", die)
         with pytest.raises(error):
             runs.run(run, store)
     return run
@@ -329,16 +331,16 @@ def end_leases(table: str, ago: str) -> None:
 
 
 def test_tables_of_runs_that_died_are_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.add(people())
+    store.records.add(people())
     run = matched(store, **RULES)
     died = dead_run(store, monkeypatch)
     with connect() as owner:
         owner.run("CREATE TABLE matching.member_4711 (name text); CREATE TABLE matching.term_4712 (value text)")
 
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
     assert tables() == {run, died}, "it may be at work still"
     end_leases("match_run", "1 s")
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
     assert tables() == {run}
 
     assert runs.run(died, store) == "done"
@@ -347,31 +349,31 @@ def test_tables_of_runs_that_died_are_dropped(store: Store, monkeypatch: pytest.
 
 
 def test_what_a_run_that_died_knew_goes_with_an_erasure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.add(people())
-    store.add(zeb())
+    store.records.add(people())
+    store.records.add(zeb())
     died = dead_run(store, monkeypatch)
     end_leases("match_run", "1 s")
     assert found(*TRACES) > {f"matching.member_{died}.family"}
 
-    store.erase(WHO)
+    store.customers.erase(WHO)
 
     assert found(*TRACES) == set()
     assert tables() == set()
 
 
 def test_a_run_that_was_interrupted_leaves_no_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.add(people())
+    store.records.add(people())
     dead_run(store, monkeypatch, OSError)
     assert tables() == set()
 
 
 def test_rows_of_a_load_that_broke_off_are_dropped_after_a_day(store: Store) -> None:
-    load = store.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", "add", 60)
+    load = store.loads.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", "add", 60)
     assert load is not None
-    store.stage(load, [(WHO, ZEB["name"], ZEB["email"], "hubspot")], 1, 0)
+    store.loads.stage(load, [(WHO, ZEB["name"], ZEB["email"], "hubspot")], 1, 0)
     end_leases("upload", "23 hours")
-    store.verify()
+    store.maintenance.verify()
     assert found(*TRACES)
     end_leases("upload", "25 hours")
-    store.verify()
+    store.maintenance.verify()
     assert found(*TRACES) == set()

@@ -120,7 +120,7 @@ def read(body: bytes, form: str) -> list[dict[str, Any]]:
 def test_file_has_what_the_api_says(
     functions: Call, ask: Any, show: Any, store: Store, s3: Any, form: str, question: dict[str, Any], chosen: set[int]
 ) -> None:
-    store.add([*sample_records(), record(-5, "hubspot", phone="020 7946", city="Zürich")])
+    store.records.add([*sample_records(), record(-5, "hubspot", phone="020 7946", city="Zürich")])
     begun = ask(question | {"format": form})
     assert (begun["statusCode"], begun["status"]) == (202, "waiting")
 
@@ -139,17 +139,17 @@ def test_file_has_what_the_api_says(
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 def test_file_can_be_loaded_again(ask: Any, store: Store, s3: Any, form: str) -> None:
     known = {"phone": "020 7946 0000", "address": "1 High Street, Flat 2", "date_of_birth": "1980-01-02"}
-    store.add([*sample_records(), record(-5, "hubspot", **known)])
+    store.records.add([*sample_records(), record(-5, "hubspot", **known)])
     fields = ("customer_id", "name", "email", "source", *KNOWN)
 
     def stored() -> list[tuple[Any, ...]]:
-        found = json.loads(store.records_page(None, 100)[0])
+        found = json.loads(store.records.page(None, 100)[0])
         return sorted(tuple(str(one.get(field)) for field in fields) for one in found)
 
     before = stored()
     begun = ask({"format": form})
     exports.write(begun["id"], store, plenty)
-    store.clear()
+    store.records.clear()
     again = s3.put_object(Bucket=BUCKET, Key="incoming/back", Body=content(s3, begun["id"], form))
 
     account = ingest.ingest(ObjectVersion(BUCKET, "incoming/back", again.get("VersionId")), store, plenty)
@@ -165,18 +165,18 @@ def test_file_by_entity_has_the_person_of_each_record(
 ) -> None:
     runs = pytest.importorskip("jobs.runs", reason="a run needs what requirements-dev.txt has for it")
     wish = {"by": "entity", "in": ["hubspot", "salesforce"], "not_in": ["internal"], "format": form}
-    store.add([record(1, "hubspot", name="Ann Ash", email="ann@example.com"), record(7, "internal")])
-    store.add([record(2, "salesforce", name="Ann Ash", email="ann@example.com")])
+    store.records.add([record(1, "hubspot", name="Ann Ash", email="ann@example.com"), record(7, "internal")])
+    store.records.add([record(2, "salesforce", name="Ann Ash", email="ann@example.com")])
     refused = ask(wish)
     assert refused["statusCode"] == 409
     assert "No run" in refused["detail"]
-    run, _ = store.expect_run({"methods": ["rules"]}, None, "")
+    run, _ = store.runs.create({"methods": ["rules"]}, None, "")
     assert runs.run(run, store) == "done"
     begun = ask(wish)
 
     assert exports.write(begun["id"], store, plenty) == "done"
 
-    entity = store.entities_of([1])[1]
+    entity = store.entities.of_records([1])[1]
     rows = read(content(s3, begun["id"], form), form)
     assert [next(iter(row)) for row in rows] == ["entity_id"] * 2
     assert [(int(row["entity_id"]), row["customer_id"], row["source"]) for row in rows] == [
@@ -187,7 +187,7 @@ def test_file_by_entity_has_the_person_of_each_record(
 
 
 def test_erasure_names_the_exports_that_may_hold_the_person(functions: Call, ask: Any, store: Store, s3: Any) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     written = ask()["id"]
     exports.write(written, store, plenty)
     ask()  # not begun yet: it will not find them
@@ -199,7 +199,7 @@ def test_erasure_names_the_exports_that_may_hold_the_person(functions: Call, ask
 
 
 def test_names_are_text_in_every_form(store: Store, s3: Any, ask: Any) -> None:
-    store.add([record(n, "hubspot", name=name) for n, name in enumerate(HOSTILE)])
+    store.records.add([record(n, "hubspot", name=name) for n, name in enumerate(HOSTILE)])
     forms = {}
     for form in ("csv", "ndjson", "parquet"):
         begun = ask({"format": form})
@@ -257,7 +257,7 @@ def test_unknown_export_is_404(functions: Call, store: Store) -> None:
 
 
 def test_repeated_deliveries_write_once(store: Store, new_store: Callable[..., Store], s3: Any, ask: Any) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     begun = ask()
 
     def deliver(_: int) -> str | None:
@@ -278,7 +278,7 @@ def test_repeated_deliveries_write_once(store: Store, new_store: Callable[..., S
 def test_all_of_it_is_of_one_moment(
     store: Store, new_store: Callable[..., Store], s3: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add([record(n, "hubspot") for n in range(20_000)])
+    store.records.add([record(n, "hubspot") for n in range(20_000)])
     begun = ask({"format": "ndjson"})
     monkeypatch.setattr(exports._Ndjson, "block", 100)
     other, changed = new_store(), threading.Event()
@@ -287,7 +287,7 @@ def test_all_of_it_is_of_one_moment(
         # Called after each block, while the rows are on their way.
         if not changed.is_set():
             changed.set()
-            other.add([record(n, "salesforce") for n in range(20_000)])
+            other.records.add([record(n, "salesforce") for n in range(20_000)])
         return 900.0
 
     exports.write(begun["id"], store, meanwhile)
@@ -300,7 +300,7 @@ def test_all_of_it_is_of_one_moment(
 def test_what_can_not_be_written_in_time_is_refused_and_leaves_nothing(
     store: Store, s3: Any, ask: Any, show: Any
 ) -> None:
-    store.add([record(n, "hubspot") for n in range(6_000)])
+    store.records.add([record(n, "hubspot") for n in range(6_000)])
     begun = ask()
 
     assert exports.write(begun["id"], store, lambda: 1.0) == "failed"
@@ -315,7 +315,7 @@ def test_what_can_not_be_written_in_time_is_refused_and_leaves_nothing(
 def test_attempt_that_breaks_off_is_made_again_and_the_third_is_the_last(
     functions: Call, store: Store, s3: Any, ask: Any, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     begun = ask()
     s3.delete_bucket(Bucket=BUCKET)
     event = {"Records": [sqs_record(begun["id"])]}
@@ -354,7 +354,7 @@ def test_export_that_is_killed_is_written_again(
     store: Store, s3: Any, ask: Any, show: Any, functions: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "LEASE", 0.5)
-    store.add([record(n, "hubspot") for n in range(6_000)])
+    store.records.add([record(n, "hubspot") for n in range(6_000)])
     begun = ask()
     script = f"from dedup import exports\nexports.LEASE = 0.5\n{KILLED}"
     process = subprocess.Popen(

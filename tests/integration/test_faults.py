@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from dedup import sets
 from dedup.errors import Busy, Superseded, Unavailable
+from dedup.sets import EVERYBODY
 from dedup.settings import settings
 from dedup.store import Store, connection, open_store
-from dedup.store.uploads import RowsLost
+from dedup.store.loads import RowsLost
 from pg8000.native import Connection
 
 from local.postgres import Postgres
@@ -51,11 +52,11 @@ def proxy(environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def total(store: Store) -> int:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+    return store.questions.select({"ids": EVERYBODY}, {}, 1).records
 
 
 def everyone(store: Store) -> list[int]:
-    return ids_of(store.select(lambda regions: {"ids": set(regions)}, {}, 10_000))
+    return ids_of(store.questions.select({"ids": EVERYBODY}, {}, 10_000))
 
 
 def until_done(work: Callable[[], Any]) -> tuple[Any, int]:
@@ -73,40 +74,42 @@ def until_done(work: Callable[[], Any]) -> tuple[Any, int]:
 
 
 def keyed_upload(store: Store, first: int) -> int:
-    assert store.add(RECORDS, key="k", digest="d").accepted == len(RECORDS)
+    assert store.records.add(RECORDS, key="k", digest="d").accepted == len(RECORDS)
     return 12 + len(RECORDS)
 
 
 def file(store: Store, first: int) -> int:
     """A load as ingest.py does it, whose event comes again until it is done."""
-    load = store.claim("file", "incoming/hubspot/a.csv", datetime(2026, 1, 1, tzinfo=UTC), "hubspot", "add", lease=0)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    load = store.loads.claim("file", "incoming/hubspot/a.csv", at, "hubspot", "add", lease=0)
     if load:
-        store.stage(load, FILE[:20], 20, 0)
-        store.stage(load, FILE[20:], len(FILE), 0)
-        store.finish(load)
+        store.loads.stage(load, FILE[:20], 20, 0)
+        store.loads.stage(load, FILE[20:], len(FILE), 0)
+        store.loads.finish(load)
     return 12 + len(FILE)
 
 
 def snapshot(store: Store, first: int) -> int:
-    load = store.claim("file", "incoming/hubspot/a.csv", datetime(2026, 1, 1, tzinfo=UTC), "hubspot", "replace", 0)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    load = store.loads.claim("file", "incoming/hubspot/a.csv", at, "hubspot", "replace", 0)
     if load:
-        store.stage(load, FILE, len(FILE), 0)
-        store.finish(load)
+        store.loads.stage(load, FILE, len(FILE), 0)
+        store.loads.finish(load)
     return 8 + len(FILE)
 
 
 def delete_upload(store: Store, first: int) -> int:
-    store.delete_upload(first)
+    store.uploads.delete(first)
     return 0
 
 
 def erase(store: Store, first: int) -> int:
-    store.erase(103)
+    store.customers.erase(103)
     return 10
 
 
 def clear(store: Store, first: int) -> int:
-    store.clear()
+    store.records.clear()
     return 0
 
 
@@ -129,14 +132,14 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
     direct = new_store()
     for step in itertools.count():
         _empty(direct)
-        first = direct.add(sample_records()).id
+        first = direct.records.add(sample_records()).id
         proxied = new_store(db_port=proxy.port)
         proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
 
         expected, _ = until_done(partial(operation, proxied, first))
 
         assert total(direct) == expected, step
-        assert direct.verify().agreed, step
+        assert direct.maintenance.verify().agreed, step
         happened = proxy.happened
         proxy.forget()
         proxied.close()
@@ -154,13 +157,13 @@ def test_upload_without_a_key_is_there_whole_or_not_at_all(new_store: NewStore, 
         proxy.plan(step, fault)
         outcome = "stored"
         try:
-            proxied.add(RECORDS)
+            proxied.records.add(RECORDS)
         except Unavailable as refusal:
             outcome = str(refusal)
         outcomes.add(outcome)
         possible = {0, len(RECORDS)} if "may have been" in outcome else {len(RECORDS) if outcome == "stored" else 0}
         assert total(direct) in possible
-        assert direct.verify().agreed
+        assert direct.maintenance.verify().agreed
         if not proxy.happened:
             break
 
@@ -180,7 +183,7 @@ def test_half_open_connection_at_every_step_is_given_up_and_its_locks_are_let_go
     def upload(step: int) -> int:
         proxies[step].plan(step, half_open)
         records = [record(1000 * step + n, "hubspot") for n in range(20)]
-        return until_done(lambda: stores[step].add(records, key=str(step), digest="d"))[1]
+        return until_done(lambda: stores[step].records.add(records, key=str(step), digest="d"))[1]
 
     with ThreadPoolExecutor(steps) as pool:
         refused = list(pool.map(upload, range(steps)))
@@ -188,7 +191,7 @@ def test_half_open_connection_at_every_step_is_given_up_and_its_locks_are_let_go
     assert sum(map(bool, refused)) > 3
     assert total(direct) == 20 * steps
     # Nobody holds a lock any more: this one needs them all.
-    assert direct.clear() == 20 * steps
+    assert direct.records.clear() == 20 * steps
     for proxy in proxies:
         proxy.close()
 
@@ -197,15 +200,15 @@ def test_latency_only_takes_time(new_store: NewStore, proxy: Proxy) -> None:
     proxy.latency = 0.03
     store = new_store(db_port=proxy.port)
 
-    store.add(sample_records(), key="k", digest="d")
+    store.records.add(sample_records(), key="k", digest="d")
 
     assert everyone(store) == [*range(101, 109)]
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_deadlock_is_tried_again(new_store: NewStore) -> None:
     ours, other = new_store(), new_store()
-    ours.add(sample_records())
+    ours.records.add(sample_records())
     locked, through, tries = threading.Event(), threading.Event(), 0
 
     def lock(connection: Connection, customer: int) -> None:
@@ -237,7 +240,7 @@ def test_deadlock_is_tried_again(new_store: NewStore) -> None:
         done.result()
 
     assert tries == 2
-    assert ours.verify().agreed
+    assert ours.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize(("failures", "written"), [(2, 1), (3, 0)])
@@ -286,7 +289,7 @@ def _lead_to(server: Postgres, environment: pytest.MonkeyPatch) -> None:
         environment.setenv(name, value)
     settings.cache_clear()
     open_store.cache_clear()
-    open_store().migrate()
+    open_store().schema.migrate()
 
 
 def kill_and_start(server: Postgres) -> None:
@@ -301,12 +304,12 @@ def test_postgresql_killed_amid_uploads_and_started_again_has_all_that_was_answe
     stop, answered, refused = threading.Event(), [0, 0], [0, 0]
 
     def upload(number: int) -> None:
-        store = open_store().apart()
+        store = open_store().with_own_connection()
         while not stop.is_set():
             first = 1_000_000 * number + 200 * answered[number]
             records = [record(n, "hubspot") for n in range(first, first + 200)]
             try:
-                store.add(records, key=str(first), digest="d")
+                store.records.add(records, key=str(first), digest="d")
                 answered[number] += 1
             except Unavailable:
                 refused[number] += 1
@@ -332,32 +335,32 @@ def test_postgresql_killed_amid_uploads_and_started_again_has_all_that_was_answe
     assert total(store) % 200 == 0
     assert sum(answered) <= whole <= sum(answered) + 2
     assert sum(refused) > 0
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize("mode", ["add", "replace"])
 def test_postgresql_killed_amid_a_file_makes_it_load_anew(server: Postgres, mode: str) -> None:
     """The rows that wait do not outlive a crash. A load that goes on after it must not take the rest for the whole."""
     store = open_store()
-    store.add(sample_records())
+    store.records.add(sample_records())
     key, at = "file", datetime(2026, 1, 1, tzinfo=UTC)
-    load = store.claim(key, "incoming/hubspot/a.csv", at, "hubspot", mode, 60)
+    load = store.loads.claim(key, "incoming/hubspot/a.csv", at, "hubspot", mode, 60)
     assert load
-    store.stage(load, FILE[:20], 20, 0)
+    store.loads.stage(load, FILE[:20], 20, 0)
     kill_and_start(server)
-    until_done(lambda: store.stage(load, FILE[20:], len(FILE), 0))
+    until_done(lambda: store.loads.stage(load, FILE[20:], len(FILE), 0))
 
     with pytest.raises(RowsLost):
-        store.finish(load)
+        store.loads.finish(load)
     assert total(store) == 12
-    store.interrupt(load, "Interrupted")
-    again = store.claim(key, "incoming/hubspot/a.csv", at, "hubspot", mode, 60)
+    store.loads.interrupt(load, "Interrupted")
+    again = store.loads.claim(key, "incoming/hubspot/a.csv", at, "hubspot", mode, 60)
     assert again
-    store.stage(again, FILE, len(FILE), 0)
-    store.finish(again)
+    store.loads.stage(again, FILE, len(FILE), 0)
+    store.loads.finish(again)
 
     assert total(store) == len(FILE) + (12 if mode == "add" else 8)
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_disk_that_is_full_refuses_and_loses_nothing(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:
@@ -378,7 +381,7 @@ def test_disk_that_is_full_refuses_and_loses_nothing(tmp_path: Path, environment
 
         def upload(number: int) -> None:
             records = [record(n, "hubspot", name="x" * 200) for n in range(number * 2000, number * 2000 + 2000)]
-            store.add(records, key=str(number), digest="d")
+            store.records.add(records, key=str(number), digest="d")
 
         answered = 0
         try:
@@ -402,8 +405,8 @@ def test_disk_that_is_full_refuses_and_loses_nothing(tmp_path: Path, environment
         until_done(lambda: upload(answered))
 
         assert total(store) == 2000 * (answered + 1)
-        assert sets.count(store.regions()) == 2000 * (answered + 1)
-        assert store.verify().agreed
+        assert sets.count(store.questions.counts()) == 2000 * (answered + 1)
+        assert store.maintenance.verify().agreed
         store.close()
     finally:
         server.stop()
@@ -414,9 +417,9 @@ def test_disk_that_is_full_refuses_and_loses_nothing(tmp_path: Path, environment
 def test_backup_restored_answers_the_same(server: Postgres) -> None:
     """pg_dump and pg_restore, as they come with PostgreSQL."""
     store = open_store()
-    store.add(sample_records(), key="k", digest="d", principal="me")
-    store.erase(108)
-    before = (everyone(store), store.regions(), store.records_page(None, 100), store.accounts(None, 10))
+    store.records.add(sample_records(), key="k", digest="d", principal="me")
+    store.customers.erase(108)
+    before = (everyone(store), store.questions.counts(), store.records.page(None, 100), store.uploads.page(None, 10))
     at, copy = server.settings("dedup"), server.create_database("restored")
     programs = server._programs()
     environment = {"PGPASSWORD": at.password, "PATH": os.environ["PATH"]}
@@ -424,7 +427,7 @@ def test_backup_restored_answers_the_same(server: Postgres) -> None:
     dump = subprocess.run(
         [programs / "pg_dump", *where, "--format=custom", at.name], env=environment, capture_output=True, check=True
     )
-    store.add([record(999, "hubspot")])
+    store.records.add([record(999, "hubspot")])
 
     subprocess.run(
         [programs / "pg_restore", *where, "--exit-on-error", "--dbname", copy.name],
@@ -435,11 +438,10 @@ def test_backup_restored_answers_the_same(server: Postgres) -> None:
     )
 
     restored = Store(connection.Database(settings().model_copy(update={"db_name": copy.name})))
-    assert (everyone(restored), restored.regions(), restored.records_page(None, 100), restored.accounts(None, 10)) == (
-        before
-    )
-    assert restored.migrate() == []
-    assert restored.add(sample_records(), key="k", digest="d").repeated
-    assert restored.verify().agreed
-    restored.add([record(1, "internal")])
+    after = (everyone(restored), restored.questions.counts(), restored.records.page(None, 100))
+    assert (*after, restored.uploads.page(None, 10)) == before
+    assert restored.schema.migrate() == []
+    assert restored.records.add(sample_records(), key="k", digest="d").repeated
+    assert restored.maintenance.verify().agreed
+    restored.records.add([record(1, "internal")])
     restored.close()

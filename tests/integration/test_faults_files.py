@@ -23,9 +23,10 @@ from dedup.aws import bucket
 from dedup.aws.bucket import ObjectVersion
 from dedup.errors import Busy
 from dedup.services import ingest
+from dedup.sets import EVERYBODY
 from dedup.settings import settings
 from dedup.store import Store, open_store
-from dedup.store.uploads import Account
+from dedup.store.uploads import Upload
 
 from tests.conftest import lambda_context, load_function
 from tests.integration.conftest import BUCKET
@@ -112,7 +113,7 @@ def plenty() -> float:
     return 900.0
 
 
-def deliver(version: ObjectVersion, store: Store) -> Account | None:
+def deliver(version: ObjectVersion, store: Store) -> Upload | None:
     """Delivers a file as the queue does: again where another delivery is being worked on."""
     while True:
         try:
@@ -122,7 +123,7 @@ def deliver(version: ObjectVersion, store: Store) -> Account | None:
 
 
 def total(store: Store) -> int:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+    return store.questions.select({"ids": EVERYBODY}, {}, 1).records
 
 
 @pytest.mark.parametrize(
@@ -151,13 +152,13 @@ def test_s3_that_fails_costs_a_delivery_at_most(
         try:
             account = ingest.ingest(version, store, plenty)
         except (BotoCoreError, ClientError):
-            assert {(one.status, one.accepted) for one in store.accounts(None, 10)} <= {("waiting", 0)}
+            assert {(one.status, one.accepted) for one in store.uploads.page(None, 10)} <= {("waiting", 0)}
             assert total(store) == 0
 
     assert account
     assert (account.status, account.accepted, account.rejected, deliveries) == ("done", ROWS, 1, delivered)
-    assert (total(store), store.regions()) == (ROWS, {frozenset({"hubspot"}): ROWS})
-    assert store.verify().agreed
+    assert (total(store), store.questions.counts()) == (ROWS, {frozenset({"hubspot"}): ROWS})
+    assert store.maintenance.verify().agreed
 
 
 def test_slow_s3_lets_another_delivery_take_over_and_nothing_comes_twice(
@@ -175,7 +176,7 @@ def test_slow_s3_lets_another_delivery_take_over_and_nothing_comes_twice(
 
     assert [account and account.status for account in accounts][1] == "done"
     assert total(new_store()) == ROWS
-    assert new_store().verify().agreed
+    assert new_store().maintenance.verify().agreed
 
 
 def test_events_out_of_order_and_ten_times_each_count_once(new_store: Callable[..., Store], put: Put) -> None:
@@ -196,7 +197,7 @@ def test_events_out_of_order_and_ten_times_each_count_once(new_store: Callable[.
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(deliver_all, range(3)))
 
-    accounts = stores[0].accounts(None, 100)
+    accounts = stores[0].uploads.page(None, 100)
     assert len(accounts) == len(versions)
     assert {account.status for account in accounts} <= {"done", "failed"}
     assert all("newer snapshot" in str(account.reason) for account in accounts if account.status == "failed")
@@ -204,7 +205,7 @@ def test_events_out_of_order_and_ten_times_each_count_once(new_store: Callable[.
     assert sum(cut) == rows
     added = sum(account.accepted for account in accounts if account.mode == "add")
     assert total(stores[0]) == added + 6000
-    assert stores[0].verify().agreed
+    assert stores[0].maintenance.verify().agreed
 
 
 def test_dead_letters_redriven_are_loaded_once(
@@ -248,11 +249,11 @@ def test_dead_letters_redriven_are_loaded_once(
     sqs.delete_message(QueueUrl=dead, ReceiptHandle=buried["ReceiptHandle"])
 
     assert work() == [True]
-    [account] = store.accounts(None, 10)
+    [account] = store.uploads.page(None, 10)
     assert (account.status, account.accepted + account.rejected) == ("done", rows)
     assert total(store) == account.accepted
     assert not sqs.receive_message(QueueUrl=dead).get("Messages")
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def created(version: ObjectVersion) -> dict[str, Any]:

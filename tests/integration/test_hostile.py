@@ -54,12 +54,12 @@ SOURCES = [
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
-    store.migrate()
+    store.schema.migrate()
     return store
 
 
 def stored(store: Store) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(store.records_page(None, 1000)[0])
+    found: list[dict[str, Any]] = json.loads(store.records.page(None, 1000)[0])
     return found
 
 
@@ -93,13 +93,13 @@ def test_every_string_of_a_record_is_kept_as_it_came(functions: Call, store: Sto
     found = stored(store)
 
     assert [{name: person[name] for name in people[0]} for person in found] == people
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize("text", STRINGS)
 def test_no_parameter_is_more_than_a_value(functions: Call, store: Store, s3: Any, text: str) -> None:
     """Every string that a caller may choose: it is refused or taken as it is, and never a failure of ours."""
-    store.add([record(1, "hubspot")])
+    store.records.add([record(1, "hubspot")])
     api = "/api/v1"
     one = record(2, "hubspot").model_dump(include={"customer_id", "name", "email", "source"})
     asked = [
@@ -132,7 +132,7 @@ def test_no_parameter_is_more_than_a_value(functions: Call, store: Store, s3: An
     assert not [answer for answer in answers if answer["statusCode"] >= 500]
     assert {person["customer_id"] for person in stored(store)} <= {1, 2}
     assert 1 in {person["customer_id"] for person in stored(store)}
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -191,7 +191,7 @@ def test_object_is_found_by_its_whole_name_wherever_that_seems_to_lead(store: St
     ],
 )
 def test_headers_lead_nowhere_else(functions: Call, store: Store, header: str, value: str) -> None:
-    store.add([record(n, "hubspot") for n in range(3)])
+    store.records.add([record(n, "hubspot") for n in range(3)])
     event = api_event("GET", "/api/v1/customers", query={"limit": 1}, headers={header: value})
 
     answer = functions("list_customers", event)

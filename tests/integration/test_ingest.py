@@ -19,14 +19,16 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from dedup import files, sets
+from dedup import files
 from dedup.aws.bucket import ObjectVersion
 from dedup.errors import Busy, Superseded
 from dedup.observability import logger
 from dedup.services import ingest
+from dedup.sets import EVERYBODY, SetQuery
 from dedup.settings import settings as current
-from dedup.store import Account, Outdated, Store
-from dedup.store.uploads import CustomerChanges
+from dedup.store import Store
+from dedup.store.loads import Outdated
+from dedup.store.uploads import CustomerChanges, Upload
 
 from tests import exports
 from tests.conftest import ROOT, api_event, budget, ids_of, lambda_context, load_function
@@ -58,8 +60,8 @@ def put(s3: Any) -> Callable[..., ObjectVersion]:
 
 
 @pytest.fixture
-def load(store: Store) -> Callable[[ObjectVersion], Account]:
-    def load(version: ObjectVersion) -> Account:
+def load(store: Store) -> Callable[[ObjectVersion], Upload]:
+    def load(version: ObjectVersion) -> Upload:
         account = ingest.ingest(version, store, plenty)
         assert account is not None
         return account
@@ -68,15 +70,15 @@ def load(store: Store) -> Callable[[ObjectVersion], Account]:
 
 
 def members(store: Store, source: str) -> list[int]:
-    found = store.select(lambda regions: {"ids": sets.union(regions, {source})}, {}, 10_000)
+    found = store.questions.select({"ids": SetQuery(within=frozenset({source}))}, {}, 10_000)
     return ids_of(found)
 
 
 def total(store: Store) -> int:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, 1).records
+    return store.questions.select({"ids": EVERYBODY}, {}, 1).records
 
 
-def rejected_rows(s3: Any, account: Account) -> list[dict[str, str]]:
+def rejected_rows(s3: Any, account: Upload) -> list[dict[str, str]]:
     body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(body)))
 
@@ -86,8 +88,8 @@ def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: An
 
     assert (account.status, account.accepted, account.rejected, account.reason) == ("done", 25_000, 0, None)
     assert account.customers == CustomerChanges(25_000, 0, 0)
-    assert store.regions() == {frozenset({"hubspot"}): 25_000}
-    assert store.verify().agreed
+    assert store.questions.counts() == {frozenset({"hubspot"}): 25_000}
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_every_form_format_and_compression_is_loaded(
     account = load(put("incoming/hubspot/export", exports.write(people, form, fmt, delimiter, compression=compression)))
 
     assert (account.status, account.accepted, account.rejected) == ("done", 50, 0)
-    records = json.loads(store.records_page(None, 100)[0])
+    records = json.loads(store.records.page(None, 100)[0])
     assert sorted((r["customer_id"], r["name"], r["email"], r["source"]) for r in records) == sorted(
         person.row for person in people
     )
@@ -219,7 +221,7 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
     assert (account.mode, account.customers) == ("replace", CustomerChanges(2, 1, 2))
     assert members(store, "hubspot") == [2, 3, 4, 5]
     assert total(store) == 7
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize(
@@ -266,16 +268,16 @@ def test_metadata_may_say_what_the_folder_says(store: Store, put: Any, load: Any
 
 def test_older_snapshot_that_comes_late_is_refused(store: Store) -> None:
     monday, tuesday = (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6))
-    late = store.claim("monday", "a", monday, "hubspot", "replace", 60)
-    early = store.claim("tuesday", "b", tuesday, "hubspot", "replace", 60)
+    late = store.loads.claim("monday", "a", monday, "hubspot", "replace", 60)
+    early = store.loads.claim("tuesday", "b", tuesday, "hubspot", "replace", 60)
     assert late
     assert early
-    store.stage(early, [(2, "B", "b@example.com", "hubspot")], 1, 0)
-    store.finish(early)
-    store.stage(late, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    store.loads.stage(early, [(2, "B", "b@example.com", "hubspot")], 1, 0)
+    store.loads.finish(early)
+    store.loads.stage(late, [(1, "A", "a@example.com", "hubspot")], 1, 0)
 
     with pytest.raises(Outdated):
-        store.finish(late)
+        store.loads.finish(late)
 
     assert members(store, "hubspot") == [2]
 
@@ -285,11 +287,11 @@ MONDAY, TUESDAY = (datetime(2026, 1, day, tzinfo=UTC) for day in (5, 6))
 
 def loaded(store: Store, key: str, at: datetime, rows: list[tuple[Any, ...]], source: str | None, mode: str) -> int:
     """The id of an upload of that time, which is loaded now."""
-    upload = store.claim(key, key, at, source, mode, 60)
+    upload = store.loads.claim(key, key, at, source, mode, 60)
     assert upload
-    store.stage(upload, rows, len(rows), 0)
-    store.finish(upload)
-    return upload.upload_id
+    store.loads.stage(upload, rows, len(rows), 0)
+    store.loads.finish(upload)
+    return upload.id
 
 
 def test_older_file_that_comes_after_a_snapshot_is_refused(store: Store) -> None:
@@ -304,7 +306,7 @@ def test_older_file_that_comes_after_a_snapshot_is_refused(store: Store) -> None
     loaded(store, "other", MONDAY, [(4, "D", "d@example.com", "internal")], "internal", "replace")
 
     assert (members(store, "hubspot"), members(store, "internal")) == ([2, 3], [4])
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
@@ -314,19 +316,19 @@ def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
     loaded(store, "oldest", MONDAY - timedelta(days=1), rows("O", 1, 2, 3, 4), "hubspot", "add")
     loaded(store, "newer", TUESDAY, [*rows("N", 3, 5), (9, "N", "n@example.com", "internal")], None, "add")
 
-    account = store.account(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
+    account = store.uploads.get(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
 
     assert account
     assert account.customers == CustomerChanges(1, 2, 2)
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([1, 3, 5, 6], [9], 6)
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_are_left_out(store: Store) -> None:
     newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
     rows = [(n, "A", "a@example.com", source) for n in (1, 2) for source in ("hubspot", "internal")]
 
-    account = store.account(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
+    account = store.uploads.get(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
 
     assert account
     assert (account.status, account.rows, account.accepted, account.customers) == (
@@ -337,7 +339,7 @@ def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_ar
     )
     assert account.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([2], [1, 2], 3)
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize("mode", ["add", "replace"])
@@ -345,9 +347,9 @@ def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_ar
 def test_snapshot_that_is_gone_outdates_nothing(store: Store, gone: str, mode: str) -> None:
     newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
     if gone == "deleted":
-        store.delete_upload(newer)
+        store.uploads.delete(newer)
     else:
-        store.clear()
+        store.records.clear()
 
     loaded(store, "old", MONDAY, [(1, "A", "a@example.com", "hubspot")], "hubspot", mode)
 
@@ -368,7 +370,7 @@ def test_readers_see_the_old_night_or_the_new_one(new_store: Callable[..., Store
 
     nights = {(1000, tuple(range(night * 1000, (night + 1) * 1000))) for night in range(6)}
     assert seen <= nights
-    assert loading.verify().agreed
+    assert loading.maintenance.verify().agreed
 
 
 def test_snapshots_beside_uploads_count_exactly(new_store: Callable[..., Store], put: Any) -> None:
@@ -376,7 +378,7 @@ def test_snapshots_beside_uploads_count_exactly(new_store: Callable[..., Store],
 
     def upload(store: Store) -> None:
         for batch in range(30):
-            store.add([record(n, ("hubspot", "internal")[n % 2]) for n in range(batch * 10, batch * 10 + 50)])
+            store.records.add([record(n, ("hubspot", "internal")[n % 2]) for n in range(batch * 10, batch * 10 + 50)])
 
     def snapshots(store: Store, source: str) -> None:
         for night in range(5):
@@ -389,7 +391,7 @@ def test_snapshots_beside_uploads_count_exactly(new_store: Callable[..., Store],
         for job in jobs:
             job.result()
 
-    assert new_store().verify().agreed
+    assert new_store().maintenance.verify().agreed
 
 
 def test_file_that_is_overwritten_while_it_is_read_is_read_again(
@@ -413,7 +415,7 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
     assert account
     assert (account.status, account.accepted) == ("done", 2)
     assert members(store, "hubspot") == [7, 8]
-    assert [a.status for a in store.accounts(None, 10)] == ["done", "failed"]
+    assert [a.status for a in store.uploads.page(None, 10)] == ["done", "failed"]
 
 
 def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store: Store, put: Any) -> None:
@@ -428,19 +430,19 @@ def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store
 
 
 def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None:
-    slow = store.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=0)
+    slow = store.loads.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=0)
     assert slow
-    store.stage(slow, [(1, "A", "a@example.com", "hubspot")], 1, 0)
-    fast = store.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=60)
+    store.loads.stage(slow, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    fast = store.loads.claim("k", "a", datetime.now(UTC), "hubspot", "add", lease=60)
     assert fast
-    store.stage(fast, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    store.loads.stage(fast, [(1, "A", "a@example.com", "hubspot")], 1, 0)
 
     with pytest.raises(Superseded):
-        store.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0)
+        store.loads.stage(slow, [(2, "B", "b@example.com", "hubspot")], 2, 0)
     with pytest.raises(Superseded):
-        store.finish(slow)
-    store.fail(slow, "late")
-    store.finish(fast)
+        store.loads.finish(slow)
+    store.loads.fail(slow, "late")
+    store.loads.finish(fast)
 
     assert members(store, "hubspot") == [1]
 
@@ -456,7 +458,7 @@ def test_interrupted_upload_is_loaded_by_the_next_delivery(
         broken.setattr(files, "read", lose_connection)
         with pytest.raises(ConnectionError):
             ingest.ingest(version, store, plenty)
-    [account] = store.accounts(None, 10)
+    [account] = store.uploads.page(None, 10)
     assert (account.status, account.reason) == (
         "waiting",
         "Interrupted (ConnectionError); the next delivery starts over",
@@ -471,17 +473,17 @@ def test_deleting_an_upload_takes_its_records_out(store: Store, put: Any, load: 
     load(put("incoming/hubspot/b.csv", csv_of([3, 4])))
     load(put("incoming/internal/c.csv", csv_of([2, 3])))
 
-    assert store.delete_upload(first.id) == 3
+    assert store.uploads.delete(first.id) == 3
 
     assert members(store, "hubspot") == [3, 4]
-    assert store.regions() == {
+    assert store.questions.counts() == {
         frozenset({"hubspot"}): 1,
         frozenset({"hubspot", "internal"}): 1,
         frozenset({"internal"}): 1,
     }
-    assert store.verify().agreed
-    assert store.delete_upload(first.id) == 0
-    assert store.delete_upload(10**9) is None
+    assert store.maintenance.verify().agreed
+    assert store.uploads.delete(first.id) == 0
+    assert store.uploads.delete(10**9) is None
 
 
 def test_large_upload_is_deleted_by_the_queue(
@@ -499,7 +501,7 @@ def test_large_upload_is_deleted_by_the_queue(
     event = api_event("DELETE", path, parameters={"upload_id": str(account.id)})
 
     assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
-    waiting = store.account(account.id)
+    waiting = store.uploads.get(account.id)
     assert waiting
     assert waiting.status == "deleting"
     assert total(store) == 4
@@ -508,11 +510,11 @@ def test_large_upload_is_deleted_by_the_queue(
     for _ in range(2):
         assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
 
-    deleted = store.account(account.id)
+    deleted = store.uploads.get(account.id)
     assert deleted
     assert deleted.status == "deleted"
     assert (total(store), members(store, "hubspot")) == (1, [3])
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
     assert json.loads(deleting.handler(event, lambda_context("delete_upload"))["body"])["details"]["deleted_count"] == 0
 
 
@@ -533,14 +535,14 @@ def test_file_that_is_larger_than_is_taken_is_refused(
 
 def test_uploads_whose_objects_were_lost_wait_no_more(store: Store, put: Any, load: Any) -> None:
     done = load(put("incoming/hubspot/a.csv", csv_of([1])))
-    waiting = store.expect("incoming/{}-b.csv", None, "add")
-    loading = store.claim("k", "incoming/c.csv", datetime.now(UTC), None, "add", 60)
+    waiting = store.uploads.create("incoming/{}-b.csv", None, "add")
+    loading = store.loads.claim("k", "incoming/c.csv", datetime.now(UTC), None, "add", 60)
     assert loading
 
-    store.abandon("gone")
+    store.uploads.bucket_lost("gone")
 
-    found = {account.id: (account.status, account.reason) for account in store.accounts(None, 10)}
-    assert found == {done.id: ("done", None), waiting: ("failed", "gone"), loading.upload_id: ("failed", "gone")}
+    found = {account.id: (account.status, account.reason) for account in store.uploads.page(None, 10)}
+    assert found == {done.id: ("done", None), waiting: ("failed", "gone"), loading.id: ("failed", "gone")}
 
 
 def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -560,9 +562,9 @@ def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogC
 
 def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:
     account = load(put("incoming/hubspot/a.csv", csv_of([1])))
-    store.clear()
+    store.records.clear()
 
-    cleared = store.account(account.id)
+    cleared = store.uploads.get(account.id)
 
     assert cleared
     assert cleared.status == "deleted"
@@ -586,7 +588,7 @@ def test_expected_upload_is_the_one_that_arrives(
     answer = functions(function, api_event("POST", path, body))
     expected = json.loads(answer["body"])
     assert answer["statusCode"] == 201
-    [waiting] = store.accounts(None, 10)
+    [waiting] = store.uploads.page(None, 10)
     assert (waiting.id, waiting.status, waiting.mode) == (expected["id"], "waiting", mode)
     assert waiting.object_key
 
@@ -606,20 +608,20 @@ def test_snapshot_asked_for_as_an_upload_is_refused_with_the_route_that_it_has(
     [fault] = json.loads(answer["body"])["detail"]
     assert (answer["statusCode"], fault["loc"]) == (422, ["body", "mode"])
     assert "POST /api/v1/uploads/snapshots" in fault["msg"]
-    assert store.accounts(None, 10) == []
+    assert store.uploads.page(None, 10) == []
     assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 201
 
 
 def test_file_of_an_expected_upload_that_was_deleted_is_not_loaded(store: Store, put: Any) -> None:
     """Also when the object comes later, or twice: what was deleted does not come back."""
-    upload_id = store.expect("incoming/hubspot/{}-late.csv", "hubspot", "add")
-    assert store.delete_upload(upload_id) == 0
+    upload_id = store.uploads.create("incoming/hubspot/{}-late.csv", "hubspot", "add")
+    assert store.uploads.delete(upload_id) == 0
 
     for _ in range(2):
         version = put(f"incoming/hubspot/{upload_id}-late.csv", csv_of(range(5)))
         assert ingest.ingest(version, store, plenty) is None
 
-    assert [(account.id, account.status) for account in store.accounts(None, 10)] == [(upload_id, "deleted")]
+    assert [(account.id, account.status) for account in store.uploads.page(None, 10)] == [(upload_id, "deleted")]
     assert total(store) == 0
 
 
@@ -628,7 +630,7 @@ def test_deliveries_of_an_expected_upload_at_the_same_moment_are_one_upload(
 ) -> None:
     stores = [new_store() for _ in range(4)]
     for turn in range(10):
-        upload_id = stores[0].expect("incoming/hubspot/{}-a.csv", "hubspot", "add")
+        upload_id = stores[0].uploads.create("incoming/hubspot/{}-a.csv", "hubspot", "add")
         version = put(f"incoming/hubspot/{upload_id}-a.csv", csv_of(range(turn + 1)))
 
         def deliver(store: Store, version: ObjectVersion = version) -> None:
@@ -638,7 +640,7 @@ def test_deliveries_of_an_expected_upload_at_the_same_moment_are_one_upload(
         with ThreadPoolExecutor(len(stores)) as pool:
             list(pool.map(deliver, stores))
 
-        [newest, *_] = stores[0].accounts(None, 10)
+        [newest, *_] = stores[0].uploads.page(None, 10)
         assert (newest.id, newest.status, newest.accepted) == (upload_id, "done", turn + 1)
 
 
@@ -785,12 +787,12 @@ def test_killed_at_random_points_and_delivered_again_counts_exactly(store: Store
 
     assert total(store) == number * 20_000
     assert len(members_count(store)) == 1
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
     assert staging_tables(store) == []
 
 
 def members_count(store: Store) -> list[int]:
-    return list(store.regions().values())
+    return list(store.questions.counts().values())
 
 
 def staging_tables(store: Store) -> list[str]:

@@ -15,14 +15,14 @@ MORE = {field: f"{field} 'as' \\ it \"came\"" for field in KNOWN}
 
 
 def stored(store: Store) -> list[dict[str, Any]]:
-    page, _ = store.records_page(None, 100)
+    page, _ = store.records.page(None, 100)
     records: list[dict[str, Any]] = json.loads(page)
     return records
 
 
 def test_a_record_is_shown_with_what_is_known_and_with_nothing_where_nothing_is(store: Store) -> None:
-    store.add([record(1, "hubspot"), record(2, "hubspot", **MORE), record(3, "hubspot", city="Bern")])
-    store.add([record(4, "hubspot", **MORE)])
+    store.records.add([record(1, "hubspot"), record(2, "hubspot", **MORE), record(3, "hubspot", city="Bern")])
+    store.records.add([record(4, "hubspot", **MORE)])
 
     plain, whole, partly, alone = stored(store)
 
@@ -44,10 +44,10 @@ def test_the_answer_to_a_new_record_is_what_the_list_shows_of_it(
 
 
 def test_the_rows_of_a_file_bring_what_is_known(store: Store) -> None:
-    load = store.claim("k", "incoming/hubspot/k", datetime.now(UTC), "hubspot", "add", 60.0)
+    load = store.loads.claim("k", "incoming/hubspot/k", datetime.now(UTC), "hubspot", "add", 60.0)
     assert load is not None
-    store.stage(load, [(1, "Ann", "ann@example.com", "hubspot", "7", None)], 1, 0, ("phone", "city"))
-    store.stage(load, [(2, "Bo", "bo@example.com", "hubspot")], 2, 0)
-    store.finish(load)
+    store.loads.stage(load, [(1, "Ann", "ann@example.com", "hubspot", "7", None)], 1, 0, ("phone", "city"))
+    store.loads.stage(load, [(2, "Bo", "bo@example.com", "hubspot")], 2, 0)
+    store.loads.finish(load)
     assert [one.get("phone") for one in stored(store)] == ["7", None]
     assert all("city" not in one for one in stored(store))

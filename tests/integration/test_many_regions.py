@@ -16,9 +16,10 @@ from dedup.services import exports
 from dedup.sets import Region
 from dedup.settings import settings
 from dedup.store import Store, open_store
-from dedup.store.base import BY_REGION, CUSTOMERS, Counted, merge_changes
-from dedup.store.entities import Tables
-from dedup.store.records import _ids_query, state_of
+from dedup.store.matching.run_tables import RunTables
+from dedup.store.region_counts import CUSTOMERS, Counted, count_changes, gain
+from dedup.store.regions import _ids_query, state_of
+from dedup.store.sql import BY_REGION
 
 from local.postgres import Postgres
 from local.postgres import Settings as DatabaseSettings
@@ -55,7 +56,7 @@ def filled(postgres: Postgres, region_of: Mapping[int, Region]) -> Iterator[Data
     database = postgres.create_database("many_regions")
     with pytest.MonkeyPatch.context() as environment:
         _lead_to(database, environment)
-        open_store().migrate()
+        open_store().schema.migrate()
         open_store().close()
     with closing(database.connect()) as owner:
         _fill(owner, region_of)
@@ -72,7 +73,7 @@ def _lead_to(database: DatabaseSettings, environment: pytest.MonkeyPatch) -> Non
 
 
 def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
-    tables = Tables(1)
+    tables = RunTables(1)
     tables.create(owner)
     owner.run("BEGIN")
     bits = {source: bit for bit, source in enumerate(SOURCES)}
@@ -88,21 +89,21 @@ def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
             SELECT id, customer_id, source, customer_id FROM record"""
     )
     owner.run("INSERT INTO customer_membership SELECT DISTINCT customer_id, 1 FROM record")
-    owner.run(f"INSERT INTO {tables.counted.table} SELECT customer_id, 1, 0, count(*) FROM record GROUP BY 1")
+    owner.run(f"INSERT INTO {tables.counted.membership} SELECT customer_id, 1, 0, count(*) FROM record GROUP BY 1")
     owner.run(
         f"""ALTER TABLE {tables.member} ADD PRIMARY KEY (record_id);
             CREATE INDEX ON {tables.member} (entity_id);
-            CREATE INDEX ON {tables.counted.table} (sources, entity_id); ANALYZE"""
+            CREATE INDEX ON {tables.counted.membership} (sources, entity_id); ANALYZE"""
     )
     for counted in (CUSTOMERS, tables.counted):
-        owner.run(f"ALTER TABLE {counted.table} SET (autovacuum_enabled = off)")
+        owner.run(f"ALTER TABLE {counted.membership} SET (autovacuum_enabled = off)")
         owner.run(
-            f"""UPDATE {counted.table} AS m SET sources = r.sources FROM (
+            f"""UPDATE {counted.membership} AS m SET sources = r.sources FROM (
                     SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY 1
                 ) AS r WHERE r.customer_id = m.{counted.id}"""
         )
         owner.run(
-            f"""INSERT INTO {counted.changes} SELECT sources, count(*), 0 FROM {counted.table} GROUP BY {BY_REGION}
+            f"""INSERT INTO {counted.changes} SELECT sources, count(*), 0 FROM {counted.membership} GROUP BY {BY_REGION}
                 UNION ALL SELECT 1::bigint << source, 0, count(*) FROM record GROUP BY 1"""
         )
     told = json.dumps(Settings.over({"methods": ["rules"]}).model_dump(mode="json"))
@@ -167,7 +168,7 @@ def statement(store: Store, counted: Counted, chosen: Callable[[Region], bool], 
     """The statement by which a page of a set question's ids is read."""
     by = "customer" if counted is CUSTOMERS else "entity"
     masks = store._database.read(lambda connection: state_of(connection, by)).masks
-    return "SELECT " + _ids_query(counted, [masks[r] for r in masks if chosen(r)], False, after, limit, False)
+    return "SELECT " + _ids_query(counted, [r for r in masks if chosen(r)], masks, after, limit, False)
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -182,7 +183,7 @@ def rows_of(node: Mapping[str, Any]) -> int:
     return int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
 
 
-@pytest.mark.parametrize("counted", [CUSTOMERS, Tables(1).counted], ids=["customers", "entities"])
+@pytest.mark.parametrize("counted", [CUSTOMERS, RunTables(1).counted], ids=["customers", "entities"])
 @pytest.mark.parametrize("after", [None, REGIONS // 2])
 def test_page_of_many_regions_reads_twice_the_page_by_the_index_on_regions(
     many: Store, region_of: Mapping[int, Region], counted: Counted, after: int | None
@@ -206,7 +207,7 @@ def test_customers_that_are_pending_are_in_the_pages_of_many_regions(
     with closing(connect()) as outside:
         outside.run("BEGIN")
         outside.run(f"SELECT pg_advisory_xact_lock({MERGE})")
-        upload = many.add([record(new, "source_01"), record(moved, ONE)])
+        upload = many.records.add([record(new, "source_01"), record(moved, ONE)])
         outside.run("ROLLBACK")
     expected = [who for who, region in region_of.items() if ONE not in region and who != moved] + [new]
 
@@ -217,7 +218,7 @@ def test_customers_that_are_pending_are_in_the_pages_of_many_regions(
         last = get("select_customers", "customers", not_in=ONE, limit=10_000, cursor=near)
         first = get("select_customers", "customers", **{"in": ONE, "limit": 10})
     finally:
-        many.delete_upload(upload.id)
+        many.uploads.delete(upload.id)
 
     assert json.loads(last["body"])["count"] == len(expected)
     assert json.loads(last["body"])["customer_ids"] == [who for who in expected if who > REGIONS + 5]
@@ -265,7 +266,7 @@ def test_export_of_many_regions_has_every_record(
     by: str,
 ) -> None:
     _lead_to(filled, environment)
-    export, _ = many.expect_export(json.dumps({"not_in": [ONE], "by": by}), "ndjson")
+    export, _ = many.exports.create(json.dumps({"not_in": [ONE], "by": by}), "ndjson")
 
     assert exports.write(export, many, lambda: 900.0) == "done"
 
@@ -279,8 +280,8 @@ def test_export_of_many_regions_has_every_record(
 def test_report_of_many_regions_shows_the_largest_and_the_sum_of_the_others(
     get: Any, many: Store, region_of: Mapping[int, Region]
 ) -> None:
-    many.keep_report()
-    kept = many.last_report()
+    many.reports.keep_baseline()
+    kept = many.reports.baseline()
 
     page = Page(get("report", "report", format="html")["body"])
     lines = from_csv(get("report", "report", format="csv"))
@@ -298,7 +299,7 @@ def test_report_of_many_regions_shows_the_largest_and_the_sum_of_the_others(
 
 
 def test_verify_of_many_regions_finds_that_they_agree(many: Store, region_of: Mapping[int, Region]) -> None:
-    found = many.verify()
+    found = many.maintenance.verify()
 
     assert found.agreed
     assert (found.customers, found.entities) == (len(region_of), len(region_of))
@@ -306,10 +307,11 @@ def test_verify_of_many_regions_finds_that_they_agree(many: Store, region_of: Ma
 
 def test_customers_of_many_regions_that_move_are_counted_in_memory(many: Store) -> None:
     """PostgreSQL's hash takes many sets of 63 sources for one: a grouping by it made 16,000 batches, in 40 s."""
-    incoming = f"SELECT customer_id, {1 << 62}::bigint AS sources FROM {CUSTOMERS.table}"
+    incoming = f"SELECT customer_id, {1 << 62}::bigint AS sources FROM {CUSTOMERS.membership}"
     with closing(connect()) as outside:
         outside.run("SET statement_timeout = '60s'; BEGIN")
-        rows = outside.run(f"EXPLAIN (ANALYZE, FORMAT JSON) WITH {merge_changes(incoming)} SELECT")
+        changes = f"{gain(CUSTOMERS, incoming)}, {count_changes(CUSTOMERS)}"
+        rows = outside.run(f"EXPLAIN (ANALYZE, FORMAT JSON) WITH {changes} SELECT")
         outside.run("ROLLBACK")
 
     found = [node for node in nodes(rows[0][0][0]["Plan"]) if node["Node Type"] == "Aggregate"]

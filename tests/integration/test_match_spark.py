@@ -12,6 +12,7 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 import pyarrow.parquet as pq
 from dedup.aws import queues
 from dedup.store import Store
+from dedup.store.matching.runs import Runs
 from moto.emrserverless.models import emrserverless_backends
 
 from jobs import match as job
@@ -52,11 +53,11 @@ def keys(s3: Any) -> list[str]:
 
 
 def ask(store: Store) -> int:
-    return store.expect_run(RULES, None, "")[0]
+    return store.runs.create(RULES, None, "")[0]
 
 
 def shown(store: Store, run: int) -> dict[str, Any]:
-    found = store.run(run)
+    found = store.runs.get(run)
     assert found is not None
     return found
 
@@ -72,8 +73,8 @@ def work(arguments: list[str], folder: Path) -> None:
 @pytest.fixture
 def four(store: Store) -> Store:
     """With four records, of which a decision makes two one."""
-    store.add([person(1, "salesforce"), person(2, "salesforce"), person(3, "internal"), person(4, "hubspot")])
-    store.decide([1, 3], "same", None, "ops")
+    store.records.add([person(1, "salesforce"), person(2, "salesforce"), person(3, "internal"), person(4, "hubspot")])
+    store.decisions.decide([1, 3], "same", None, "ops")
     return store
 
 
@@ -110,7 +111,7 @@ def test_many_records_are_matched_on_emr_and_looked_after(
     assert attributes["ApproximateNumberOfMessagesDelayed"] == "6"
 
     work(driver["entryPointArguments"], tmp_path)
-    four.add([person(5, "hubspot")])
+    four.records.add([person(5, "hubspot")])
     outside.state = "SUCCESS"
     assert deliver(run) == []
     assert shown(four, run).items() >= {"status": "done", "active": True, "reason": None, "records": 5}.items()
@@ -147,7 +148,7 @@ def test_loading_that_was_interrupted_is_done_again_without_spark(
     work(outside.job_driver["sparkSubmit"]["entryPointArguments"], tmp_path)
     outside.state = "SUCCESS"
     with monkeypatch.context() as broken:
-        broken.setattr(Store, "load_run", lambda *_: (_ for _ in ()).throw(OSError("no disk")))
+        broken.setattr(Runs, "load", lambda *_: (_ for _ in ()).throw(OSError("no disk")))
         assert deliver(run) == [{"itemIdentifier": "1"}]
 
     assert shown(four, run)["status"] == "waiting"
@@ -167,7 +168,7 @@ def test_many_records_are_matched_by_spark_on_this_machine(
     store: Store, queue: str, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("JDK_JAVA_OPTIONS", JVM_OF_SMALL_QUERIES)
-    store.add(people())
+    store.records.add(people())
     configured(environment, ENGINE_THRESHOLD="61")
     matched(store, **RULES)  # the model is compared in test_match.py
     alone = by_customer(store)

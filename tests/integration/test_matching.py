@@ -22,13 +22,18 @@ from dedup.matching.rules import survivorship_of
 from dedup.matching.settings import Settings
 from dedup.records import Record
 from dedup.services.lookup import look_up
-from dedup.sets import count
+from dedup.sets import EVERYBODY, count
 from dedup.settings import settings
-from dedup.store import Claim, Found, Reading, Store, decisions, entities
-from dedup.store import matching as store_matching
-from dedup.store import uploads as store_uploads
-from dedup.store.base import MERGE_LOCK
-from dedup.store.matching import SHOWN
+from dedup.store import Store
+from dedup.store import loads as store_loads
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE, MERGE_LOCK_EXCLUSIVE
+from dedup.store.matching import attach, decisions, resolution
+from dedup.store.matching import entities as store_entities
+from dedup.store.matching import runs as store_runs
+from dedup.store.matching.entities import SHOWN
+from dedup.store.matching.exact_duplicates import is_representative
+from dedup.store.matching.run_tables import MEMBER_COLUMNS, all_runs
+from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -53,8 +58,8 @@ def person(customer_id: int, source: str, **fields: Any) -> Record:
 
 
 def matched(store: Store, **asked: Any) -> int:
-    run, _ = store.expect_run(asked, None, "")
-    assert runs.run(run, store) == "done", store.run(run)
+    run, _ = store.runs.create(asked, None, "")
+    assert runs.run(run, store) == "done", store.runs.get(run)
     return run
 
 
@@ -63,11 +68,11 @@ def members(store: Store) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
     last = None
     while True:
-        page, more, _ = store.entities(set, last, 1000, 1)
-        for entity in page:
+        page = store.entities.page(EVERYBODY, last, 1000, 1)
+        for entity in page.entities:
             found[entity["id"]] = {one["id"] for one in entity["records"]}
             last = entity["id"]
-        if not more:
+        if not page.more:
             return found
 
 
@@ -77,9 +82,9 @@ def together(store: Store) -> set[frozenset[int]]:
 
 def agrees(store: Store) -> None:
     """Membership, counts and members are what the records say."""
-    found = store.verify()
+    found = store.maintenance.verify()
     assert found.agreed, found
-    assert count(store.regions("entity")) == found.entities == len(members(store))
+    assert count(store.questions.counts("entity")) == found.entities == len(members(store))
 
 
 # Records that repeat others
@@ -91,13 +96,13 @@ MANY = 61
 def test_a_record_that_comes_every_night_stays_one_person(store: Store) -> None:
     """In a run, and in what comes after it, however it comes; and whoever shares its email still finds it."""
     ada = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
-    store.add([ada] * MANY)
+    store.records.add([ada] * MANY)
     matched(store, **RULES)
     assert together(store) == {frozenset(range(1, MANY + 1))}
 
-    store.add([ada] * MANY)
-    store.add([ada])
-    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
+    store.records.add([ada] * MANY)
+    store.records.add([ada])
+    store.records.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
     last = 2 * MANY + 2
     assert together(store) == {frozenset(range(1, last + 1))}
     agrees(store)
@@ -120,22 +125,22 @@ def test_as_many_records_as_there_are_of_one_person_are_one_in_a_run_and_after_i
         return [person(7, "internal", email=f"otto{n}@example.com", **otto) for n in range(first, first + count)]
 
     def people() -> set[frozenset[str]]:
-        return {frozenset(one["name"] for one in store.records_of([entity])[entity]) for entity in members(store)}
+        return {frozenset(one["name"] for one in store.entities.records([entity])[entity]) for entity in members(store)}
 
-    store.add([*same(100), *changing(100)])
+    store.records.add([*same(100), *changing(100)])
     matched(store)
     assert (len(members(store)), people()) == (2, {frozenset({"Ada Quarterman"}), frozenset({"Otto Sato"})})
 
-    store.add([*same(1000), *changing(1000)])
-    store.add(same(2000)[:1])
-    store.add([person(7, "internal", name="Otto Sato", email="new@example.com")])
-    store.add([person(1, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Oslo")])
+    store.records.add([*same(1000), *changing(1000)])
+    store.records.add(same(2000)[:1])
+    store.records.add([person(7, "internal", name="Otto Sato", email="new@example.com")])
+    store.records.add([person(1, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Oslo")])
     assert (len(members(store)), people()) == (2, {frozenset({"Ada Quarterman"}), frozenset({"Otto Sato"})})
     agrees(store)
     asked = LookupRecord(customer_id=7, source="internal", name="Nobody Known", email="nobody@example.com")
     assert [match["rule"] for match in look_up(asked, store)] == ["same_id"]
 
-    store.decide([1, 2], "different", None, "me")
+    store.decisions.decide([1, 2], "different", None, "me")
     assert len(members(store)) == 3
     matched(store)
     assert len(members(store)) == 3
@@ -146,14 +151,14 @@ def test_an_exact_duplicate_among_very_many_of_one_email_and_name_is_found_which
     """So many that a rule says nothing of any two of them, and that not all are looked at."""
     crowd = [
         person(n, "hubspot", name="Ada Quarterman", email="ada@example.com", city=f"Town {n}")
-        for n in range(1, 2 * entities.ALIKE)
+        for n in range(1, 2 * attach.SHARING)
     ]
-    store.add(crowd[:1])
+    store.records.add(crowd[:1])
     matched(store, **RULES)
-    store.add(crowd[1:])
+    store.records.add(crowd[1:])
     last = len(crowd)
 
-    store.add([Record(**{**crowd[n].model_dump(), "customer_id": 1000 + n}) for n in (0, last // 2, last - 1)])
+    store.records.add([Record(**{**crowd[n].model_dump(), "customer_id": 1000 + n}) for n in (0, last // 2, last - 1)])
 
     assert {frozenset({last // 2 + 1, last + 2}), frozenset({last, last + 3})} <= together(store)
     assert any({1, last + 1} <= records for records in together(store))
@@ -162,10 +167,10 @@ def test_an_exact_duplicate_among_very_many_of_one_email_and_name_is_found_which
 
 def test_of_very_many_records_those_that_say_something_and_the_latest_are_shown(functions: Call, store: Store) -> None:
     ada = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
-    store.add([ada])
-    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Paris")])
+    store.records.add([ada])
+    store.records.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com", city="Paris")])
     matched(store, **RULES)
-    store.add([ada] * (SHOWN + 100))
+    store.records.add([ada] * (SHOWN + 100))
     [entity] = members(store)
 
     path = f"/api/v1/entities/{entity}"
@@ -182,16 +187,16 @@ def test_of_very_many_records_those_that_say_something_and_the_latest_are_shown(
 
 
 def test_a_page_of_entities_with_very_many_records_ends_earlier(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.add([person(n, "hubspot") for n in range(1, 6)] * 4)
+    store.records.add([person(n, "hubspot") for n in range(1, 6)] * 4)
     matched(store, **RULES)
     every = sorted(members(store))
-    monkeypatch.setattr(store_matching, "PAGE_RECORDS", 11)
+    monkeypatch.setattr(store_entities, "PAGE_RECORDS", 11)
 
     pages, last, more = [], None, True
     while more:
-        page, more, _ = store.entities(set, last, 1000, 1)
-        pages.append([entity["id"] for entity in page])
-        last = pages[-1][-1]
+        page = store.entities.page(EVERYBODY, last, 1000, 1)
+        pages.append([entity["id"] for entity in page.entities])
+        last, more = pages[-1][-1], page.more
 
     assert pages == [every[:2], every[2:4], every[4:]]
 
@@ -199,7 +204,7 @@ def test_a_page_of_entities_with_very_many_records_ends_earlier(store: Store, mo
 def test_an_answer_that_lambda_does_not_give_is_refused_with_the_reason(
     functions: Call, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add(people())
+    store.records.add(people())
     matched(store, **RULES)
     monkeypatch.setattr("dedup.api.app.MAX_BODY_BYTES", 2_000)
     answer = functions("list_entities", api_event("GET", "/api/v1/entities", query={"limit": "30"}))
@@ -210,25 +215,25 @@ def test_an_answer_that_lambda_does_not_give_is_refused_with_the_reason(
 
 def test_what_is_repeated_may_go_and_what_repeats_it_stays(store: Store) -> None:
     first = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
-    store.add([first])
-    store.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
+    store.records.add([first])
+    store.records.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
     matched(store, **RULES)
-    store.add([first] * 3)
+    store.records.add([first] * 3)
 
-    [*_, upload] = store.accounts(None, 10)
-    store.delete_upload(upload.id)
+    [*_, upload] = store.uploads.page(None, 10)
+    store.uploads.delete(upload.id)
 
     assert together(store) == {frozenset({2, 3, 4, 5})}
-    store.add([person(7, "internal", name="Ada Quarterman", email="ada@example.com"), first])
+    store.records.add([person(7, "internal", name="Ada Quarterman", email="ada@example.com"), first])
     assert together(store) == {frozenset({2, 3, 4, 5, 6, 7})}
     agrees(store)
 
 
 def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
-    store.add([person(1, "hubspot")] * 4)
+    store.records.add([person(1, "hubspot")] * 4)
     matched(store, **RULES)
 
-    store.decide([1, 3], "different", None, "me")
+    store.decisions.decide([1, 3], "different", None, "me")
 
     parted = {frozenset({1, 2, 4}), frozenset({3})}
     assert together(store) == parted
@@ -240,25 +245,25 @@ def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
 
 def test_most_of_an_entity_keeps_its_id_repeats_among_them_as_in_a_run(store: Store) -> None:
     ann = {"name": "Ann Lee", "email": "ann@example.com"}
-    store.add([person(1, "hubspot", **ann)] + [person(7, "internal", **ann)] * 3)
+    store.records.add([person(1, "hubspot", **ann)] + [person(7, "internal", **ann)] * 3)
     matched(store, **RULES)
     [entity] = members(store)
 
-    made = store.decide([1, 2], "different", None, "me")
+    made = store.decisions.decide([1, 2], "different", None, "me")
 
     assert members(store)[entity] == {2, 3, 4}
     before = members(store)
     matched(store, **RULES)
     assert members(store) == before
-    store.revoke(made["id"], "me")
+    store.decisions.revoke(made["id"], "me")
     assert members(store) == {entity: {1, 2, 3, 4}}
     agrees(store)
 
 
 def test_tiers_without_rules_join_by_none(store: Store) -> None:
-    store.add([person(1, "hubspot"), person(1, "hubspot")])
+    store.records.add([person(1, "hubspot"), person(1, "hubspot")])
     matched(store, methods=["model"], thresholds={"match": 900, "confident": 900})
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     assert together(store) == {frozenset({1}), frozenset({2}), frozenset({3})}
 
 
@@ -266,17 +271,17 @@ def test_tiers_without_rules_join_by_none(store: Store) -> None:
 
 
 def test_before_the_first_run_there_are_no_entities(store: Store) -> None:
-    store.add(people())
-    for ask in (lambda: store.regions("entity"), lambda: store.review(1), lambda: store.entity(1)):
+    store.records.add(people())
+    for ask in (lambda: store.questions.counts("entity"), lambda: store.review.page(1), lambda: store.entities.get(1)):
         with pytest.raises(NoRun):
             ask()
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_a_run_finds_who_is_one_and_counts_them(store: Store) -> None:
-    store.add(people())
+    store.records.add(people())
     run = matched(store)
-    told = store.run(run)
+    told = store.runs.get(run)
     assert told is not None
     found = members(store)
     assert (told["status"], told["active"], told["engine"], told["progress"]) == ("done", True, "duckdb", 1)
@@ -289,19 +294,21 @@ def test_a_run_finds_who_is_one_and_counts_them(store: Store) -> None:
 
 
 def test_the_same_people_keep_their_ids_in_the_next_run(store: Store) -> None:
-    store.add(people())
+    store.records.add(people())
     first = matched(store)
     before = members(store)
     second = matched(store)
     assert members(store) == before
-    changes = store.run_changes(second, first)
+    changes = store.runs.changes(second, first)
     assert changes == {"merged": [], "split": [], "merged_count": 0, "split_count": 0}
 
 
 DEFAULTS = Settings.over(RULES).model_dump(mode="json")
 
 
-def load(store: Store, claim: Claim, *members: tuple[int, int, str], slow: Callable[[], None] = lambda: None) -> None:
+def load(
+    store: Store, claim: RunAttempt, *members: tuple[int, int, str], slow: Callable[[], None] = lambda: None
+) -> None:
     """Loads a run that found members: record, entity and source, of customer 1."""
 
     class Lines(io.BytesIO):
@@ -309,73 +316,73 @@ def load(store: Store, claim: Claim, *members: tuple[int, int, str], slow: Calla
             slow()
             return super().readinto(buffer)
 
-    header = ",".join(entities.MEMBER_COLUMNS)
+    header = ",".join(MEMBER_COLUMNS)
     blank = "," * (len(normalise.COLUMNS) - 1)
     rows = [f"{record},{entity},{source},1,given{blank}" for record, entity, source in members]
     lines = Lines("\n".join([header, *rows, ""]).encode())
     edges, review, terms = (io.BytesIO(b"header\n") for _ in range(3))
-    store.load_run(claim, lines, edges, review, terms, Found(DEFAULTS, {}, "duckdb", 0, [], []))
+    store.runs.load(claim, Files(lines, edges, review, terms), Results(DEFAULTS, {}, "duckdb", 0, [], []))
 
 
-def begun(store: Store) -> tuple[Claim, Reading]:
-    run, _ = store.expect_run(RULES, None, "")
-    claim = store.claim_run(run, 60)
+def begun(store: Store) -> tuple[RunAttempt, Snapshot]:
+    run, _ = store.runs.create(RULES, None, "")
+    claim = store.runs.claim(run, 60)
     assert claim
-    return claim, store.read_out(io.BytesIO(), io.BytesIO())
+    return claim, store.runs.read_records(io.BytesIO(), io.BytesIO())
 
 
 def test_a_run_that_began_earlier_replaces_none(store: Store) -> None:
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     claim, reading = begun(store)
     late = matched(store, **RULES)
     before = members(store)
 
     load(store, claim, (1, 999, "hubspot"))
-    store.activate(claim, reading)
+    store.runs.activate(claim, reading)
 
-    [one, other] = store.runs(None, 2)
+    [one, other] = store.runs.page(None, 2)
     assert (one["id"], one["active"]) == (late, True)
-    assert (other["id"], other["status"], other["active"]) == (claim.run, "done", False)
+    assert (other["id"], other["status"], other["active"]) == (claim.id, "done", False)
     assert members(store) == before
     agrees(store)
 
 
 def test_a_lease_is_renewed_while_a_run_is_loaded(store: Store) -> None:
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     claim, _ = begun(store)
-    beside = store.apart()
-    load(store, claim, (1, 999, "hubspot"), slow=lambda: beside.progress(claim, "load", 0.9, None))
+    beside = store.with_own_connection()
+    load(store, claim, (1, 999, "hubspot"), slow=lambda: beside.runs.progress(claim, "load", 0.9, None))
     beside.close()
-    assert [told["progress"] for told in store.runs(None, 1)] == [pytest.approx(0.9)]
+    assert [told["progress"] for told in store.runs.page(None, 1)] == [pytest.approx(0.9)]
 
 
 def test_an_attempt_that_was_overtaken_while_it_loads_leaves_nothing(store: Store) -> None:
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     claim, _ = begun(store)
-    beside = store.apart()
+    beside = store.with_own_connection()
 
     def overtake() -> None:
-        beside.queues_lost(workers=True)
-        assert beside.claim_run(claim.run, 60)
+        beside.tasks.queues_lost(workers=True)
+        assert beside.runs.claim(claim.id, 60)
 
     with pytest.raises(Superseded):
         load(store, claim, (1, 999, "hubspot"), slow=overtake)
     beside.close()
-    assert store._database.read(entities.there) == []
+    assert store._database.read(all_runs) == []
 
 
 def test_who_came_while_a_run_worked_keeps_their_entity(store: Store) -> None:
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     matched(store, **RULES)
     [first] = members(store)
     claim, reading = begun(store)
-    store.add([person(2, "hubspot"), person(3, "internal"), person(2, "hubspot")])
+    store.records.add([person(2, "hubspot"), person(3, "internal"), person(2, "hubspot")])
     before = members(store)
 
     load(store, claim, (1, first, "hubspot"))
-    store.activate(claim, reading)
+    store.runs.activate(claim, reading)
 
-    assert store.active_run() == claim.run
+    assert store.runs.require_active() == claim.id
     assert members(store) == before
     agrees(store)
 
@@ -384,8 +391,8 @@ def test_a_decision_that_a_run_just_missed_holds_in_it(
     new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made before the run reads, and committed after that."""
-    other, original = new_store(), decisions.resolve_again
-    claims: list[tuple[Claim, Reading]] = []
+    other, original = new_store(), resolution.resolve_again
+    claims: list[tuple[RunAttempt, Snapshot]] = []
 
     def meanwhile(*args: Any) -> None:
         if not claims:
@@ -393,35 +400,35 @@ def test_a_decision_that_a_run_just_missed_holds_in_it(
         original(*args)
 
     monkeypatch.setattr(decisions, "resolve_again", meanwhile)
-    after_a_run.decide([1, 2], "different", None, "ops")
+    after_a_run.decisions.decide([1, 2], "different", None, "ops")
     [(claim, reading)] = claims
-    one = after_a_run.entities_of([4])[4]
+    one = after_a_run.entities.of_records([4])[4]
     load(other, claim, *[(record, one, "hubspot") for record in (1, 2, 3, 4)])
-    other.activate(claim, reading)
+    other.runs.activate(claim, reading)
 
-    found = after_a_run.entities_of([1, 2])
+    found = after_a_run.entities.of_records([1, 2])
     assert found[1] != found[2]
 
 
 def test_entities_that_a_decision_made_while_a_run_worked_keep_their_ids(
     new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, original = new_store(), after_a_run.load_run
+    other, original = new_store(), after_a_run.runs.load
 
     def meanwhile(*args: Any) -> None:
-        other.decide([1, 2], "different", None, "ops")
+        other.decisions.decide([1, 2], "different", None, "ops")
         original(*args)
 
-    monkeypatch.setattr(after_a_run, "load_run", meanwhile)
+    monkeypatch.setattr(after_a_run.runs, "load", meanwhile)
     matched(after_a_run, **RULES)
-    [run] = [told for told in after_a_run.runs(None, 10) if told["active"]]
+    [run] = [told for told in after_a_run.runs.page(None, 10) if told["active"]]
     [[first]] = after_a_run._database.read(lambda c: c.run("SELECT min(id) FROM match_run"))
     made = after_a_run._database.read(
         lambda c: dict(c.run(f"SELECT record_id, entity_id FROM matching.member_{first} WHERE record_id IN (1, 2)"))
     )
     assert run["id"] != first
     assert len(set(made.values())) == 2
-    assert after_a_run.entities_of([1, 2]) == made
+    assert after_a_run.entities.of_records([1, 2]) == made
     agrees(after_a_run)
 
 
@@ -444,12 +451,12 @@ def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> No
         for n in range(4, 44)
         for source in ("hubspot", "internal")
     ]
-    store.add([*chain, *homes])
+    store.records.add([*chain, *homes])
     rules = [{"name": "phone", "equal": ["phone"]}, {"name": "company", "equal": ["company", "family"]}]
     matched(store, methods=["rules"], rules=rules)
     assert {1, 2, 3} in members(store).values()
 
-    store.decide([1, 4], "same", None, "me")
+    store.decisions.decide([1, 4], "same", None, "me")
 
     assert {1, 2, 3, 4} in members(store).values()
     agrees(store)
@@ -458,52 +465,52 @@ def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> No
 def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> None:
     ann, bo = {"name": "Ann Lee", "email": "ann@example.com"}, {"name": "Bo Ek", "phone": "+1 202 555 0101"}
     cy = {"name": "Cy Fox", "email": "cy@example.com", "phone": "+1 202 555 0102"}
-    store.add([person(n, "hubspot", **known) for n, known in enumerate((ann, ann, bo, bo, bo, cy, cy), 1)])
+    store.records.add([person(n, "hubspot", **known) for n, known in enumerate((ann, ann, bo, bo, bo, cy, cy), 1)])
     first = matched(store, methods=["rules"], rules=[{"name": "email", "equal": ["email"]}])
     [one] = [entity for entity, records in members(store).items() if records == {1, 2}]
     second = matched(store, methods=["rules"], rules=[{"name": "phone", "equal": ["phone"]}])
     [other] = [entity for entity, records in members(store).items() if records == {3, 4, 5}]
 
     came, went = {"entity_id": other, "record_ids": [3, 4, 5]}, {"entity_id": one, "record_ids": [1, 2]}
-    assert store.run_changes(second, first) == {
+    assert store.runs.changes(second, first) == {
         "merged": [came], "split": [went], "merged_count": 1, "split_count": 1,
     }  # fmt: skip
-    assert store.run_changes(first, second) == {
+    assert store.runs.changes(first, second) == {
         "merged": [went], "split": [came], "merged_count": 1, "split_count": 1,
     }  # fmt: skip
-    assert store.run_changes(second, 99) is None
+    assert store.runs.changes(second, 99) is None
 
 
 def test_a_run_whose_tables_are_dropped_meanwhile_is_not_there(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = new_store(), new_store()
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     first, second = matched(store, **RULES), matched(store, **RULES)
-    original = store_matching._parted
+    original = store_runs._divided
 
     def meanwhile(*args: Any) -> Any:
-        other.clear()
+        other.records.clear()
         return original(*args)
 
-    monkeypatch.setattr(store_matching, "_parted", meanwhile)
-    assert store.run_changes(second, first) is None
+    monkeypatch.setattr(store_runs, "_divided", meanwhile)
+    assert store.runs.changes(second, first) is None
 
 
 def test_a_repeated_event_changes_nothing(store: Store) -> None:
-    store.add(people())
+    store.records.add(people())
     run = matched(store, **RULES)
-    told = store.run(run)
+    told = store.runs.get(run)
     assert runs.run(run, store) is None
-    assert store.run(run) == told
+    assert store.runs.get(run) == told
     assert runs.run(99, store) is None
 
 
 def test_a_run_is_worked_on_by_one_at_a_time(new_store: Callable[..., Store]) -> None:
     store, other = new_store(), new_store()
-    store.add(people())
-    run, _ = store.expect_run({}, None, "")
-    assert store.claim_run(run, 60)
+    store.records.add(people())
+    run, _ = store.runs.create({}, None, "")
+    assert store.runs.claim(run, 60)
     with pytest.raises(Busy):
         runs.run(run, other)
 
@@ -512,27 +519,27 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
     class Killed(BaseException):
         """As SIGKILL: nothing is tidied up."""
 
-    store.add(people())
+    store.records.add(people())
     first = matched(store, **RULES)
     before = members(store)
 
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    for place in ("load_run", "activate", "sweep"):
-        run, _ = store.expect_run(RULES, None, "")
+    for part, place in ((store.runs, "load"), (store.runs, "activate"), (store.maintenance, "sweep")):
+        run, _ = store.runs.create(RULES, None, "")
         with monkeypatch.context() as patch:
-            patch.setattr(store, place, die)
+            patch.setattr(part, place, die)
             with pytest.raises(Killed):
                 runs.run(run, store)
-        told = store.run(run)
+        told = store.runs.get(run)
         assert told is not None
         if place == "sweep":
             assert (told["status"], told["active"]) == ("done", True)
             continue
         assert told["status"] == "running"
         assert members(store) == before
-        assert store.run(first)["active"]  # type: ignore[index]
+        assert store.runs.get(first)["active"]  # type: ignore[index]
         agrees(store)
         store._database.write(
             lambda connection: connection.run("UPDATE match_run SET lease_until = now() - interval '1 s'"),
@@ -544,42 +551,42 @@ def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, mon
 
 
 def test_settings_that_are_no_longer_valid_fail_the_run_with_the_reason(store: Store) -> None:
-    store.add(people())
-    run, _ = store.expect_run({"thresholds": {"match": "high"}}, None, "")
+    store.records.add(people())
+    run, _ = store.runs.create({"thresholds": {"match": "high"}}, None, "")
     assert runs.run(run, store) == "failed"
-    told = store.run(run)
+    told = store.runs.get(run)
     assert told is not None
     assert told["status"] == "failed"
     assert "thresholds.match" in told["reason"]
 
 
 def test_a_run_over_nothing_fails_with_the_reason(store: Store) -> None:
-    run, _ = store.expect_run({}, None, "")
+    run, _ = store.runs.create({}, None, "")
     assert runs.run(run, store) == "failed"
-    assert store.run(run)["reason"] == "There are no records"  # type: ignore[index]
+    assert store.runs.get(run)["reason"] == "There are no records"  # type: ignore[index]
 
 
 def test_a_key_begins_one_run(store: Store) -> None:
-    assert store.expect_run({}, "k", "d") == store.expect_run({}, "k", "d")
+    assert store.runs.create({}, "k", "d") == store.runs.create({}, "k", "d")
     with pytest.raises(KeyReused):
-        store.expect_run({}, "k", "other")
+        store.runs.create({}, "k", "other")
 
 
 def test_what_came_and_went_while_a_run_worked_is_in_it(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = new_store(), new_store()
-    store.add(people())
-    added = store.add([person(1, "hubspot", email="new@example.com")])
-    original = store.load_run
+    store.records.add(people())
+    added = store.records.add([person(1, "hubspot", email="new@example.com")])
+    original = store.runs.load
 
     def meanwhile(*args: Any) -> None:
-        other.delete_upload(added.id)
-        other.add([Record(**{**PEOPLE[0], "source": "internal"})])
-        other.decide([2, 20], "same", None, "me")
+        other.uploads.delete(added.id)
+        other.records.add([Record(**{**PEOPLE[0], "source": "internal"})])
+        other.decisions.decide([2, 20], "same", None, "me")
         original(*args)
 
-    monkeypatch.setattr(store, "load_run", meanwhile)
+    monkeypatch.setattr(store.runs, "load", meanwhile)
     matched(store)
     found = together(store)
     assert not any(61 in records for records in found)
@@ -595,7 +602,7 @@ def test_what_came_and_went_while_a_run_worked_is_in_it(
 def after_a_run(store: Store) -> Store:
     """With entities of four records: 1 and 2 are one person."""
     ann = {"name": "Ann Lee", "email": "ann@example.com"}
-    store.add(
+    store.records.add(
         [
             person(1, "salesforce", **ann),
             person(7, "hubspot", **ann),
@@ -609,11 +616,11 @@ def after_a_run(store: Store) -> Store:
 
 
 def test_a_record_that_a_rule_joins_is_of_that_entity_at_once(after_a_run: Store) -> None:
-    before = after_a_run.entities_of([1, 3])
-    after_a_run.add([person(9, "internal", name="Ann Lee", email="Ann+x@example.com")])
-    after_a_run.add([person(8, "hubspot", name="Person2 Family2", phone="(202) 555-0101")])
-    assert after_a_run.entities_of([5, 6]) == {5: before[1], 6: before[3]}
-    assert set(after_a_run.regions("entity")) == {
+    before = after_a_run.entities.of_records([1, 3])
+    after_a_run.records.add([person(9, "internal", name="Ann Lee", email="Ann+x@example.com")])
+    after_a_run.records.add([person(8, "hubspot", name="Person2 Family2", phone="(202) 555-0101")])
+    assert after_a_run.entities.of_records([5, 6]) == {5: before[1], 6: before[3]}
+    assert set(after_a_run.questions.counts("entity")) == {
         frozenset({"salesforce", "hubspot", "internal"}),
         frozenset({"salesforce", "hubspot"}),
         frozenset({"internal"}),
@@ -624,7 +631,7 @@ def test_a_record_that_a_rule_joins_is_of_that_entity_at_once(after_a_run: Store
 def test_a_short_form_joins_either_of_two_full_names_and_these_no_other(after_a_run: Store) -> None:
     home = {"email": "the.quartermans@example.com", "phone": "212-555-0142"}
     names = ("Patrick", "Patricia", "Trish", "Pat")
-    upload = after_a_run.add(
+    upload = after_a_run.records.add(
         [person(n, "hubspot", name=f"{name} Quarterman", **home) for n, name in enumerate(names, 70)]
     )
 
@@ -641,36 +648,36 @@ def test_a_short_form_joins_either_of_two_full_names_and_these_no_other(after_a_
 
 def test_records_of_one_upload_join_one_another(after_a_run: Store) -> None:
     new = {"name": "Bo Ek", "email": "bo@example.com"}
-    after_a_run.add([person(20, "internal", **new), person(21, "hubspot", **new), person(22, "hubspot")])
+    after_a_run.records.add([person(20, "internal", **new), person(21, "hubspot", **new), person(22, "hubspot")])
     assert {frozenset({5, 6}), frozenset({7})} <= together(after_a_run)
     agrees(after_a_run)
 
 
 def test_a_birth_date_that_differs_keeps_records_apart(after_a_run: Store) -> None:
     new = {"name": "Bo Ek", "email": "bo@example.com"}
-    after_a_run.add([person(20, "internal", date_of_birth="1980-01-02", **new)])
-    after_a_run.add([person(21, "hubspot", date_of_birth="1990-05-06", **new)])
+    after_a_run.records.add([person(20, "internal", date_of_birth="1980-01-02", **new)])
+    after_a_run.records.add([person(21, "hubspot", date_of_birth="1990-05-06", **new)])
     assert {frozenset({5}), frozenset({6})} <= together(after_a_run)
 
 
 def test_what_leaves_the_records_leaves_the_entities(after_a_run: Store) -> None:
-    upload = after_a_run.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
-    after_a_run.delete_upload(upload.id)
+    upload = after_a_run.records.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+    after_a_run.uploads.delete(upload.id)
     assert frozenset({1, 2}) in together(after_a_run)
     agrees(after_a_run)
-    after_a_run.erase(7)
+    after_a_run.customers.erase(7)
     assert frozenset({1}) in together(after_a_run)
     agrees(after_a_run)
-    after_a_run.clear()
+    after_a_run.records.clear()
     assert members(after_a_run) == {}
     agrees(after_a_run)
-    after_a_run.add([person(1, "hubspot")])
+    after_a_run.records.add([person(1, "hubspot")])
     assert len(members(after_a_run)) == 1
     agrees(after_a_run)
 
 
 def test_verify_mends_entities(after_a_run: Store) -> None:
-    entity = after_a_run.entities_of([1])[1]
+    entity = after_a_run.entities.of_records([1])[1]
     [[run]] = after_a_run._database.read(lambda c: c.run("SELECT active_run FROM match_state"))
     after_a_run._database.write(
         lambda c: c.run(
@@ -680,7 +687,7 @@ def test_verify_mends_entities(after_a_run: Store) -> None:
         ),
         repeatable=True,
     )
-    found = after_a_run.verify()
+    found = after_a_run.maintenance.verify()
     assert not found.agreed
     assert found.wrong_entities
     assert found.wrong_entity_regions
@@ -690,7 +697,7 @@ def test_verify_mends_entities(after_a_run: Store) -> None:
 
 def damage(store: Store, statements: str) -> None:
     """Runs statements, in which _N is the end of the names of the active run's tables."""
-    run = store.active_run()
+    run = store.runs.require_active()
     store._database.write(lambda connection: connection.run(statements.replace("_N", f"_{run}")), repeatable=True)
 
 
@@ -704,27 +711,27 @@ def test_verify_with_a_member_of_another_source_or_customer_than_its_record_mend
     before, by_their_customers = members(after_a_run), customers_of(after_a_run)
     damage(after_a_run, f"UPDATE matching.member_N SET {changed} WHERE record_id = 1")
 
-    found = after_a_run.verify()
+    found = after_a_run.maintenance.verify()
 
     assert (found.agreed, found.wrong_entities, bool(found.wrong_entity_regions)) == (False, wrong, wrong_regions)
     agrees(after_a_run)
     assert (members(after_a_run), customers_of(after_a_run)) == (before, by_their_customers)
-    after_a_run.add([person(1, "salesforce", name="Ann Lee", email="ann@work.example.com")])
+    after_a_run.records.add([person(1, "salesforce", name="Ann Lee", email="ann@work.example.com")])
     assert frozenset({1, 2, 5}) in together(after_a_run), "the rules find it as its record's again"
 
 
 def test_verify_with_an_exact_duplicate_of_another_customer_than_its_record_makes_it_stand_for_itself(
     after_a_run: Store,
 ) -> None:
-    after_a_run.add([person(7, "hubspot", name="Ann Lee", email="ann@example.com")])
+    after_a_run.records.add([person(7, "hubspot", name="Ann Lee", email="ann@example.com")])
     damage(after_a_run, "UPDATE matching.member_N SET customer_id = 99 WHERE record_id = 5")
 
-    assert not after_a_run.verify().agreed
+    assert not after_a_run.maintenance.verify().agreed
 
     agrees(after_a_run)
-    after_a_run.delete_upload(after_a_run.accounts(None, 10)[-1].id)
+    after_a_run.uploads.delete(after_a_run.uploads.page(None, 10)[-1].id)
     assert together(after_a_run) == {frozenset({5})}
-    after_a_run.add([person(8, "internal", name="Ann Lee", email="ann@example.com")])
+    after_a_run.records.add([person(8, "internal", name="Ann Lee", email="ann@example.com")])
     assert together(after_a_run) == {frozenset({5, 6})}
 
 
@@ -735,7 +742,7 @@ def test_verify_with_a_record_that_is_no_member_and_has_no_upload_makes_it_one(a
         "DELETE FROM upload; DELETE FROM matching.edge_N; DELETE FROM matching.member_N WHERE record_id IN (2, 4)",
     )
 
-    assert not after_a_run.verify().agreed
+    assert not after_a_run.maintenance.verify().agreed
 
     agrees(after_a_run)
     assert together(after_a_run) == {frozenset(records) for records in before.values()}
@@ -745,7 +752,7 @@ def test_verify_with_a_record_that_is_no_member_and_has_no_upload_makes_it_one(a
 
 
 def test_same_joins_at_once_and_in_the_next_run_and_can_be_taken_back(after_a_run: Store) -> None:
-    made = after_a_run.decide([1, 3], "same", "She called", "ops")
+    made = after_a_run.decisions.decide([1, 3], "same", "She called", "ops")
     assert {key: made[key] for key in ("record_ids", "verdict", "note", "decided_by", "revoked_at")} == {
         "record_ids": [1, 3], "verdict": "same", "note": "She called", "decided_by": "ops", "revoked_at": None,
     }  # fmt: skip
@@ -753,44 +760,44 @@ def test_same_joins_at_once_and_in_the_next_run_and_can_be_taken_back(after_a_ru
     agrees(after_a_run)
     matched(after_a_run, **RULES)
     assert frozenset({1, 2, 3}) in together(after_a_run)
-    revoked = after_a_run.revoke(made["id"], "boss")
+    revoked = after_a_run.decisions.revoke(made["id"], "boss")
     assert revoked is not None
     assert (bool(revoked["revoked_at"]), revoked["revoked_by"]) == (True, "boss")
     assert {frozenset({1, 2}), frozenset({3})} <= together(after_a_run)
     agrees(after_a_run)
     with pytest.raises(Conflict):
-        after_a_run.revoke(made["id"], "boss")
-    assert after_a_run.revoke(99, "boss") is None
+        after_a_run.decisions.revoke(made["id"], "boss")
+    assert after_a_run.decisions.revoke(99, "boss") is None
 
 
 def test_different_parts_at_once_and_in_the_next_run(after_a_run: Store) -> None:
-    made = after_a_run.decide([2, 1], "different", None, "ops")
+    made = after_a_run.decisions.decide([2, 1], "different", None, "ops")
     assert {frozenset({1}), frozenset({2})} <= together(after_a_run)
     agrees(after_a_run)
     matched(after_a_run, **RULES)
     assert {frozenset({1}), frozenset({2})} <= together(after_a_run)
-    after_a_run.revoke(made["id"], "ops")
+    after_a_run.decisions.revoke(made["id"], "ops")
     assert frozenset({1, 2}) in together(after_a_run)
-    assert [decision["id"] for decision in after_a_run.decisions(None, 10)] == [made["id"]]
+    assert [decision["id"] for decision in after_a_run.decisions.page(None, 10)] == [made["id"]]
 
 
 def test_a_decision_about_a_record_that_is_not_there_is_refused(after_a_run: Store) -> None:
     with pytest.raises(LookupError, match="77, 78"):
-        after_a_run.decide([1, 77, 78], "same", None, "ops")
-    assert after_a_run.decisions(None, 10) == []
+        after_a_run.decisions.decide([1, 77, 78], "same", None, "ops")
+    assert after_a_run.decisions.page(None, 10) == []
 
 
 def test_decided_pairs_are_gone_from_the_review(store: Store) -> None:
-    store.add(people())
+    store.records.add(people())
     matched(store)
-    pairs, _ = store.review(100)
+    pairs, _ = store.review.page(100)
     assert pairs
     first = pairs[0]
     ids = (first["record_a"]["id"], first["record_b"]["id"])
-    made = store.decide(ids, "different", None, "ops")
-    assert len(store.review(100)[0]) == len(pairs) - 1
-    store.revoke(made["id"], "ops")
-    assert len(store.review(100)[0]) == len(pairs)
+    made = store.decisions.decide(ids, "different", None, "ops")
+    assert len(store.review.page(100)[0]) == len(pairs) - 1
+    store.decisions.revoke(made["id"], "ops")
+    assert len(store.review.page(100)[0]) == len(pairs)
 
 
 _times = numbers(1)
@@ -800,18 +807,19 @@ def snapshot(store: Store, source: str, records: list[Record]) -> None:
     """Loads all of a source's records anew, in place of those that it has."""
     number = next(_times)
     at = datetime.fromtimestamp(1_700_000_000 + number, UTC)
-    load = store.claim(f"snapshot {number}", "incoming/all.csv", at, source, "replace", lease=600)
+    load = store.loads.claim(f"snapshot {number}", "incoming/all.csv", at, source, "replace", lease=600)
     assert load
     rows = [(one.customer_id, one.name, one.email, one.source, one.phone) for one in records]
-    store.stage(load, rows, len(rows), 0, known=["phone"])
-    store.finish(load)
+    store.loads.stage(load, rows, len(rows), 0, known=["phone"])
+    store.loads.finish(load)
 
 
 def customers_of(store: Store) -> dict[int, frozenset[tuple[str, int]]]:
     """The sources and customer ids of every entity's records."""
-    page, _, _ = store.entities(set, None, 1000, 1)
+    page = store.entities.page(EVERYBODY, None, 1000, 1)
     return {
-        entity["id"]: frozenset((one["source"], one["customer_id"]) for one in entity["records"]) for entity in page
+        entity["id"]: frozenset((one["source"], one["customer_id"]) for one in entity["records"])
+        for entity in page.entities
     }
 
 
@@ -824,9 +832,9 @@ def pending(store: Store, other: Store, *uploads: list[Record]) -> None:
     """Uploads by `other` while somebody keeps what they bring from being matched."""
 
     def beside(connection: Any) -> None:
-        connection.run(f"SELECT {MERGE_LOCK}, {entities.ALONE}")
+        connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}, {ENTITIES_LOCK_EXCLUSIVE}")
         for upload in uploads:
-            other.add(upload)
+            other.records.add(upload)
 
     store._database.write(beside, repeatable=False)
 
@@ -846,8 +854,8 @@ def salesforce(after_a_run: Store) -> list[Record]:
 def test_decisions_go_over_to_what_a_snapshot_brings_and_can_be_taken_back(
     after_a_run: Store, salesforce: list[Record]
 ) -> None:
-    apart = after_a_run.decide([1, 2], "different", None, "ops")
-    one = after_a_run.decide([3, 4], "same", None, "ops")
+    apart = after_a_run.decisions.decide([1, 2], "different", None, "ops")
+    one = after_a_run.decisions.decide([3, 4], "same", None, "ops")
     decided = {frozenset({ANN}), frozenset({OTHER_ANN}), frozenset({TWO, THREE})}
 
     for _ in range(2):
@@ -857,11 +865,11 @@ def test_decisions_go_over_to_what_a_snapshot_brings_and_can_be_taken_back(
         matched(after_a_run, **RULES)
         assert by_customer(after_a_run) == decided
         agrees(after_a_run)
-    there = after_a_run.entities_of(range(1, 20))
-    assert all(set(said["record_ids"]) <= set(there) for said in after_a_run.decisions(None, 10))
+    there = after_a_run.entities.of_records(range(1, 20))
+    assert all(set(said["record_ids"]) <= set(there) for said in after_a_run.decisions.page(None, 10))
 
-    after_a_run.revoke(apart["id"], "ops")
-    after_a_run.revoke(one["id"], "ops")
+    after_a_run.decisions.revoke(apart["id"], "ops")
+    after_a_run.decisions.revoke(one["id"], "ops")
     snapshot(after_a_run, "salesforce", salesforce)
     matched(after_a_run, **RULES)
     assert by_customer(after_a_run) == {frozenset({ANN, OTHER_ANN}), frozenset({TWO}), frozenset({THREE})}
@@ -870,13 +878,13 @@ def test_decisions_go_over_to_what_a_snapshot_brings_and_can_be_taken_back(
 def test_a_decision_about_someone_who_is_gone_says_nothing_until_they_come_back(
     after_a_run: Store, salesforce: list[Record]
 ) -> None:
-    after_a_run.decide([3, 4], "same", None, "ops")
+    after_a_run.decisions.decide([3, 4], "same", None, "ops")
     snapshot(after_a_run, "salesforce", salesforce[:1])
     matched(after_a_run, **RULES)
     assert by_customer(after_a_run) == {frozenset({ANN, OTHER_ANN}), frozenset({THREE})}
-    assert after_a_run.decisions(None, 1)[0]["record_ids"] == [3, 4]
+    assert after_a_run.decisions.page(None, 1)[0]["record_ids"] == [3, 4]
 
-    after_a_run.add(salesforce[1:])
+    after_a_run.records.add(salesforce[1:])
     matched(after_a_run, **RULES)
     assert frozenset({TWO, THREE}) in by_customer(after_a_run)
     agrees(after_a_run)
@@ -892,23 +900,23 @@ COUSIN = person(9, "internal", name="Cleo Vance", email="cleo@example.com")
 @pytest.fixture
 def one_customer(store: Store) -> Store:
     """One customer of salesforce is two people, as somebody decided, and one of them is in another source too."""
-    store.add([ANNE, BEN, COUSIN])
+    store.records.add([ANNE, BEN, COUSIN])
     matched(store, **RULES)
     assert by_name(store) == {frozenset({"Anne Quarterman", "Ben Oyelaran"}), frozenset({"Cleo Vance"})}
-    store.decide([1, 2], "different", None, "ops")
-    store.decide([2, 3], "same", None, "ops")
+    store.decisions.decide([1, 2], "different", None, "ops")
+    store.decisions.decide([2, 3], "same", None, "ops")
     return store
 
 
 def by_name(store: Store) -> set[frozenset[str]]:
     """The entities, each as the names of its records."""
-    page, _, _ = store.entities(set, None, 1000, 1)
-    return {frozenset(one["name"] for one in entity["records"]) for entity in page}
+    page = store.entities.page(EVERYBODY, None, 1000, 1)
+    return {frozenset(one["name"] for one in entity["records"]) for entity in page.entities}
 
 
 def dormant(store: Store) -> list[bool]:
     """Of each decision, the first first, whether it is dormant."""
-    return [decision["dormant"] for decision in reversed(store.decisions(None, 10))]
+    return [decision["dormant"] for decision in reversed(store.decisions.page(None, 10))]
 
 
 DECIDED = {frozenset({"Anne Quarterman"}), frozenset({"Ben Oyelaran", "Cleo Vance"})}
@@ -940,9 +948,9 @@ def test_decision_about_two_records_of_one_customer_after_a_snapshot_holds(
 
 
 def test_decision_about_two_records_that_say_the_same_after_a_snapshot_holds(store: Store) -> None:
-    store.add([ANNE, ANNE])
+    store.records.add([ANNE, ANNE])
     matched(store, **RULES)
-    store.decide([1, 2], "different", None, "ops")
+    store.decisions.decide([1, 2], "different", None, "ops")
 
     snapshot(store, "salesforce", [ANNE, ANNE])
 
@@ -976,11 +984,11 @@ def test_decision_about_two_records_of_which_a_snapshot_leaves_one_is_dormant_un
 def test_decision_about_two_records_of_one_customer_whose_upload_is_deleted_applies_again_when_they_come(
     one_customer: Store,
 ) -> None:
-    [upload] = one_customer.accounts(None, 10)
-    one_customer.delete_upload(upload.id)
+    [upload] = one_customer.uploads.page(None, 10)
+    one_customer.uploads.delete(upload.id)
     assert dormant(one_customer) == [True, True]
 
-    one_customer.add([ANNE, BEN, COUSIN])
+    one_customer.records.add([ANNE, BEN, COUSIN])
     matched(one_customer, **RULES)
 
     assert dormant(one_customer) == [False, False]
@@ -989,7 +997,7 @@ def test_decision_about_two_records_of_one_customer_whose_upload_is_deleted_appl
 
 def test_list_of_decisions_says_which_are_dormant(functions: Call, one_customer: Store) -> None:
     snapshot(one_customer, "salesforce", [ANNE])
-    one_customer.revoke(1, "ops")
+    one_customer.decisions.revoke(1, "ops")
 
     answer = functions("list_decisions", api_event("GET", "/api/v1/matching/decisions"))
 
@@ -997,9 +1005,9 @@ def test_list_of_decisions_says_which_are_dormant(functions: Call, one_customer:
 
 
 def test_a_decision_about_someone_who_was_erased_is_forgotten(after_a_run: Store, salesforce: list[Record]) -> None:
-    after_a_run.decide([3, 4], "same", None, "ops")
-    after_a_run.erase(2)
-    after_a_run.add(salesforce[1:])
+    after_a_run.decisions.decide([3, 4], "same", None, "ops")
+    after_a_run.customers.erase(2)
+    after_a_run.records.add(salesforce[1:])
     matched(after_a_run, **RULES)
     assert {frozenset({TWO}), frozenset({THREE})} <= by_customer(after_a_run)
 
@@ -1009,7 +1017,7 @@ def test_what_a_snapshot_replaces_stays_joined_when_someone_decides(
 ) -> None:
     snapshot(after_a_run, "salesforce", salesforce)
     ids = {key: record for record in range(1, 10) for key in [whose(after_a_run, record)] if key}
-    after_a_run.decide([ids[ANN], ids[THREE]], "same", None, "ops")
+    after_a_run.decisions.decide([ids[ANN], ids[THREE]], "same", None, "ops")
     assert frozenset({ANN, OTHER_ANN, THREE}) in by_customer(after_a_run)
     agrees(after_a_run)
 
@@ -1017,15 +1025,15 @@ def test_what_a_snapshot_replaces_stays_joined_when_someone_decides(
 def test_a_snapshot_while_a_run_works_leaves_decisions_in_it(
     new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after_a_run.decide([1, 2], "different", None, "ops")
-    after_a_run.decide([3, 4], "same", None, "ops")
-    other, original = new_store(), after_a_run.load_run
+    after_a_run.decisions.decide([1, 2], "different", None, "ops")
+    after_a_run.decisions.decide([3, 4], "same", None, "ops")
+    other, original = new_store(), after_a_run.runs.load
 
     def meanwhile(*args: Any) -> None:
         snapshot(other, "salesforce", salesforce)
         original(*args)
 
-    monkeypatch.setattr(after_a_run, "load_run", meanwhile)
+    monkeypatch.setattr(after_a_run.runs, "load", meanwhile)
     matched(after_a_run, **RULES)
     assert by_customer(after_a_run) == {frozenset({ANN}), frozenset({OTHER_ANN}), frozenset({TWO, THREE})}
     agrees(after_a_run)
@@ -1034,15 +1042,15 @@ def test_a_snapshot_while_a_run_works_leaves_decisions_in_it(
 def test_an_upload_beside_the_end_of_a_snapshot_waits_for_nothing_and_is_matched_after_it(
     new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, original = new_store(db_statement_timeout=5), decisions.hold
+    other, original = new_store(db_statement_timeout=5), decisions.apply
     seen: list[Any] = []
 
     def meanwhile(*args: Any) -> None:
-        added = other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
-        seen.append((other.entities_of(range(1, 20)), other.verify().agreed, added.accepted))
+        added = other.records.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+        seen.append((other.entities.of_records(range(1, 20)), other.maintenance.verify().agreed, added.accepted))
         original(*args)
 
-    monkeypatch.setattr(decisions, "hold", meanwhile)
+    monkeypatch.setattr(decisions, "apply", meanwhile)
     snapshot(after_a_run, "salesforce", salesforce)
 
     [(known, agreed, accepted)] = seen
@@ -1055,13 +1063,13 @@ def test_an_upload_of_the_same_people_beside_a_snapshot_waits_for_nothing(
     new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not between what a snapshot adds and what it takes away either: it would keep the snapshot from going on."""
-    other, original = new_store(db_statement_timeout=5), store_uploads._remove_others
+    other, original = new_store(db_statement_timeout=5), store_loads._remove_others
 
     def meanwhile(*args: Any) -> int:
-        other.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
+        other.records.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
         return original(*args)
 
-    monkeypatch.setattr(store_uploads, "_remove_others", meanwhile)
+    monkeypatch.setattr(store_loads, "_remove_others", meanwhile)
     snapshot(after_a_run, "salesforce", salesforce)
     assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)
@@ -1077,7 +1085,7 @@ def test_a_snapshot_that_says_the_same_keeps_everybody_and_repeats_count_once(af
         agrees(after_a_run)
         [[run]] = after_a_run._database.read(lambda c: c.run("SELECT active_run FROM match_state"))
         [[standing]] = after_a_run._database.read(
-            lambda c: c.run(f"SELECT count(*) FROM matching.member_{run} m WHERE {entities.stands('m')}")  # noqa: B023
+            lambda c: c.run(f"SELECT count(*) FROM matching.member_{run} m WHERE {is_representative('m')}")  # noqa: B023
         )
         assert standing == 4
 
@@ -1087,9 +1095,9 @@ def test_what_is_said_of_a_record_that_is_pending_holds_when_it_is_matched(
 ) -> None:
     other = new_store()
     pending(after_a_run, other, [person(9, "internal", name="Ann Lee", email="ann@example.com")])
-    after_a_run.decide([1, 5], "different", None, "ops")
-    other.drain()
-    found = after_a_run.entities_of([1, 5])
+    after_a_run.decisions.decide([1, 5], "different", None, "ops")
+    other.maintenance.merge_deferred()
+    found = after_a_run.entities.of_records([1, 5])
     assert found[1] != found[5]
     agrees(after_a_run)
 
@@ -1099,11 +1107,11 @@ def test_what_is_matched_late_is_joined_as_if_it_had_come_in_time(
 ) -> None:
     other = new_store()
     pending(after_a_run, other, [person(9, "hubspot", name="John Doe", date_of_birth="1980-01-02")])
-    other.add([person(9, "hubspot", name="Mary Doe", email="mary@example.com", date_of_birth="1991-05-06")])
+    other.records.add([person(9, "hubspot", name="Mary Doe", email="mary@example.com", date_of_birth="1991-05-06")])
     assert frozenset({5, 6}) in together(after_a_run)
-    before = after_a_run.entities_of([5])
-    after_a_run.decide([4, 5], "different", None, "ops")
-    assert after_a_run.entities_of([5, 6]) == {5: before[5], 6: before[5]}
+    before = after_a_run.entities.of_records([5])
+    after_a_run.decisions.decide([4, 5], "different", None, "ops")
+    assert after_a_run.entities.of_records([5, 6]) == {5: before[5], 6: before[5]}
 
 
 def test_what_is_pending_is_matched_by_the_next_upload_once(
@@ -1113,9 +1121,9 @@ def test_what_is_pending_is_matched_by_the_next_upload_once(
     pending(
         after_a_run, other, [person(9, "internal", name="Ann Lee", email="ann@example.com")], [person(10, "internal")]
     )
-    assert sorted(after_a_run.entities_of(range(1, 20))) == [1, 2, 3, 4]
-    other.add([person(11, "internal")])
-    assert sorted(after_a_run.entities_of(range(1, 20))) == [1, 2, 3, 4, 5, 6, 7]
+    assert sorted(after_a_run.entities.of_records(range(1, 20))) == [1, 2, 3, 4]
+    other.records.add([person(11, "internal")])
+    assert sorted(after_a_run.entities.of_records(range(1, 20))) == [1, 2, 3, 4, 5, 6, 7]
     assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)
 
@@ -1125,16 +1133,16 @@ def test_an_upload_matches_a_little_of_much_that_is_pending(
 ) -> None:
     other = new_store()
     pending(after_a_run, other, *([person(n, "internal"), person(n, "hubspot")] for n in range(10, 14)))
-    monkeypatch.setattr(entities, "BATCH", 3)
-    other.add([person(20, "internal")])
-    assert sorted(after_a_run.entities_of(range(5, 20))) == [5, 6, 7, 8, 13]
-    other.drain()
-    assert sorted(after_a_run.entities_of(range(5, 20))) == list(range(5, 14))
+    monkeypatch.setattr(attach, "BATCH", 3)
+    other.records.add([person(20, "internal")])
+    assert sorted(after_a_run.entities.of_records(range(5, 20))) == [5, 6, 7, 8, 13]
+    other.maintenance.merge_deferred()
+    assert sorted(after_a_run.entities.of_records(range(5, 20))) == list(range(5, 14))
     agrees(after_a_run)
 
 
 def whose(store: Store, record_id: int) -> tuple[str, int] | None:
-    page, _ = store.records_page(record_id - 1, 1)
+    page, _ = store.records.page(record_id - 1, 1)
     found = [(one["source"], one["customer_id"]) for one in json.loads(page) if one["id"] == record_id]
     return found[0] if found else None
 
@@ -1146,10 +1154,10 @@ class Everything(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store.clear()
-        for decision in self.store.decisions(None, 1000):
+        self.store.records.clear()
+        for decision in self.store.decisions.page(None, 1000):
             if not decision["revoked_at"]:
-                self.store.revoke(decision["id"], "test")
+                self.store.decisions.revoke(decision["id"], "test")
         self.uploads: dict[int, list[int]] = {}
         self.whose: dict[int, tuple[int, str]] = {}
         self.said: dict[int, tuple[frozenset[int], str]] = {}
@@ -1164,8 +1172,8 @@ class Everything(RuleBasedStateMachine):
         )
     )
     def upload(self, who: list[tuple[int, str]]) -> None:
-        upload = self.store.add([person(number, source) for number, source in who])
-        page, _ = self.store.records_page(max(self.records, default=None), 100)
+        upload = self.store.records.add([person(number, source) for number, source in who])
+        page, _ = self.store.records.page(max(self.records, default=None), 100)
         new = [record["id"] for record in json.loads(page)]
         assert len(new) == len(who)
         self.uploads[upload.id] = new
@@ -1177,21 +1185,21 @@ class Everything(RuleBasedStateMachine):
         upload = data.draw(st.sampled_from(sorted(self.uploads)))
         if self.uploads[upload][-1] == max(self.records):
             return  # or the next upload's records would be looked for below it
-        self.store.delete_upload(upload)
+        self.store.uploads.delete(upload)
         del self.uploads[upload]
 
     @precondition(lambda self: len(self.records) > 1)
     @rule(data=st.data(), verdict=st.sampled_from(["same", "different"]))
     def decide(self, data: st.DataObject, verdict: str) -> None:
         pair = data.draw(st.lists(st.sampled_from(self.records), min_size=2, max_size=2, unique=True))
-        made = self.store.decide(pair, verdict, None, "test")
+        made = self.store.decisions.decide(pair, verdict, None, "test")
         self.said[made["id"]] = (frozenset(pair), verdict)
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
     def revoke(self, data: st.DataObject) -> None:
         decision = data.draw(st.sampled_from(sorted(self.said)))
-        self.store.revoke(decision, "test")
+        self.store.decisions.revoke(decision, "test")
         del self.said[decision]
 
     def overruled(self, decision: int) -> bool:
@@ -1224,10 +1232,10 @@ class Everything(RuleBasedStateMachine):
 
     @invariant()
     def golden_records_are_of_the_entity(self) -> None:
-        page, _, settings = self.store.entities(set, None, 1000, 1)
-        for entity in page:
+        page = self.store.entities.page(EVERYBODY, None, 1000, 1)
+        for entity in page.entities:
             by_id = {record["id"]: record for record in entity["records"]}
-            for name, origin in golden(entity["records"], survivorship_of(settings)).items():
+            for name, origin in golden(entity["records"], survivorship_of(page.settings)).items():
                 assert by_id[origin.record_id][name] == origin.value
 
 
@@ -1262,14 +1270,14 @@ def test_settings_that_mean_nothing_are_refused_with_field_and_reason(
     fault, *_ = json.loads(answer["body"])["detail"]
     assert fault["loc"] == ["body", "settings", *field]
     assert reason in fault["msg"]
-    assert store.runs(None, 10) == []
+    assert store.runs.page(None, 10) == []
 
 
 def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, store: Store, environment: Any) -> None:
     queues.client.cache_clear()
     environment.setenv("MATCH_QUEUE", boto3.client("sqs").create_queue(QueueName="matches")["QueueUrl"])
     settings.cache_clear()
-    store.add(people())
+    store.records.add(people())
     answers = {}
     for name in ("start_run", "match", "show_run", "list_entities", "show_entity", "look_up_entity", "review"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
@@ -1293,7 +1301,7 @@ OWN_COMPARISON = [{"name": "who", "columns": ["given"], "levels": [{"label": "sa
     "asked", [RULES, {"comparisons": OWN_COMPARISON, "constraints": {"vetoes": [], "review_flags": []}}]
 )
 def test_a_lookup_answers_whatever_the_run_was_told(functions: Call, store: Store, asked: dict[str, Any]) -> None:
-    store.add(people())
+    store.records.add(people())
     matched(store, **asked)
     body = {"name": PEOPLE[0]["name"], "email": PEOPLE[0]["email"]}
     answer = functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", body))
@@ -1318,10 +1326,10 @@ def test_questions_by_entity_have_ids_of_entities(functions: Call, after_a_run: 
     }  # fmt: skip
     query = {"by": "entity", "in": "salesforce,hubspot"}
     answer = functions("select_customers", api_event("GET", "/api/v1/deduplication/customers", query=query))
-    assert json.loads(answer["body"])["customer_ids"] == [after_a_run.entities_of([1])[1]]
+    assert json.loads(answer["body"])["customer_ids"] == [after_a_run.entities.of_records([1])[1]]
 
 
 def test_pairs_of_a_decision_are_all_pairs(after_a_run: Store) -> None:
-    after_a_run.decide([1, 3, 4], "same", None, "ops")
-    said = after_a_run.read_out(io.BytesIO(), io.BytesIO()).decisions
+    after_a_run.decisions.decide([1, 3, 4], "same", None, "ops")
+    said = after_a_run.runs.read_records(io.BytesIO(), io.BytesIO()).decisions
     assert {(a, b) for a, b, _ in said} == set(combinations([1, 3, 4], 2))

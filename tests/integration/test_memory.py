@@ -111,7 +111,7 @@ PATHS = {
 @pytest.fixture(autouse=True)
 def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
-    store.migrate()
+    store.schema.migrate()
     return store
 
 

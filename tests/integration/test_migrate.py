@@ -12,7 +12,7 @@ import pytest
 from dedup.errors import Superseded
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.entities import Tables
+from dedup.store.matching.run_tables import RunTables
 from pg8000.exceptions import DatabaseError
 
 from tests.conftest import connect, lambda_context, load_function, sample_records
@@ -131,23 +131,23 @@ def app_store(
 
 
 def test_application_does_all_its_work(app_store: Store) -> None:
-    app_store.add(sample_records(), key="k", digest="d")
-    assert sum(app_store.regions().values()) == 8
-    assert app_store.verify().agreed
-    app_store.compact()
-    assert app_store.clear() == 12
+    app_store.records.add(sample_records(), key="k", digest="d")
+    assert sum(app_store.questions.counts().values()) == 8
+    assert app_store.maintenance.verify().agreed
+    app_store.maintenance.compact()
+    assert app_store.records.clear() == 12
 
 
 @pytest.mark.parametrize("mode", ["add", "replace"])
 def test_application_loads_files(app_store: Store, mode: str) -> None:
-    load = app_store.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", mode, 60)
+    load = app_store.loads.claim("a file", "incoming/hubspot/a.csv", datetime.now(UTC), "hubspot", mode, 60)
     assert load is not None
-    app_store.stage(load, [(1, "A", "a@example.com", "hubspot")], 1, 0)
-    app_store.finish(load, None)
-    account = app_store.account_of("a file")
+    app_store.loads.stage(load, [(1, "A", "a@example.com", "hubspot")], 1, 0)
+    app_store.loads.finish(load, None)
+    account = app_store.uploads.with_key("a file")
     assert account is not None
     assert (account.status, account.accepted) == ("done", 1)
-    assert app_store.delete_upload(account.id) == 1
+    assert app_store.uploads.delete(account.id) == 1
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_tables_of_runs_from_before_are_brought_up_to_date(
     app_store: Store, script: str, without: str, added: str, count: int
 ) -> None:
     """Those that the application has made, and the run that it works on begins again."""
-    app_store.add(sample_records())
-    run, _ = app_store.expect_run({}, None, "")
-    first = app_store.claim_run(run, lease=600)
+    app_store.records.add(sample_records())
+    run, _ = app_store.runs.create({}, None, "")
+    first = app_store.runs.claim(run, lease=600)
     assert first
-    app_store._database.write(lambda connection: Tables(run).create(connection), repeatable=False)
+    app_store._database.write(lambda connection: RunTables(run).create(connection), repeatable=False)
     with connect() as owner:
-        member = Tables(run).member
+        member = RunTables(run).member
         owner.run(f"{without.format(member=member)}; DELETE FROM migration WHERE name = '{script}'")
         owner.run("CREATE ROLE rds LOGIN PASSWORD 'rds' CREATEROLE")
         owner.run(f"GRANT {APP} TO rds WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
@@ -190,10 +190,10 @@ def test_tables_of_runs_from_before_are_brought_up_to_date(
 
     assert len(found) == count
     with pytest.raises(Superseded):
-        app_store.progress(first, "read", 0.1)
-    again = app_store.claim_run(run, lease=600)
+        app_store.runs.progress(first, "read", 0.1)
+    again = app_store.runs.claim(run, lease=600)
     assert again
-    app_store.fail_run(again, "enough")
+    app_store.runs.fail(again, "enough")
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def as_api_gateway_sends_it(method: str, path: str) -> dict[str, Any]:
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
-    store.migrate()
-    store.add(sample_records())
+    store.schema.migrate()
+    store.records.add(sample_records())
     return store
 
 
@@ -56,8 +56,8 @@ def test_deletion_with_an_empty_parameter_is_404_in_every_function_and_deletes_n
             answer = functions(function, as_api_gateway_sends_it("DELETE", path))
             assert (answer["statusCode"], json.loads(answer["body"])["status"]) == (404, 404), (function, path)
 
-    assert len(json.loads(store.records_page(None, 1000)[0])) == len(sample_records())
-    assert store.verify().agreed
+    assert len(json.loads(store.records.page(None, 1000)[0])) == len(sample_records())
+    assert store.maintenance.verify().agreed
 
 
 @pytest.mark.parametrize(

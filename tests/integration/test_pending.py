@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
 
 import pytest
 from dedup import sets
 from dedup.errors import Conflict, Unavailable
-from dedup.store import Load, Outdated, Store, records
-from dedup.store.base import DRAIN_ROWS
+from dedup.sets import EVERYBODY, SetQuery
+from dedup.store import Store, maintenance, records
+from dedup.store.loads import Load, Outdated
+from dedup.store.maintenance import MERGE_ROWS
 from dedup.store.uploads import CustomerChanges
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -43,10 +43,10 @@ def outside(store: Store) -> Iterator[Connection]:
 def waiting_load(store: Store, rows: Iterable[tuple[int, str]], mode: str = "add", source: str | None = None) -> Load:
     """A file, newer than all before, whose rows wait to be made records of."""
     key = str(uuid.uuid4())
-    load = store.claim(key, key, EPOCH + timedelta(days=next(_days)), source, mode, lease=600)
+    load = store.loads.claim(key, key, EPOCH + timedelta(days=next(_days)), source, mode, lease=600)
     assert load
     staged = [(who, f"Customer {who}", f"c{who}@example.com", of) for who, of in rows]
-    store.stage(load, staged, len(staged), 0)
+    store.loads.stage(load, staged, len(staged), 0)
     return load
 
 
@@ -89,25 +89,21 @@ class Truth:
     def check(self, store: Store, page: int = 10_000) -> None:
         """Counts, and the ids of every region, of every source and of all, page by page."""
         regions = self.regions()
-        assert store.regions() == {region: len(ids) for region, ids in regions.items()}
-        questions: dict[str, Callable[[Any], Any]] = {"all": set}
-        questions |= {f"in {source}": partial(sets.union, sources={source}) for source in SOURCES}
-        questions |= {
-            str(sorted(region)): partial(sets.select, within=region, without=set(SOURCES) - region)
-            for region in regions
-        }
+        assert store.questions.counts() == {region: len(ids) for region, ids in regions.items()}
+        questions = {"all": EVERYBODY}
+        questions |= {f"in {source}": SetQuery(within=frozenset({source})) for source in SOURCES}
+        questions |= {str(sorted(region)): SetQuery(region, frozenset(SOURCES) - region) for region in regions}
         walked: defaultdict[str, list[int]] = defaultdict(list)
         after: dict[str, int] | None = {}
         while after is not None:
-            found = store.select(lambda of: {name: ask(of) for name, ask in questions.items()}, after, page)
+            found = store.questions.select(questions, after, page)
             assert found.records == len(self.records)
             for name in found.pages:
                 walked[name] += ids_of(found, name)
             after = found.next_positions(after)
-        for name, ask in questions.items():
-            assert walked[name] == sorted(itertools.chain.from_iterable(regions[region] for region in ask(regions))), (
-                name
-            )
+        for name, query in questions.items():
+            expected = itertools.chain.from_iterable(regions[region] for region in query.select(regions))
+            assert walked[name] == sorted(expected), name
 
 
 def test_uploads_go_through_while_a_load_is_in_the_middle_of_its_fold(new_store: NewStore, outside: Connection) -> None:
@@ -119,23 +115,23 @@ def test_uploads_go_through_while_a_load_is_in_the_middle_of_its_fold(new_store:
     outside.run("INSERT INTO customer_membership (customer_id, sources) VALUES (100000, 1)")
     chance = random.Random(3)
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(loading.finish, load)
+        done = pool.submit(loading.loads.finish, load)
         until_it_waits(uploading)
 
         for source in ("hubspot", "hubspot", "internal", "salesforce"):
             rows = [(chance.choice(ids), source) for _ in range(200)]
-            truth.add(uploading.add([record(*row) for row in rows]).id, rows)
+            truth.add(uploading.records.add([record(*row) for row in rows]).id, rows)
             truth.check(uploading)
         assert not done.done()
         assert pending(uploading) > 0
 
         outside.run("ROLLBACK")
         done.result()
-    truth.add(load.upload_id, ((who, "hubspot") for who in ids))
+    truth.add(load.id, ((who, "hubspot") for who in ids))
 
     truth.check(uploading)
     assert pending(uploading) == 0
-    assert uploading.verify().agreed
+    assert uploading.maintenance.verify().agreed
 
 
 def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStore, outside: Connection) -> None:
@@ -145,10 +141,10 @@ def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStor
     outside.run("BEGIN")
     outside.run("INSERT INTO customer_membership (customer_id, sources) VALUES (2000, 1)")
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(loading.finish, load)
+        done = pool.submit(loading.loads.finish, load)
         until_it_waits(uploading)
         rows = [(who, "hubspot") for who in range(1990, 2010)]
-        truth.add(uploading.add([record(*row) for row in rows]).id, rows)
+        truth.add(uploading.records.add([record(*row) for row in rows]).id, rows)
         outside.run(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE '%staging.upload_%'"
             " AND pid <> pg_backend_pid() AND state = 'active'"
@@ -156,7 +152,7 @@ def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStor
         # It connects again, and waits again: a killed process would not.
         outside.run("ROLLBACK")
         done.result()
-    truth.add(load.upload_id, ((who, "hubspot") for who in range(5000)))
+    truth.add(load.id, ((who, "hubspot") for who in range(5000)))
 
     truth.check(uploading)
     assert pending(uploading) == 0
@@ -165,32 +161,32 @@ def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStor
 def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Connection) -> None:
     truth = Truth()
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
-    truth.add(store.add([record(1, "hubspot"), record(2, "hubspot")]).id, [(1, "hubspot"), (2, "hubspot")])
+    truth.add(store.records.add([record(1, "hubspot"), record(2, "hubspot")]).id, [(1, "hubspot"), (2, "hubspot")])
     outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     assert pending(store) == 2
     truth.check(store, page=1)
 
-    truth.add(store.add([record(2, "internal")]).id, [(2, "internal")])
+    truth.add(store.records.add([record(2, "internal")]).id, [(2, "internal")])
 
     assert pending(store) == 0
     truth.check(store, page=1)
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStore, outside: Connection) -> None:
     stores, truth = [new_store() for _ in range(4)], Truth()
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     for source in SOURCES:
-        rows = [(who, source) for who in range(DRAIN_ROWS + 1000)]
-        truth.add(stores[0].add([record(*row) for row in rows]).id, rows)
+        rows = [(who, source) for who in range(MERGE_ROWS + 1000)]
+        truth.add(stores[0].records.add([record(*row) for row in rows]).id, rows)
     outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     start = threading.Barrier(4)
 
     def drain(number: int) -> None:
         start.wait()
         if number % 2:
-            stores[number].add([record(number, "hubspot")])
-        stores[number].drain()
+            stores[number].records.add([record(number, "hubspot")])
+        stores[number].maintenance.merge_deferred()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(drain, range(4)))
@@ -198,9 +194,9 @@ def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStor
 
     truth.check(stores[0])
     # One may have left to another the rows that it held, and that one may have been at its end.
-    stores[0].drain()
+    stores[0].maintenance.merge_deferred()
     assert pending(stores[0]) == 0
-    assert stores[0].verify().agreed
+    assert stores[0].maintenance.verify().agreed
 
 
 def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
@@ -210,14 +206,15 @@ def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
     impatient, patient = new_store(db_statement_timeout=1), new_store()
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     truth = Truth()
-    truth.add(patient.add([record(who, "hubspot") for who in range(20)]).id, [(who, "hubspot") for who in range(20)])
+    rows = [(who, "hubspot") for who in range(20)]
+    truth.add(patient.records.add([record(*row) for row in rows]).id, rows)
 
     with pytest.raises(Unavailable):
-        impatient.add([record(50, "hubspot")])
+        impatient.records.add([record(50, "hubspot")])
     truth.check(patient)
 
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(patient.add, [record(60, "hubspot")])
+        done = pool.submit(patient.records.add, [record(60, "hubspot")])
         until_it_waits(impatient, "advisory")
         outside.run(f"SELECT pg_advisory_unlock({MERGE})")
         truth.add(done.result().id, [(60, "hubspot")])
@@ -227,16 +224,16 @@ def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
 
 def test_customers_who_were_pending_stayed(store: Store, outside: Connection) -> None:
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
-    store.add([record(1, "hubspot"), record(2, "hubspot")])
+    store.records.add([record(1, "hubspot"), record(2, "hubspot")])
     outside.run(f"SELECT pg_advisory_unlock({MERGE})")
     load = waiting_load(store, [(2, "hubspot"), (3, "hubspot")], "replace", "hubspot")
 
-    store.finish(load)
+    store.loads.finish(load)
 
-    account = store.account(load.upload_id)
+    account = store.uploads.get(load.id)
     assert account
     assert account.customers == CustomerChanges(1, 1, 1)
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
 
 
 def test_upload_that_is_being_loaded_is_not_deleted(new_store: NewStore, outside: Connection) -> None:
@@ -244,15 +241,15 @@ def test_upload_that_is_being_loaded_is_not_deleted(new_store: NewStore, outside
     load = waiting_load(loading, [(1, "hubspot")])
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(loading.finish, load)
+        done = pool.submit(loading.loads.finish, load)
         until_it_waits(deleting, "advisory")
 
         with pytest.raises(Conflict):
-            deleting.delete_upload(load.upload_id)
+            deleting.uploads.delete(load.id)
 
         outside.run(f"SELECT pg_advisory_unlock({MERGE})")
         done.result()
-    assert deleting.delete_upload(load.upload_id) == 1
+    assert deleting.uploads.delete(load.id) == 1
 
 
 def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Connection) -> None:
@@ -262,7 +259,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
     class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
-            store.clear()
+            store.records.clear()
             self.truth, self.held = Truth(), False
 
         def teardown(self) -> None:
@@ -282,27 +279,27 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
 
         @rule(rows=rows)
         def upload(self, rows: list[tuple[int, str]]) -> None:
-            self.truth.add(store.add([record(*row) for row in rows]).id, rows)
+            self.truth.add(store.records.add([record(*row) for row in rows]).id, rows)
 
         @rule()
         def drain(self) -> None:
-            store.drain()
-            store.compact()
+            store.maintenance.merge_deferred()
+            store.maintenance.compact()
 
         @precondition(lambda self: not self.held)
         @rule(rows=rows)
         def load(self, rows: list[tuple[int, str]]) -> None:
             load = waiting_load(store, rows)
-            store.finish(load)
-            self.truth.add(load.upload_id, rows)
+            store.loads.finish(load)
+            self.truth.add(load.id, rows)
 
         @precondition(lambda self: not self.held)
         @rule(ids=st.lists(st.integers(0, 6), min_size=1, max_size=6), source=st.sampled_from(SOURCES))
         def snapshot(self, ids: list[int], source: str) -> None:
             load = waiting_load(store, [(who, source) for who in ids], "replace", source)
             before = {who for who, of, _ in self.truth.records if of == source}
-            store.finish(load)
-            account = store.account(load.upload_id)
+            store.loads.finish(load)
+            account = store.uploads.get(load.id)
             assert account
             assert account.customers == CustomerChanges(
                 len(set(ids) - before),
@@ -310,31 +307,31 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
                 len(set(ids) & before),
             )
             self.truth.keep(lambda _who, of, _upload: of != source)
-            self.truth.add(load.upload_id, [(who, source) for who in ids])
+            self.truth.add(load.id, [(who, source) for who in ids])
 
         @precondition(lambda self: not self.held and self.truth.records)
         @rule(data=st.data())
         def delete(self, data: st.DataObject) -> None:
             gone = data.draw(st.sampled_from(sorted({upload for *_, upload in self.truth.records})))
             counts = Counter(upload for *_, upload in self.truth.records)
-            assert store.delete_upload(gone) == counts[gone]
+            assert store.uploads.delete(gone) == counts[gone]
             self.truth.keep(lambda _who, _of, upload: upload != gone)
 
         @precondition(lambda self: not self.held)
         @rule(gone=st.integers(0, 6))
         def erase(self, gone: int) -> None:
-            store.erase(gone)
+            store.customers.erase(gone)
             self.truth.keep(lambda who, _of, _upload: who != gone)
 
         @precondition(lambda self: not self.held)
         @rule()
         def verify(self) -> None:
-            assert store.verify().agreed
+            assert store.maintenance.verify().agreed
 
         @invariant()
         def says_what_the_records_say(self) -> None:
             self.truth.check(store, page=2)
-            assert store._database.read(records._compare_with_records).agreed
+            assert store._database.read(maintenance._compare).agreed
 
     run_state_machine_as_test(
         Machine,
@@ -358,32 +355,32 @@ def test_everything_at_once_is_exact_at_every_moment(new_store: NewStore) -> Non
 
     def api(store: Store) -> None:
         for _ in range(120):
-            uploads.append(store.add([record(*row) for row in rows(40)]).id)
+            uploads.append(store.records.add([record(*row) for row in rows(40)]).id)
 
     def load(store: Store) -> None:
         for _ in range(12):
             load = waiting_load(store, rows(600))
             # Where a snapshot that is newer was faster, and all rows are of its source.
             with suppress(Outdated):
-                store.finish(load)
-                uploads.append(load.upload_id)
+                store.loads.finish(load)
+                uploads.append(load.id)
 
     def snapshot(store: Store) -> None:
         for _ in range(8):
-            store.finish(waiting_load(store, [(who, "hubspot") for who, _ in rows(300)], "replace", "hubspot"))
+            store.loads.finish(waiting_load(store, [(who, "hubspot") for who, _ in rows(300)], "replace", "hubspot"))
 
     def remove(store: Store) -> None:
         for number in range(40):
             with suppress(Conflict):
-                store.delete_upload(chance.choice(uploads or [0]))
-            store.erase(chance.randrange(300))
+                store.uploads.delete(chance.choice(uploads or [0]))
+            store.customers.erase(chance.randrange(300))
             if number % 20 == 19:
-                store.clear()
+                store.records.clear()
 
     def look(store: Store) -> None:
         nonlocal looked
         while not ended.is_set():
-            assert store._database.read(records._compare_with_records).agreed
+            assert store._database.read(maintenance._compare).agreed
             looked += 1
 
     with ThreadPoolExecutor(7) as pool:
@@ -398,5 +395,5 @@ def test_everything_at_once_is_exact_at_every_moment(new_store: NewStore) -> Non
 
     store = new_store()
     assert looked > 0
-    assert store.verify().agreed
+    assert store.maintenance.verify().agreed
     assert pending(store) == 0

@@ -16,7 +16,8 @@ import pytest
 from dedup import files
 from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
-from dedup.store import Account, Store
+from dedup.store import Store
+from dedup.store.uploads import Upload
 
 from jobs import BadInput, regions, storage
 from tests import exports
@@ -107,7 +108,7 @@ def tables(output: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: pq.read_table(output / name).to_pylist() for name in ("regions", "customers", "rejects", "files")}
 
 
-def rejected_of(s3: Any, account: Account) -> list[tuple[str, int, str, str, str]]:
+def rejected_of(s3: Any, account: Upload) -> list[tuple[str, int, str, str, str]]:
     if not account.rejected_key:
         return []
     body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
@@ -130,10 +131,10 @@ def test_job_and_api_say_the_same_of_the_same_files(
     summary = regions.run(session, regions.listed(f"s3://{BUCKET}/incoming/"), str(tmp_path))
 
     made = tables(tmp_path)
-    assert {frozenset(row["sources"]): row["customers"] for row in made["regions"]} == store.regions()
+    assert {frozenset(row["sources"]): row["customers"] for row in made["regions"]} == store.questions.counts()
     assert [(row["sources"], row["customers"], row["records"]) for row in made["regions"]] == summary.regions
     expected: dict[int, list[str]] = {}
-    for one in json.loads(store.records_page(None, 10_000)[0]):
+    for one in json.loads(store.records.page(None, 10_000)[0]):
         expected.setdefault(one["customer_id"], []).append(one["source"])
     assert {row["customer_id"]: (row["sources"], row["records"]) for row in made["customers"]} == {
         customer_id: (sorted(set(sources)), len(sources)) for customer_id, sources in expected.items()

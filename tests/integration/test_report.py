@@ -14,7 +14,8 @@ import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.records import Record
 from dedup.services import ingest, report
-from dedup.store import Fault, Store
+from dedup.store import Store
+from dedup.store.reports import FieldErrors
 
 from tests.conftest import api_event, record, sample_records
 
@@ -100,7 +101,7 @@ def from_xlsx(content: bytes) -> dict[str, list[list[Any]]]:
 
 
 def test_every_form_says_what_the_api_says(get: Any, store: Store) -> None:
-    store.add([*sample_records(), record(101, "salesforce")])
+    store.records.add([*sample_records(), record(101, "salesforce")])
     regions = [("hubspot + salesforce", 2), ("internal", 2), ("hubspot", 1), ("hubspot + internal", 1)]
     regions += [("internal + salesforce", 1), ("salesforce", 1)]
 
@@ -123,7 +124,7 @@ def test_every_form_says_what_the_api_says(get: Any, store: Store) -> None:
 
 
 def test_completeness_is_the_share_of_records_that_have_a_field(get: Any, store: Store) -> None:
-    store.add([record(n, "hubspot", phone="1" if n % 4 else None, city="Rome") for n in range(100)])
+    store.records.add([record(n, "hubspot", phone="1" if n % 4 else None, city="Rome") for n in range(100)])
 
     assert from_csv(get("csv"))["How complete", "hubspot", "Phone"] == "0.750000"
     row = dict(zip(*Page(get("html")["body"]).tables["How complete"], strict=True))
@@ -136,11 +137,11 @@ def test_completeness_of_many_records_is_estimated_from_some(
     from dedup.store import reports
 
     monkeypatch.setattr(reports, "SAMPLE", 2_000)
-    store.add([record(n, "hubspot", phone="1" if n % 2 else None) for n in range(20_000)])
+    store.records.add([record(n, "hubspot", phone="1" if n % 2 else None) for n in range(20_000)])
 
-    figures = store.figures()
+    figures = store.reports.figures()
 
-    looked_at, filled = figures.looked_at["hubspot"], figures.filled["hubspot"]["phone"]
+    looked_at, filled = figures.sampled["hubspot"], figures.filled["hubspot"]["phone"]
     assert 500 < looked_at < 6_000
     assert abs(filled / looked_at - 0.5) < 0.05
     assert "of 20,000 records." in get("html")["body"]
@@ -165,13 +166,13 @@ def test_rejected_rows_are_counted_by_field_missing_and_malformed(get: Any, stor
 
 def test_change_is_that_since_figures_were_kept(get: Any, keep: Any, store: Store) -> None:
     assert "Change" not in get("html")["body"]
-    first = store.add([record(1, "hubspot"), record(2, "hubspot"), record(2, "internal")])
+    first = store.records.add([record(1, "hubspot"), record(2, "hubspot"), record(2, "internal")])
     kept = keep()
     assert keep() == kept, "the same figures are not kept twice"
     assert ("Totals", "Customers", "Change") in from_csv(get("csv"))
 
-    store.add([record(1, "salesforce"), record(3, "hubspot")])
-    store.delete_upload(first.id)
+    store.records.add([record(1, "salesforce"), record(3, "hubspot")])
+    store.uploads.delete(first.id)
     lines = from_csv(get("csv"))
 
     assert lines["Totals", "Records", "Change"] == "-1"
@@ -194,8 +195,8 @@ def match(store: Store) -> Callable[..., int]:
     from jobs import runs
 
     def match(**asked: Any) -> int:
-        run, _ = store.expect_run({"methods": ["rules"], **asked}, None, "")
-        assert runs.run(run, store) == "done", store.run(run)
+        run, _ = store.runs.create({"methods": ["rules"], **asked}, None, "")
+        assert runs.run(run, store) == "done", store.runs.get(run)
         return run
 
     return match
@@ -208,7 +209,7 @@ def two_people() -> list[Record]:
 
 
 def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: Store, match: Any) -> None:
-    store.add(two_people())
+    store.records.add(two_people())
     run = match(constraints={"max_entity": 7})
 
     page = Page(get("html")["body"])
@@ -238,9 +239,9 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
 
 
 def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match: Any) -> None:
-    store.add(two_people())
+    store.records.add(two_people())
     run = match(methods=["rules", "model"], thresholds={"match": 2})
-    found = store.run(run)
+    found = store.runs.get(run)
     assert found
 
     said = dict(Page(get("html")["body"]).tables["Matching in force"])
@@ -258,7 +259,7 @@ def test_report_of_a_run_with_an_extreme_threshold_is_answered(
     get: Any, store: Store, match: Any, match_weight: float
 ) -> None:
     """Of a run that was kept before the settings refused such a threshold."""
-    store.add(two_people())
+    store.records.add(two_people())
     run = match()
     store._database.write(
         lambda c: c.run(
@@ -276,7 +277,7 @@ def test_report_of_a_run_with_an_extreme_threshold_is_answered(
 
 
 def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, store: Store, match: Any) -> None:
-    store.add(two_people())
+    store.records.add(two_people())
     keep()
     first = match()
     assert ("Totals", "People", "Change") not in from_csv(get("csv")), "when figures were kept, nobody knew"
@@ -284,14 +285,14 @@ def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, stor
     kept = keep()
     assert keep() == kept
 
-    store.add([record(3, "internal", name="Cy Fox")])
+    store.records.add([record(3, "internal", name="Cy Fox")])
     lines = from_csv(get("csv"))
     assert lines["Totals", "People", "Change"] == "1"
     changes = {row: value for (table, row, column), value in lines.items() if (table, column) == (BY_PERSON, "Change")}
     assert changes == {"hubspot": "0", "internal": "1", "hubspot + internal": "0"}
 
     ann, also_ann = 1, 2
-    store.decide([ann, also_ann], "different", None, "someone")
+    store.decisions.decide([ann, also_ann], "different", None, "someone")
     match()
     page = get("html")["body"]
     assert f"run {first} was in force" in page
@@ -302,7 +303,7 @@ def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, stor
 
 
 def test_before_the_first_run_nobody_is_told_apart_by_person(get: Any, store: Store) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     page = Page(get("html")["body"])
 
     assert dict(page.tables["Rules in force"])["People"] == "Not told: no run of the matching was finished"
@@ -333,7 +334,7 @@ def test_form_that_can_not_be_given_is_refused(get: Any, form: str, status: int)
 
 
 def test_page_needs_nothing_else_and_runs_nothing(get: Any, store: Store) -> None:
-    store.add(sample_records())
+    store.records.add(sample_records())
     answer = get("html")
     page = Page(answer["body"])
 
@@ -345,10 +346,10 @@ def test_page_needs_nothing_else_and_runs_nothing(get: Any, store: Store) -> Non
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_are_texts_in_every_form(store: Store, text: str) -> None:
-    store.add(sample_records())
-    figures = store.figures()
+    store.records.add(sample_records())
+    figures = store.reports.figures()
     figures.rows[text] = (1, 1)  # type: ignore[index]
-    figures.faults.append(Fault(text, text, 1, 0))
+    figures.field_errors.append(FieldErrors(text, text, 1, 0))
     made = report.make(figures, None, ("salesforce", text))
 
     html = report.to_html(made)
@@ -377,7 +378,7 @@ def test_report_of_regions_with_long_names_fits_in_an_answer(store: Store) -> No
     regions = {frozenset(names) - {*names[:number], names[-number]}: 1 for number in range(1, 40)}
     regions |= {frozenset(names) - {one, other}: 1 for one in names[:20] for other in names[20:]}
 
-    made = report.make(replace(store.figures(), regions=regions), None, names)
+    made = report.make(replace(store.reports.figures(), regions=regions), None, names)
 
     [table] = [table for table in made.tables if table.title == "Who has whom"]
     assert sum(len(str(row[0])) for row in table.rows) < report.MAX_NAMES + 100

@@ -8,11 +8,12 @@ import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
-from dedup.store import Store, connection, entities
+from dedup.store import Store, connection
+from dedup.store.matching import attach
 
 from tests.integration.test_matching import RULES, agrees, matched, members, person
 
-MANY = entities.BATCH + 500
+MANY = attach.BATCH + 500
 """More than are looked at one by one when they leave."""
 
 IN_PROPORTION = 60
@@ -62,9 +63,9 @@ def _rows(node: dict[str, Any]) -> float:
 
 def after_a_run_over_one(store: Store, *uploads: Iterable[Any]) -> list[int]:
     """Uploads to a run over one record, whose statistics say so."""
-    store.add([person(1, "hubspot")])
+    store.records.add([person(1, "hubspot")])
     matched(store, **RULES)
-    return [store.add([*records]).id for records in uploads]
+    return [store.records.add([*records]).id for records in uploads]
 
 
 EACH_ANOTHER = [person(n, "internal") for n in range(10, 10 + MANY)]
@@ -86,7 +87,7 @@ def test_deleting_many_records_unknown_to_the_planner_takes_rows_in_proportion(
 ) -> None:
     upload, *_ = after_a_run_over_one(store, leaving, staying)
 
-    found = rows_of(lambda: store.delete_upload(upload))
+    found = rows_of(lambda: store.uploads.delete(upload))
 
     assert any("DELETE FROM matching.member_" in sql for _, sql in found)
     assert found[0][0] < IN_PROPORTION, found[0]
@@ -105,7 +106,7 @@ PHONE = "+1 202 555 0101"
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten batches for MANY records, each of which looks for what it has in common with all before it."""
-    monkeypatch.setattr(entities, "BATCH", MANY // 10)
+    monkeypatch.setattr(attach, "BATCH", MANY // 10)
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -133,7 +134,7 @@ def test_adding_many_records_however_they_are_spread_takes_rows_in_proportion(
 ) -> None:
     after_a_run_over_one(store)
 
-    found = rows_of(lambda: store.add(coming))
+    found = rows_of(lambda: store.records.add(coming))
 
     assert sum(rows for rows, _ in found) < IN_BATCHES, found[0]
     agrees(store)
@@ -144,11 +145,11 @@ def test_adding_many_records_after_very_different_ones_takes_rows_in_proportion(
     store: Store, rows_of: Callable[..., list[Statement]]
 ) -> None:
     """The statistics still say that all members are of one customer, one name and one email."""
-    store.add(ALL_THE_SAME)
+    store.records.add(ALL_THE_SAME)
     matched(store, **RULES)
-    store.clear()
+    store.records.clear()
 
-    found = rows_of(lambda: store.add(EACH_ANOTHER))
+    found = rows_of(lambda: store.records.add(EACH_ANOTHER))
 
     assert sum(rows for rows, _ in found) < IN_BATCHES, found[0]
     agrees(store)

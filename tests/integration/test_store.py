@@ -10,8 +10,10 @@ import pytest
 from dedup import sets
 from dedup.errors import KeyReused
 from dedup.records import Record
-from dedup.store import Selection, Store
-from dedup.store.base import COMPACT_EVERY
+from dedup.sets import EVERYBODY, SetQuery
+from dedup.store import Store
+from dedup.store.records import COMPACT_EVERY
+from dedup.store.regions import Selection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,20 +21,20 @@ from tests.conftest import budget, ids_of, record, sample_records
 
 
 def everyone(store: Store, limit: int = 10_000) -> Selection:
-    return store.select(lambda regions: {"ids": set(regions)}, {}, limit)
+    return store.questions.select({"ids": EVERYBODY}, {}, limit)
 
 
-def walk(store: Store, choose: Callable[[sets.Regions], Any], limit: int) -> Iterable[list[int]]:
+def walk(store: Store, query: SetQuery, limit: int) -> Iterable[list[int]]:
     after: dict[str, int] | None = {}
     while after is not None:
-        found = store.select(lambda regions: {"ids": choose(regions)}, after, limit)
+        found = store.questions.select({"ids": query}, after, limit)
         yield ids_of(found)
         after = found.next_positions(after)
 
 
 def test_duplicates_inside_one_source_are_kept_and_counted(store: Store) -> None:
-    store.add([record(1, "hubspot"), record(1, "hubspot"), record(1, "hubspot")])
-    store.add([record(1, "hubspot")])
+    store.records.add([record(1, "hubspot"), record(1, "hubspot"), record(1, "hubspot")])
+    store.records.add([record(1, "hubspot")])
 
     found = everyone(store)
 
@@ -40,26 +42,26 @@ def test_duplicates_inside_one_source_are_kept_and_counted(store: Store) -> None
 
 
 def test_customer_moves_to_the_region_of_its_new_source(store: Store) -> None:
-    store.add([record(1, "hubspot"), record(2, "hubspot")])
-    store.add([record(1, "internal")])
+    store.records.add([record(1, "hubspot"), record(2, "hubspot")])
+    store.records.add([record(1, "internal")])
 
-    assert store.regions() == {frozenset({"hubspot"}): 1, frozenset({"hubspot", "internal"}): 1}
+    assert store.questions.counts() == {frozenset({"hubspot"}): 1, frozenset({"hubspot", "internal"}): 1}
 
 
 def test_repeat_of_a_keyed_upload_gets_the_first_answer_and_writes_nothing(store: Store) -> None:
-    first = store.add(sample_records(), key="k", digest="d")
+    first = store.records.add(sample_records(), key="k", digest="d")
 
-    again = store.add(sample_records(), key="k", digest="d")
+    again = store.records.add(sample_records(), key="k", digest="d")
 
     assert (again.id, again.accepted, again.repeated) == (first.id, first.accepted, True)
     assert everyone(store).records == 12
 
 
 def test_key_with_other_content_is_refused(store: Store) -> None:
-    store.add(sample_records(), key="k", digest="d")
+    store.records.add(sample_records(), key="k", digest="d")
 
     with pytest.raises(KeyReused):
-        store.add(sample_records(), key="k", digest="other")
+        store.records.add(sample_records(), key="k", digest="other")
 
     assert everyone(store).records == 12
 
@@ -71,7 +73,7 @@ def test_same_key_at_the_same_moment_writes_once(new_store: Callable[..., Store]
 
     def upload(store: Store) -> Any:
         start.wait()
-        return store.add(records, key="k", digest="d")
+        return store.records.add(records, key="k", digest="d")
 
     with ThreadPoolExecutor(len(stores)) as pool:
         uploads = list(pool.map(upload, stores))
@@ -85,10 +87,10 @@ def test_failed_upload_leaves_nothing(store: Store) -> None:
     impossible = Record.model_construct(customer_id=2**70, name="n", email="e@example.com", source="hubspot")
 
     with pytest.raises(Exception, match="out of range"):
-        store.add([record(1, "hubspot"), impossible], key="k", digest="d")
+        store.records.add([record(1, "hubspot"), impossible], key="k", digest="d")
 
     assert everyone(store).records == 0
-    assert not store.add([record(1, "hubspot")], key="k", digest="e").repeated
+    assert not store.records.add([record(1, "hubspot")], key="k", digest="e").repeated
 
 
 def test_overlapping_concurrent_uploads_count_exactly(new_store: Callable[..., Store]) -> None:
@@ -98,13 +100,13 @@ def test_overlapping_concurrent_uploads_count_exactly(new_store: Callable[..., S
     def upload(number: int) -> None:
         for batch in range(5):
             ids = [(number * 131 + batch * 57 + n * 7919) % 3000 for n in range(1000)]
-            stores[number].add([record(who, sources[(number + batch) % 3]) for who in ids])
+            stores[number].records.add([record(who, sources[(number + batch) % 3]) for who in ids])
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(upload, range(4)))
 
     assert everyone(stores[0], 1).records == 20_000
-    assert stores[0].verify().agreed
+    assert stores[0].maintenance.verify().agreed
 
 
 def test_clear_beside_uploads_leaves_whole_uploads_only(new_store: Callable[..., Store]) -> None:
@@ -114,48 +116,48 @@ def test_clear_beside_uploads_leaves_whole_uploads_only(new_store: Callable[...,
 
     def clear() -> None:
         while not done.is_set():
-            deleted.append(clearing.clear())
+            deleted.append(clearing.records.clear())
 
     thread = threading.Thread(target=clear)
     thread.start()
     for _ in range(40):
-        uploading.add([record(n, "hubspot") for n in range(100)])
+        uploading.records.add([record(n, "hubspot") for n in range(100)])
     done.set()
     thread.join()
 
     left = everyone(uploading, 1).records
     assert sum(deleted) + left == 4000
     assert all(count % 100 == 0 for count in [*deleted, left])
-    assert uploading.verify().agreed
+    assert uploading.maintenance.verify().agreed
 
 
 def test_clear_forgets_no_key(store: Store) -> None:
-    first = store.add(sample_records(), key="k", digest="d")
-    store.clear()
+    first = store.records.add(sample_records(), key="k", digest="d")
+    store.records.clear()
 
-    assert store.add(sample_records(), key="k", digest="d").id == first.id
+    assert store.records.add(sample_records(), key="k", digest="d").id == first.id
     assert everyone(store).records == 0
 
 
 def test_walk_gives_each_id_once_while_others_upload(new_store: Callable[..., Store]) -> None:
     reading, writing = new_store(), new_store()
     there = list(range(0, 4000, 2))
-    reading.add([record(n, "hubspot") for n in there])
+    reading.records.add([record(n, "hubspot") for n in there])
     done = threading.Event()
 
     def write() -> None:
         number = 1
         while not done.is_set():
-            writing.add([record(n % 4000, "internal") for n in range(number, number + 200, 2)])
+            writing.records.add([record(n % 4000, "internal") for n in range(number, number + 200, 2)])
             number += 200
 
     thread = threading.Thread(target=write)
     thread.start()
-    walked = list(chain.from_iterable(walk(reading, set, 50)))
+    walked = list(chain.from_iterable(walk(reading, EVERYBODY, 50)))
     records = []
     after: int | None = 0
     while after is not None:
-        text, after = reading.records_page(after, 100)
+        text, after = reading.records.page(after, 100)
         records += [line["id"] for line in json.loads(text)]
     done.set()
     thread.join()
@@ -174,24 +176,24 @@ def test_four_sources_answer_every_set_question(
 
     current.cache_clear()
     store = new_store()
-    store.add([*sample_records(), record(103, "web_shop"), record(201, "web_shop")])
+    store.records.add([*sample_records(), record(103, "web_shop"), record(201, "web_shop")])
 
-    regions = store.regions()
+    regions = store.questions.counts()
 
     assert regions[frozenset({"salesforce", "hubspot", "web_shop"})] == 1
-    assert sets.count(regions, sets.select(regions, {"web_shop"}, {"internal"})) == 2
-    assert list(walk(store, lambda found: sets.only_in(found, "web_shop"), 10)) == [[201]]
+    assert SetQuery(frozenset({"web_shop"}), frozenset({"internal"})).count(regions) == 2
+    assert list(walk(store, SetQuery(exactly=frozenset({"web_shop"})), 10)) == [[201]]
 
 
 def test_changes_are_compacted_and_nothing_changes(store: Store) -> None:
     for number in range(COMPACT_EVERY + 3):
-        store.add([record(number, "hubspot"), record(number, "internal")])
+        store.records.add([record(number, "hubspot"), record(number, "internal")])
 
     rows = store._database.read(lambda connection: connection.run("SELECT count(*) FROM region_change"))
 
     assert rows[0][0] < 30
-    assert store.regions() == {frozenset({"hubspot", "internal"}): COMPACT_EVERY + 3}
-    assert store.verify().agreed
+    assert store.questions.counts() == {frozenset({"hubspot", "internal"}): COMPACT_EVERY + 3}
+    assert store.maintenance.verify().agreed
 
 
 def test_compactions_beside_uploads_lose_nothing(new_store: Callable[..., Store]) -> None:
@@ -200,19 +202,19 @@ def test_compactions_beside_uploads_lose_nothing(new_store: Callable[..., Store]
 
     def compact(store: Store) -> None:
         while not done.is_set():
-            store.compact()
+            store.maintenance.compact()
 
     threads = [threading.Thread(target=compact, args=(store,)) for store in stores[1:]]
     for thread in threads:
         thread.start()
     for number in range(100):
-        stores[0].add([record(number % 50, "hubspot" if number < 50 else "internal")])
+        stores[0].records.add([record(number % 50, "hubspot" if number < 50 else "internal")])
     done.set()
     for thread in threads:
         thread.join()
 
-    assert stores[0].regions() == {frozenset({"hubspot", "internal"}): 50}
-    assert stores[0].verify().agreed
+    assert stores[0].questions.counts() == {frozenset({"hubspot", "internal"}): 50}
+    assert stores[0].maintenance.verify().agreed
 
 
 @pytest.mark.parametrize(
@@ -226,17 +228,17 @@ def test_compactions_beside_uploads_lose_nothing(new_store: Callable[..., Store]
     ],
 )
 def test_verify_mends_what_was_damaged(store: Store, damage: str, customers: int, regions: int) -> None:
-    store.add(sample_records())
-    before = store.regions()
+    store.records.add(sample_records())
+    before = store.questions.counts()
     store._database.write(lambda connection: connection.run(damage), repeatable=False)
 
-    found = store.verify()
+    found = store.maintenance.verify()
 
     assert not found.agreed
     assert found.wrong_customers == customers
     assert found.wrong_regions >= min(regions, 1)
-    assert store.verify().agreed
-    assert store.regions() == before
+    assert store.maintenance.verify().agreed
+    assert store.questions.counts() == before
     assert everyone(store).records == 12
 
 
@@ -244,7 +246,7 @@ def test_migrations_run_once_each_also_side_by_side(new_store: Callable[..., Sto
     stores = [new_store() for _ in range(3)]
 
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(Store.migrate, stores)) == [[], [], []]
+        assert list(pool.map(lambda store: store.schema.migrate(), stores)) == [[], [], []]
 
 
 names = st.text(min_size=1, max_size=255).filter(lambda text: not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text))
@@ -255,12 +257,12 @@ storable = names.filter(lambda text: text.isprintable() or not any(0xD800 <= ord
 @settings(max_examples=budget(15, 100), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_records_come_back_as_they_went_in(store: Store, people: list[tuple[int, str]]) -> None:
 
-    store.clear()
+    store.records.clear()
     records = [record(who, "hubspot", name=name, email="a.b+c@example.com") for who, name in people]
 
-    store.add(records)
+    store.records.add(records)
 
-    text, _ = store.records_page(None, 1000)
+    text, _ = store.records.page(None, 1000)
     assert [(r["customer_id"], r["name"], r["email"]) for r in json.loads(text)] == [
         (r.customer_id, r.name, r.email) for r in records
     ]
@@ -268,9 +270,9 @@ def test_records_come_back_as_they_went_in(store: Store, people: list[tuple[int,
 
 
 def test_page_ends_early_where_it_would_be_too_large(store: Store) -> None:
-    store.add([record(n, "hubspot", name="\U0001f600" * 255) for n in range(3000)])
+    store.records.add([record(n, "hubspot", name="\U0001f600" * 255) for n in range(3000)])
 
-    text, after = store.records_page(None, 3000)
+    text, after = store.records.page(None, 3000)
 
     assert len(text.encode()) <= 2_000_000
     assert after is not None

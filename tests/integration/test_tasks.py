@@ -59,7 +59,7 @@ class Stack:
         if kind == DELETION:
             deleting = load_function("delete_upload")
             deleting.AT_ONCE = 2
-            upload = self.store.add(sample_records()).id
+            upload = self.store.records.add(sample_records()).id
             event = api_event("DELETE", f"/api/v1/uploads/{upload}", parameters={"upload_id": str(upload)})
             assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
             return upload
@@ -88,12 +88,12 @@ class Stack:
         key = "incoming/hubspot/night.csv"
         version = self.s3.put_object(Bucket=BUCKET, Key=key, Body=FILE)["VersionId"]
         load = self.claim_load(key, version, 60)
-        self.store.interrupt(load, "Interrupted (OSError); the next delivery starts over")
-        return int(load.upload_id)
+        self.store.loads.interrupt(load, "Interrupted (OSError); the next delivery starts over")
+        return int(load.id)
 
     def claim_load(self, key: str, version: str, lease: float) -> Any:
         name, at = f"s3/{BUCKET}/{key}/{version}", datetime.now(UTC)
-        return self.store.claim(name, key, at, "hubspot", "add", lease, version, "somebody")
+        return self.store.loads.claim(name, key, at, "hubspot", "add", lease, version, "somebody")
 
     def claim(self, kind: str, task: int, lease: float) -> Any:
         """Begins a task as its worker does."""
@@ -101,10 +101,10 @@ class Stack:
             [[key, version]] = self.sql(f"SELECT object_key, object_version FROM upload WHERE id = {task}")
             return self.claim_load(key, version, lease)
         claim: dict[str, Callable[[int, float], Any]] = {
-            EXPORT: self.store.claim_export,
-            RUN: self.store.claim_run,
-            JOB: self.store.claim_job,
-            ERASURE: self.store.claim_erasure,
+            EXPORT: self.store.exports.claim,
+            RUN: self.store.runs.claim,
+            JOB: self.store.jobs.claim,
+            ERASURE: self.store.erasures.claim,
         }
         return claim[kind](task, lease)
 
@@ -137,15 +137,15 @@ class Stack:
             [[status, reason]] = self.sql(f"SELECT status, reason FROM erasure WHERE id = {task}")
             return status, reason
         if kind == RUN:
-            run = self.store.run(task)
+            run = self.store.runs.get(task)
             assert run
             return run["status"], run["reason"]
         if kind == EXPORT:
-            found = self.store.export(task, 7)
+            found = self.store.exports.get(task, 7)
         elif kind == JOB:
-            found = self.store.job(task, 7)
+            found = self.store.jobs.get(task, 7)
         else:
-            found = self.store.account(task)
+            found = self.store.uploads.get(task)
         return found.status, found.reason
 
     def sql(self, statement: str) -> Any:
@@ -169,7 +169,7 @@ def stack(s3: Any, environment: pytest.MonkeyPatch, store: Store) -> Stack:
     settings.cache_clear()
     spark.client.cache_clear()
     queues.client.cache_clear()
-    store.add(sample_records())
+    store.records.add(sample_records())
     return Stack(environment, store, s3, made)
 
 
@@ -246,7 +246,7 @@ def test_task_that_nobody_takes_up_ends_with_a_reason(stack: Stack, kind: str) -
     for message in stack.messages():
         assert stack.deliver(kind, message) == [], "one that comes after all changes nothing"
     assert stack.state(kind, task) == (status, reason)
-    assert stack.store.verify().records == 12 * (1 + (kind == DELETION))
+    assert stack.store.maintenance.verify().records == 12 * (1 + (kind == DELETION))
 
 
 @pytest.mark.parametrize("kind", CLAIMED)
@@ -261,7 +261,7 @@ def test_task_that_is_cut_off_every_time_ends_with_a_reason(stack: Stack, kind: 
 
     status, reason = stack.state(kind, task)
     assert status == "failed"
-    assert "cut off" in str(reason)
+    assert "interrupted" in str(reason)
     assert stack.claim(kind, task, 60) is None
 
 
@@ -280,7 +280,7 @@ def test_message_that_comes_many_times_is_worked_on_once(stack: Stack, kind: str
         f"SELECT count(*) FROM audit WHERE upload_id = {task} AND action IN ('upload', 'delete upload')"
     )
     assert noted == {UPLOAD: 1, DELETION: 2}.get(kind, noted)
-    assert stack.store.verify().agreed
+    assert stack.store.maintenance.verify().agreed
 
 
 def test_sweeps_at_the_same_moment_send_one_message_for_each_task(
@@ -302,7 +302,7 @@ def test_more_tasks_than_one_sweep_sees_to_are_seen_to_by_the_next(
     monkeypatch.setattr(tasks, "AT_ONCE", 2)
     asked = [stack.ask(EXPORT) for _ in range(3)]
     stack.messages()
-    stack.store.queues_lost(workers=False)
+    stack.store.tasks.queues_lost(workers=False)
 
     assert [len(tasks.sweep(stack.store).enqueued) for _ in range(3)] == [2, 1, 0]
 
@@ -313,14 +313,14 @@ def test_more_tasks_than_one_sweep_sees_to_are_seen_to_by_the_next(
 def test_lost_queues_make_every_task_due_at_once_and_lost_workers_theirs_too(stack: Stack, kind: str) -> None:
     task = stack.ask(kind)
     stack.messages()
-    stack.store.queues_lost(workers=False)
+    stack.store.tasks.queues_lost(workers=False)
     assert stack.sweep() == {"enqueued": 1, "ended": 0}
     if kind in CLAIMED:
         assert stack.claim(kind, task, 600)
-    stack.store.queues_lost(workers=False)
+    stack.store.tasks.queues_lost(workers=False)
     assert stack.sweep()["enqueued"] == (kind == DELETION)
 
-    stack.store.queues_lost(workers=True)
+    stack.store.tasks.queues_lost(workers=True)
 
     assert stack.sweep() == {"enqueued": 1, "ended": 0}
 
@@ -331,7 +331,7 @@ def test_load_that_is_resumed_is_the_same_object_of_the_same_sender(stack: Stack
 
     assert stack.deliver(UPLOAD, {UPLOAD: task}) == []
 
-    account = stack.store.account(task)
+    account = stack.store.uploads.get(task)
     assert account
     assert (account.status, account.accepted) == ("done", 1)
     assert stack.sql(f"SELECT principal FROM audit WHERE action = 'upload' AND upload_id = {task}") == [["somebody"]]
@@ -350,7 +350,7 @@ def test_load_whose_object_is_gone_ends_with_that_reason(stack: Stack) -> None:
 
 
 def test_upload_that_no_file_came_for_within_a_day_ends_with_that_reason(stack: Stack) -> None:
-    today, long_ago = (stack.store.expect("incoming/{}-a.csv", None, "add") for _ in range(2))
+    today, long_ago = (stack.store.uploads.create("incoming/{}-a.csv", None, "add") for _ in range(2))
     stack.sql(f"UPDATE upload SET created_at = now() - interval '25 hours' WHERE id = {long_ago}")
 
     assert stack.sweep(0) == {"enqueued": 0, "ended": 1}
@@ -368,7 +368,7 @@ def test_load_that_is_given_up_is_told_of_as_one_that_failed(stack: Stack, envir
     for _ in range(SENDS):
         stack.sweep(0)
 
-    account = stack.store.account(task)
+    account = stack.store.uploads.get(task)
     assert account
     assert (account.status, account.announced) == ("failed", True)
 
@@ -376,7 +376,7 @@ def test_load_that_is_given_up_is_told_of_as_one_that_failed(stack: Stack, envir
 def test_load_that_has_no_attempt_left_ends_also_after_the_queues_were_lost(stack: Stack) -> None:
     task = stack.ask(UPLOAD)
     stack.sql(f"UPDATE upload SET attempt = {2 * TRIES} WHERE id = {task}")
-    stack.store.queues_lost(workers=True)
+    stack.store.tasks.queues_lost(workers=True)
 
     assert stack.sweep() == {"enqueued": 0, "ended": 1}
 
@@ -385,32 +385,32 @@ def test_run_that_spark_works_on_is_looked_after_also_when_that_message_is_lost(
     task = stack.ask(RUN)
     stack.messages()
     claim = stack.claim(RUN, task, 60)
-    stack.store.note_submitted(claim, {"run": "elsewhere"})
+    stack.store.runs.submitted(claim, {"run": "elsewhere"})
     assert stack.sweep() == {"enqueued": 0, "ended": 0}
 
     assert stack.sweep(0) == {"enqueued": 1, "ended": 0}
 
     assert stack.messages() == [{RUN: task}]
     assert stack.state(RUN, task)[0] == "running"
-    stack.store.queues_lost(workers=True)
+    stack.store.tasks.queues_lost(workers=True)
     assert stack.state(RUN, task)[0] == "running", "Spark is not gone"
 
 
 def test_attempt_at_a_job_that_was_overtaken_ends_nothing(stack: Stack) -> None:
     task = stack.ask(JOB)
-    slow = stack.store.claim_job(task, 0)
-    fast = stack.store.claim_job(task, 60)
+    slow = stack.store.jobs.claim(task, 0)
+    fast = stack.store.jobs.claim(task, 60)
     assert slow
     assert fast
 
-    stack.store.fail_job(slow, "too late")
-    stack.store.interrupt_job(slow, "too late")
-    stack.store.started_job(slow, "too late")
-    stack.store.finish_job(slow, {}, [])
+    stack.store.jobs.fail(slow, "too late")
+    stack.store.jobs.interrupt(slow, "too late")
+    stack.store.jobs.submitted(slow, "too late")
+    stack.store.jobs.finish(slow, {}, [])
     assert stack.state(JOB, task) == ("running", None)
-    stack.store.finish_job(fast, {"records": 1}, [])
+    stack.store.jobs.finish(fast, {"records": 1}, [])
 
-    job = stack.store.job(task, 7)
+    job = stack.store.jobs.get(task, 7)
     assert job
     assert (job.status, job.run, job.figures) == ("done", None, {"records": 1})
 
@@ -430,8 +430,8 @@ def test_sweep_reads_open_tasks_and_not_all_that_ever_were(stack: Stack, monkeyp
             return []
 
     monkeypatch.setattr(stack.store._database, "write", lambda work, **_: work(Explains()))
-    stack.store.due_tasks(LONG, 100)
-    stack.store.end_overdue_tasks(LONG, 100)
+    stack.store.tasks.due(LONG, 100)
+    stack.store.tasks.end_overdue(LONG, 100)
 
     assert len(plans) == 2
     for plan in plans:

@@ -2,6 +2,7 @@ from collections import Counter
 from itertools import chain
 
 from dedup import sets
+from dedup.sets import EVERYBODY, SetQuery
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ def test_selection_is_intersection_less_union(
 ) -> None:
     regions = regions_of(customers)
 
-    counted = sets.count(regions, sets.select(regions, within, without))
+    counted = SetQuery(within, without).count(regions)
 
     everyone = frozenset().union(*customers.values())
     in_all = everyone.intersection(*(customers[source] for source in within))
@@ -36,17 +37,17 @@ def test_one_region_is_its_intersection_less_all_others(
 ) -> None:
     regions = regions_of(customers)
 
-    exactly = sets.select(regions, exactly=sources)
+    exactly = SetQuery(exactly=sources).select(regions)
 
-    assert exactly == sets.select(regions, within=sources, without=frozenset(SOURCES) - sources)
-    assert sets.select(regions, exactly=sources, without=sources) == set()
+    assert exactly == SetQuery(sources, frozenset(SOURCES) - sources).select(regions)
+    assert SetQuery(exactly=sources, without=sources).select(regions) == set()
 
 
 @given(customers_by_source, some_sources)
-def test_union_counts_everyone_once(customers: dict[str, frozenset[int]], sources: frozenset[str]) -> None:
+def test_union_is_everybody_less_those_in_none(customers: dict[str, frozenset[int]], sources: frozenset[str]) -> None:
     regions = regions_of(customers)
 
-    counted = sets.count(regions, sets.union(regions, sources))
+    counted = EVERYBODY.count(regions) - SetQuery(without=sources).count(regions)
 
     assert counted == len(frozenset().union(*(customers[source] for source in sources)))
 
@@ -55,7 +56,7 @@ def test_union_counts_everyone_once(customers: dict[str, frozenset[int]], source
 def test_only_in_is_a_source_less_all_others(customers: dict[str, frozenset[int]], source: str) -> None:
     regions = regions_of(customers)
 
-    counted = sets.count(regions, sets.only_in(regions, source))
+    counted = SetQuery(exactly=frozenset({source})).count(regions)
 
     others = frozenset().union(*(customers[other] for other in SOURCES if other != source))
     assert counted == len(customers[source] - others)

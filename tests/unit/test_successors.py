@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from dedup.store.decisions import COMPARED, successors
+from dedup.store.matching.successors import COMPARED, successors
 from hypothesis import given
 from hypothesis import strategies as st
 

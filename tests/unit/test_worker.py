@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 # In a process of its own, for a logger keeps the level and the output that it was made with.
 BATCH = """
 import json
-from dedup.store import Busy
+from dedup.errors import Busy
 from dedup.api.queue_handler import messages
 from tests.conftest import lambda_context
 

@@ -28,7 +28,7 @@ install(app)
 )
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: IdempotencyKey = None) -> Response[Uploaded]:
     key, digest = client_key(idempotency_key, batch)
-    upload = open_store().add(batch.customers, key=key, digest=digest, principal=caller(app))
+    upload = open_store().records.add(batch.customers, key=key, digest=digest, principal=caller(app))
     count_accepted(0 if upload.repeated else upload.accepted)
     uploaded = Uploaded(
         message=f"Successfully uploaded {upload.accepted} customer records",

@@ -23,7 +23,7 @@ install(app)
 def by_source(source: Annotated[Source, Path()], limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
     question = f"records of {source}"
     after = decode_cursor(cursor, question).get("id")
-    records, last = open_store().records_page(after, limit, source)
+    records, last = open_store().records.page(after, limit, source)
     return paged(app, records, {"id": last} if last else None, question)
 
 

@@ -25,7 +25,7 @@ Confirm = Annotated[
 def clear(confirm: Confirm = None) -> Cleared:
     if settings().clear_confirm and confirm != "everything":
         raise Invalid(("query", "confirm"), "This deletes every record: confirm=everything says that it is meant")
-    deleted = open_store().clear(caller(app))
+    deleted = open_store().records.clear(caller(app))
     return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
 
 

@@ -17,7 +17,7 @@ install(app)
 @app.get("/api/v1/customers", **operation("List the records", list[StoredRecord], errors=[422], paged=True))
 def list_customers(limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
     after = decode_cursor(cursor, QUESTION).get("id")
-    records, last = open_store().records_page(after, limit)
+    records, last = open_store().records.page(after, limit)
     return paged(app, records, {"id": last} if last else None, QUESTION)
 
 

@@ -20,7 +20,7 @@ install(app)
 def show_customer(customer_id: CustomerInPath, limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
     question = f"customer {customer_id}"
     after = decode_cursor(cursor, question).get("id")
-    customer = open_store().customer(customer_id, after, limit)
+    customer = open_store().customers.get(customer_id, after, limit)
     if customer is None:
         raise NotFoundError("There is no such customer")
     # The records are JSON already: made in SQL, and not read again.

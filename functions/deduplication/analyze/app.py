@@ -1,12 +1,12 @@
 """GET /api/v1/deduplication/analyze: how many customers there are, and how many records are duplicates."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup import sets
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Analysis
 from dedup.api.openapi import operation
 from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
 from dedup.api.parameters import By, Cursor, Limit
+from dedup.sets import EVERYBODY
 from dedup.store import open_store
 
 QUESTION = "analyze"
@@ -29,8 +29,8 @@ install(app)
 def analyze(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[str]:
     question = cursor_question(QUESTION, by)
     after = decode_cursor(cursor, question)
-    found = open_store().select(lambda regions: {"ids": set(regions)}, after, limit, by)
-    customers = sets.count(found.regions)
+    found = open_store().questions.select({"ids": EVERYBODY}, after, limit, by)
+    customers = EVERYBODY.count(found.regions)
     analysis: dict[str, int | str] = {
         "total_records": found.records,
         "unique_customers": customers,

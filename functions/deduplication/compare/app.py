@@ -1,12 +1,12 @@
 """GET /api/v1/deduplication/compare-sources: which customers every source has, and which only one has."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup import sets
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Comparison
 from dedup.api.openapi import operation
 from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
 from dedup.api.parameters import MAX_IDS, By, Cursor, Limit
+from dedup.sets import SetQuery, count_by_source
 from dedup.settings import settings
 from dedup.store import open_store
 
@@ -31,14 +31,11 @@ def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     sources = settings().sources
     question = cursor_question(QUESTION, by)
     after = decode_cursor(cursor, question)
-
-    def questions(regions: sets.Regions) -> dict[str, set[sets.Region]]:
-        only = {f"only_in_{source}": sets.only_in(regions, source) for source in sources}
-        return {"in_all_sources": sets.select(regions, within=set(sources)), **only}
-
-    found = open_store().select(questions, after, min(limit, MAX_IDS // (len(sources) + 1)), by)
-    counts = {f"{name}_count": sets.count(found.regions, regions) for name, regions in questions(found.regions).items()}
-    by_source = sets.count_by_source(found.regions)
+    only = {f"only_in_{source}": SetQuery(exactly=frozenset({source})) for source in sources}
+    queries = {"in_all_sources": SetQuery(within=frozenset(sources)), **only}
+    found = open_store().questions.select(queries, after, min(limit, MAX_IDS // len(queries)), by)
+    counts = {f"{name}_count": query.count(found.regions) for name, query in queries.items()}
+    by_source = count_by_source(found.regions)
     distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
     said: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
     # What the model names comes first.

@@ -21,7 +21,7 @@ install(app)
     ),
 )
 def keep_report() -> Response[KeptReport]:
-    kept = open_store().keep_report()
+    kept = open_store().reports.keep_baseline()
     return Response(201, "application/json", KeptReport(id=kept.id, created_at=kept.created_at))
 
 

@@ -31,7 +31,7 @@ def regions(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     question = cursor_question(QUESTION, by)
     after = decode_cursor(cursor, question)
     place = (after.get("count", 0), after.get("sources", 0)) if after else None
-    found = open_store().region_page(place, limit, by)
+    found = open_store().questions.region_page(place, limit, by)
     counts = [RegionCount(sources=sources, count=count) for sources, count in found.regions]
     last = dict(zip(("count", "sources"), found.last, strict=True)) if found.last else None
     return paged(app, counts, last, question, total=found.total)

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup import sets
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import CustomerSelection
 from dedup.api.openapi import operation
 from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
 from dedup.api.parameters import By, Cursor, Limit
 from dedup.records import SourceList
+from dedup.sets import SetQuery
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -45,9 +45,9 @@ def select_customers(
     named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
     question = cursor_question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
     after = decode_cursor(cursor, question)
-    found = open_store().select(lambda regions: {"ids": sets.select(regions, *named)}, after, limit, by)
-    count = sets.count(found.regions, sets.select(found.regions, *named))
-    selection = json_object({"count": count, "customer_ids": found.pages["ids"].json})
+    query = SetQuery(*named)
+    found = open_store().questions.select({"ids": query}, after, limit, by)
+    selection = json_object({"count": query.count(found.regions), "customer_ids": found.pages["ids"].json})
     return paged(app, selection, found.next_positions(after), question)
 
 

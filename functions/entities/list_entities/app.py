@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup import sets
 from dedup.api import presenters
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import EntitySummary
@@ -12,6 +11,7 @@ from dedup.api.openapi import operation
 from dedup.api.pagination import decode_cursor, paged
 from dedup.api.parameters import Cursor, SmallLimit
 from dedup.records import SourceList
+from dedup.sets import SetQuery
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -33,18 +33,16 @@ def list_entities(
     limit: SmallLimit = 100,
     cursor: Cursor = None,
 ) -> Response[list[EntitySummary]]:
-    has, lacks = frozenset(filter(None, within.split(","))), frozenset(filter(None, not_in.split(",")))
-    question = f"entities of {min_records} in {sorted(has)} not in {sorted(lacks)}"
+    query = SetQuery(*(frozenset(filter(None, names.split(","))) for names in (within, not_in)))
+    question = f"entities of {min_records} in {sorted(query.within)} not in {sorted(query.without)}"
     after = decode_cursor(cursor, question).get("id")
-    found, more, settings = open_store().entities(
-        lambda regions: sets.select(regions, has, lacks), after, limit, min_records
-    )
+    page = open_store().entities.page(query, after, limit, min_records)
     shown = [
-        EntitySummary.model_validate(presenters.entity_summary(entity, settings))
-        for entity in found
+        EntitySummary.model_validate(presenters.entity_summary(entity, page.settings))
+        for entity in page.entities
         if entity["records"]
     ]
-    return paged(app, shown, {"id": found[-1]["id"]} if more else None, question)
+    return paged(app, shown, {"id": page.entities[-1]["id"]} if page.more else None, question)
 
 
 handler = make_handler(app)

@@ -15,7 +15,7 @@ install(app)
 
 @app.get("/api/v1/entities/<entity_id>", **operation("See an entity", Entity, errors=[404, 409, 422]))
 def show_entity(entity_id: EntityId) -> Response[str]:
-    found = open_store().entity(entity_id)
+    found = open_store().entities.get(entity_id)
     if found is None:
         raise NotFoundError("There is no such entity")
     return Response(200, "application/json", json_of(presenters.entity_details(*found)))

@@ -19,7 +19,7 @@ install(app)
 @app.get("/api/v1/exports", **operation("List the exports", list[ExportStatus], errors=[422], paged=True))
 def list_exports(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[ExportStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().exports(before, limit + 1, KEPT_DAYS)
+    found = open_store().exports.page(before, limit + 1, KEPT_DAYS)
     shown = [export_status(export) for export in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

@@ -16,7 +16,7 @@ install(app)
 
 @app.get("/api/v1/exports/<export_id>", **operation("See what became of an export", ExportStatus, errors=[404, 422]))
 def show_export(export_id: ExportId) -> ExportStatus:
-    export = open_store().export(export_id, KEPT_DAYS)
+    export = open_store().exports.get(export_id, KEPT_DAYS)
     if export is None:
         raise NotFoundError("There is no such export")
     return export_status(export)

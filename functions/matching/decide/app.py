@@ -30,7 +30,7 @@ def decide(request: Annotated[DecisionRequest, Body()]) -> Response[Decision]:
     if len(set(request.record_ids)) < 2:
         raise Invalid(("body", "record_ids"), "Two different records at least are needed")
     try:
-        made = open_store().decide(request.record_ids, request.verdict, request.note, caller(app))
+        made = open_store().decisions.decide(request.record_ids, request.verdict, request.note, caller(app))
     except LookupError as error:
         raise Invalid(("body", "record_ids"), str(error)) from error
     return Response(201, "application/json", Decision.model_validate(made))

@@ -20,7 +20,7 @@ install(app)
 )
 def list_decisions(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[Decision]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().decisions(before, limit + 1)
+    found = open_store().decisions.page(before, limit + 1)
     shown = [Decision.model_validate(decision) for decision in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

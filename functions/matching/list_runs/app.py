@@ -19,7 +19,7 @@ install(app)
 )
 def list_runs(limit: SmallLimit = 20, cursor: Cursor = None) -> Response[list[MatchRun]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().runs(before, limit + 1)
+    found = open_store().runs.page(before, limit + 1)
     shown = [MatchRun.model_validate(run) for run in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

@@ -22,7 +22,7 @@ install(app)
     ),
 )
 def review(limit: SmallLimit = 50) -> Response[str]:
-    pairs, settings = open_store().review(limit)
+    pairs, settings = open_store().review.page(limit)
     return Response(200, "application/json", json_of([presenters.explained_pair(pair, settings) for pair in pairs]))
 
 

@@ -17,7 +17,7 @@ install(app)
     **operation("Take a decision back", Decision, errors=[404, 409, 422]),
 )
 def revoke_decision(decision_id: DecisionId) -> Decision:
-    decision = open_store().revoke(decision_id, caller(app))
+    decision = open_store().decisions.revoke(decision_id, caller(app))
     if decision is None:
         raise NotFoundError("There is no such decision")
     return Decision.model_validate(decision)

@@ -27,7 +27,7 @@ Since = Annotated[int, Query(ge=1, le=2**63 - 1, description="The other run")]
     ),
 )
 def run_changes(run_id: RunId, since: Since) -> RunChanges:
-    changes = open_store().run_changes(run_id, since)
+    changes = open_store().runs.changes(run_id, since)
     if changes is None:
         raise NotFoundError("One of the runs is not there, was not finished, or is too long ago")
     return RunChanges.model_validate(changes)

@@ -14,7 +14,7 @@ install(app)
 
 @app.get("/api/v1/matching/runs/<run_id>", **operation("See a run of the matching", MatchRun, errors=[404, 422]))
 def show_run(run_id: RunId) -> MatchRun:
-    run = open_store().run(run_id)
+    run = open_store().runs.get(run_id)
     if run is None:
         raise NotFoundError("There is no such run")
     return MatchRun.model_validate(run)

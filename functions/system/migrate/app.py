@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def migrate() -> dict[str, Any]:
-    applied = open_store().migrate()
+    applied = open_store().schema.migrate()
     if settings().db_app_user:
         admit(settings())
     logger.info("Migrated", extra={"applied": applied})

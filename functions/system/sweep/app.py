@@ -15,7 +15,7 @@ from dedup.store import open_store
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     store = open_store()
     swept = tasks.sweep(store, float(event.get("patience", tasks.PATIENCE)))
-    for account in (store.account(task.id) for task in swept.ended if task.kind == "upload"):
+    for account in (store.uploads.get(task.id) for task in swept.ended if task.kind == "upload"):
         if account:
             announce(account, store)
     forget_expired(store)

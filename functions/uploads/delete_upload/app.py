@@ -8,7 +8,8 @@ from dedup.api.openapi import operation
 from dedup.api.parameters import UploadId, caller
 from dedup.services import tasks
 from dedup.settings import settings
-from dedup.store import Task, open_store
+from dedup.store import open_store
+from dedup.store.tasks import Task
 
 AT_ONCE = 20_000
 """Records that are deleted while the caller waits: seconds. What has more is left to the function that loads files."""
@@ -30,14 +31,14 @@ install(app)
 )
 def delete_upload(upload_id: UploadId) -> Response[Cleared]:
     store, principal = open_store(), caller(app)
-    account = store.account(upload_id)
+    account = store.uploads.get(upload_id)
     if account is None:
         raise NotFoundError("There is no such upload")
     if account.accepted > AT_ONCE and account.status != "deleted" and settings().files_queue:
-        store.delete_later(upload_id, principal)
+        store.uploads.request_deletion(upload_id, principal)
         tasks.enqueue(Task("delete_upload", upload_id), store)
         return answer(202, f"The records of upload {upload_id} will be deleted", 0)
-    deleted = store.delete_upload(upload_id, principal) or 0
+    deleted = store.uploads.delete(upload_id, principal) or 0
     return answer(200, f"Successfully deleted the records of upload {upload_id}", deleted)
 
 

@@ -13,7 +13,8 @@ from dedup.observability import logger
 from dedup.services.erasure import cut
 from dedup.services.ingest import ingest, objects_in, resume
 from dedup.services.upload_events import announce
-from dedup.store import Account, open_store
+from dedup.store import open_store
+from dedup.store.uploads import Upload
 
 
 def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
@@ -27,7 +28,7 @@ def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
     return announced(ingest(version, store, remaining_seconds) for version in objects_in(event))
 
 
-def announced(accounts: Iterable[Account | None]) -> list[int]:
+def announced(accounts: Iterable[Upload | None]) -> list[int]:
     uploads = []
     for account in filter(None, accounts):
         announce(account, open_store())
@@ -39,7 +40,7 @@ def announced(accounts: Iterable[Account | None]) -> list[int]:
 def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
     message = json.loads(record.body)
     if "delete_upload" in message:
-        open_store().delete_noted(int(message["delete_upload"]))
+        open_store().uploads.delete_requested(int(message["delete_upload"]))
         return []
     if "erasure" in message:
         cut(message["erasure"], open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)

@@ -15,7 +15,7 @@ install(app)
 
 @app.get("/api/v1/uploads/<upload_id>", **operation("See what became of an upload", UploadStatus, errors=[404, 422]))
 def show_upload(upload_id: UploadId) -> UploadStatus:
-    account = open_store().account(upload_id)
+    account = open_store().uploads.get(upload_id)
     if account is None:
         raise NotFoundError("There is no such upload")
     return upload_status(account)

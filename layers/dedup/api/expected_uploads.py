@@ -12,6 +12,6 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
     if request.size and request.size > settings().max_file_bytes:
         raise Invalid(("body", "size"), f"At most {settings().max_file_bytes} bytes are taken: split the file")
     key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
-    upload_id = store.expect(key, request.source, request.mode, principal)
+    upload_id = store.uploads.create(key, request.source, request.mode, principal)
     url = bucket.upload_url(key.format(upload_id), request.size)
     return ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)

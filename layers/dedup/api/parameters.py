@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from pydantic import BaseModel
 
-from dedup.store import UNKNOWN
+from dedup.store.audit import UNKNOWN
 
 MAX_LIMIT = 10_000
 

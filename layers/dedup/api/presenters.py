@@ -12,7 +12,9 @@ from dedup.matching import scoring
 from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
 from dedup.services.lookup import _shown, values
-from dedup.store import Account, Export, Job
+from dedup.store.exports import Export
+from dedup.store.jobs import Job
+from dedup.store.uploads import Upload
 
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
@@ -21,7 +23,7 @@ MAX_REGIONS = 100
 """Regions of a job in one answer, which may list a hundred jobs."""
 
 
-def upload_status(account: Account) -> UploadStatus:
+def upload_status(account: Upload) -> UploadStatus:
     """The account with a URL for the rejected rows in the place of their key."""
     url: str | None = None
     if account.rejected_key:

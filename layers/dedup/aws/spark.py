@@ -19,7 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dedup.aws import bucket
 from dedup.errors import Conflict, Unavailable
 from dedup.settings import settings
-from dedup.store import Job, Store
+from dedup.store import Store
+from dedup.store.jobs import Job
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes what a job wrote. Rejected rows hold names and addresses."""
@@ -54,21 +55,21 @@ def work(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> s
     """Starts a job on EMR Serverless, or does it here: its status then; None where that was done before.
 
     Raises errors.Busy while another attempt is at it, and whatever keeps it from being started now."""
-    starting = store.claim_job(job_id, LEASE)
+    starting = store.jobs.claim(job_id, LEASE)
     if starting is None:
         return None
     arguments = _arguments(job_id, starting.prefix)
     try:
         if settings().batch_application:
-            store.started_job(starting, submit("regions", f"regions-{job_id}", arguments))
+            store.jobs.submitted(starting, submit("regions", f"regions-{job_id}", arguments))
             return "running"
         reason = run_here("regions", arguments, remaining_seconds() - STOP_SECONDS)
         if reason:
-            store.fail_job(starting, reason)
+            store.jobs.fail(starting, reason)
             return "failed"
-        store.finish_job(starting, *_written(job_id))
+        store.jobs.finish(starting, *_written(job_id))
     except BaseException as error:
-        store.interrupt_job(starting, f"Interrupted ({type(error).__name__})")
+        store.jobs.interrupt(starting, f"Interrupted ({type(error).__name__})")
         raise
     return "done"
 
@@ -123,10 +124,10 @@ def seen_to(job: Job, store: Store) -> Job:
         return job
     over, reason = ended(job.run)
     if reason:
-        store.fail_job(job, reason)
+        store.jobs.fail(job, reason)
     elif over:
-        store.finish_job(job, *_written(job.id))
-    return store.job(job.id, KEPT_DAYS) or job
+        store.jobs.finish(job, *_written(job.id))
+    return store.jobs.get(job.id, KEPT_DAYS) or job
 
 
 def ended(run: str) -> tuple[bool, str | None]:

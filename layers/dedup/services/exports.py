@@ -7,18 +7,18 @@ By entity, entity_id comes first, sources are all that have the entity, and the 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import IO, Any, Protocol, cast
 
 from pydantic_core import from_json
 
-from dedup import sets
 from dedup.aws import bucket
 from dedup.errors import NoRun, Superseded
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
+from dedup.sets import SetQuery
 from dedup.settings import settings
-from dedup.store import Store, Writing
+from dedup.store import Store
+from dedup.store.exports import ExportAttempt
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes an export. It holds names and addresses."""
@@ -61,35 +61,35 @@ def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) 
 
     Raises errors.Busy while another attempt is at it, and whatever keeps it from being written now: then it is to be
     delivered again."""
-    writing = store.claim_export(export_id, LEASE)
+    writing = store.exports.claim(export_id, LEASE)
     if writing is None:
         return None
     # The rows come on a connection of their own: on the other the lease is renewed meanwhile.
-    rows = store.apart()
+    rows = store.with_own_connection()
     output = _Output(writing, store, remaining_seconds)
     try:
-        rows.copy_out(partial(_selected, writing.question), output.begin, output.by)
+        rows.exports.copy_rows(_query(writing.question), output.begin, output.by)
         size, made = output.close()
-        store.finish_export(writing, output.lines, size, made.key, made.version_id)
+        store.exports.finish(writing, output.lines, size, made.key, made.version_id)
     except Superseded:
         output.abort()
         return None
     except (TooLarge, NoRun) as refusal:
         output.abort()
-        store.fail_export(writing, str(refusal))
+        store.exports.fail(writing, str(refusal))
         return "failed"
     except BaseException as error:
         output.abort()
-        store.interrupt_export(writing, f"Interrupted ({type(error).__name__})")
+        store.exports.interrupt(writing, f"Interrupted ({type(error).__name__})")
         raise
     finally:
         rows.close()
     return "done"
 
 
-def _selected(question: Mapping[str, Any], regions: sets.Regions) -> set[sets.Region]:
+def _query(question: Mapping[str, Any]) -> SetQuery:
     named = (frozenset(question.get(name) or ()) for name in ("in", "not_in", "region"))
-    return sets.select(regions, *named)
+    return SetQuery(*named)
 
 
 def _nothing() -> None:
@@ -99,7 +99,7 @@ def _nothing() -> None:
 class _Output:
     """Where the lines of one attempt go."""
 
-    def __init__(self, writing: Writing, store: Store, remaining_seconds: Callable[[], float]) -> None:
+    def __init__(self, writing: ExportAttempt, store: Store, remaining_seconds: Callable[[], float]) -> None:
         self.by = str(writing.question.get("by", "customer"))
         self._writing = writing
         self._store = store
@@ -114,7 +114,7 @@ class _Output:
         self.lines = 0
         self._block: list[bytes] = []
         self._renewed = time.monotonic()
-        self._object = _Object(f"exports/export-{self._writing.export_id}.{self._writing.format}", self._writing.format)
+        self._object = _Object(f"exports/export-{self._writing.id}.{self._writing.format}", self._writing.format)
         self._abort = self._object.abort
         columns = ("entity_id", *COLUMNS) if self.by == "entity" else COLUMNS
         self._form = FORMS[self._writing.format](self._object, columns)
@@ -143,7 +143,7 @@ class _Output:
         if self._remaining_seconds() < STOP_SECONDS:
             raise TooLarge(f"This is too large for one function, which got through {self.lines} rows: ask for less")
         if time.monotonic() - self._renewed > RENEW_SECONDS:
-            self._store.renew_export(self._writing, self.lines)
+            self._store.exports.renew(self._writing, self.lines)
             self._renewed = time.monotonic()
 
 

@@ -20,7 +20,11 @@ from dedup.aws.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
 from dedup.errors import Superseded, Unavailable
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
-from dedup.store import UNKNOWN, Account, ErasedMeanwhile, Load, Outdated, Store
+from dedup.store import Store
+from dedup.store.audit import UNKNOWN
+from dedup.store.loads import Load, Outdated
+from dedup.store.rejected_rows import ErasedMeanwhile
+from dedup.store.uploads import Upload
 from dedup.traces import Trace
 
 LEASE = 60.0
@@ -68,7 +72,7 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
             yield ObjectVersion(name, key, version_id or None, sender)
 
 
-def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
     """Loads one object, unless that was done before; its account, or None where the object is gone and unknown.
 
     Raises errors.Busy while another attempt is at it, and whatever keeps it from being loaded now: then it is to be
@@ -87,19 +91,19 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
         except _Overwritten:
             logger.info("Object was overwritten while it was read: reading it again")
             continue
-        return store.account_of(key)
+        return store.uploads.with_key(key)
 
 
-def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
     """Loads an object whose event was lost after somebody began with it; its account, or None where nobody waits for
     it. Raises as ingest()."""
-    lost = store.lost_object(upload_id)
+    lost = store.uploads.lost_object(upload_id)
     if lost is None:
         return None
     account = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
     if account is None:
-        store.object_gone(upload_id, "The file is no longer in the bucket: upload it again")
-    return store.account(upload_id)
+        store.uploads.object_gone(upload_id, "The file is no longer in the bucket: upload it again")
+    return store.uploads.get(upload_id)
 
 
 class RejectedRows:
@@ -107,7 +111,7 @@ class RejectedRows:
 
     def __init__(self, version: ObjectVersion, load: Load) -> None:
         self._load = load
-        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.upload_id), MEDIA)
+        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.id), MEDIA)
         self._begun = self._closed = False
         self._made: ObjectVersion | None = None
 
@@ -124,7 +128,7 @@ class RejectedRows:
         if not self._closed:
             self._made, self._closed = self._object.close(), True
         while True:
-            if self._made and (lines := store.lines_of_erased(self._load)):
+            if self._made and (lines := store.loads.lines_of_erased(self._load)):
                 self._made = self._cut(self._made, lines, store)
             try:
                 return end((self._made.key, self._made.version_id) if self._made else None)
@@ -138,7 +142,7 @@ class RejectedRows:
         elif self._made and self._made.version_id:
             # What can't be deleted now stays until the bucket's lifecycle deletes it.
             with suppress(Unavailable, BotoCoreError, ClientError):
-                account = store.account(self._load.upload_id)
+                account = store.uploads.get(self._load.id)
                 if account is None or account.rejected_version != self._made.version_id:
                     bucket.delete_version(self._made)
 
@@ -147,7 +151,7 @@ class RejectedRows:
         # Without versions the object itself was replaced.
         if made.version_id or not left:
             bucket.delete_version(made)
-        store.forget_lines(self._load, lines)
+        store.loads.forget_lines(self._load, lines)
         return left
 
 
@@ -163,7 +167,7 @@ def _load(
     except Misplaced as error:
         place, misplaced = bucket.Place(None, "add"), error
     named = (version.version_id, version.sender)
-    load = store.claim(key, version.key, opened.modified, place.source, place.mode, LEASE, *named)
+    load = store.loads.claim(key, version.key, opened.modified, place.source, place.mode, LEASE, *named)
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
@@ -172,7 +176,7 @@ def _load(
         try:
             if misplaced:
                 raise Refused(str(misplaced))
-            rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.is_matched() else FINISHING_ROWS_PER_SECOND
+            rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.runs.active() else FINISHING_ROWS_PER_SECOND
 
             def may_go_on(accepted: int, rejected: int) -> bool:
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
@@ -181,19 +185,20 @@ def _load(
             _stage(opened, place.source, load, store, rejects, faults, may_go_on)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
-            rejects.close(store, lambda made: store.finish(load, made, version.sender or UNKNOWN, faults))
+            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, faults))
         except (Refused, files.Unreadable, Outdated) as refusal:
             reason = str(refusal)
-            rejects.close(store, lambda made: store.fail(load, reason, made, faults))
+            rejects.close(store, lambda made: store.loads.fail(load, reason, made, faults))
     except Superseded:
         rejects.abort(store)
-        logger.warning("Another attempt took over", extra={"upload_id": load.upload_id})
+        logger.warning("Another attempt took over", extra={"upload_id": load.id})
     except Exception as error:
         rejects.abort(store)
         if isinstance(error, _Overwritten) or _code(error) in _OVERWRITTEN:
-            store.fail(load, "The object was overwritten while it was read; its new content is an upload of its own")
+            reason = "The object was overwritten while it was read; its new content is an upload of its own"
+            store.loads.fail(load, reason)
             raise _Overwritten from error
-        store.interrupt(load, f"Interrupted ({type(error).__name__}); the next delivery starts over")
+        store.loads.interrupt(load, f"Interrupted ({type(error).__name__}); the next delivery starts over")
         raise
 
 
@@ -216,7 +221,7 @@ def _stage(
         rejects.write(batch.rejected)
         faults.update(batch.faults)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
-        store.stage(load, batch.rows, accepted, rejected, batch.known, traces)
+        store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
 
 
 def _digest(key: str) -> str:

@@ -13,7 +13,7 @@ from dedup import sets
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
 from dedup.services import report_rules
-from dedup.store import Figures, Kept, People
+from dedup.store.reports import Baseline, Figures, People
 
 _UNITS = ("", "k", "M", "G", "T")
 
@@ -51,7 +51,7 @@ class Report:
     sources: Sequence[str]
 
 
-def make(figures: Figures, last: Kept | None, sources: Sequence[str]) -> Report:
+def make(figures: Figures, last: Baseline | None, sources: Sequence[str]) -> Report:
     """The report of these figures, compared with the last ones that were kept; `sources` are those configured."""
     named = [*sources, *sorted(figures.records.keys() - {*sources})]
     people = figures.people
@@ -79,11 +79,11 @@ def _without_changes(table: Table) -> Table:
     return replace(table, columns=[*compress(table.columns, kept)], rows=[[*compress(row, kept)] for row in table.rows])
 
 
-def _totals(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
+def _totals(figures: Figures, last: Baseline | None, named: Sequence[str]) -> Table:
     def totals(records: Mapping[str, int], regions: sets.Regions) -> list[int]:
         total, customers = sum(records.values()), sets.count(regions)
         shared = sets.count(regions, [region for region in regions if len(region) > 1])
-        everywhere = sets.count(regions, sets.select(regions, within=set(named)))
+        everywhere = sets.SetQuery(within=frozenset(named)).count(regions)
         return [total, customers, total - customers, shared, everywhere]
 
     note = (
@@ -105,12 +105,12 @@ def _totals(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
     )
 
 
-def _customers(regions: sets.Regions, last: Kept | None) -> Table:
+def _customers(regions: sets.Regions, last: Baseline | None) -> Table:
     note = "Customers that exactly these sources have, and no other."
     return _regions("Who has whom", note, "Customers", regions, last.regions if last else None)
 
 
-def _people(people: People, last: Kept | None) -> Table:
+def _people(people: People, last: Baseline | None) -> Table:
     note = f"People that exactly these sources have, and no other, as run {people.run} of the matching has them."
     if last and last.run and last.run != people.run:
         note += f" Changes are also the matching's: run {last.run} was in force."
@@ -142,11 +142,11 @@ def _regions(title: str, note: str, counted: str, regions: sets.Regions, before:
     )
 
 
-def _sources(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table:
+def _sources(figures: Figures, last: Baseline | None, named: Sequence[str]) -> Table:
     rows, by_source = [], sets.count_by_source(figures.regions)
     for name in named:
         records, customers = figures.records.get(name, 0), by_source.get(name, 0)
-        only = sets.count(figures.regions, sets.only_in(figures.regions, name))
+        only = sets.SetQuery(exactly=frozenset({name})).count(figures.regions)
         change = _change(records, last.records.get(name, 0) if last else None)
         rows.append((name, records, customers, records - customers, only, change))
     columns = ("Source", "Records", "Customers", "Duplicates within", "Only there", "Change in records")
@@ -154,14 +154,14 @@ def _sources(figures: Figures, last: Kept | None, named: Sequence[str]) -> Table
 
 
 def _complete(figures: Figures, named: Sequence[str]) -> Table:
-    looked_at, total = sum(figures.looked_at.values()), sum(figures.records.values())
+    looked_at, total = sum(figures.sampled.values()), sum(figures.records.values())
     note = "The share of each source's records that have the field. All have an id, a name and an address of e-mail."
     if looked_at < total:
         note += f" Estimated from {looked_at:,} of {total:,} records."
     rows: list[Sequence[Cell]] = [
         (name, *(figures.filled[name][field] / count for field in KNOWN))
         for name in named
-        if (count := figures.looked_at.get(name, 0))
+        if (count := figures.sampled.get(name, 0))
     ]
     return Table("How complete", note, ("Source", *(field.replace("_", " ").capitalize() for field in KNOWN)), rows)
 
@@ -173,7 +173,7 @@ def _refused(figures: Figures) -> Table:
         rows.append((name, "all rows", brought, rejected, None, None))
         rows += [
             (name, fault.field or "the row as a whole", None, None, fault.missing, fault.malformed)
-            for fault in figures.faults
+            for fault in figures.field_errors
             if fault.source == source
         ]
     return Table(

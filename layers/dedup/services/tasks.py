@@ -12,7 +12,8 @@ from aws_lambda_powertools import Logger
 from dedup.aws import queues
 from dedup.errors import Unavailable
 from dedup.settings import SERVICE, settings
-from dedup.store import Store, Task
+from dedup.store import Store
+from dedup.store.tasks import Task
 
 PATIENCE = 7_200.0
 """Seconds that a message may be on its way: more than it takes any queue to deliver again one that was not handled."""
@@ -58,19 +59,19 @@ def enqueue(task: Task, store: Store, delay: int = 0) -> None:
         logger.warning("The queue took no message: the sweeper will send it", extra={"task": task.kind, "id": task.id})
         # Else it waits for as long as one whose message was lost.
         with suppress(Unavailable):
-            store.not_enqueued([task])
+            store.tasks.not_enqueued([task])
 
 
 def sweep(store: Store, patience: float = PATIENCE) -> Swept:
     """Sends again what was lost on its way, and ends what can't go on. Any number of sweeps may run at the same time.
     Raises Unavailable where the database or a queue is not to be had; what was not sent is sent by the next."""
-    ended = store.end_overdue_tasks(patience, AT_ONCE)
-    due = store.due_tasks(patience, AT_ONCE)
+    ended = store.tasks.end_overdue(patience, AT_ONCE)
+    due = store.tasks.due(patience, AT_ONCE)
     for sent, task in enumerate(due):
         try:
             _send(task)
         except Unavailable:
-            store.not_enqueued(due[sent:])
+            store.tasks.not_enqueued(due[sent:])
             raise
     if due or ended:
         logger.info("Swept", extra={"enqueued": len(due), "ended": len(ended)})

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from dedup import sets
 from dedup.observability import metrics
+from dedup.sets import EVERYBODY
 from dedup.settings import settings
-from dedup.store import Account, Store
+from dedup.store import Store
+from dedup.store.uploads import Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_events.client import EventBridgeClient
@@ -27,7 +28,7 @@ def _client() -> "EventBridgeClient":
     return boto3.client("events")
 
 
-def announce(account: Account, store: Store) -> None:
+def announce(account: Upload, store: Store) -> None:
     """Tells of an upload that is done or failed, and of any other nothing: once, or again by the next delivery of its
     event when the function dies in here. Raises RuntimeError where EventBridge does not take it."""
     if account.announced or account.status not in DETAIL_TYPES:
@@ -43,8 +44,8 @@ def announce(account: Account, store: Store) -> None:
         if answer["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not take the event")
     # Before the first metric is added: what fails after that leaves it to the next event.
-    found = store.select(lambda regions: {"ids": set(regions)}, {}, 1)
-    customers = sets.count(found.regions)
+    found = store.questions.select({"ids": EVERYBODY}, {}, 1)
+    customers = EVERYBODY.count(found.regions)
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
     metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
     if account.started_at and account.finished_at:
@@ -53,4 +54,4 @@ def announce(account: Account, store: Store) -> None:
     metrics.add_metric("Customers", MetricUnit.Count, customers)
     metrics.add_metric("Duplicates", MetricUnit.Count, found.records - customers)
     metrics.flush_metrics()
-    store.announced(account.id)
+    store.uploads.announced(account.id)

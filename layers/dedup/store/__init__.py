@@ -1,56 +1,70 @@
-"""The one place with SQL: `records` for records and set questions, `customers` for one customer, `uploads` for what
-happened to every file, `erasures` for what an erasure leaves to be done, `exports` for files that were asked for,
-`matching` for runs and questions about entities, `entities` for keeping them in step with the records, `decisions`
-for what people said of records, `reports` for the report's figures, `jobs` for jobs on Spark, `work` for what runs,
-exports, erasures and jobs have in common, `tasks` for the messages of all that a queue starts, `removal` for taking
-records away, `roles` for what the application's role may do, `base` for what all of them need."""
+"""PostgreSQL, the one place with SQL. The Store has a component for each subject; each has its own module.
+
+Beside them: `connection` (transactions and retries), `locks` (which locks there are, and their order), `sql` (literals
+and COPY), `region_counts` (membership and counts of customers and entities), `task_table` (the state machine of tasks),
+`removal` (deleting records), `audit`, and `roles` (what the application's role may do)."""
 
 from functools import cache
 
 from dedup.settings import settings
-from dedup.store.base import UNKNOWN
 from dedup.store.connection import Database
-from dedup.store.customers import Customer, Customers, ErasedCustomer
-from dedup.store.decisions import Decisions
-from dedup.store.erasures import Cutting, ErasedMeanwhile, Erasures, RejectedFile
-from dedup.store.exports import Export, Exports, Writing
-from dedup.store.jobs import Job, Jobs
-from dedup.store.matching import Claim, Found, Matching, Reading
-from dedup.store.records import Records, Selection, Verification
-from dedup.store.reports import Fault, Figures, Kept, People, Reports
-from dedup.store.tasks import Task, Tasks
-from dedup.store.uploads import Account, Load, Outdated, Uploads
+from dedup.store.customers import Customers
+from dedup.store.erasures import Erasures
+from dedup.store.exports import Exports
+from dedup.store.jobs import Jobs
+from dedup.store.loads import Loads
+from dedup.store.maintenance import Maintenance
+from dedup.store.matching.decisions import Decisions
+from dedup.store.matching.entities import Entities
+from dedup.store.matching.review import Review
+from dedup.store.matching.runs import Runs
+from dedup.store.records import Records
+from dedup.store.regions import Questions
+from dedup.store.reports import Reports
+from dedup.store.salt import Salt
+from dedup.store.schema import Schema
+from dedup.store.sources import Sources
+from dedup.store.tasks import Tasks
+from dedup.store.uploads import Uploads
 
-__all__ = [
-    "UNKNOWN",
-    "Account",
-    "Claim",
-    "Customer",
-    "Cutting",
-    "ErasedCustomer",
-    "ErasedMeanwhile",
-    "Export",
-    "Fault",
-    "Figures",
-    "Found",
-    "Job",
-    "Kept",
-    "Load",
-    "Outdated",
-    "People",
-    "Reading",
-    "RejectedFile",
-    "Selection",
-    "Store",
-    "Task",
-    "Verification",
-    "Writing",
-    "open_store",
-]
+__all__ = ["Store", "open_store"]
 
 
-class Store(Matching, Decisions, Records, Customers, Uploads, Erasures, Exports, Reports, Jobs, Tasks):
-    """Everything that is kept, in one database. Raises errors.Unavailable where that is not to be had."""
+class Store:
+    """Everything that is stored, in one database. Components raise errors.Unavailable if the database can't be
+    reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        sources, salt = Sources(database), Salt(database)
+        self.schema = Schema(database)
+        self.maintenance = Maintenance(database)
+        self.records = Records(database, sources, self.maintenance)
+        self.customers = Customers(database, salt, self.maintenance)
+        self.questions = Questions(database)
+        self.uploads = Uploads(database, salt, self.maintenance)
+        self.loads = Loads(database, sources, salt, self.maintenance)
+        self.erasures = Erasures(database)
+        self.exports = Exports(database)
+        self.jobs = Jobs(database)
+        self.reports = Reports(database)
+        self.runs = Runs(database, self.maintenance)
+        self.entities = Entities(database)
+        self.review = Review(database)
+        self.decisions = Decisions(database)
+        self.tasks = Tasks(database)
+
+    def ping(self) -> None:
+        """Returns when the database answers; raises Unavailable within three seconds."""
+        self._database.ping()
+
+    def close(self) -> None:
+        """Closes the connection. The next call opens another."""
+        self._database.close()
+
+    def with_own_connection(self) -> "Store":
+        """The same store on a connection of its own."""
+        return Store(self._database.with_own_connection())
 
 
 @cache

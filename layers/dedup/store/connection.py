@@ -141,7 +141,7 @@ class Database:
         twice (`repeatable`). Raises Unavailable; its text says so when the outcome is unknown."""
         return self._transaction("BEGIN", work, repeatable=repeatable)
 
-    def apart(self) -> "Database":
+    def with_own_connection(self) -> "Database":
         """The same database, on a connection of its own."""
         return Database(self._settings)
 

@@ -6,29 +6,33 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.errors import Unavailable
-from dedup.store import decisions, entities, erasures
-from dedup.store.base import MERGE_LOCK, UNKNOWN, WORK_LOCK, Base, note
-from dedup.store.entities import active_run
+from dedup.store import erasures
+from dedup.store.audit import UNKNOWN, record_action
+from dedup.store.connection import Database
 from dedup.store.erasures import Remaining
+from dedup.store.locks import MERGE_LOCK_EXCLUSIVE, TASK_LOCK_SHARED
+from dedup.store.maintenance import Maintenance
+from dedup.store.matching import decisions, detach, run_tables
 from dedup.store.records import records_query
-from dedup.store.removal import take_out
+from dedup.store.removal import delete_records
+from dedup.store.salt import Salt
 from dedup.traces import Hashes, addresses
 
 MAX_FILES = 1_000
 """Files that an erasure names at most."""
 
 MAX_NAMES = 1_000
-"""Names of a customer by which keys of files are recognised."""
+"""Names of a customer by which object keys are recognised."""
 
 FIRST_RECORDS = 1_000
-"""Records of a customer whose entities are looked for."""
+"""Records of a customer whose entities are reported."""
 
 
 @dataclass(frozen=True)
 class Customer:
-    """Who has a customer: the sources by name, the entities that their records belong to (none before the first run of
-    the matching), and a page of the records in id order, as the text of a JSON array. `last` is the id that the next
-    page comes after; None when this is the last."""
+    """One customer: the sources that have them, by name; the entities that their records belong to (none before the
+    first matching run); and a page of the records in id order, as the text of a JSON array. `last` is the id that the
+    next page comes after; None if this is the last."""
 
     sources: list[str]
     entities: list[int]
@@ -38,8 +42,8 @@ class Customer:
 
 @dataclass(frozen=True)
 class ErasedCustomer:
-    """What was erased of a customer: their records, the sources that had them by name, and the keys of the files that
-    brought them; and what remains to be done in files of rejected rows."""
+    """What an erasure deleted: the number of records, the sources that had the customer, by name, and the keys of the
+    files that the records came from; and what remains to be done in files of rejected rows."""
 
     records: int
     sources: list[str]
@@ -49,8 +53,8 @@ class ErasedCustomer:
 
 @dataclass(frozen=True)
 class _Traces:
-    """Where a customer is known from. `known`: whether there is a record, or a run or a decision has kept something of
-    them. `emails`: hashes of their addresses in records and, as these are compared, in the tables of runs."""
+    """What is stored about a customer. `known`: whether there is a record, or a run or decision refers to them.
+    `emails`: hashes of their addresses in records and, normalised, in the tables of runs."""
 
     known: bool
     sources: list[str]
@@ -59,17 +63,22 @@ class _Traces:
     emails: list[int]
 
 
-class Customers(Base):
+class Customers:
     """The customers of one database, one by one."""
 
-    def customer(self, customer_id: int, after: int | None, limit: int) -> Customer | None:
-        """What is known of a customer, with at most `limit` records above id `after`; None where there is no record."""
+    def __init__(self, database: Database, salt: Salt, maintenance: Maintenance) -> None:
+        self._database = database
+        self._salt = salt
+        self._maintenance = maintenance
+
+    def get(self, customer_id: int, after: int | None, limit: int) -> Customer | None:
+        """One customer, with at most `limit` records above id `after`; None if there is no record."""
 
         def work(connection: Connection) -> Customer | None:
             sources = _sources_of(connection, customer_id)
             if not sources:
                 return None
-            # By the index on customers: one has few records, and their order is made of these alone.
+            # Uses the index on customers and sorts their few records; `id + 0` keeps the index on id out.
             chosen = f"customer_id = {customer_id} AND id > {after or 0} ORDER BY id + 0"
             [[records, last, more]] = connection.run(records_query(chosen, limit))
             return Customer(sources, _entities_of(connection, customer_id), records, int(last) if more else None)
@@ -77,27 +86,27 @@ class Customers(Base):
         return self._database.read(work)
 
     def erase(self, customer_id: int, principal: str = UNKNOWN) -> ErasedCustomer | None:
-        """Deletes a customer's records, as `principal` asked, from membership and counts too, and from all that runs
-        of the matching and decisions know; and notes which rejected rows are theirs. None where nothing is left of
-        them, or nothing ever was there. Where an erasure of theirs has not ended, it goes on."""
-        hashes = self._hashes()
+        """Deletes a customer's records, as `principal` asked, also from membership, counts, matching runs and
+        decisions; and records which rejected rows are theirs, to be cut out later. None if nothing is stored about the
+        customer. An earlier erasure of the customer that has not ended continues."""
+        hashes = self._salt.hashes()
         customer = hashes.customer(customer_id)
 
         def work(connection: Connection) -> tuple[ErasedCustomer, list[int]] | None:
-            connection.run(f"SELECT {WORK_LOCK}")
+            connection.run(f"SELECT {TASK_LOCK_SHARED}")
             found = _traces(connection, customer_id, hashes)
             if not found.known and not erasures.is_known(connection, customer):
                 return None
-            # What waits for the next lock may hold the row of an upload.
+            # Before the next lock: who waits for it may hold the row of an upload.
             erasures.hide_keys(connection, customer_id, customer, found.emails, found.names)
-            connection.run(f"SELECT {MERGE_LOCK}")
-            # Again: others brought records while that lock was waited for.
+            connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
+            # Again: records may have been added while this waited for the lock.
             found = _traces(connection, customer_id, hashes)
-            entities.forget(connection, customer_id)
-            decisions.forget(connection, customer_id)
-            removed = take_out(connection, f"customer_id = {customer_id}")
+            detach.forget_customer(connection, customer_id)
+            decisions.forget_customer(connection, customer_id)
+            removed = delete_records(connection, f"customer_id = {customer_id}")
             if found.known:
-                note(connection, "erase customer", principal, customer_id=customer_id, records=removed)
+                record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
             return ErasedCustomer(removed, found.sources, found.files, remaining), found.emails
 
@@ -106,17 +115,17 @@ class Customers(Base):
             return None
         erased, emails = done
         with suppress(Unavailable):
-            # Of files too that ended while the lock was waited for.
+            # Again, for files that finished while this waited for the lock.
             self._database.write(
                 lambda connection: erasures.hide_keys(connection, customer_id, customer, emails, ()), repeatable=True
             )
-            self.drain(batches=1)
+            self._maintenance.merge_deferred(batches=1)
         return erased
 
 
 def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces:
     theirs = f"WHERE customer_id = {customer_id}"
-    tables = ("record", *(tables.member for tables in entities.there(connection)))
+    tables = ("record", *(tables.member for tables in run_tables.all_runs(connection)))
     emails = [
         email for [email] in connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
     ]
@@ -126,9 +135,9 @@ def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces
                 SELECT upload_id FROM record {theirs})
             ORDER BY id LIMIT {MAX_FILES}"""
     )
-    said = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
+    decided = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
     return _Traces(
-        bool(emails or said),
+        bool(emails or decided),
         _sources_of(connection, customer_id),
         [key for [key] in keys],
         [name for [name] in names],
@@ -146,7 +155,7 @@ def _sources_of(connection: Connection, customer_id: int) -> list[str]:
 
 
 def _entities_of(connection: Connection, customer_id: int) -> list[int]:
-    tables = active_run(connection)
+    tables = run_tables.active_run(connection)
     if not tables:
         return []
     rows = connection.run(

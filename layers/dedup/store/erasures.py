@@ -1,63 +1,50 @@
-"""What an erasure leaves to be done, and which rows of files that are loaded it forbids.
+"""Erasures: cutting a customer's rows out of files of rejected rows, after their records are deleted.
 
-An erasure has a row without an id or an address in it: hashes of them (traces.Hashes), by which rows of rejected_row
-are found. Files are cut later, by a function that a queue starts. A file that was put into the bucket before an
-erasure, and is loaded after it, ends without rejected rows of that customer."""
+An erasure has no id and no address in its row, only hashes of them (traces.Hashes), which find the rows of
+rejected_row. A worker that a queue starts cuts the files. A file that was put into the bucket before an erasure and is
+loaded after it must not keep rejected rows of that customer; see rejected_rows."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.errors import Superseded
-from dedup.store.base import Base, bigints, text
+from dedup.store.connection import Database
+from dedup.store.locks import ERASURE_LOCK_EXCLUSIVE
+from dedup.store.rejected_rows import KEY_WITHOUT_NAME, forget_lines, forget_rows, rows_of
+from dedup.store.sql import bigints, text
 from dedup.store.task_table import SEEN, TaskTable, done
-from dedup.traces import Hashes, Trace, addresses_in_key, words
+from dedup.traces import words
 
 _TASKS = TaskTable("erasure", attempts="attempt - retried")
 OUTBOX = _TASKS.outbox("erasure")
-
-_LOCK = 7236840
-"""Alone with it: an erasure that begins. Shared by uploads that end, so that one of the two sees the other. It is taken
-after the row of an upload and MERGE_LOCK, and before rows of erasure."""
 
 FILES = 100
 """Files that are read about at a time."""
 
 EXPIRING_ROWS = 100_000
-"""Rows of rejected_row that are deleted at a time, once their object is gone."""
+"""Rows of rejected_row that are deleted at a time once their object has expired."""
 
 _MAY_HIDE = """NOT (status = 'loading' AND lease_until >= now())
     AND NOT (status = 'waiting' AND key IS NULL AND created_at > now() - interval '1 day')"""
-"""The condition in SQL that an upload is not known by its object's key any more: one that expects its object is, while
-that may come."""
-
-_KEY_WITHOUT_NAME = "'incoming/' || coalesce(source || '/', '') || 'erased'"
-
-
-class ErasedMeanwhile(Exception):
-    """The rejected rows of an upload have some of a customer who was erased: they are to be cut out first."""
+"""The condition that an upload is no longer identified by its object's key. One that waits for its object is, as long
+as the object may arrive."""
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """One attempt to cut a customer's rows out of the files of rejected rows."""
+class ErasureAttempt:
+    """One attempt to cut a customer's rows out of the files of rejected rows. `customer` and `emails` are hashes."""
 
-    erasure_id: int
+    id: int
     attempt: int
     customer: int
     emails: Sequence[int]
     lease: float
 
     @property
-    def current(self) -> str:
-        """The condition in SQL that this attempt still is the one that cuts."""
-        return f"id = {self.erasure_id} AND attempt = {self.attempt} AND status = 'running'"
-
-    @property
     def rows(self) -> str:
-        """A query for the rows that are to be cut: upload_id and line, each once."""
-        return _rows_of(self.customer, self.emails)
+        """A query for the rows to be cut: upload_id and line, each once."""
+        return rows_of(self.customer, self.emails)
 
 
 @dataclass(frozen=True)
@@ -70,14 +57,14 @@ class RejectedFile:
 
     @property
     def unchanged(self) -> str:
-        """The condition in SQL that they are there still."""
+        """The condition that they are still there, in a row of upload."""
         version = f"= {text(self.version)}" if self.version else "IS NULL"
         return f"id = {self.upload_id} AND rejected_key = {text(self.key)} AND rejected_version {version}"
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """What an erasure still has to do: the status of that work, and in how many files there are how many rows."""
+    """What an erasure still has to do: the status of that task, and how many rows there are in how many files."""
 
     erasure_id: int
     status: str
@@ -86,62 +73,65 @@ class Remaining:
     reason: str | None = None
 
 
-class Erasures(Base):
+class Erasures:
     """The erasures of one database."""
 
-    def claim_erasure(self, erasure_id: int, lease: float) -> Cutting | None:
-        """Begins to cut; None where that was done before. Raises Busy while another attempt is at it."""
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, erasure_id: int, lease: float) -> ErasureAttempt | None:
+        """Starts an attempt; None if the erasure has ended. Raises Busy while another attempt is at it."""
         claimed = self._database.write(
             lambda connection: _TASKS.claim(connection, erasure_id, lease, "attempt, customer, emails"),
-            repeatable=False,
+            repeatable=True,
         )
         if not claimed:
             return None
         attempt, customer, emails = claimed
-        return Cutting(erasure_id, attempt, customer, emails, lease)
+        return ErasureAttempt(erasure_id, attempt, customer, emails, lease)
 
-    def renew_erasure(self, cutting: Cutting) -> None:
+    def renew(self, attempt: ErasureAttempt) -> None:
         """Renews the lease. Raises Superseded."""
-        self._database.write(lambda connection: _renew(connection, cutting, 0), repeatable=True)
+        self._database.write(lambda connection: _TASKS.renew(connection, attempt), repeatable=True)
 
-    def files_to_cut(self, cutting: Cutting) -> list[RejectedFile]:
-        """Some of the files that have rows of the customer, FILES at most; none when there are no more."""
-        query = f"""WITH found AS MATERIALIZED (SELECT DISTINCT upload_id FROM ({cutting.rows}) AS r)
+    def files_to_cut(self, attempt: ErasureAttempt) -> list[RejectedFile]:
+        """Files that have rows of the customer, at most FILES; none if there are no more."""
+        query = f"""WITH found AS MATERIALIZED (SELECT DISTINCT upload_id FROM ({attempt.rows}) AS r)
             SELECT id, rejected_key, rejected_version FROM found JOIN upload ON id = upload_id
             WHERE rejected_key IS NOT NULL ORDER BY id LIMIT {FILES}"""
         return [RejectedFile(*row) for row in self._database.read(lambda connection: connection.run(query))]
 
-    def lines_to_cut(self, cutting: Cutting, file: RejectedFile) -> set[int]:
+    def lines_to_cut(self, attempt: ErasureAttempt, file: RejectedFile) -> set[int]:
         """The lines of a file that are the customer's."""
-        query = f"SELECT line FROM ({cutting.rows}) AS r WHERE upload_id = {file.upload_id}"
+        query = f"SELECT line FROM ({attempt.rows}) AS r WHERE upload_id = {file.upload_id}"
         return {line for [line] in self._database.read(lambda connection: connection.run(query))}
 
-    def replace_rejected(
-        self, cutting: Cutting, file: RejectedFile, lines: Collection[int], version: str | None, *, left: bool
+    def replace_file(
+        self, attempt: ErasureAttempt, file: RejectedFile, lines: Collection[int], version: str | None, *, left: bool
     ) -> bool:
-        """Notes that the file is without these lines, in another version of its object now, or (unless `left`) in none;
-        and that the version before is to be deleted. False where another erasure was faster: nothing is noted then.
-        Raises Superseded."""
+        """Records that these lines are cut: the file is now another version of its object, or (unless `left`) has no
+        rows and no object; the version before is to be deleted. False if another erasure was faster: nothing is
+        recorded then. Raises Superseded."""
 
         def work(connection: Connection) -> bool:
             key = text(file.key) if left else "NULL"
             changes = f"rejected_key = {key}, rejected_version = {text(version)}"
             if not connection.run(f"UPDATE upload SET {changes} WHERE {file.unchanged} RETURNING id"):
                 return False
-            _renew(connection, cutting, len(lines))
+            _TASKS.renew(connection, attempt, f"rows = rows + {len(lines)}")
             forget_lines(connection, file.upload_id, lines)
             # Without versions the object itself was replaced.
             if file.version or not left:
                 connection.run(
-                    f"""INSERT INTO erasure_leftover
-                        VALUES ({cutting.erasure_id}, {text(file.key)}, {text(file.version)})"""
+                    f"""INSERT INTO erasure_leftover (erasure_id, object_key, object_version)
+                        VALUES ({attempt.id}, {text(file.key)}, {text(file.version)})"""
                 )
             return True
 
         return self._database.write(work, repeatable=False)
 
-    def forget_rejected(self, file: RejectedFile) -> None:
-        """Notes that the file is not in the bucket any more, so that nobody asks for it again."""
+    def forget_file(self, file: RejectedFile) -> None:
+        """Records that the file is no longer in the bucket, so that it is not looked for again."""
 
         def work(connection: Connection) -> None:
             gone = "rejected_key = NULL, rejected_version = NULL"
@@ -150,32 +140,32 @@ class Erasures(Base):
 
         self._database.write(work, repeatable=True)
 
-    def leftovers(self, cutting: Cutting) -> list[tuple[str, str | None]]:
+    def leftovers(self, attempt: ErasureAttempt) -> list[tuple[str, str | None]]:
         """The key and the version of each object that is still to be deleted."""
-        query = f"SELECT object_key, object_version FROM erasure_leftover WHERE erasure_id = {cutting.erasure_id}"
+        query = f"SELECT object_key, object_version FROM erasure_leftover WHERE erasure_id = {attempt.id}"
         return [(key, version) for key, version in self._database.read(lambda connection: connection.run(query))]
 
-    def forget_leftover(self, cutting: Cutting, key: str, version: str | None) -> None:
-        """Notes that an object was deleted."""
+    def forget_leftover(self, attempt: ErasureAttempt, key: str, version: str | None) -> None:
+        """Records that an object was deleted."""
         self._database.write(
             lambda connection: connection.run(
-                f"""DELETE FROM erasure_leftover WHERE erasure_id = {cutting.erasure_id} AND object_key = {text(key)}
+                f"""DELETE FROM erasure_leftover WHERE erasure_id = {attempt.id} AND object_key = {text(key)}
                     AND object_version IS NOT DISTINCT FROM {text(version)}"""
             ),
             repeatable=True,
         )
 
-    def finish_erasure(self, cutting: Cutting) -> None:
-        """Ends the work well. Nothing when superseded."""
-        self._end_erasure(cutting, done("reason = NULL"))
+    def finish(self, attempt: ErasureAttempt) -> None:
+        """Ends the erasure well. Does nothing when superseded."""
+        self._end(attempt, done())
 
-    def interrupt_erasure(self, cutting: Cutting, reason: str) -> None:
-        """Gives the work back, to be gone on with by the next delivery; where this was the last, it failed."""
-        self._end_erasure(cutting, _TASKS.interrupted(reason))
+    def interrupt(self, attempt: ErasureAttempt, reason: str) -> None:
+        """Gives the erasure back for another attempt; after the last one, it has failed."""
+        self._end(attempt, _TASKS.interrupted(reason))
 
     def forget_expired(self, days: int) -> None:
-        """Forgets the rejected rows of uploads that ended so many days ago, EXPIRING_ROWS at most: their objects are
-        gone. And the erasures of that age, for files from before them are gone too."""
+        """Deletes what is known of the rejected rows of uploads that finished so many days ago, at most EXPIRING_ROWS:
+        their objects have expired. Also deletes erasures of that age: files from before them have expired too."""
 
         def work(connection: Connection) -> None:
             long_ago = f"now() - interval '{days} days'"
@@ -205,19 +195,16 @@ class Erasures(Base):
 
         self._database.write(work, repeatable=True)
 
-    def _end_erasure(self, cutting: Cutting, changes: str) -> None:
-        self._database.write(
-            lambda connection: connection.run(f"UPDATE erasure SET {changes} WHERE {cutting.current}"),
-            repeatable=True,
-        )
+    def _end(self, attempt: ErasureAttempt, changes: str) -> None:
+        self._database.write(lambda connection: _TASKS.end(connection, attempt, changes), repeatable=True)
 
 
-# What an erasure begins with, in its transaction
+# Parts of the transaction that deletes the customer's records
 
 
 def is_known(connection: Connection, customer: int) -> bool:
-    """Whether there are rejected rows with that customer id, or an erasure of it that has not ended. `customer`: its
-    hash."""
+    """Whether there are rejected rows with a customer id, or an erasure of it that has not ended. `customer` is the
+    hash of the id."""
     [[known]] = connection.run(
         f"""SELECT EXISTS (SELECT FROM erasure WHERE customer = {customer} AND status <> 'done')
             OR EXISTS (SELECT FROM rejected_row r JOIN upload u ON u.id = r.upload_id
@@ -227,9 +214,9 @@ def is_known(connection: Connection, customer: int) -> bool:
 
 
 def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew: bool) -> Remaining:
-    """Notes an erasure with the hashes of the customer's id and addresses; what it leaves to be done. Where it is not
-    `anew`, for nothing is known of the customer but this, the one that did not end goes on."""
-    connection.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    """Adds an erasure with the hashes of the customer's id and addresses; returns what remains to be done. Unless
+    `anew`, because nothing else is known of the customer, an erasure that has not ended continues instead."""
+    connection.run(f"SELECT {ERASURE_LOCK_EXCLUSIVE}")
     before = connection.run(
         f"""SELECT id, emails, {_TASKS.status}, reason FROM erasure
             WHERE customer = {customer} AND status <> 'done' ORDER BY id FOR UPDATE"""
@@ -238,7 +225,7 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
     known = sorted({*emails, *(email for _, theirs, *_ in before for email in theirs)})
     [[rows, files, leftovers]] = connection.run(
         f"""WITH found AS MATERIALIZED (
-                SELECT upload_id, count(*) AS rows FROM ({_rows_of(customer, known)}) AS r GROUP BY upload_id
+                SELECT upload_id, count(*) AS rows FROM ({rows_of(customer, known)}) AS r GROUP BY upload_id
             )
             SELECT coalesce(sum(found.rows), 0)::bigint, count(*),
                 (SELECT count(*) FROM erasure_leftover WHERE erasure_id = ANY ({bigints(earlier)}))
@@ -249,7 +236,7 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
         [*_, [erasure_id, _, status, reason]] = before
         if not left:
             status, reason = "done", None
-            connection.run(f"UPDATE erasure SET {done('reason = NULL')} WHERE id = {erasure_id}")
+            connection.run(f"UPDATE erasure SET {done()} WHERE id = {erasure_id}")
         elif status == "failed":
             status = "waiting"
             connection.run(
@@ -257,7 +244,7 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
                     WHERE id = {erasure_id}"""
             )
         return Remaining(erasure_id, status, files, rows, reason)
-    # An attempt that is at an earlier one finds that it is gone, and this goes on where it was.
+    # A worker at an earlier one finds that its task is gone; this one continues.
     status = "waiting" if left else "done"
     [[erasure_id]] = connection.run(
         f"""INSERT INTO erasure (customer, emails, status, finished_at)
@@ -271,126 +258,33 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
 def hide_keys(
     connection: Connection, customer_id: int, customer: int, emails: Sequence[int], names: Iterable[str]
 ) -> None:
-    """Takes the keys of objects off uploads where they have one of the addresses in them; and off those with records
-    or rejected rows of the customer where they have all words of one of the names. The caller may not hold MERGE_LOCK:
-    others wait for it with the row of an upload."""
-    # Materialized, and distinct once more: else PostgreSQL, before it has statistics, would read all uploads.
+    """Removes object keys that name the customer: those that contain one of the addresses, and those of uploads with
+    records or rejected rows of the customer that contain all words of one of the names. The caller must not hold
+    MERGE_LOCK_EXCLUSIVE: others wait for it while they hold the row of an upload."""
+    # Materialized and distinct: otherwise PostgreSQL, before it has statistics, reads all uploads.
     found = connection.run(
         f"""WITH about AS MATERIALIZED (SELECT DISTINCT upload_id FROM (
                 SELECT id AS upload_id FROM upload WHERE key_emails && {bigints(emails)}
                 UNION ALL SELECT upload_id FROM record WHERE customer_id = {customer_id}
-                UNION ALL SELECT upload_id FROM ({_rows_of(customer, emails)}) AS r) AS all_of_them)
+                UNION ALL SELECT upload_id FROM ({rows_of(customer, emails)}) AS r) AS all_of_them)
             SELECT id, object_key, key_emails && {bigints(emails)} FROM about JOIN upload ON id = upload_id
             WHERE object_key IS NOT NULL AND {_MAY_HIDE}"""
     )
-    of_names = [said for name in names if (said := words(name))]
+    of_names = [found_words for name in names if (found_words := words(name))]
     named = [
-        upload_id for upload_id, key, has in found if has or any(said <= words(_own_part(key)) for said in of_names)
+        upload_id
+        for upload_id, key, has in found
+        if has or any(in_name <= words(_own_part(key)) for in_name in of_names)
     ]
     if named:
-        # A reason names the folder where that is no source's.
+        # The reason of a failed upload names the folder if it is not a source.
         connection.run(
-            f"""UPDATE upload SET object_key = {_KEY_WITHOUT_NAME}, key_emails = NULL,
+            f"""UPDATE upload SET object_key = {KEY_WITHOUT_NAME}, key_emails = NULL,
                     reason = CASE WHEN source IS NULL AND status = 'failed' THEN NULL ELSE reason END
                 WHERE id = ANY ({bigints(named)}) AND {_MAY_HIDE}"""
         )
 
 
 def _own_part(key: str) -> str:
-    """A key without what all have: incoming/ and the source."""
+    """A key without the part that all keys have: incoming/ and the source."""
     return key.partition("/")[2].partition("/")[2] or key.partition("/")[2]
-
-
-def _rows_of(customer: int, emails: Sequence[int]) -> str:
-    return f"""SELECT upload_id, line FROM rejected_row WHERE customer = {customer}
-        UNION SELECT upload_id, line FROM rejected_row WHERE email = ANY ({bigints(emails)})"""
-
-
-def _renew(connection: Connection, cutting: Cutting, rows: int) -> None:
-    renewed = connection.run(
-        f"""UPDATE erasure SET rows = rows + {rows}, lease_until = now() + interval '{cutting.lease} s'
-            WHERE {cutting.current} RETURNING id"""
-    )
-    if not renewed:
-        raise Superseded
-
-
-# What a load notes, and what it may not leave behind
-
-
-def key_emails(object_key: str, hashes: Hashes) -> str:
-    """The hashes of the addresses that an object's key may have in it, in SQL; NULL where there are none."""
-    found = hashes.emails(addresses_in_key(object_key))
-    return bigints(found) if found else "NULL"
-
-
-def note_rows(connection: Connection, upload_id: int, traces: Iterable[Trace], hashes: Hashes) -> None:
-    """Notes whom rejected rows are about."""
-    rows = []
-    for line, customer_id, addresses in traces:
-        customer = "\\N" if customer_id is None else hashes.customer(customer_id)
-        emails = hashes.emails(addresses)
-        rows += [f"{upload_id}\t{line}\t{customer}\t{email}\n" for email in emails]
-        if customer_id is not None and not emails:
-            rows.append(f"{upload_id}\t{line}\t{customer}\t\\N\n")
-    if rows:
-        connection.run(
-            "COPY rejected_row (upload_id, line, customer, email) FROM STDIN", stream=["".join(rows).encode()]
-        )
-
-
-def forget_rows(connection: Connection, upload_id: int) -> None:
-    """Forgets whom the rejected rows of an upload are about."""
-    connection.run(f"DELETE FROM rejected_row WHERE upload_id = {upload_id}")
-
-
-def forget_broken_off(connection: Connection, upload_id: int) -> None:
-    """Forgets whom the rejected rows of an upload are about that never came into the bucket."""
-    if connection.run(f"SELECT FROM upload WHERE id = {upload_id} AND rejected_key IS NULL"):
-        forget_rows(connection, upload_id)
-
-
-def forget_all(connection: Connection) -> None:
-    """Forgets all rejected rows, and what erasures had to do with them: the bucket was lost."""
-    connection.run(
-        f"""UPDATE upload SET rejected_key = NULL, rejected_version = NULL WHERE rejected_key IS NOT NULL;
-            DELETE FROM rejected_row;
-            DELETE FROM erasure_leftover;
-            UPDATE erasure SET {done("reason = NULL")} WHERE status <> 'done'"""
-    )
-
-
-def lines_of_erased(connection: Connection, upload_id: int) -> set[int]:
-    """The lines of rejected rows of customers who were erased since the upload's object was put into the bucket."""
-    rows = connection.run(
-        f"""WITH erased AS MATERIALIZED ({_since(upload_id)}), mails AS MATERIALIZED (
-                SELECT DISTINCT unnest(emails) AS email FROM erased
-            )
-            SELECT line FROM erased e JOIN rejected_row r ON r.customer = e.customer WHERE r.upload_id = {upload_id}
-            UNION SELECT line FROM mails m JOIN rejected_row r ON r.email = m.email WHERE r.upload_id = {upload_id}"""
-    )
-    return {line for [line] in rows}
-
-
-def require_none_of_erased(connection: Connection, upload_id: int) -> None:
-    """From here to the commit no erasure begins. Hides the object's key where an erasure since it was put there asks
-    for that. Raises ErasedMeanwhile where there are rejected rows that may not stay."""
-    connection.run(f"SELECT pg_advisory_xact_lock_shared({_LOCK})")
-    if lines_of_erased(connection, upload_id):
-        raise ErasedMeanwhile
-    connection.run(
-        f"""UPDATE upload SET object_key = {_KEY_WITHOUT_NAME}, key_emails = NULL
-            WHERE id = {upload_id} AND key_emails && ARRAY(
-                SELECT unnest(emails) FROM ({_since(upload_id)}) AS erased)"""
-    )
-
-
-def _since(upload_id: int) -> str:
-    # S3 says when an object was put there in whole seconds, rounded down, and by its own clock.
-    return f"""SELECT customer, emails FROM erasure
-        WHERE created_at > (SELECT least(object_at, started_at) FROM upload WHERE id = {upload_id})"""
-
-
-def forget_lines(connection: Connection, upload_id: int, lines: Collection[int]) -> None:
-    """Forgets rejected rows that are not in the upload's file any more."""
-    connection.run(f"DELETE FROM rejected_row WHERE upload_id = {upload_id} AND line = ANY ({bigints(lines)})")

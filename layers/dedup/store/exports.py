@@ -1,6 +1,4 @@
-"""What was asked to be written to a file, what became of it, and the rows themselves.
-
-Whoever writes renews its lease; an attempt that was overtaken can finish nothing."""
+"""Exports: what was asked for, how far it is, and the rows themselves."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,13 +7,14 @@ from typing import Protocol
 from pg8000.exceptions import DatabaseError
 from pg8000.native import Connection
 
-from dedup.errors import Superseded
 from dedup.records import KNOWN
-from dedup.sets import Region, Regions
-from dedup.store.base import UNKNOWN, Base, bigints, iso, text
-from dedup.store.entities import Tables, require_active_run
-from dedup.store.records import counted_by, state_of
-from dedup.store.task_table import TaskTable, done, failed
+from dedup.sets import SetQuery
+from dedup.store.audit import UNKNOWN
+from dedup.store.connection import Database
+from dedup.store.matching.run_tables import RunTables, require_active_run
+from dedup.store.regions import counted_by, state_of
+from dedup.store.sql import bigints, iso, text
+from dedup.store.task_table import TaskTable, below, done, failed
 
 _TASKS = TaskTable("export")
 OUTBOX = _TASKS.outbox("export")
@@ -31,24 +30,19 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class Writing:
-    """One attempt at one export. `question` is what the caller gave as such."""
+class ExportAttempt:
+    """One attempt to write one export. `question` is what the caller asked for."""
 
-    export_id: int
+    id: int
     attempt: int
     question: dict[str, object]
     format: str
     lease: float
 
-    @property
-    def current(self) -> str:
-        """The condition in SQL that this attempt still is the one that writes."""
-        return f"id = {self.export_id} AND attempt = {self.attempt} AND status = 'running'"
-
 
 @dataclass(frozen=True)
 class Export:
-    """What is known of an export. Times are ISO 8601 in UTC. `fresh`: its object is younger than was asked."""
+    """The state of an export. Times are ISO 8601 in UTC. `fresh`: its object has not expired."""
 
     id: int
     status: str
@@ -65,10 +59,13 @@ class Export:
     fresh: bool
 
 
-class Exports(Base):
+class Exports:
     """The exports of one database."""
 
-    def expect_export(
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
         self,
         question: str,
         form: str,
@@ -77,107 +74,94 @@ class Exports(Base):
         principal: str = UNKNOWN,
         by: str = "customer",
     ) -> tuple[int, str]:
-        """Notes what is to be written, `question` as JSON, once for a `key`: its id and status. `by`: "customer" or
-        "entity". Raises KeyReused, and NoRun where there are no entities yet."""
+        """Adds an export of what `question` (JSON) selects, once for a `key`; returns its id and status. `by`:
+        "customer" or "entity". Raises KeyReused, and NoRun if there are no entities yet."""
 
         def work(connection: Connection) -> tuple[int, str]:
             counted_by(connection, by)
-            return _TASKS.expect(connection, {"question": question, "format": form}, key, digest, principal)
+            return _TASKS.create(connection, {"question": question, "format": form}, key, digest, principal)
 
         return self._database.write(work, repeatable=key is not None)
 
-    def claim_export(self, export_id: int, lease: float) -> Writing | None:
-        """Begins to write an export; None where that was done before. Raises Busy while another attempt is at it."""
+    def claim(self, export_id: int, lease: float) -> ExportAttempt | None:
+        """Starts an attempt at an export; None if it has ended. Raises Busy while another attempt is at it."""
+        claimed = self._database.write(
+            lambda connection: _TASKS.claim(
+                connection, export_id, lease, "attempt, question, format", "rows = 0, started_at = now()"
+            ),
+            repeatable=True,
+        )
+        if not claimed:
+            return None
+        attempt, question, form = claimed
+        return ExportAttempt(export_id, attempt, question, form, lease)
 
-        def work(connection: Connection) -> Writing | None:
-            claimed = _TASKS.claim(connection, export_id, lease, "attempt, question, format")
-            if not claimed:
-                return None
-            connection.run(f"UPDATE export SET rows = 0 WHERE id = {export_id}")
-            attempt, question, form = claimed
-            return Writing(export_id, attempt, question, form, lease)
+    def renew(self, attempt: ExportAttempt, rows: int) -> None:
+        """Records how many rows are written so far, and renews the lease. Raises Superseded."""
+        self._database.write(lambda connection: _TASKS.renew(connection, attempt, f"rows = {rows}"), repeatable=True)
 
-        return self._database.write(work, repeatable=False)
-
-    def renew_export(self, writing: Writing, rows: int) -> None:
-        """Notes how many rows there are so far, and renews the lease. Raises Superseded."""
-
-        def work(connection: Connection) -> None:
-            if not connection.run(
-                f"""UPDATE export SET rows = {rows}, lease_until = now() + interval '{writing.lease} s'
-                    WHERE {writing.current} RETURNING id"""
-            ):
-                raise Superseded
-
-        self._database.write(work, repeatable=True)
-
-    def finish_export(self, writing: Writing, rows: int, size: int, key: str, version: str | None) -> None:
-        """Ends the export well: its rows, its bytes, and its object's key and version. Nothing when superseded."""
+    def finish(self, attempt: ExportAttempt, rows: int, size: int, key: str, version: str | None) -> None:
+        """Ends the export well: its rows, its bytes, and its object's key and version. Does nothing when
+        superseded."""
         changes = f"rows = {rows}, bytes = {size}, object_key = {text(key)}, object_version = {text(version)}"
-        self._end_export(writing, done(changes))
+        self._end(attempt, done(changes))
 
-    def fail_export(self, writing: Writing, reason: str) -> None:
-        """Ends the export without a file. Nothing when superseded."""
-        self._end_export(writing, failed(reason))
+    def fail(self, attempt: ExportAttempt, reason: str) -> None:
+        """Ends the export without a file. Does nothing when superseded."""
+        self._end(attempt, failed(reason))
 
-    def interrupt_export(self, writing: Writing, reason: str) -> None:
-        """Gives the export back, to be written by the next delivery; where this was the last, it failed."""
-        self._end_export(writing, _TASKS.interrupted(reason))
+    def interrupt(self, attempt: ExportAttempt, reason: str) -> None:
+        """Gives the export back for another attempt; after the last one, it has failed."""
+        self._end(attempt, _TASKS.interrupted(reason))
 
-    def export(self, export_id: int, kept_days: int) -> Export | None:
-        """What is known of one export; None when there is none of that id."""
-        found = self._exports(f"id = {export_id}", 1, kept_days)
+    def get(self, export_id: int, kept_days: int) -> Export | None:
+        """One export; None if it does not exist."""
+        found = self._find(f"id = {export_id}", 1, kept_days)
         return found[0] if found else None
 
-    def exports(self, before: int | None, limit: int, kept_days: int) -> list[Export]:
-        """What is known of the exports, the newest first, from below id `before`; `limit` of them at most."""
-        return self._exports("true" if before is None else f"id < {before}", limit, kept_days)
+    def page(self, before: int | None, limit: int, kept_days: int) -> list[Export]:
+        """The exports, the newest first, from below id `before`; at most `limit`."""
+        return self._find(below(before), limit, kept_days)
 
-    def exports_there(self, kept_days: int, limit: int) -> list[int]:
-        """The ids of the exports whose object is in the bucket or on its way there, the newest first."""
+    def with_objects(self, kept_days: int, limit: int) -> list[int]:
+        """The ids of the exports whose object is in the bucket or being written, the newest first."""
         query = f"""SELECT id FROM export WHERE ({_TASKS.status}) = 'running'
                 OR started_at IS NOT NULL AND ({_TASKS.status}) = 'waiting'
                 OR status = 'done' AND finished_at > now() - interval '{kept_days} days'
             ORDER BY id DESC LIMIT {limit}"""
         return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
 
-    def copy_out(
-        self, choose: Callable[[Regions], Collection[Region]], begin: Callable[[], Sink], by: str = "customer"
-    ) -> None:
-        """Writes to what `begin` returns a line of JSON for each record of the customers (or entities) in the regions
-        that `choose` selects, by customer (or entity) and then record id. All of it is of one state of the database.
-        Raises NoRun.
+    def copy_rows(self, query: SetQuery, begin: Callable[[], Sink], by: str = "customer") -> None:
+        """Writes a line of JSON for each record of the selected customers (or entities) to what `begin` returns, by
+        customer (or entity) and then record id. All lines are of one state of the database. Raises NoRun.
 
         `begin` is called again when the connection was lost and the lines come from the start."""
 
         def work(connection: Connection) -> None:
             sink = begin()
             state = state_of(connection, by)
-            chosen = [state.masks[region] for region in choose(state.regions)]
+            chosen = [state.masks[region] for region in query.select(state.regions)]
             if not chosen:
                 return
             if by == "entity":
                 lines = _entity_lines(require_active_run(connection), chosen)
             else:
-                lines = _customer_lines("membership_now" if state.pending else state.counted.table, chosen)
+                lines = _customer_lines(state.membership, chosen)
             try:
                 connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
             except DatabaseError:
                 raise
             except BaseException:
-                # Rows are still on their way here: the connection can't be used for anything else.
+                # Rows are still on their way: the connection can't be used again.
                 self._database.close()
                 raise
 
         self._database.read(work)
 
-    def _end_export(self, writing: Writing, changes: str) -> None:
-        self._database.write(
-            lambda connection: connection.run(f"UPDATE export SET {changes} WHERE {writing.current}"),
-            repeatable=True,
-        )
+    def _end(self, attempt: ExportAttempt, changes: str) -> None:
+        self._database.write(lambda connection: _TASKS.end(connection, attempt, changes), repeatable=True)
 
-    def _exports(self, condition: str, limit: int, kept_days: int) -> list[Export]:
+    def _find(self, condition: str, limit: int, kept_days: int) -> list[Export]:
         columns = "question, format, rows, bytes, object_key, object_version"
         rows = self._database.read(lambda connection: _TASKS.found(connection, columns, condition, limit, kept_days))
         return [Export(*row) for row in rows]
@@ -198,11 +182,11 @@ def _customer_lines(membership: str, chosen: Collection[int]) -> str:
         ORDER BY r.customer_id, r.id"""
 
 
-def _entity_lines(tables: Tables, chosen: Collection[int]) -> str:
+def _entity_lines(tables: RunTables, chosen: Collection[int]) -> str:
     return f"""
         WITH {_named(chosen)}
         SELECT m.entity_id, r.customer_id, {_RECORD}
-        FROM {tables.counted.table} AS m
+        FROM {tables.counted.membership} AS m
         JOIN named ON named.mask = m.sources
         JOIN {tables.member} AS o ON o.entity_id = m.entity_id
         JOIN record r ON r.id = o.record_id
@@ -211,8 +195,8 @@ def _entity_lines(tables: Tables, chosen: Collection[int]) -> str:
 
 
 def _named(chosen: Collection[int]) -> str:
-    """The part of a WITH that has the regions and the names of their sources, as JSON in alphabetical order. Once for
-    each region, however many records it has."""
+    """`named`, a part of a WITH: each region with the names of its sources, as JSON in alphabetical order. They are
+    made once per region, however many records it has."""
     return f"""named AS MATERIALIZED (
             SELECT mask, (
                 SELECT json_agg(name ORDER BY name COLLATE "C") FROM source WHERE 1::bigint << bit & mask <> 0

@@ -1,39 +1,36 @@
-"""What was asked of Spark, and what became of it."""
+"""Jobs on Spark: what was asked for, and how far it is."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dedup.store.base import UNKNOWN, Base, text
-from dedup.store.task_table import TaskTable, done, failed
+from dedup.store.audit import UNKNOWN
+from dedup.store.connection import Database
+from dedup.store.sql import text
+from dedup.store.task_table import Attempt, TaskTable, below, done, failed
 
-_TASKS = TaskTable("job", elsewhere="run IS NOT NULL")
+_TASKS = TaskTable("job", external="run IS NOT NULL")
 OUTBOX = _TASKS.outbox("job")
 
 
 @dataclass(frozen=True)
-class Starting:
-    """One attempt at one job: the files below `prefix` are to be read."""
+class JobAttempt:
+    """One attempt to start one job, which reads the files below `prefix`."""
 
-    job_id: int
+    id: int
     attempt: int
     prefix: str
-
-    @property
-    def current(self) -> str:
-        """The condition in SQL that this attempt still is the one that works."""
-        return f"id = {self.job_id} AND attempt = {self.attempt} AND status = 'running'"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job. `run`: EMR Serverless's name of it. `figures`: the job's summary.json; `objects`: the
-    keys of what it wrote, both only when it is done. Times are ISO 8601 in UTC. `fresh`: its objects are younger than
-    was asked."""
+    """The state of a job. `run`: its name on EMR Serverless. `figures`: the job's summary.json; `objects`: the keys of
+    what it wrote; both only when it is done. Times are ISO 8601 in UTC. `fresh`: its objects have not expired."""
 
     id: int
     status: str
+    attempt: int
     prefix: str
     run: str | None
     figures: dict[str, Any] | None
@@ -44,62 +41,59 @@ class Job:
     finished_at: str | None
     fresh: bool
 
-    @property
-    def current(self) -> str:
-        """The condition in SQL that it still runs where it did."""
-        return f"id = {self.id} AND run IS NOT DISTINCT FROM {text(self.run)} AND status = 'running'"
 
-
-class Jobs(Base):
+class Jobs:
     """The jobs of one database."""
 
-    def expect_job(
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
         self, prefix: str, key: str | None = None, digest: str = "", principal: str = UNKNOWN
     ) -> tuple[int, str]:
-        """Notes that the files below a prefix are to be read, once for a `key`: its id and status. Raises KeyReused."""
+        """Adds a job for the files below a prefix, once for a `key`; returns its id and status. Raises KeyReused."""
         return self._database.write(
-            lambda connection: _TASKS.expect(connection, {"prefix": prefix}, key, digest, principal),
+            lambda connection: _TASKS.create(connection, {"prefix": prefix}, key, digest, principal),
             repeatable=key is not None,
         )
 
-    def claim_job(self, job_id: int, lease: float) -> Starting | None:
-        """Begins a job; None where that was done before. Raises Busy while another attempt is at it."""
+    def claim(self, job_id: int, lease: float) -> JobAttempt | None:
+        """Starts an attempt at a job; None if it has ended or runs on EMR Serverless. Raises Busy while another attempt
+        is at it."""
         claimed = self._database.write(
-            lambda connection: _TASKS.claim(connection, job_id, lease, "attempt, prefix"), repeatable=False
+            lambda connection: _TASKS.claim(connection, job_id, lease, "attempt, prefix"), repeatable=True
         )
-        return Starting(job_id, *claimed) if claimed else None
+        return JobAttempt(job_id, *claimed) if claimed else None
 
-    def started_job(self, starting: Starting, run: str) -> None:
-        """Notes under which name EMR Serverless runs it. Nothing when superseded."""
-        self._change(starting, f"run = {text(run)}, lease_until = NULL")
+    def submitted(self, attempt: JobAttempt, run: str) -> None:
+        """Records the name of the run on EMR Serverless. Does nothing when superseded."""
+        self._end(attempt, f"run = {text(run)}, lease_until = NULL")
 
-    def finish_job(self, attempt: "Starting | Job", figures: Mapping[str, Any], objects: Sequence[str]) -> None:
-        """Ends a job well. Nothing when superseded."""
-        self._change(attempt, done(f"figures = {text(json.dumps(figures))}, objects = {text(json.dumps(objects))}"))
+    def finish(self, attempt: Attempt, figures: Mapping[str, Any], objects: Sequence[str]) -> None:
+        """Ends a job well. Does nothing when superseded."""
+        self._end(attempt, done(f"figures = {text(json.dumps(figures))}, objects = {text(json.dumps(objects))}"))
 
-    def fail_job(self, attempt: "Starting | Job", reason: str) -> None:
-        """Ends a job without an answer. Nothing when superseded."""
-        self._change(attempt, failed(reason))
+    def fail(self, attempt: Attempt, reason: str) -> None:
+        """Ends a job as failed. Does nothing when superseded."""
+        self._end(attempt, failed(reason))
 
-    def interrupt_job(self, starting: Starting, reason: str) -> None:
-        """Gives a job back, to be begun by the next delivery; where this was the last, it failed."""
-        self._change(starting, _TASKS.interrupted(reason))
+    def interrupt(self, attempt: JobAttempt, reason: str) -> None:
+        """Gives a job back for another attempt; after the last one, it has failed."""
+        self._end(attempt, _TASKS.interrupted(reason))
 
-    def job(self, job_id: int, kept_days: int) -> Job | None:
-        """What is known of one job; None when there is none of that id."""
-        found = self._jobs(f"id = {job_id}", 1, kept_days)
+    def get(self, job_id: int, kept_days: int) -> Job | None:
+        """One job; None if it does not exist."""
+        found = self._find(f"id = {job_id}", 1, kept_days)
         return found[0] if found else None
 
-    def jobs(self, before: int | None, limit: int, kept_days: int) -> list[Job]:
-        """What is known of the jobs, the newest first, from below id `before`; `limit` of them at most."""
-        return self._jobs("true" if before is None else f"id < {before}", limit, kept_days)
+    def page(self, before: int | None, limit: int, kept_days: int) -> list[Job]:
+        """The jobs, the newest first, from below id `before`; at most `limit`."""
+        return self._find(below(before), limit, kept_days)
 
-    def _change(self, attempt: "Starting | Job", changes: str) -> None:
-        self._database.write(
-            lambda connection: connection.run(f"UPDATE job SET {changes} WHERE {attempt.current}"), repeatable=True
-        )
+    def _end(self, attempt: Attempt, changes: str) -> None:
+        self._database.write(lambda connection: _TASKS.end(connection, attempt, changes), repeatable=True)
 
-    def _jobs(self, condition: str, limit: int, kept_days: int) -> list[Job]:
-        columns = "prefix, run, figures, objects"
+    def _find(self, condition: str, limit: int, kept_days: int) -> list[Job]:
+        columns = "attempt, prefix, run, figures, objects"
         rows = self._database.read(lambda connection: _TASKS.found(connection, columns, condition, limit, kept_days))
         return [Job(*row) for row in rows]

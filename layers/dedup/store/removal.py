@@ -1,19 +1,19 @@
-"""What takes records away."""
+"""Deleting records, with what is derived from them."""
 
 from pg8000.native import Connection
 
-from dedup.store import decisions, entities
-from dedup.store.base import count_changes
+from dedup.store.matching import decisions, detach, successors
+from dedup.store.region_counts import CUSTOMERS, count_changes, lose, remove_empty
 
 
-def take_out(connection: Connection, leaving: str) -> int:
-    """Deletes the records for which `leaving` holds, a condition in SQL on the columns of record, from membership and
-    counts too; how many there were. The caller holds WORK_LOCK and MERGE_LOCK.
+def delete_records(connection: Connection, leaving: str) -> int:
+    """Deletes the records for which `leaving` holds, a condition on the columns of record, also from membership and
+    counts; returns how many there were. The caller holds TASK_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE.
 
-    One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they made
-    pending."""
-    entities.detach(connection, leaving)
-    moved = decisions.follow(connection, leaving)
+    One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they deferred."""
+    detach.detach(connection, leaving)
+    moved = successors.move_decisions(connection, leaving)
+    removed_records = "SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source"
     [[removed]] = connection.run(
         f"""WITH gone AS (
             DELETE FROM record WHERE {leaving} RETURNING customer_id, source
@@ -24,15 +24,12 @@ def take_out(connection: Connection, leaving: str) -> int:
                 SELECT FROM record r
                 WHERE r.customer_id = l.customer_id AND r.source = l.source AND NOT ({leaving}))
             GROUP BY customer_id
-        ), changed AS (
-            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~lost.sources
-            FROM lost WHERE m.customer_id = lost.customer_id RETURNING m.sources, m.previous
-        ), masked AS (
+        ), {lose(CUSTOMERS, "lost")}, masked AS (
             UPDATE deferred_membership AS p SET sources = p.sources & ~lost.sources
             FROM lost WHERE p.customer_id = lost.customer_id AND p.sources & lost.sources <> 0
-        ), {count_changes("SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source")}
+        ), {count_changes(CUSTOMERS, removed_records)}
         SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
     )
-    connection.run("DELETE FROM customer_membership WHERE sources = 0")
-    decisions.hold(connection, moved)
+    remove_empty(connection, CUSTOMERS)
+    decisions.apply(connection, moved)
     return int(removed)

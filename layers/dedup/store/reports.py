@@ -1,4 +1,4 @@
-"""The figures of the report, and those that were kept of earlier ones."""
+"""The figures of the report, and the baselines that later reports are compared with."""
 
 import json
 from collections.abc import Mapping
@@ -10,21 +10,22 @@ from pg8000.native import Connection
 
 from dedup.records import KNOWN
 from dedup.sets import Regions
-from dedup.store import entities
-from dedup.store.base import Base, iso, text
-from dedup.store.records import state_of
+from dedup.store.connection import Database
+from dedup.store.matching import run_tables
+from dedup.store.regions import state_of
+from dedup.store.sql import iso, text
 
 SAMPLE = 200_000
-"""Records that are looked at to say how complete they are: whole pages of the table, as many as these are on. The share
-of so many is right to a fifth of a per cent nineteen times in twenty, were they in no order."""
+"""Records that are sampled to estimate completeness, as whole pages of the table. In random order, the share is right
+to a fifth of a per cent in 95 of 100 cases."""
 
 _AT = iso("created_at")
 
 
 @dataclass(frozen=True)
-class Fault:
-    """In how many rejected rows of a source's files a field was missing or malformed; `source` is None for files that
-    name a source in each row."""
+class FieldErrors:
+    """In how many rejected rows of a source's files a field was missing or malformed. `source` is None for files that
+    name the source in each row."""
 
     source: str | None
     field: str
@@ -34,37 +35,37 @@ class Fault:
 
 @dataclass(frozen=True)
 class People:
-    """The active matching run: what it was told and found, and the people of each region as they are now."""
+    """The active matching run: its settings and model, and how many entities are in each region now."""
 
     run: int
     finished_at: str
     engine: str
     asked: Mapping[str, Any]
-    """The settings that were asked for, over the defaults."""
+    """The settings that were asked for, over the defield_errors."""
     settings: Mapping[str, Any]
     model: Mapping[str, Any]
     decisions: int
-    """What people said of records and did not take back."""
+    """How many decisions were not revoked."""
     regions: Regions
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One state of the database. `filled`: of each source's `looked_at` records, how many have the fields of KNOWN."""
+    """One state of the database. `filled`: of each source's `sampled` records, how many have each field of KNOWN."""
 
     at: datetime
     records: Mapping[str, int]
     regions: Regions
-    looked_at: Mapping[str, int]
+    sampled: Mapping[str, int]
     filled: Mapping[str, Mapping[str, int]]
     rows: Mapping[str | None, tuple[int, int]]
-    """By source as in Fault: rows that files brought, and how many of them were rejected."""
-    faults: list[Fault]
+    """By source, as in FieldErrors: rows of files, and how many of them were rejected."""
+    field_errors: list[FieldErrors]
     people: People | None
     """None before the first finished run."""
 
     def to_keep(self) -> str:
-        """What a later report compares with, as JSON."""
+        """The figures that a later report is compared with, as JSON."""
         kept = {"records": dict(sorted(self.records.items())), **_packed(self.regions)}
         if self.people:
             kept["people"] = {"run": self.people.run, **_packed(self.people.regions)}
@@ -72,9 +73,9 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Figures that were kept: the records of each source, the customers of each region, and, where a matching
-    run was active, which, and the people of each region."""
+class Baseline:
+    """A baseline: the records of each source and the customers of each region; if a matching run was active, which one,
+    and the entities of each region."""
 
     id: int
     created_at: str
@@ -84,26 +85,30 @@ class Kept:
     people: Regions
 
 
-class Reports(Base):
-    """The figures of one database."""
+class Reports:
+    """The report's figures of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def figures(self) -> Figures:
-        """The figures now. They are sums of few rows, and a sample of the records: they cost the same at any size."""
+        """The current figures. They are sums of few rows and a sample of the records, so they cost the same at any
+        size."""
         return self._database.read(_figures)
 
-    def last_report(self) -> Kept | None:
-        """The figures that were kept last."""
+    def baseline(self) -> Baseline | None:
+        """The latest baseline; None if there is none."""
         rows = self._database.read(
             lambda connection: connection.run(f"SELECT id, {_AT}, figures FROM report ORDER BY id DESC LIMIT 1")
         )
         return _kept(*rows[0]) if rows else None
 
-    def keep_report(self) -> Kept:
-        """Keeps the figures as they are now, for later reports to compare with; where they are those that were kept
-        last, those."""
+    def keep_baseline(self) -> Baseline:
+        """Keeps the current figures as the baseline of later reports. If they equal the latest baseline, returns that
+        one."""
 
-        def work(connection: Connection) -> Kept:
-            # Alone: two that keep the same at the same moment keep one.
+        def work(connection: Connection) -> Baseline:
+            # Exclusive: two requests at the same moment keep one baseline.
             connection.run("LOCK TABLE report IN SHARE ROW EXCLUSIVE MODE")
             figures = text(_figures(connection).to_keep())
             [row] = connection.run(
@@ -119,8 +124,8 @@ class Reports(Base):
 
 
 def _packed(regions: Regions) -> dict[str, Any]:
-    """Regions as they are kept: each once as the bits of its sources, which stand in the order in which they are named
-    beside. With all names in each, 50,000 regions of 63 sources are 20 MB of text."""
+    """Regions as they are stored: each as the bits of its sources, in the order of the list of names. With the names in
+    each region, 50,000 regions of 63 sources are 20 MB of text."""
     sources = sorted(frozenset().union(*regions))
     bits = {source: 1 << place for place, source in enumerate(sources)}
     counts = sorted((sum(bits[source] for source in region), count) for region, count in regions.items())
@@ -132,10 +137,10 @@ def _unpacked(kept: Mapping[str, Any]) -> Regions:
     return {frozenset([source for bit, source in bits if region & bit]): count for region, count in kept["regions"]}
 
 
-def _kept(report_id: int, created_at: str, figures: Mapping[str, Any]) -> Kept:
-    # Figures that were kept before a run have none.
+def _kept(report_id: int, created_at: str, figures: Mapping[str, Any]) -> Baseline:
+    # Baselines from before the first run have none.
     people = figures.get("people")
-    return Kept(
+    return Baseline(
         report_id,
         created_at,
         figures["records"],
@@ -152,7 +157,7 @@ def _figures(connection: Connection) -> Figures:
            GROUP BY name HAVING sum(records) <> 0"""
     )
     share = min(100.0, 100 * SAMPLE / state.records) if state.records else 100.0
-    looked_at = connection.run(
+    sampled = connection.run(
         f"""SELECT s.name, {", ".join(["count(*)", *(f"count({field})" for field in KNOWN)])}
             FROM record AS r TABLESAMPLE SYSTEM ({share}) REPEATABLE (0) JOIN source s ON s.bit = r.source GROUP BY 1"""
     )
@@ -160,7 +165,7 @@ def _figures(connection: Connection) -> Figures:
         """SELECT source, sum(rows)::bigint, sum(rejected)::bigint FROM upload
            WHERE status IN ('done', 'failed') AND origin = 's3' GROUP BY source"""
     )
-    faults = connection.run(
+    field_errors = connection.run(
         """SELECT source, field, sum(missing)::bigint, sum(malformed)::bigint
            FROM upload_error JOIN upload ON id = upload_id WHERE status IN ('done', 'failed')
            GROUP BY source, field ORDER BY source, field"""
@@ -170,16 +175,16 @@ def _figures(connection: Connection) -> Figures:
         at,
         dict(records),
         state.regions,
-        {name: count for name, count, *_ in looked_at},
-        {name: dict(zip(KNOWN, counts, strict=True)) for name, _, *counts in looked_at},
+        {name: count for name, count, *_ in sampled},
+        {name: dict(zip(KNOWN, counts, strict=True)) for name, _, *counts in sampled},
         {source: (brought, rejected) for source, brought, rejected in rows},
-        [Fault(*row) for row in faults],
+        [FieldErrors(*row) for row in field_errors],
         _people(connection),
     )
 
 
 def _people(connection: Connection) -> People | None:
-    tables = entities.active_run(connection)
+    tables = run_tables.active_run(connection)
     if not tables:
         return None
     [[run]] = connection.run(

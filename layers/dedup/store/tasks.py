@@ -1,20 +1,22 @@
-"""One rule for tasks of every kind that can't go on without a message: it is sent again, or the task is ended.
+"""One rule for tasks of every kind that can't continue without a message: it is sent again, or the task is ended.
 
-The row of a task, written in the transaction that asks for it, is the outbox of its messages. A message may be lost, or
-come twice: whoever gets it claims the task first."""
+The row of a task, written in the transaction that creates it, is the outbox of its messages. A message may be lost, or
+come twice: whoever receives it claims the task first."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pg8000.native import Connection
 
-from dedup.store import erasures, exports, jobs, matching, uploads
-from dedup.store.base import Base, bigints
+from dedup.store import erasures, exports, jobs, uploads
+from dedup.store.connection import Database
+from dedup.store.matching import runs
+from dedup.store.sql import bigints
 from dedup.store.task_table import Outbox
 
 KINDS: Sequence[Outbox] = (
     exports.OUTBOX,
-    matching.OUTBOX,
+    runs.OUTBOX,
     jobs.OUTBOX,
     uploads.LOADS,
     uploads.DELETIONS,
@@ -23,7 +25,7 @@ KINDS: Sequence[Outbox] = (
 """Every kind of task."""
 
 SENDS = 4
-"""Messages that are sent for a task that nobody begins, the first one too."""
+"""Messages that are sent for a task that nobody claims, including the first."""
 
 _BY_KIND = {outbox.kind: outbox for outbox in KINDS}
 
@@ -35,24 +37,27 @@ class Task(NamedTuple):
     id: int
 
 
-class Tasks(Base):
+class Tasks:
     """The tasks of one database."""
 
-    def due_tasks(self, patience: float, limit: int) -> list[Task]:
-        """The tasks that need a message, so many of each kind at most, noted as if it had been sent: those whose queue
-        took none, and those for which the last one was sent, or seen, so many seconds ago, twice as many for each that
-        was sent since it was begun."""
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-        def due(outbox: Outbox) -> str:
+    def due(self, patience: float, limit: int) -> list[Task]:
+        """The tasks that need a message, at most `limit` of each kind, recorded as if it had been sent: those whose
+        queue accepted none, and those whose last message was sent or received `patience` seconds ago, twice as many for
+        each one sent since the task was claimed."""
+
+        def condition(outbox: Outbox) -> str:
             return f"""{outbox.waits} AND {outbox.may}
                 AND (enqueued_at IS NULL OR sends < {SENDS} AND {_late(patience)})"""
 
         changes = "enqueued_at = now(), sends = sends + (enqueued_at IS NOT NULL)::int"
-        return self._change_tasks(lambda outbox: changes, due, limit)
+        return self._change_tasks(lambda outbox: changes, condition, limit)
 
-    def end_overdue_tasks(self, patience: float, limit: int) -> list[Task]:
-        """Ends tasks that have no attempt left, or of which SENDS messages were sent and none was taken up, so many of
-        each kind at most, and notes why; which those are."""
+    def end_overdue(self, patience: float, limit: int) -> list[Task]:
+        """Ends tasks that have no attempt left, or for which SENDS messages were sent and none was received, at most
+        `limit` of each kind, with the reason; returns them."""
 
         def overdue(outbox: Outbox) -> str:
             late = _late(patience)
@@ -62,7 +67,7 @@ class Tasks(Base):
         return self._change_tasks(lambda outbox: outbox.end, overdue, limit)
 
     def not_enqueued(self, tasks: Iterable[Task]) -> None:
-        """Notes that the queue did not take the messages of these tasks: they are due at once."""
+        """Records that the queue did not accept the messages of these tasks: they are due at once."""
         ids: dict[str, list[int]] = {}
         for task in tasks:
             ids.setdefault(task.kind, []).append(task.id)
@@ -76,9 +81,9 @@ class Tasks(Base):
             self._database.write(work, repeatable=True)
 
     def queues_lost(self, *, workers: bool) -> None:
-        """Notes that the queues are empty, so that every task that waits is due at once. `workers`: those who worked on
-        tasks are gone as well, whatever their leases say."""
-        # What has no lease goes on elsewhere.
+        """Records that the queues are empty, so that every waiting task is due at once. `workers`: the workers are gone
+        as well, whatever their leases say."""
+        # A task without a lease runs in an external system.
         lease = ", lease_until = CASE WHEN lease_until > now() THEN now() ELSE lease_until END" if workers else ""
 
         def work(connection: Connection) -> None:

@@ -1,0 +1,378 @@
+"""Loading a file: its rows are staged in a table of their own, batch after batch, and become records at the end in one
+transaction.
+
+Whoever loads holds a lease, which each batch renews; when it runs out, another attempt may start over. An attempt that
+was superseded notices in the same statement with which it would write, so it can write nothing more.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from pg8000.native import Connection
+
+from dedup.errors import Unavailable
+from dedup.records import KNOWN
+from dedup.store import rejected_rows
+from dedup.store.audit import UNKNOWN, record_action
+from dedup.store.connection import Database
+from dedup.store.locks import MERGE_LOCK_EXCLUSIVE, TASK_LOCK_SHARED
+from dedup.store.maintenance import Maintenance
+from dedup.store.matching import attach, decisions, detach, successors
+from dedup.store.region_counts import CUSTOMERS, count_changes, remove_empty
+from dedup.store.salt import Salt
+from dedup.store.sources import Sources
+from dedup.store.sql import BY_REGION, NULL, bigints, copy_rows, text
+from dedup.store.staging import drop_abandoned, drop_staging
+from dedup.store.uploads import TASKS
+from dedup.traces import Trace
+
+Row = tuple[Any, ...]
+"""A record as a row: customer_id, name, email, source, then optional fields."""
+
+ErrorCounts = Mapping[tuple[str, bool], int]
+"""In how many rejected rows a field was refused, by its name and whether it was missing."""
+
+NO_ERRORS: ErrorCounts = MappingProxyType({})
+
+Rejected = tuple[str, str | None] | None
+"""Where the rejected rows are: the object's key and version."""
+
+
+class Outdated(Exception):
+    """Newer snapshots of all sources in the file are loaded. The text names their uploads."""
+
+
+class RowsLost(Exception):
+    """Staged rows are gone because PostgreSQL crashed and restarted: the file has to be read again."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One attempt to load one upload."""
+
+    id: int
+    attempt: int
+    lease: float
+    """Seconds without a renewal after which another attempt may start over."""
+
+    @property
+    def table(self) -> str:
+        """Where its rows are staged."""
+        return f"staging.upload_{self.id}_{self.attempt}"
+
+
+class Loads:
+    """Loads of files into one database."""
+
+    def __init__(self, database: Database, sources: Sources, salt: Salt, maintenance: Maintenance) -> None:
+        self._database = database
+        self._sources = sources
+        self._salt = salt
+        self._maintenance = maintenance
+
+    def claim(
+        self,
+        key: str,
+        object_key: str,
+        object_at: datetime,
+        source: str | None,
+        mode: str,
+        lease: float,
+        version: str | None = None,
+        sender: str | None = None,
+    ) -> Load | None:
+        """Starts to load the object version that `key` names, and creates its staging table. None if it was loaded,
+        refused or deleted before. `version` and `sender` are what S3 calls the version, and who put it there: see
+        Uploads.lost_object(). Raises Busy while another attempt is at it."""
+        key_emails = rejected_rows.key_emails(object_key, self._salt.hashes())
+        changes = f"""rows = 0, rejected = 0, started_at = now(), key = salted({text(key)}),
+            object_at = {text(object_at.isoformat())}::timestamptz, object_version = {text(version)},
+            sender = {text(sender)}"""
+
+        def work(connection: Connection) -> Load | None:
+            drop_abandoned(connection)
+            upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
+            claimed = TASKS.claim(connection, upload_id, lease, "attempt", changes)
+            if not claimed:
+                return None
+            load = Load(upload_id, claimed[0], lease)
+            drop_staging(connection, upload_id)
+            rejected_rows.forget_rows(connection, upload_id)
+            connection.run(
+                f"""CREATE UNLOGGED TABLE {load.table} (
+                    customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL,
+                    {", ".join(f"{field} text" for field in KNOWN)}
+                ) WITH (autovacuum_enabled = off)"""
+            )
+            return load
+
+        return self._database.write(work, repeatable=True)
+
+    def stage(
+        self,
+        load: Load,
+        rows: Sequence[Row],
+        accepted: int,
+        rejected: int,
+        known: Sequence[str] = (),
+        traces: Iterable[Trace] = (),
+    ) -> None:
+        """Adds rows to the staged ones, records how many were accepted and rejected so far in all, and renews the
+        lease. `known`: the optional fields that the rows end with, of records.KNOWN; `traces`: whom the rejected rows
+        of this batch are about. Raises Superseded."""
+        bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
+        bit_of = {source: str(bit) for source, bit in bits.items()}
+        columns = ", ".join(("customer_id", "name", "email", "source", *known))
+        payload = copy_rows(
+            [
+                (
+                    str(customer_id),
+                    name,
+                    email,
+                    bit_of[source],
+                    *[NULL if value is None else value for value in optional],
+                )
+                for customer_id, name, email, source, *optional in rows
+            ]
+        )
+
+        def work(connection: Connection) -> None:
+            TASKS.renew(connection, load, f"rows = {accepted + rejected}, rejected = {rejected}")
+            if rows:
+                connection.run(f"COPY {load.table} ({columns}) FROM STDIN", stream=[payload])
+            rejected_rows.add_rows(connection, load.id, traces, hashes)
+
+        # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
+        self._database.write(work, repeatable=False)
+
+    def finish(
+        self,
+        load: Load,
+        rejected: Rejected = None,
+        principal: str = UNKNOWN,
+        errors: ErrorCounts = NO_ERRORS,
+    ) -> None:
+        """Makes records of the staged rows and counts them; a snapshot replaces its source's records. Rows of a source
+        that has a newer snapshot are left out, because they are out of date. Readers see all of it or nothing.
+        `principal` is who put the object there; `errors` are those of its rejected rows.
+
+        Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
+        customers who were erased since the object was put there."""
+
+        def work(connection: Connection) -> None:
+            accepted = _finish(connection, load, rejected)
+            record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
+            _add_errors(connection, load, errors)
+
+        self._database.write(work, repeatable=True)
+        with suppress(Unavailable):
+            self._maintenance.merge_deferred()
+            self._maintenance.compact()
+
+    def fail(self, load: Load, reason: str, rejected: Rejected = None, errors: ErrorCounts = NO_ERRORS) -> None:
+        """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
+        Raises ErasedMeanwhile as finish() does."""
+        changes = f"status = 'failed', finished_at = clock_timestamp(), reason = {text(reason)}, lease_until = NULL"
+        self._end(load, changes, rejected, errors)
+
+    def interrupt(self, load: Load, reason: str) -> None:
+        """Gives the upload back, to be loaded again by the next delivery. Does nothing when superseded."""
+        self._end(load, TASKS.interrupted(reason), None, NO_ERRORS)
+
+    def _end(self, load: Load, changes: str, rejected: Rejected, errors: ErrorCounts) -> None:
+        def work(connection: Connection) -> None:
+            if rejected:
+                # The row first, as everybody takes them: who deletes the upload holds it and waits for others.
+                connection.run(f"SELECT FROM upload WHERE {TASKS.current(load)} FOR UPDATE")
+                rejected_rows.require_none_of_erased(connection, load.id)
+            connection.run(f"DROP TABLE IF EXISTS {load.table}")
+            if TASKS.end(connection, load, f"{changes}, {_set_rejected(rejected)}"):
+                _add_errors(connection, load, errors)
+                if not rejected:
+                    rejected_rows.forget_rows(connection, load.id)
+
+        self._database.write(work, repeatable=True)
+
+    def lines_of_erased(self, load: Load) -> set[int]:
+        """The lines of the load's rejected rows that are of customers who were erased since its object was put into
+        the bucket."""
+        return self._database.read(lambda connection: rejected_rows.lines_of_erased(connection, load.id))
+
+    def forget_lines(self, load: Load, lines: Collection[int]) -> None:
+        """Records that these lines are no longer among the load's rejected rows. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            TASKS.renew(connection, load)
+            rejected_rows.forget_lines(connection, load.id, lines)
+
+        self._database.write(work, repeatable=True)
+
+
+def _find_or_insert(
+    connection: Connection, key: str, object_key: str, source: str | None, mode: str, key_emails: str
+) -> int:
+    """The id of the upload with that key: found by it, created for its object before, or new. One that was created for
+    its object and then deleted is found too, so that its file is not loaded."""
+    find = f"SELECT id FROM upload WHERE key = salted({text(key)})"
+    [[upload_id]] = (
+        connection.run(find)
+        # Waits for another delivery or a deletion that holds the row; without waiting there would be a second upload.
+        or connection.run(
+            f"""SELECT id FROM upload
+                WHERE object_key = {text(object_key)} AND status IN ('waiting', 'deleted') AND key IS NULL
+                ORDER BY id LIMIT 1 FOR UPDATE"""
+        )
+        or connection.run(
+            f"""INSERT INTO upload (key, origin, status, source, mode, object_key, key_emails)
+                VALUES (salted({text(key)}), 's3', 'waiting', {text(source)}, {text(mode)}, {text(object_key)},
+                    {key_emails})
+                ON CONFLICT (key) DO NOTHING RETURNING id"""
+        )
+        or connection.run(find)
+    )
+    return int(upload_id)
+
+
+def _add_errors(connection: Connection, load: Load, errors: ErrorCounts) -> None:
+    counted = ", ".join(
+        f"({load.id}, {text(field)}, {errors.get((field, True), 0)}, {errors.get((field, False), 0)})"
+        for field in sorted({field for field, _ in errors})
+    )
+    if counted:
+        connection.run(f"INSERT INTO upload_error (upload_id, field, missing, malformed) VALUES {counted}")
+
+
+def _set_rejected(rejected: Rejected) -> str:
+    key, version = rejected or (None, None)
+    return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
+
+
+def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
+    """Returns how many records were made."""
+    [[source_bit, replaces]] = connection.run(
+        f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
+            FROM upload u WHERE id = {load.id}"""
+    )
+    connection.run(f"SELECT {TASK_LOCK_SHARED}")
+    TASKS.renew(connection, load)
+    [[expected]] = connection.run(f"SELECT rows - rejected FROM upload WHERE id = {load.id}")
+    connection.run(f"ANALYZE {load.table}")
+    # In id order, which fills the indexes from left to right.
+    connection.run(
+        f"""INSERT INTO record (customer_id, name, email, source, {", ".join(KNOWN)}, upload_id)
+            SELECT customer_id, name, email, source, {", ".join(KNOWN)}, {load.id} FROM {load.table}
+            ORDER BY customer_id"""
+    )
+    # The table is unlogged: a server that crashed and restarted has emptied it.
+    if connection.row_count != expected:
+        raise RowsLost
+    # From here to the commit, changes through the API are deferred. Other files wait.
+    connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
+    left_out, remark = _leave_out_outdated(connection, load, expected)
+    # Before the others are deleted: the records that replace them keep their entities.
+    attach.attach_upload(connection, load.id, replaces=replaces)
+    removed = _remove_others(connection, load, source_bit) if replaces else 0
+    added, customers = _count_in(connection, load)
+    rejected_rows.require_none_of_erased(connection, load.id)
+    connection.run(
+        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
+                accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
+                customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added}
+            WHERE id = {load.id}"""
+    )
+    connection.run(f"DROP TABLE {load.table}")
+    return int(expected) - left_out
+
+
+def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
+    """Adds the customers of the staged rows to membership, and counts them and their records; returns how many
+    customers are new, and how many there are. The caller has membership to itself, so no customer can be inserted
+    meanwhile: a plain INSERT takes half of the time of gain()."""
+    records = f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source"
+    [[added, customers]] = connection.run(
+        f"""WITH staged AS (
+            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id
+        ), deferred AS (
+            SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership GROUP BY customer_id
+        ), incoming AS MATERIALIZED (
+            SELECT s.customer_id, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
+                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_new
+            FROM staged AS s
+            LEFT JOIN customer_membership AS m USING (customer_id)
+            LEFT JOIN deferred AS d USING (customer_id)
+        ), changed AS (
+            SELECT customer_id, sources, coalesce(previous, 0) AS previous FROM incoming
+            WHERE sources IS DISTINCT FROM previous
+        ), inserted AS (
+            INSERT INTO customer_membership (customer_id, sources)
+            SELECT customer_id, sources FROM changed WHERE previous = 0 ORDER BY customer_id
+        ), updated AS (
+            UPDATE customer_membership AS m SET sources = c.sources, previous = c.previous
+            FROM changed AS c WHERE m.customer_id = c.customer_id AND c.previous <> 0
+        ), {count_changes(CUSTOMERS, records)}
+        SELECT count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
+    )
+    return added, customers
+
+
+def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
+    """Deletes the records of sources that have a newer snapshot from the `records` of the upload; returns how many, and
+    why. Raises Outdated if all were."""
+    newer = connection.run(
+        f"""SELECT s.bit, s.name, max(n.id)
+            FROM upload u JOIN upload n ON n.object_at > u.object_at JOIN source s ON s.name = n.source
+            WHERE u.id = {load.id} AND n.mode = 'replace' AND n.status = 'done'
+                AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > n.finished_at)
+            GROUP BY s.bit, s.name ORDER BY s.name"""
+    )
+    left_out, reasons = 0, []
+    for bit, name, upload_id in newer:
+        connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
+        if connection.row_count:
+            left_out += connection.row_count
+            reasons.append(f"A newer snapshot of {name} is in place: upload {upload_id}")
+            connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND source = {bit}")
+    remark = ". ".join(reasons)
+    if 0 < left_out == records:
+        raise Outdated(remark)
+    return left_out, f"{left_out} rows were left out. {remark}" if left_out else None
+
+
+def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
+    """Deletes the source's records from other uploads, but not from newer files; returns how many customers the source
+    no longer has. One statement, as in delete_records()."""
+    bit = f"(1::bigint << {source_bit})"
+    newer = connection.run(
+        f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
+            WHERE u.id = {load.id} AND n.status = 'done'
+                AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
+    )
+    stay = bigints([load.id, *(upload for [upload] in newer)])
+    kept = f"SELECT FROM {load.table} AS s WHERE s.customer_id"
+    if newer:
+        kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay}) AND s.customer_id"
+    leaving = f"source = {source_bit} AND upload_id <> ALL ({stay})"
+    detach.detach(connection, leaving)
+    moved = successors.move_decisions(connection, leaving)
+    [[removed]] = connection.run(
+        f"""WITH gone AS (
+            DELETE FROM record WHERE {leaving} RETURNING 1
+        ), changed AS (
+            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~{bit}
+            FROM (SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY {BY_REGION}) AS r
+            WHERE m.sources = r.sources AND NOT EXISTS ({kept} = m.customer_id)
+            RETURNING m.customer_id, m.sources, m.previous
+        ), masked AS (
+            UPDATE deferred_membership AS p SET sources = p.sources & ~{bit}
+            WHERE p.sources & {bit} <> 0 AND NOT EXISTS ({kept} = p.customer_id)
+            RETURNING customer_id
+        ), {count_changes(CUSTOMERS, f"SELECT {bit}, 0, -count(*) FROM gone")}
+        SELECT count(*) FROM (SELECT customer_id FROM changed UNION SELECT customer_id FROM masked) AS lost"""
+    )
+    remove_empty(connection, CUSTOMERS)
+    decisions.apply(connection, moved)
+    return int(removed)

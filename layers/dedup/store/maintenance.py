@@ -1,0 +1,121 @@
+"""What keeps the database in order beside requests: sweep, merge deferred changes, compact, and verify.
+
+After an upload: merge_deferred(), then compact(). The nightly verify(): sweep(), merge_deferred(), compare with the
+records, and correct what differs. Each step is a transaction of its own, and may be repeated at any time.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from pg8000.native import Connection
+
+from dedup.store.connection import Database
+from dedup.store.locks import TRY_MERGE_LOCK_SHARED, stop_writers
+from dedup.store.matching import consistency, decisions
+from dedup.store.matching.run_tables import active_run, drop_unneeded
+from dedup.store.region_counts import CUSTOMERS, compact, compare_with_records, count_changes, gain, recount
+from dedup.store.staging import drop_abandoned
+
+MERGE_ROWS = 10_000
+"""Deferred rows that are merged at once: uploads of the same customers wait for so many at most."""
+
+KEPT_RUNS = 5
+"""Runs whose tables are kept, the active one among them: those that can be compared."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: customers, entities of the active run, and regions of both, whose stored values differed
+    from those of the records. They are corrected now."""
+
+    records: int
+    customers: int
+    wrong_customers: int
+    wrong_regions: int
+    entities: int = 0
+    wrong_entities: int = 0
+    wrong_entity_regions: int = 0
+
+    @property
+    def agreed(self) -> bool:
+        """Whether membership and counts were those of the records."""
+        wrong = self.wrong_customers + self.wrong_regions + self.wrong_entities + self.wrong_entity_regions
+        return wrong == 0
+
+
+class Maintenance:
+    """The maintenance of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sweep(self) -> None:
+        """Drops tables that nobody needs: those of abandoned loads, and those of runs that failed or are old."""
+        self._database.write(drop_abandoned, repeatable=True)
+        self._database.write(_drop_old_runs, repeatable=True)
+
+    def merge_deferred(self, batches: float = inf) -> None:
+        """Merges deferred changes: of membership, MERGE_ROWS at a time, then of the active run's entities; all of them,
+        or so many batches of each. What another connection holds is left to it and to the next upload."""
+        for merge in (_merge_membership, decisions.attach_deferred):
+            left = batches
+            while left > 0 and self._database.write(merge, repeatable=True):
+                left -= 1
+
+    def compact(self) -> None:
+        """Replaces the changes of each region by their sum, for customers and for the entities of the active run."""
+        self._database.write(lambda connection: compact(connection, CUSTOMERS), repeatable=True)
+        self._database.write(_compact_entities, repeatable=True)
+
+    def verify(self) -> Verification:
+        """Recomputes membership and counts from the records and corrects what differs; returns what was found."""
+        self.sweep()
+        self.merge_deferred()
+        found = self._database.read(_compare)
+        if not found.agreed:
+            found = self._database.write(_correct, repeatable=True)
+        return found
+
+
+def _drop_old_runs(connection: Connection) -> None:
+    connection.run(
+        f"""UPDATE match_run SET kept = false WHERE kept AND id NOT IN (
+                SELECT id FROM match_run WHERE kept ORDER BY finished_at DESC LIMIT {KEPT_RUNS}
+            ) AND id <> coalesce((SELECT active_run FROM match_state), 0)"""
+    )
+    drop_unneeded(connection)
+
+
+def _merge_membership(connection: Connection) -> bool:
+    """Whether there may be more."""
+    [[free]] = connection.run(f"SELECT {TRY_MERGE_LOCK_SHARED}")
+    if not free:
+        return False
+    incoming = "SELECT customer_id, bit_or(sources) AS sources FROM taken WHERE sources <> 0 GROUP BY customer_id"
+    [[rows]] = connection.run(
+        f"""WITH taken AS (
+            DELETE FROM deferred_membership WHERE id = ANY (ARRAY(
+                SELECT id FROM deferred_membership ORDER BY id LIMIT {MERGE_ROWS} FOR UPDATE SKIP LOCKED))
+            RETURNING customer_id, sources
+        ), {gain(CUSTOMERS, incoming)}, {count_changes(CUSTOMERS)} SELECT count(*) FROM taken"""
+    )
+    return bool(rows == MERGE_ROWS)
+
+
+def _compact_entities(connection: Connection) -> None:
+    if tables := active_run(connection):
+        compact(connection, tables.counted)
+
+
+def _compare(connection: Connection) -> Verification:
+    records, customers, wrong_customers, wrong_regions = compare_with_records(connection, CUSTOMERS)
+    return Verification(records, customers, wrong_customers, wrong_regions, *consistency.find_errors(connection))
+
+
+def _correct(connection: Connection) -> Verification:
+    stop_writers(connection)
+    found = _compare(connection)
+    connection.run("DELETE FROM deferred_membership")
+    recount(connection, CUSTOMERS)
+    consistency.correct(connection)
+    return found

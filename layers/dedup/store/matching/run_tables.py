@@ -1,0 +1,186 @@
+"""The tables of matching runs, and which run is active.
+
+Each run creates tables of its own in the schema matching, with its number in their names. See locks for who may change
+or drop them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pg8000.native import Connection
+
+from dedup.errors import NoRun
+from dedup.matching import normalise
+from dedup.matching.rules import IDENTITY, index_columns
+from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
+from dedup.store.matching.exact_duplicates import is_representative, values_hash
+from dedup.store.region_counts import Counted
+from dedup.store.sql import bigints
+
+MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS)
+"""The columns of a run's members: the record, its entity, its source and customer, and its normalised values."""
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The names of a run's tables."""
+
+    run: int
+
+    @property
+    def member(self) -> str:
+        """Every record that the run knows, with its entity and its normalised values. An exact duplicate of an earlier
+        member of the same source and customer has none: its edge leads to its representative."""
+        return f"matching.member_{self.run}"
+
+    @property
+    def edge(self) -> str:
+        """The pairs that join entities, and why."""
+        return f"matching.edge_{self.run}"
+
+    @property
+    def review(self) -> str:
+        """The pairs for clerical review."""
+        return f"matching.review_{self.run}"
+
+    @property
+    def term(self) -> str:
+        """Term frequencies: how many records have a value, if several have it; without a value, how many have any."""
+        return f"matching.term_{self.run}"
+
+    @property
+    def counted(self) -> Counted:
+        """Membership and region counts of the entities."""
+        return Counted(
+            f"matching.membership_{self.run}",
+            f"matching.change_{self.run}",
+            "entity_id",
+            self.member,
+            counts_records=True,
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All of them, in the order in which readers lock them."""
+        return self.counted.changes, self.counted.membership, self.member, self.edge, self.review, self.term
+
+    def create(self, connection: Connection) -> None:
+        """Creates them, empty and without indexes."""
+        forms = ", ".join(f"{column} text" for column in normalise.COLUMNS)
+        connection.run(
+            f"""CREATE TABLE {self.member} (
+                record_id bigint NOT NULL, entity_id bigint NOT NULL, source smallint NOT NULL,
+                customer_id bigint NOT NULL, {forms})"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.edge} (
+                record_a bigint NOT NULL, record_b bigint NOT NULL, rule text, weight double precision,
+                probability double precision, waterfall text, joins boolean NOT NULL)"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.review} (
+                record_a bigint NOT NULL, record_b bigint NOT NULL, weight double precision,
+                probability double precision, waterfall text, constraint_name text,
+                uncertainty double precision NOT NULL)"""
+        )
+        connection.run(f"CREATE TABLE {self.term} (field text NOT NULL, value text, records bigint NOT NULL)")
+        connection.run(
+            f"""CREATE TABLE {self.counted.membership} (
+                entity_id bigint PRIMARY KEY, sources bigint NOT NULL, previous bigint NOT NULL DEFAULT 0,
+                records bigint NOT NULL)"""
+        )
+        connection.run(
+            f"""CREATE TABLE {self.counted.changes} (
+                    sources bigint NOT NULL, customers bigint NOT NULL, records bigint NOT NULL
+                ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0)"""
+        )
+
+    def index(self, connection: Connection, settings: Mapping[str, Any]) -> None:
+        """Creates the indexes, and the planner's statistics."""
+        connection.run(
+            f"""ALTER TABLE {self.member} ADD PRIMARY KEY (record_id);
+                CREATE INDEX ON {self.member} (entity_id); CREATE INDEX ON {self.member} (customer_id)"""
+        )
+        # Of representatives only: there is no limit to how often uploads may repeat a record.
+        indexed = [columns for columns in index_columns(settings) if columns != IDENTITY]
+        indexed += [(values_hash(self.member), "record_id"), (*IDENTITY, values_hash(self.member))]
+        connection.run(
+            "; ".join(
+                f"CREATE INDEX ON {self.member} ({', '.join(columns)}) WHERE {is_representative(self.member)}"
+                for columns in indexed
+            )
+        )
+        connection.run(
+            f"""CREATE INDEX ON {self.edge} (record_a); CREATE INDEX ON {self.edge} (record_b);
+                CREATE INDEX ON {self.review} (record_a); CREATE INDEX ON {self.review} (record_b);
+                CREATE INDEX ON {self.review} (uncertainty DESC, record_a, record_b);
+                CREATE INDEX ON {self.term} (field, value);
+                CREATE INDEX ON {self.counted.membership} (sources, entity_id);
+                CREATE INDEX ON {self.counted.membership} (entity_id) WHERE records > 1"""
+        )
+        connection.run(f"ANALYZE {', '.join(self.all)}")
+
+    def drop(self, connection: Connection) -> None:
+        """Drops those that exist."""
+        connection.run(f"DROP TABLE IF EXISTS {', '.join(self.all)}")
+
+
+def active_run(connection: Connection, lock: str = "") -> RunTables | None:
+    """The tables of the active run, None before the first; with a lock of locks, which is held until the end of the
+    transaction."""
+    if lock:
+        # A statement of its own: one that waits for a lock does not see what was committed while it waited.
+        connection.run(f"SELECT {lock}")
+    [[run]] = connection.run("SELECT active_run FROM match_state")
+    return RunTables(run) if run else None
+
+
+def require_active_run(connection: Connection) -> RunTables:
+    """The tables of the active run. Raises NoRun."""
+    tables = active_run(connection)
+    if not tables:
+        raise NoRun("No run of the matching was finished yet: begin one with POST /api/v1/matching/runs")
+    return tables
+
+
+def settings_of(connection: Connection, tables: RunTables) -> Mapping[str, Any]:
+    """The settings of a run."""
+    settings: Mapping[str, Any] = json.loads(settings_text(connection, tables))
+    return settings
+
+
+def settings_text(connection: Connection, tables: RunTables) -> str:
+    """The settings of a run, as JSON."""
+    [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
+    return str(settings)
+
+
+def entities_of(connection: Connection, tables: RunTables, record_ids: Sequence[int]) -> dict[int, int]:
+    """The entity of each record that a run knows."""
+    rows = connection.run(
+        f"SELECT record_id, entity_id FROM {tables.member} WHERE record_id = ANY ({bigints(record_ids)})"
+    )
+    return dict(rows)
+
+
+def all_runs(connection: Connection) -> list[RunTables]:
+    """The tables of all runs that have any, by run."""
+    rows = connection.run(
+        """SELECT DISTINCT split_part(relname, '_', 2)::bigint AS run FROM pg_class
+           WHERE relnamespace = 'matching'::regnamespace AND relkind = 'r' AND relname ~ '^[a-z]+_[0-9]+$'
+           ORDER BY run"""
+    )
+    return [RunTables(run) for [run] in rows]
+
+
+def drop_unneeded(connection: Connection) -> None:
+    """Drops the tables of runs that are not kept and not being worked on. Does nothing while the lock is not free: the
+    next call does it."""
+    if connection.run(f"SELECT {TRY_ENTITIES_LOCK_SHARED}") == [[False]]:
+        return
+    rows = connection.run("SELECT id FROM match_run WHERE kept OR status = 'running' AND lease_until >= now()")
+    needed = {run for [run] in rows}
+    for tables in all_runs(connection):
+        if tables.run not in needed:
+            tables.drop(connection)

@@ -1,0 +1,348 @@
+"""Matching runs: from the request to the activation of their entities, and comparing two of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pg8000.native import Connection
+
+from dedup.errors import Superseded
+from dedup.matching import normalise
+from dedup.store.audit import UNKNOWN
+from dedup.store.connection import Database
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
+from dedup.store.maintenance import Maintenance
+from dedup.store.matching import consistency, resolution, successors
+from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run, require_active_run
+from dedup.store.region_counts import recount
+from dedup.store.sql import TIMES, bigints, jsonb, text
+from dedup.store.task_table import SEEN, TRIES, TaskTable, below, done, failed
+
+CHANGES = 100
+"""Entities of each kind that a comparison of two runs shows."""
+
+CHANGED_RECORDS = 500
+"""Records that it shows of each."""
+
+_TASKS = TaskTable("match_run", action="match", external="lease_until IS NULL", polled=True, attempts="attempt - polls")
+"""A run on EMR Serverless has no lease, except while a worker polls it, which is not an attempt."""
+OUTBOX = _TASKS.outbox("run")
+
+_MAX_TRANSACTION = "15 minutes"
+"""How long before its commit a time may be written, such as that of an upload's end or a decision: no function runs
+longer."""
+
+
+@dataclass(frozen=True)
+class RunAttempt:
+    """One attempt at one run."""
+
+    id: int
+    attempt: int
+    lease: float
+    """Seconds without a renewal after which another attempt may start over."""
+    asked: Mapping[str, Any]
+    """The settings that the request changes."""
+    submitted: Mapping[str, Any] | None = None
+    """What was recorded when the run was submitted to EMR Serverless, if it was."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of the records that a run read: the database's time, the count of removals before it, the number of
+    records, and the decisions: pairs of records and the verdict, the latest last."""
+
+    at: str
+    removals: int
+    records: int
+    decisions: Sequence[tuple[int, int, str]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run found, as it is stored with it."""
+
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    engine: str
+    pairs: int
+    histogram: Sequence[Mapping[str, Any]]
+    near_threshold: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The tables of a run as CSV files with headers, columns in the order of the tables. The `source` of members is a
+    source's name."""
+
+    members: BinaryIO
+    edges: BinaryIO
+    review: BinaryIO
+    terms: BinaryIO
+
+
+class Runs:
+    """The matching runs of one database."""
+
+    def __init__(self, database: Database, maintenance: Maintenance) -> None:
+        self._database = database
+        self._maintenance = maintenance
+
+    def create(
+        self, asked: Mapping[str, Any], key: str | None, digest: str, principal: str = UNKNOWN
+    ) -> tuple[int, str]:
+        """Adds a run, once for a `key`; returns its id and status. Raises KeyReused."""
+        return self._database.write(
+            lambda connection: _TASKS.create(connection, {"asked": json.dumps(asked)}, key, digest, principal),
+            repeatable=key is not None,
+        )
+
+    def claim(self, run: int, lease: float) -> RunAttempt | None:
+        """Starts an attempt at a run, or claims one on EMR Serverless to poll it. None if it has ended or does not
+        exist. Raises Busy while another attempt is at it."""
+
+        def work(connection: Connection) -> RunAttempt | None:
+            claimed = _TASKS.claim(
+                connection,
+                run,
+                lease,
+                "attempt, asked::text, submitted::text",
+                """started_at = CASE WHEN submitted IS NULL THEN now() ELSE started_at END,
+                    progress = CASE WHEN submitted IS NULL THEN 0 ELSE progress END,
+                    stage = CASE WHEN submitted IS NULL THEN 'begin' ELSE stage END""",
+            )
+            if not claimed:
+                return None
+            attempt, asked, submitted = claimed
+            # What another attempt left behind.
+            RunTables(run).drop(connection)
+            if not submitted:
+                successors.move_decisions(connection)
+            return RunAttempt(run, attempt, lease, json.loads(asked), submitted and json.loads(submitted))
+
+        return self._database.write(work, repeatable=True)
+
+    def progress(self, attempt: RunAttempt, stage: str, progress: float, engine: str | None = None) -> None:
+        """Records how far the run is, from 0 to 1, and renews its lease. Raises Superseded."""
+        changes = f"stage = {text(stage)}, progress = {progress}, engine = coalesce({text(engine)}, engine)"
+        self._database.write(lambda connection: _TASKS.renew(connection, attempt, changes), repeatable=True)
+
+    def submitted(self, attempt: RunAttempt, submitted: Mapping[str, Any]) -> None:
+        """Ends the attempt and leaves the run to EMR Serverless, until a worker claims it to poll it. Raises
+        Superseded."""
+        changes = f"""submitted = {jsonb(submitted)}, attempt = attempt + 1, polls = attempt + 1,
+            lease_until = NULL, {SEEN}"""
+        self._database.write(lambda connection: _TASKS.update(connection, attempt, changes), repeatable=False)
+
+    def fail(self, attempt: RunAttempt, reason: str) -> None:
+        """Ends the run for a reason that its caller can understand; the active run stays active."""
+        self._end(attempt, failed(reason))
+
+    def interrupt(self, attempt: RunAttempt, reason: str) -> None:
+        """Gives the run back for another attempt; after the last one, it has failed."""
+        self._end(attempt, _TASKS.interrupted(reason))
+
+    def _end(self, attempt: RunAttempt, changes: str) -> None:
+        def work(connection: Connection) -> None:
+            if _TASKS.end(connection, attempt, changes):
+                RunTables(attempt.id).drop(connection)
+
+        self._database.write(work, repeatable=True)
+
+    def read_records(self, records: BinaryIO, former: BinaryIO) -> Snapshot:
+        """Writes all records as CSV, and the entities that they have in the active run (record_id, entity_id), both of
+        one state; returns that state. The database makes the rows, in batches."""
+        fields = ", ".join(f"r.{field}" for field in ("customer_id", *normalise.FIELDS))
+
+        def work(connection: Connection) -> Snapshot:
+            for stream in (records, former):
+                stream.seek(0)
+                stream.truncate()
+            [[at, removals]] = connection.run("SELECT now()::text, removals FROM match_state")
+            connection.run(
+                f"""COPY (SELECT r.id, s.name AS source, {fields} FROM record r JOIN source s ON s.bit = r.source)
+                    TO STDOUT WITH (FORMAT csv, HEADER)""",
+                stream=records,
+            )
+            count = connection.row_count
+            tables = active_run(connection)
+            if tables:
+                connection.run(
+                    f"COPY (SELECT record_id, entity_id FROM {tables.member}) TO STDOUT WITH (FORMAT csv, HEADER)",
+                    stream=former,
+                )
+            decisions = connection.run(
+                """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
+                   JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
+            )
+            return Snapshot(at, removals, count, [(a, b, verdict) for a, b, verdict in decisions])
+
+        return self._database.read(work)
+
+    def reserve_entity_ids(self, count: int) -> int:
+        """The first of so many entity ids that nobody else gets."""
+
+        def work(connection: Connection) -> int:
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+            [[first]] = connection.run("SELECT nextval('entity_id')")
+            connection.run(f"SELECT setval('entity_id', {first + count})")
+            return int(first)
+
+        return self._database.write(work, repeatable=True)
+
+    def load(self, attempt: RunAttempt, files: Files, results: Results) -> None:
+        """Fills the run's tables. Nobody sees them yet. Raises Superseded."""
+
+        def work(connection: Connection) -> None:
+            self._require(connection, attempt)
+            tables = RunTables(attempt.id)
+            tables.create(connection)
+            _copy_in(connection, tables, files)
+            tables.index(connection, results.settings)
+            recount(connection, tables.counted)
+            # Last: until then the lease can be renewed, and an attempt that lost it meanwhile writes nothing.
+            _TASKS.update(
+                connection,
+                attempt,
+                f"""settings = {jsonb(results.settings)}, model = {jsonb(results.model)},
+                    engine = {text(results.engine)}, pairs = {results.pairs}, histogram = {jsonb(results.histogram)},
+                    near_threshold = {jsonb(results.near_threshold)}""",
+            )
+
+        self._database.write(work, repeatable=True)
+
+    def activate(self, attempt: RunAttempt, snapshot: Snapshot) -> None:
+        """Brings the run's entities up to date with what changed since it read the records, and makes them the active
+        ones, unless those of a later run are. Most of the changes are caught up with first; only the rest makes uploads
+        wait, until the commit. Raises Superseded."""
+        tables = RunTables(attempt.id)
+        read = f"{text(snapshot.at)}::timestamptz"
+        since = f"""r.upload_id = ANY (ARRAY(SELECT u.id FROM upload u
+            WHERE u.status IN ('done', 'deleting') AND u.finished_at > {read} - interval '{_MAX_TRANSACTION}'))"""
+
+        def catch_up(connection: Connection) -> None:
+            self._require(connection, attempt)
+            [[removals]] = connection.run("SELECT removals FROM match_state")
+            consistency.catch_up(connection, tables, since, removed=removals != snapshot.removals)
+
+        def finish(connection: Connection) -> None:
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+            catch_up(connection)
+            _apply_new_decisions(connection, tables, snapshot)
+            connection.run(
+                f"""UPDATE match_state SET active_run = {attempt.id} WHERE NOT EXISTS (
+                        SELECT FROM match_run r WHERE r.id = active_run AND r.started_at > {read})"""
+            )
+            changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
+                entities = (SELECT count(*) FROM {tables.counted.membership})"""
+            _TASKS.update(connection, attempt, done(changes))
+
+        self._database.write(catch_up, repeatable=True)
+        self._database.write(finish, repeatable=True)
+        self._maintenance.sweep()
+
+    @staticmethod
+    def _require(connection: Connection, attempt: RunAttempt) -> None:
+        if not connection.run(f"SELECT FROM match_run WHERE {_TASKS.current(attempt)}"):
+            raise Superseded
+
+    def get(self, run: int) -> dict[str, Any] | None:
+        """One run; None if it does not exist."""
+        found = self._find(f"id = {run}", 1)
+        return found[0] if found else None
+
+    def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The runs, the newest first, from below id `before`; at most `limit`."""
+        return self._find(below(before), limit)
+
+    def _find(self, condition: str, limit: int) -> list[dict[str, Any]]:
+        query = f"""
+            SELECT row_to_json(r)::text FROM (
+                SELECT id, {_TASKS.status} AS status,
+                    CASE WHEN status = 'running' AND ({_TASKS.status}) = 'failed'
+                        THEN 'It was interrupted {TRIES} times' ELSE reason END AS reason,
+                    engine, progress, stage,
+                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, records, pairs, entities, model,
+                    coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
+                    {TIMES}
+                FROM match_run WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS r"""
+        return [json.loads(row) for [row] in self._database.read(lambda connection: connection.run(query))]
+
+    def active(self) -> int | None:
+        """The id of the active run; None before the first."""
+        tables = self._database.read(active_run)
+        return tables.run if tables else None
+
+    def require_active(self) -> int:
+        """The id of the active run. Raises NoRun."""
+        return self._database.read(lambda connection: require_active_run(connection).run)
+
+    def model(self, run: int) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+        """A run's settings and model, and how many records it was about."""
+
+        def work(connection: Connection) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+            [[settings, model, records]] = connection.run(
+                f"SELECT settings::text, model::text, records FROM match_run WHERE id = {run}"
+            )
+            return json.loads(settings), json.loads(model), records
+
+        return self._database.read(work)
+
+    def changes(self, run: int, since: int) -> dict[str, Any] | None:
+        """What was merged and what was split between two runs, of the records that both know: entities of one whose
+        records had several in the other. None if the tables of either are gone."""
+
+        def work(connection: Connection) -> dict[str, Any] | None:
+            if len(connection.run(f"SELECT FROM match_run WHERE id IN ({run}, {since}) AND kept")) != len({run, since}):
+                return None
+            new, old = RunTables(run), RunTables(since)
+            merged, merged_count = _divided(connection, new, old)
+            split, split_count = _divided(connection, old, new)
+            return {"merged": merged, "split": split, "merged_count": merged_count, "split_count": split_count}
+
+        return self._database.read(work)
+
+
+def _copy_in(connection: Connection, tables: RunTables, files: Files) -> None:
+    for stream in (files.members, files.edges, files.review, files.terms):
+        stream.seek(0)
+    for table, stream in ((tables.edge, files.edges), (tables.review, files.review), (tables.term, files.terms)):
+        connection.run(f"COPY {table} FROM STDIN WITH (FORMAT csv, HEADER)", stream=stream)
+    connection.run(f"CREATE TEMP TABLE named (LIKE {tables.member}) ON COMMIT DROP")
+    connection.run("ALTER TABLE named ALTER COLUMN source TYPE text")
+    connection.run("COPY named FROM STDIN WITH (FORMAT csv, HEADER)", stream=files.members)
+    columns = ", ".join(column for column in MEMBER_COLUMNS if column != "source")
+    values = ", ".join(f"named.{column}" for column in MEMBER_COLUMNS if column != "source")
+    connection.run(
+        f"""INSERT INTO {tables.member} ({columns}, source)
+            SELECT {values}, s.bit FROM named JOIN source s ON s.name = named.source"""
+    )
+
+
+def _apply_new_decisions(connection: Connection, tables: RunTables, snapshot: Snapshot) -> None:
+    """Applies what was decided, revoked, or moved to other records while the run worked."""
+    rows = connection.run(
+        f"""SELECT DISTINCT unnest(record_ids) FROM decision WHERE greatest(created_at, revoked_at, followed_at)
+            > {text(snapshot.at)}::timestamptz - interval '{_MAX_TRANSACTION}'"""
+    )
+    if rows:
+        resolution.resolve_again(connection, tables, [record for [record] in rows], active_run(connection))
+
+
+def _divided(connection: Connection, whole: RunTables, parts: RunTables) -> tuple[list[dict[str, Any]], int]:
+    """Entities of the run `whole` whose records have several entities in `parts`: the first CHANGES, and how many there
+    are."""
+    found = connection.run(
+        f"""SELECT w.entity_id, count(*) OVER () FROM {whole.counted.membership} k
+            JOIN {whole.member} w USING (entity_id) JOIN {parts.member} p USING (record_id)
+            WHERE k.records > 1
+            GROUP BY w.entity_id HAVING min(p.entity_id) <> max(p.entity_id) ORDER BY w.entity_id LIMIT {CHANGES}"""
+    )
+    rows = connection.run(
+        f"""SELECT w.entity_id, (array_agg(w.record_id ORDER BY w.record_id))[:{CHANGED_RECORDS}]
+            FROM {whole.member} w JOIN {parts.member} p USING (record_id)
+            WHERE w.entity_id = ANY ({bigints(entity for entity, _ in found)})
+            GROUP BY w.entity_id ORDER BY w.entity_id"""
+    )
+    return [{"entity_id": entity, "record_ids": records} for entity, records in rows], found[0][1] if found else 0

@@ -1,0 +1,36 @@
+"""The schema and its migrations."""
+
+from importlib.resources import files
+
+from pg8000.native import Connection
+
+from dedup.store.connection import Database
+from dedup.store.locks import SCHEMA_LOCK_EXCLUSIVE
+from dedup.store.sql import text
+
+
+class Schema:
+    """The schema of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def migrate(self) -> list[str]:
+        """Applies the migrations that this database does not have yet, in order; returns the names of those applied
+        now. All of them are one transaction."""
+        return self._database.write(_migrate, repeatable=True)
+
+
+def _migrate(connection: Connection) -> list[str]:
+    connection.run(f"SELECT {SCHEMA_LOCK_EXCLUSIVE}")
+    connection.run(
+        """CREATE TABLE IF NOT EXISTS migration (
+            name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
+    )
+    done = {name for [name] in connection.run("SELECT name FROM migration")}
+    scripts = sorted((files("dedup.store") / "migrations").iterdir(), key=lambda script: script.name)
+    new = [script for script in scripts if script.name.endswith(".sql") and script.name not in done]
+    for script in new:
+        connection.run(script.read_text())
+        connection.run(f"INSERT INTO migration (name) VALUES ({text(script.name)})")
+    return [script.name for script in new]

@@ -1,0 +1,28 @@
+"""The staging tables of loads: staging.upload_<upload>_<attempt>."""
+
+from pg8000.native import Connection
+
+from dedup.store import rejected_rows
+
+_ABANDONED = "1 day"
+"""How long after its lease the staging table of an upload is kept for an attempt that may still come."""
+
+_TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'staging'::regnamespace AND relkind = 'r'"
+
+
+def drop_staging(connection: Connection, upload_id: int) -> None:
+    """Drops the staging tables of an upload."""
+    for [table] in connection.run(f"{_TABLES} AND split_part(relname, '_', 2) = '{upload_id}'"):
+        connection.run(f"DROP TABLE IF EXISTS staging.{table}")
+
+
+def drop_abandoned(connection: Connection) -> None:
+    """Drops the staging tables of attempts that nobody will continue."""
+    tables = connection.run(
+        f"""{_TABLES} AND NOT EXISTS (
+                SELECT FROM upload WHERE id = split_part(relname, '_', 2)::bigint AND status = 'loading'
+                    AND lease_until > now() - interval '{_ABANDONED}')"""
+    )
+    for [table] in tables:
+        connection.run(f"DROP TABLE IF EXISTS staging.{table}")
+        rejected_rows.forget_abandoned(connection, int(table.split("_")[1]))
