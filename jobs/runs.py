@@ -18,16 +18,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
-from dedup.aws import spark
+from dedup.aws import bucket, spark
 from dedup.errors import Superseded, Unavailable
 from dedup.matching.settings import Settings
+from dedup.services import jobs as spark_jobs
 from dedup.services import tasks
 from dedup.settings import settings as environment
-from dedup.store import Store
+from dedup.store import Claim, Found, Reading, Store, Task
 from dedup.store.connection import Database
-from dedup.store.matching.run_tables import MEMBER_COLUMNS
-from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
-from dedup.store.tasks import Task
+from dedup.store.entities import MEMBER_COLUMNS
 from pydantic import ValidationError
 
 from jobs import BadInput, scratch, storage
@@ -71,7 +70,7 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
     Raises errors.Busy while another attempt is at it, and whatever keeps it from being done now."""
     # A run that ran out of time, or memory, was killed, and its files may be here still.
     scratch.clear()
-    claim = store.runs.claim(run_id, LEASE)
+    claim = store.claim_run(run_id, LEASE)
     if claim is None:
         return None
     try:
@@ -79,12 +78,12 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
             work = _Work(claim, store, Path(folder), heart, remaining_seconds)
             return work.look_after(claim.submitted) if claim.submitted else work.begin()
     except (BadInput, ValidationError) as refusal:
-        store.runs.fail(claim, _reason(refusal))
+        store.fail_run(claim, _reason(refusal))
         return "failed"
     except Superseded:
         return None
     except Exception as error:
-        store.runs.interrupt(claim, f"Interrupted ({type(error).__name__})")
+        store.interrupt_run(claim, f"Interrupted ({type(error).__name__})")
         raise
 
 
@@ -98,7 +97,7 @@ def _reason(refusal: BadInput | ValidationError) -> str:
 class _Heartbeat:
     """Renews the run's lease while it works, on a connection of its own, and says how far it is."""
 
-    def __init__(self, claim: RunAttempt) -> None:
+    def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._store = Store(Database(environment()))
         self._stage = SPARK if claim.submitted else "begin"
@@ -129,7 +128,7 @@ class _Heartbeat:
     def _beat(self) -> None:
         while not self._stopped:
             try:
-                self._store.runs.progress(self._claim, self._stage, STAGES.get(self._stage, 0.0), self._engine)
+                self._store.progress(self._claim, self._stage, STAGES.get(self._stage, 0.0), self._engine)
             except Superseded:
                 self.lost = True
                 return
@@ -143,7 +142,7 @@ class _Heartbeat:
 class _Work:
     """One attempt at a run, with a folder for its files."""
 
-    claim: RunAttempt
+    claim: Claim
     store: Store
     folder: Path
     heart: _Heartbeat
@@ -157,7 +156,7 @@ class _Work:
         """The whole run, or as far as it is done here."""
         settings = Settings.over(self.claim.asked)
         reading = self._read_out()
-        first_id = self.store.runs.reserve_entity_ids(reading.records)
+        first_id = self.store.reserve_ids(reading.records)
         said: list[Mapping[str, Any]] = [
             {"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions
         ]
@@ -187,14 +186,14 @@ class _Work:
             storage.remove(submitted["place"])
             raise BadInput(f"Spark: {reason}")
         storage.fetch(f"{submitted['place']}/found", self.found)
-        ended = self._activate(Snapshot(**submitted["reading"]))
+        ended = self._activate(Reading(**submitted["reading"]))
         storage.remove(submitted["place"])
         return ended
 
-    def _read_out(self) -> Snapshot:
+    def _read_out(self) -> Reading:
         records, former = self.folder / "records.csv", self.folder / "former.csv"
         with records.open("wb+") as all_of_them, former.open("wb+") as entities:
-            reading = self.store.runs.read_records(all_of_them, entities)
+            reading = self.store.read_out(all_of_them, entities)
         if not reading.records:
             raise BadInput("There are no records")
         _parquet(records, "all_varchar = true")
@@ -202,15 +201,15 @@ class _Work:
         records.unlink()
         return reading
 
-    def _on_spark(self, settings: Settings, reading: Snapshot, said: list[Mapping[str, Any]], first_id: int) -> str:
+    def _on_spark(self, settings: Settings, reading: Reading, said: list[Mapping[str, Any]], first_id: int) -> str:
         self.heart.stage(SPARK, SPARK)
-        if not (environment().batch_application or environment().batch_here):
+        if not spark_jobs.available():
             raise BadInput(
                 f"{reading.records} records are for Spark, from {environment().engine_threshold} on: deploy the stack "
                 "with CreateBatch=true, or a larger EngineThreshold"
             )
-        attempt = f"{self.claim.id}-{self.claim.attempt}"
-        place = spark.place(f"jobs/match/{attempt}")
+        attempt = f"{self.claim.run}-{self.claim.attempt}"
+        place = bucket.s3_url(f"jobs/match/{attempt}")
         given = self.folder / "given"
         given.mkdir()
         (given / "settings.json").write_text(settings.model_dump_json())
@@ -228,7 +227,7 @@ class _Work:
             outside = spark.submit("match", f"match-{attempt}", arguments, jars=[JAR])
             return self._hand_over({"run": outside, "place": place, "reading": asdict(replace(reading, decisions=()))})
         try:
-            reason = spark.run_here("match", arguments, self.remaining_seconds() - spark.STOP_SECONDS)
+            reason = spark_jobs.run_locally("match", arguments, self.remaining_seconds())
             if reason:
                 raise BadInput(f"Spark: {reason}")
             storage.fetch(f"{place}/found", self.found)
@@ -237,15 +236,15 @@ class _Work:
         return self._activate(reading)
 
     def _hand_over(self, submitted: Mapping[str, Any]) -> str:
-        self.store.runs.submitted(self.claim, submitted)
-        tasks.enqueue(Task("run", self.claim.id), self.store, LOOK_AGAIN)
+        self.store.note_submitted(self.claim, submitted)
+        tasks.enqueue(Task("run", self.claim.run), self.store, LOOK_AGAIN)
         return "running"
 
-    def _activate(self, reading: Snapshot) -> str:
+    def _activate(self, reading: Reading) -> str:
         self.heart.stage("load")
         _load(self.claim, self.store, self.found)
         self.heart.stage("load")
-        self.store.runs.activate(self.claim, reading)
+        self.store.activate(self.claim, reading)
         return "done"
 
 
@@ -264,7 +263,7 @@ def _parquet(path: Path, how: str) -> None:
             )
 
 
-def _load(claim: RunAttempt, store: Store, found: Path) -> None:
+def _load(claim: Claim, store: Store, found: Path) -> None:
     settings, summary, model = (
         json.loads((found / f"{name}.json").read_text()) for name in ("settings", "run", "model")
     )
@@ -298,10 +297,13 @@ def _load(claim: RunAttempt, store: Store, found: Path) -> None:
         members_csv, edges_csv, review_csv, terms_csv = (
             opened.enter_context((found / f"{name}.csv").open("rb")) for name in tables
         )
-        store.runs.load(
+        store.load_run(
             claim,
-            Files(members_csv, edges_csv, review_csv, terms_csv),
-            Results(
+            members_csv,
+            edges_csv,
+            review_csv,
+            terms_csv,
+            Found(
                 settings=settings,
                 model=model,
                 engine=summary["engine"],

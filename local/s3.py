@@ -108,7 +108,7 @@ class S3:
         return {
             "BUCKET": BUCKET,
             "EVENT_BUS": "default",
-            "BATCH_HERE": "true",
+            "BATCH_RUNNER": str(ROOT / "jobs" / "local_runner.py"),
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": CREDENTIAL,
             "AWS_SECRET_ACCESS_KEY": CREDENTIAL,

@@ -69,7 +69,9 @@ class Settings(BaseModel):
     job_queue: str = Field(default="", description="the queue that starts jobs on Spark")
     batch_application: str = Field(default="", description="the EMR Serverless application that jobs run on")
     batch_role: str = Field(default="", description="the ARN of the role that they have there")
-    batch_here: bool = Field(default=False, description="jobs are processes of this machine, as make run has it")
+    batch_runner: str = Field(
+        default="", description="path of the Python file that runs jobs on this machine, as make run sets it"
+    )
     clear_confirm: bool = Field(default=False, description="clearing everything needs ?confirm=everything")
     match_queue: str = Field(default="", description="the queue that starts runs of the matching; none: no runs")
     match_memory: str = Field(default="2GB", description="what the matching's engine may take of the function's memory")

@@ -10,11 +10,15 @@ from dedup.aws import bucket
 from dedup.settings import settings
 from moto.server import ThreadedMotoServer
 
+from tests.conftest import ROOT
+
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 BUCKET = "uploads"
 REGION: Final = "eu-west-1"
+LOCAL_RUNNER = str(ROOT / "jobs" / "local_runner.py")
+"""What BATCH_RUNNER is on a stack of this machine."""
 
 
 def plenty() -> float:

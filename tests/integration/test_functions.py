@@ -17,6 +17,7 @@ from dedup.validation import MAX_BODY_BYTES
 from pydantic import TypeAdapter, ValidationError
 
 from tests.conftest import ROOT, api_event, sample_records
+from tests.integration.conftest import LOCAL_RUNNER
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 EVENTS = sorted((ROOT / "events").glob("*.json"))
@@ -52,7 +53,7 @@ def test_sample_event_is_answered(functions: Call, s3: Any, environment: pytest.
 
     for name in (name for name in Settings.model_fields if name.endswith("_queue")):
         environment.setenv(name.upper(), boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"])
-    environment.setenv("BATCH_HERE", "true")
+    environment.setenv("BATCH_RUNNER", LOCAL_RUNNER)
     settings.cache_clear()
     queues.client.cache_clear()
     if path.stem in BEFORE:

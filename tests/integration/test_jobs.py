@@ -15,6 +15,7 @@ from dedup.store import Store
 from moto.emrserverless.models import emrserverless_backends
 
 from tests.conftest import ROOT, api_event, lambda_context, load_function
+from tests.integration.conftest import LOCAL_RUNNER
 from tests.integration.test_regions import needs_spark
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -50,14 +51,14 @@ def emr_application(environment: pytest.MonkeyPatch, **variables: str) -> str:
 @pytest.fixture
 def queue(s3: Any, environment: pytest.MonkeyPatch) -> str:
     url = str(boto3.client("sqs").create_queue(QueueName="jobs")["QueueUrl"])
-    configured(environment, JOB_QUEUE=url, BATCH_HERE="true")
+    configured(environment, JOB_QUEUE=url, BATCH_RUNNER=LOCAL_RUNNER)
     queues.client.cache_clear()
     return url
 
 
 @pytest.fixture
 def application(queue: str, environment: pytest.MonkeyPatch) -> str:
-    return emr_application(environment, BATCH_HERE="false")
+    return emr_application(environment, BATCH_RUNNER="")
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_only_what_arrived_can_be_read(ask: Any, store: Store, prefix: object) -
 def test_where_nothing_can_run_jobs_the_answer_says_so(
     ask: Any, environment: pytest.MonkeyPatch, store: Store, functions: Call
 ) -> None:
-    configured(environment, BATCH_HERE="false")
+    configured(environment, BATCH_RUNNER="")
 
     answer = ask()
 

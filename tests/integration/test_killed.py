@@ -13,9 +13,7 @@ import pytest
 
 pytest.importorskip("splink", reason="the jobs need what requirements-dev.txt has for them: splink, duckdb, pyarrow")
 
-from dedup.aws import spark
-
-from jobs import BadInput, scratch
+from jobs import BadInput, local_runner, scratch
 from jobs.scratch import Scratch
 from local.workers import Function, Workers
 from tests.conftest import ROOT
@@ -87,7 +85,7 @@ for pid in in_processes(lambda _: os.getpid(), range(100), 3):
     time.sleep(600)
 """
 HOLDS = "import time; {}; print('held', flush=True); time.sleep(600)"
-RUNS_A_JOB = "import sys; from dedup.aws import spark; spark.run_here('match', sys.argv[1:], 600)"
+RUNS_A_JOB = "import sys; from jobs import local_runner; local_runner.run('match', sys.argv[1:], 600)"
 CLEARS = "from jobs import scratch; scratch.clear()"
 WRITES = """from jobs.scratch import Scratch; from pathlib import Path; folder = Scratch('run-')
 Path(folder.name, 'records.csv').write_text('Ann Ash'); print(folder.name)"""
@@ -128,12 +126,12 @@ def test_job_ends_with_the_function_that_started_it(start: Start, tmp_path: Path
 
 
 def test_job_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    assert spark.run_here("match", blocked(tmp_path), 3) == "It took longer than a function may"
-    assert [one for one in below(os.getpid()) if "jobs.attended" in one.cmdline()] == []
+    assert local_runner.run("match", blocked(tmp_path), 3) == "It took longer than the function's timeout"
+    assert [one for one in below(os.getpid()) if "jobs.local_runner" in one.cmdline()] == []
 
 
 def test_job_says_in_its_last_line_why_it_failed(tmp_path: Path) -> None:
-    reason = spark.run_here("match", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
+    reason = local_runner.run("match", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
 
     assert "records.doc: expected .csv" in str(reason)
 

@@ -18,6 +18,7 @@ from moto.emrserverless.models import emrserverless_backends
 from jobs import match as job
 from jobs import runs, storage
 from tests.conftest import lambda_context, load_function
+from tests.integration.conftest import LOCAL_RUNNER
 from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured, emr_application
 from tests.integration.test_matching import RULES, agrees, by_customer, matched, people, person, together
 from tests.integration.test_regions import JVM_OF_SMALL_QUERIES, needs_spark
@@ -172,7 +173,7 @@ def test_many_records_are_matched_by_spark_on_this_machine(
     configured(environment, ENGINE_THRESHOLD="61")
     matched(store, **RULES)  # the model is compared in test_match.py
     alone = by_customer(store)
-    configured(environment, ENGINE_THRESHOLD="60", BATCH_HERE="true")
+    configured(environment, ENGINE_THRESHOLD="60", BATCH_RUNNER=LOCAL_RUNNER)
     run = matched(store, **RULES)
     assert shown(store, run).items() >= {"engine": "spark", "active": True, "records": 60}.items()
     assert by_customer(store) == alone

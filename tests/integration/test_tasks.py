@@ -20,7 +20,7 @@ from dedup.store.task_table import TRIES
 from dedup.store.tasks import KINDS, SENDS
 
 from tests.conftest import api_event, connect, lambda_context, load_function, sample_records
-from tests.integration.conftest import BUCKET
+from tests.integration.conftest import BUCKET, LOCAL_RUNNER
 
 pytest.importorskip("splink", reason="a run needs what requirements-dev.txt has for it")
 
@@ -165,7 +165,7 @@ def stack(s3: Any, environment: pytest.MonkeyPatch, store: Store) -> Stack:
     made = {name: boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in set(tasks.QUEUES.values())}
     for name, url in made.items():
         environment.setenv(name.upper(), url)
-    environment.setenv("BATCH_HERE", "true")
+    environment.setenv("BATCH_RUNNER", LOCAL_RUNNER)
     settings.cache_clear()
     spark.client.cache_clear()
     queues.client.cache_clear()

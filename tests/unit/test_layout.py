@@ -32,7 +32,7 @@ MAY_USE = {
     "files": {"records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
     "observability": {"errors", "settings"},
-    "aws": {"errors", "settings", "store", "lifeline"},
+    "aws": {"errors", "settings"},
     # Of `api` the models alone.
     "services": {"api", "aws", "files", "matching", "observability", "store", *LOW},
     "api": {"aws", "files", "matching", "observability", "services", "store", *LOW},

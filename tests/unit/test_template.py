@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from dedup.api.queue_handler import SOON
-from dedup.aws import bucket, spark
-from dedup.services import tasks
+from dedup.aws import bucket
+from dedup.services import jobs, tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
@@ -591,7 +591,7 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
         "exports/",
     }
     assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
-    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", spark.KEPT_DAYS)
+    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", jobs.KEPT_DAYS)
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 

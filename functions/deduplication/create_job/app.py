@@ -8,8 +8,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import JobCreated, JobRequest
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import IdempotencyKey, caller, client_key
-from dedup.aws import spark
-from dedup.services import tasks
+from dedup.services import jobs, tasks
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -29,7 +28,7 @@ install(app)
     ),
 )
 def create_job(request: Annotated[JobRequest, Body()], idempotency_key: IdempotencyKey = None) -> Response[JobCreated]:
-    spark.require()
+    jobs.require()
     key, digest = client_key(idempotency_key, request)
     store = open_store()
     noted = store.jobs.create(request.prefix, key, digest, caller(app))

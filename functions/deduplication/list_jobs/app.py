@@ -7,7 +7,7 @@ from dedup.api.openapi import operation
 from dedup.api.pagination import decode_cursor, paged
 from dedup.api.parameters import Cursor, SmallLimit
 from dedup.api.presenters import job_status
-from dedup.aws import spark
+from dedup.services.jobs import KEPT_DAYS
 from dedup.store import open_store
 
 QUESTION = "jobs"
@@ -28,7 +28,7 @@ install(app)
 )
 def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().jobs.page(before, limit + 1, spark.KEPT_DAYS)
+    found = open_store().jobs(before, limit + 1, KEPT_DAYS)
     shown = [job_status(job) for job in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

@@ -1,6 +1,6 @@
 """Starts the jobs that its queue names."""
 
 from dedup.api import queue_handler
-from dedup.aws import spark
+from dedup.services import jobs
 
-handler = queue_handler.handler("job", spark.work)
+handler = queue_handler.handler("job", jobs.run)

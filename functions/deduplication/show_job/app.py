@@ -7,7 +7,7 @@ from dedup.api.models.deduplication import JobStatus
 from dedup.api.openapi import operation
 from dedup.api.parameters import JobId
 from dedup.api.presenters import job_status
-from dedup.aws import spark
+from dedup.services import jobs
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -17,10 +17,10 @@ install(app)
 @app.get("/api/v1/deduplication/jobs/<job_id>", **operation("See what became of a job", JobStatus, errors=[404, 422]))
 def show_job(job_id: JobId) -> JobStatus:
     store = open_store()
-    job = store.jobs.get(job_id, spark.KEPT_DAYS)
+    job = store.job(job_id, jobs.KEPT_DAYS)
     if job is None:
         raise NotFoundError("There is no such job")
-    return job_status(spark.seen_to(job, store))
+    return job_status(jobs.refresh(job, store))
 
 
 handler = make_handler(app)

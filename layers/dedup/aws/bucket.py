@@ -108,6 +108,11 @@ def rejected_key_of(upload_id: int) -> str:
     return f"{REJECTED}upload-{upload_id}-rejected.csv"
 
 
+def s3_url(key: str) -> str:
+    """The s3:// URL of an object, or a prefix, in the bucket. Jobs name their input and output like this."""
+    return f"s3://{settings().bucket}/{key}"
+
+
 @cache
 def client() -> "S3Client":
     """The S3 client of this Lambda environment."""

@@ -1,0 +1,92 @@
+"""Spark jobs that count regions: started on EMR Serverless, or run on this machine by the runner of a checkout.
+
+Matching runs with many records are Spark jobs too; jobs/matching/runs.py starts those."""
+
+import json
+import runpy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from dedup.aws import bucket, spark
+from dedup.errors import Conflict
+from dedup.settings import settings
+from dedup.store import Job, Store
+
+KEPT_DAYS = 7
+"""Days after which the bucket's lifecycle deletes the output of a job: rejected rows contain names and addresses."""
+
+LEASE = 900.0
+"""Seconds until another attempt may take over: the timeout of the function that runs jobs."""
+
+STOP_SECONDS = 15.0
+"""Seconds that the function needs after a job on this machine was stopped."""
+
+
+class Runner(Protocol):
+    """Runs jobs on this machine. Settings.batch_runner names a file with such a function, called `run`."""
+
+    def __call__(self, module: str, arguments: Sequence[str], seconds: float) -> str | None:
+        """Runs a module of jobs/ with command-line arguments, for so many seconds at most. Returns why it failed, or
+        None."""
+
+
+def available() -> bool:
+    """Whether this deployment can run Spark jobs."""
+    return bool(settings().batch_application or settings().batch_runner)
+
+
+def require() -> None:
+    """Raises Conflict if this deployment cannot run Spark jobs."""
+    if not available():
+        raise Conflict("This deployment cannot run Spark jobs: deploy the stack with CreateBatch=true")
+
+
+def run_locally(module: str, arguments: Sequence[str], remaining_seconds: float) -> str | None:
+    """Runs a module of jobs/ on this machine, and leaves the function the time to note the outcome. Returns why the job
+    failed, or None."""
+    # A file and not the name of a module: functions cannot import what is beside the layer, here as on AWS.
+    runner: Runner = runpy.run_path(settings().batch_runner)["run"]
+    return runner(module, arguments, remaining_seconds - STOP_SECONDS)
+
+
+def run(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
+    """Starts a job on EMR Serverless, or runs it on this machine. Returns its status then, or None if it was started
+    before.
+
+    Raises errors.Busy while another attempt holds the lease, and the error that prevented the start."""
+    starting = store.claim_job(job_id, LEASE)
+    if starting is None:
+        return None
+    arguments = [bucket.s3_url(starting.prefix), bucket.s3_url(f"jobs/{job_id}")]
+    try:
+        if settings().batch_application:
+            store.started_job(starting, spark.submit("regions", f"regions-{job_id}", arguments))
+            return "running"
+        reason = run_locally("regions", arguments, remaining_seconds())
+        if reason:
+            store.fail_job(starting, reason)
+            return "failed"
+        store.finish_job(starting, *_written(job_id))
+    except BaseException as error:
+        store.interrupt_job(starting, f"Interrupted ({type(error).__name__})")
+        raise
+    return "done"
+
+
+def refresh(job: Job, store: Store) -> Job:
+    """The job with its current state. If EMR Serverless has ended it, the outcome is stored. Raises Unavailable."""
+    if job.status != "running" or not job.run:
+        return job
+    over, reason = spark.ended(job.run)
+    if reason:
+        store.fail_job(job, reason)
+    elif over:
+        store.finish_job(job, *_written(job.id))
+    return store.job(job.id, KEPT_DAYS) or job
+
+
+def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:
+    """The summary of a finished job, and the keys of its output."""
+    prefix, name = f"jobs/{job_id}/", settings().bucket
+    figures = json.loads(bucket.client().get_object(Bucket=name, Key=f"{prefix}summary.json")["Body"].read())
+    return figures, [key for key in bucket.keys_below(name, prefix) if key.endswith(bucket.WRITTEN)]
