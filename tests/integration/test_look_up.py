@@ -23,7 +23,7 @@ RULES = [*(rule.model_dump(mode="json") for rule in Settings.load().rules), OWN_
 @pytest.fixture
 def known(store: Store) -> Store:
     """With Ann Lee, three of one name and mailbox, and people who share nothing with anybody."""
-    store.records.add(
+    store.add(
         [
             person(1, "salesforce", name="Ann Lee", email="ann@example.com", company="Lee & Sons Ltd"),
             *(
@@ -56,28 +56,28 @@ def asked(customer_id: int, source: str, name: str, **more: str) -> dict[str, An
 def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded(
     known: Store, record: dict[str, Any], rule: str | None
 ) -> None:
-    matches = lookup.look_up(LookupRecord(**record), known)
-    before = set(known.entities.of_records(range(1, 15)).values())
-    known.records.add([Record(**record)])
+    matches = lookup.look_up(LookupRecord(**record).model_dump(), known)
+    before = set(known.entities_of(range(1, 15)).values())
+    known.add([Record(**record)])
 
-    entity_id = known.entities.of_records([15])[15]
+    entity_id = known.entities_of([15])[15]
     assert [match["rule"] for match in matches if match["rule"]] == ([rule] if rule else [])
     if not rule:
         assert entity_id not in before
         return
     assert (matches[0]["entity_id"], matches[0]["record_id"]) == (entity_id, 1)
-    found = known.entities.get(entity_id)
+    found = known.entity(entity_id)
     assert found is not None
     assert [(edge["record_a"], edge["record_b"], edge["rule"]) for edge in found[0]["edges"]] == [(1, 15, rule)]
 
 
 def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = {"customer_id": 1, "source": "salesforce", "name": "Front Desk", "email": "desk@example.com"}
-    assert {match["record_id"] for match in lookup.look_up(LookupRecord(**everybody), known)} == {1, 2}
+    assert {match["record_id"] for match in lookup.look_up(LookupRecord(**everybody).model_dump(), known)} == {1, 2}
 
     monkeypatch.setattr(lookup, "MAX_CANDIDATES_IN_ALL", 1)
     # The strongest rule's.
-    assert [match["rule"] for match in lookup.look_up(LookupRecord(**everybody), known)] == ["same_id"]
+    assert [match["rule"] for match in lookup.look_up(LookupRecord(**everybody).model_dump(), known)] == ["same_id"]
 
 
 def test_text_that_postgres_can_not_hold_is_refused(functions: Call) -> None:

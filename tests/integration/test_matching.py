@@ -138,7 +138,7 @@ def test_as_many_records_as_there_are_of_one_person_are_one_in_a_run_and_after_i
     assert (len(members(store)), people()) == (2, {frozenset({"Ada Quarterman"}), frozenset({"Otto Sato"})})
     agrees(store)
     asked = LookupRecord(customer_id=7, source="internal", name="Nobody Known", email="nobody@example.com")
-    assert [match["rule"] for match in look_up(asked, store)] == ["same_id"]
+    assert [match["rule"] for match in look_up(asked.model_dump(), store)] == ["same_id"]
 
     store.decisions.decide([1, 2], "different", None, "me")
     assert len(members(store)) == 3

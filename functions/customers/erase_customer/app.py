@@ -6,6 +6,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.customers import Erased
 from dedup.api.openapi import operation
 from dedup.api.parameters import CustomerInPath, caller
+from dedup.api.presenters import erasure_details
 from dedup.services.erasure import erase
 from dedup.store import open_store
 
@@ -29,7 +30,8 @@ def erase_customer(customer_id: CustomerInPath) -> Erased:
     erasure = erase(customer_id, open_store(), caller(app))
     if erasure is None:
         raise NotFoundError("There is no such customer")
-    return Erased(message=f"Successfully erased customer {customer_id}", details=erasure)
+    details = erasure_details(customer_id, erasure)
+    return Erased(message=f"Successfully erased customer {customer_id}", details=details)
 
 
 handler = make_handler(app)

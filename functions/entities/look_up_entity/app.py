@@ -24,7 +24,7 @@ install(app)
     ),
 )
 def look_up_entity(record: Annotated[LookupRecord, Body()]) -> Matches:
-    return Matches.model_validate({"matches": lookup.look_up(record, open_store())})
+    return Matches.model_validate({"matches": lookup.look_up(record.model_dump(), open_store())})
 
 
 handler = make_handler(app)

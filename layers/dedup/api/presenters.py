@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from dedup.api.models.customers import Erasure, RejectedFiles
 from dedup.api.models.deduplication import JobStatus
 from dedup.api.models.exports import ExportStatus
 from dedup.api.models.uploads import UploadStatus
@@ -11,10 +12,9 @@ from dedup.aws import bucket
 from dedup.matching import scoring
 from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
+from dedup.services import erasure
 from dedup.services.lookup import _shown, values
-from dedup.store.exports import Export
-from dedup.store.jobs import Job
-from dedup.store.uploads import Upload
+from dedup.store import Account, Export, Job
 
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
@@ -23,7 +23,22 @@ MAX_REGIONS = 100
 """Regions of a job in one answer, which may list a hundred jobs."""
 
 
-def upload_status(account: Upload) -> UploadStatus:
+def erasure_details(customer_id: int, erased: erasure.Erasure) -> Erasure:
+    """What was erased of a customer, and what remains."""
+    customer, remaining = erased.customer, erased.customer.remaining
+    return Erasure(
+        customer_id=customer_id,
+        records=customer.records,
+        sources=customer.sources,
+        rejected_files=RejectedFiles(
+            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
+        ),
+        files=customer.files,
+        exports=erased.exports,
+    )
+
+
+def upload_status(account: Account) -> UploadStatus:
     """The account with a URL for the rejected rows in the place of their key."""
     url: str | None = None
     if account.rejected_key:
