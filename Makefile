@@ -161,7 +161,8 @@ job-code: $(RUN) ## Package what EMR Serverless runs, see docs/how-to/deploy.md;
 	tar -czf .local/code/python.tar.gz -C .local/code/python bin lib
 	rm -rf .local/code/python
 	cd layers && $(abspath $(BIN))/python -m zipfile -c ../.local/code/jobs.zip dedup ../jobs
-	cp jobs/regions.py jobs/match.py .local/code/
+	cp jobs/regions.py .local/code/
+	cp jobs/matching/__main__.py .local/code/matching.py
 
 rds-roots: ## Fetch RDS's certificate authorities, as AWS publishes them
 	curl -fsS https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem -o layers/dedup/store/rds-roots.pem

@@ -1,4 +1,4 @@
-"""Batch work on engines made for it: DuckDB on one machine, Spark on many, from the same settings."""
+"""Bulk work: matching on DuckDB or Spark, and counting regions on Spark. The same code runs on a laptop and on AWS."""
 
 import sys
 from importlib.util import find_spec
@@ -6,9 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-if find_spec("dedup") is None:  # a checkout; a container or a cluster has the layer's package beside this one
+if find_spec("dedup") is None:  # a checkout: images and clusters have the package `dedup` beside `jobs`
     sys.path.append(str(ROOT / "layers"))
 
 
 class BadInput(Exception):
-    """What was given can't be worked on; the message says what was expected, what came, and what to do."""
+    """The input cannot be processed. The message says what was expected, what was found, and what to do."""

@@ -1,8 +1,8 @@
 """Runs jobs as processes of this machine, for stacks without EMR Serverless. BATCH_RUNNER is the path of this file.
 
 `run` starts `python -m jobs.local_runner MODULE ARGUMENTS` in a process group of its own. Its standard input is a pipe
-whose other end is held by the caller: it ends with the caller, also after a kill -9 (see dedup.lifeline). Functions load
-this file by its path, without the package, so that it imports nothing else of jobs/."""
+whose other end is held by the caller: it ends with the caller, also after a kill -9 (see dedup.lifeline). Functions
+load this file by its path, without the package, so that it imports nothing else of jobs/."""
 
 import os
 import runpy

@@ -1,12 +1,11 @@
-"""python -m jobs.regions INPUT OUTPUT: who is in which sources, from the files themselves, on Spark.
+"""python -m jobs.regions INPUT OUTPUT: counts the customers of each region from the files themselves, on Spark.
 
-INPUT is a folder, a file or s3://BUCKET/PREFIX; OUTPUT a folder or s3://BUCKET/PREFIX, which is written anew. What a
-record is, whose it is, and what is refused, the layer says, as it does when a file is loaded: one task reads one file
-as a stream. So there are as many readers as there are files, cores permitting, and a single large file has one.
-Everything after that is spread by customer. Writes, as Parquet and as summary.json:
+INPUT is a folder, a file or s3://BUCKET/PREFIX; OUTPUT a folder or s3://BUCKET/PREFIX, which is replaced. Files are
+read by the layer, as when they are loaded into the store: one task reads one file as a stream, so that a single large
+file has a single reader. All other work is distributed by customer. Writes Parquet and summary.json:
 
-    regions     sources (in alphabetical order), customers, records: the largest region first
-    customers   customer_id, sources, records: by region, then id
+    regions     sources (in alphabetical order), customers, records; the largest region first
+    customers   customer_id, sources, records; by region, then id
     rejects     file, line, field, reason, row
     files       file, source, mode, status (done, failed), accepted, rejected, reason
 """
@@ -30,32 +29,33 @@ from dedup.settings import settings
 
 from jobs import BadInput, storage
 from jobs.scratch import Scratch
-from jobs.storage import S3, SUBMITTED, bucket_and_key, spark_here
+from jobs.spark_session import SUBMITTED, local_configuration
+from jobs.storage import S3, bucket_and_key
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MAX_TASKS = 10_000
-"""Above so many files a task reads several."""
+"""With more files than this, a task reads several."""
 
 _STAGED = """file int,
     customer struct<customer_id: bigint, source: int, records: bigint>,
     reject struct<line: bigint, field: string, reason: string, row: string>,
     ending struct<source: string, mode: string, modified: bigint, accepted: bigint, rejected: bigint, reason: string>"""
-"""What reading gives: a line has one of the three. Of a customer there is one for each batch and source."""
+"""The rows that reading yields; each has one of the three structs. A customer has one row for each batch and source."""
 
 
 @dataclass(frozen=True)
 class File:
-    """One file to read. `key`: where it would be in the bucket, which says whose it is. `source`: of a local file, as
-    S3's metadata would say it."""
+    """One file to read. `key`: its key in the bucket, or the one that a local file would have; it determines the
+    source. `source`: of a local file, in place of an object's metadata."""
 
     key: str
     at: ObjectVersion | Path
     source: str | None = None
 
     def open(self) -> OpenObject:
-        """The file as a stream, and what is known of it."""
+        """The file as a stream, with its size, time and metadata."""
         if isinstance(self.at, ObjectVersion):
             return bucket.open_object(self.at)
         known = self.at.stat()
@@ -65,7 +65,7 @@ class File:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file, as the accounts of uploads say it."""
+    """The result of reading one file, with the fields of an upload. `modified`: in microseconds since 1970."""
 
     file: str
     source: str | None
@@ -79,13 +79,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run found: each region as (its sources, customers, records), the largest first; the files."""
+    """The regions as (sources, customers, records), the largest first, and the files."""
 
     regions: list[tuple[list[str], int, int]]
     files: list[Outcome]
 
     def figures(self) -> dict[str, Any]:
-        """What summary.json holds."""
+        """The content of summary.json."""
         return {
             "regions": [
                 {"sources": s, "count": customers, "records": records} for s, customers, records in self.regions
@@ -101,11 +101,11 @@ class Summary:
 # Files
 
 
-def listed(place: str, source: str | None = None) -> list[File]:
-    """The files at a path or below a prefix, of objects the versions that are current now. Raises BadInput."""
-    found = list(_objects(*bucket_and_key(place)) if place.startswith(S3) else _paths(Path(place), source))
+def listed(location: str, source: str | None = None) -> list[File]:
+    """The files below a path or an s3:// prefix, by key; the current version of each object. Raises BadInput."""
+    found = list(_objects(*bucket_and_key(location)) if location.startswith(S3) else _paths(Path(location), source))
     if not found:
-        raise BadInput(f"There are no files in {place}")
+        raise BadInput(f"There are no files in {location}")
     return sorted(found, key=lambda file: file.key)
 
 
@@ -117,24 +117,24 @@ def _objects(name: str, prefix: str) -> Iterator[File]:
                 yield File(one["Key"], ObjectVersion(name, one["Key"], version))
 
 
-def _paths(place: Path, source: str | None) -> Iterator[File]:
-    place = place.absolute()
-    if not place.exists():
-        raise BadInput(f"{place} is not there")
-    paths = [place] if place.is_file() else (path for path in place.rglob("*") if path.is_file())
+def _paths(location: Path, source: str | None) -> Iterator[File]:
+    location = location.absolute()
+    if not location.exists():
+        raise BadInput(f"{location} does not exist")
+    paths = [location] if location.is_file() else (path for path in location.rglob("*") if path.is_file())
     for path in paths:
         folders = path.parent.parts
         if bucket.INCOMING.rstrip("/") in folders:
             from_end = folders[::-1].index(bucket.INCOMING.rstrip("/"))
             below = path.parts[len(path.parts) - 1 - from_end :]
         else:
-            below = path.relative_to(place if place.is_dir() else place.parent).parts
+            below = path.relative_to(location if location.is_dir() else location.parent).parts
         yield File(bucket.INCOMING + "/".join(below), path, source)
 
 
 def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
-    """One file as lines of _STAGED. A batch's records of one customer are one line."""
-    names = {name: place for place, name in enumerate(sorted(settings().sources))}
+    """The content of a file as rows of _STAGED. The records that a customer has in one batch are one row."""
+    bits = {name: bit for bit, name in enumerate(sorted(settings().sources))}
     accepted = rejected = 0
     source = mode = reason = None
     opened = file.open()
@@ -145,7 +145,7 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
             for batch in files.read_whole(opened.body, source, opened.size):
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
-                    yield number, (customer_id, names[name], records), None, None
+                    yield number, (customer_id, bits[name], records), None, None
                 for one in batch.rejected:
                     yield number, None, one.cells, None
         except (Misplaced, files.Unreadable) as refusal:
@@ -154,50 +154,21 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
     yield number, None, None, (source, mode, modified, accepted, rejected, reason)
 
 
-# Sets
+# Regions
 
 
 def run(session: "SparkSession", found: Sequence[File], output: str) -> Summary:
-    """Reads the files, writes the four tables below `output`, and says what is in them."""
+    """Reads the files and writes the four tables below `output`."""
     from pyspark import StorageLevel
     from pyspark.sql import functions as f
 
-    context = session.sparkContext
-    numbered = context.parallelize(list(enumerate(found)), min(len(found), MAX_TASKS))
-    lines = numbered.flatMap(lambda pair: read(*pair))
-    # Whether a file counts is known at its end: what it gave waits on the disks meanwhile.
-    staged = session.createDataFrame(lines, _STAGED, verifySchema=False).persist(StorageLevel.DISK_ONLY)
+    numbered = session.sparkContext.parallelize(list(enumerate(found)), min(len(found), MAX_TASKS))
+    rows = numbered.flatMap(lambda pair: read(*pair))
+    # On disk until every file has been read: only its end shows whether a file counts.
+    staged = session.createDataFrame(rows, _STAGED, verifySchema=False).persist(StorageLevel.DISK_ONLY)
     outcomes = _outcomes(found, staged)
     names = sorted(settings().sources)
-    about = session.createDataFrame(
-        [
-            (number, one.file, kept)
-            for number, (one, kept) in enumerate(zip(outcomes, _kept(outcomes, names), strict=True))
-        ],
-        "file int, key string, kept bigint",
-    )
-    _write(
-        staged.where("reject IS NOT NULL")
-        .join(f.broadcast(about), "file")
-        .orderBy("file", "reject.line")
-        .select(f.col("key").alias("file"), "reject.*"),
-        f"{output}/rejects",
-    )
-    listing = ", ".join(f"'{name}'" for name in names)
-    _write(
-        staged.where("customer IS NOT NULL")
-        .join(f.broadcast(about), "file")
-        .where("(shiftright(kept, customer.source) & 1) = 1")
-        .groupBy("customer.customer_id")
-        .agg(f.expr("bit_or(shiftleft(1L, customer.source)) AS region"), f.expr("sum(customer.records) AS records"))
-        .selectExpr(
-            "customer_id",
-            f"filter(array({listing}), (name, place) -> (shiftright(region, place) & 1) = 1) AS sources",
-            "records",
-        )
-        .sortWithinPartitions("sources", "customer_id"),
-        f"{output}/customers",
-    )
+    _write_rejects_and_customers(session, staged, outcomes, names, output)
     staged.unpersist()
     regions = (
         session.read.parquet(f"{output}/customers")
@@ -208,18 +179,56 @@ def run(session: "SparkSession", found: Sequence[File], output: str) -> Summary:
     summary = Summary(
         sorted(((r[0], r[1], r[2]) for r in regions), key=lambda region: (-region[1], region[0])), outcomes
     )
-    columns = "file string, source string, mode string, status string, accepted bigint, rejected bigint, reason string"
-    small = {
-        "regions": (summary.regions, "sources array<string>, customers bigint, records bigint"),
-        "files": ([tuple(asdict(one).values())[:-1] for one in outcomes], columns),
-    }
-    for name, (rows, schema) in small.items():
-        _write(session.createDataFrame(rows, schema).coalesce(1), f"{output}/{name}")
+    _write_regions_and_files(session, summary, output)
     return summary
 
 
+def _write_rejects_and_customers(
+    session: "SparkSession", staged: "DataFrame", outcomes: Sequence[Outcome], names: Sequence[str], output: str
+) -> None:
+    from pyspark.sql import functions as f
+
+    counted = _counted_sources(outcomes, names)
+    file_table = session.createDataFrame(
+        [(number, one.file, bits) for number, (one, bits) in enumerate(zip(outcomes, counted, strict=True))],
+        "file int, key string, counted bigint",
+    )
+    _write(
+        staged.where("reject IS NOT NULL")
+        .join(f.broadcast(file_table), "file")
+        .orderBy("file", "reject.line")
+        .select(f.col("key").alias("file"), "reject.*"),
+        f"{output}/rejects",
+    )
+    listing = ", ".join(f"'{name}'" for name in names)
+    _write(
+        staged.where("customer IS NOT NULL")
+        .join(f.broadcast(file_table), "file")
+        .where("(shiftright(counted, customer.source) & 1) = 1")
+        .groupBy("customer.customer_id")
+        .agg(f.expr("bit_or(shiftleft(1L, customer.source)) AS region"), f.expr("sum(customer.records) AS records"))
+        .selectExpr(
+            "customer_id",
+            f"filter(array({listing}), (name, bit) -> (shiftright(region, bit) & 1) = 1) AS sources",
+            "records",
+        )
+        .sortWithinPartitions("sources", "customer_id"),
+        f"{output}/customers",
+    )
+
+
+def _write_regions_and_files(session: "SparkSession", summary: Summary, output: str) -> None:
+    columns = "file string, source string, mode string, status string, accepted bigint, rejected bigint, reason string"
+    small = {
+        "regions": (summary.regions, "sources array<string>, customers bigint, records bigint"),
+        "files": ([tuple(asdict(one).values())[:-1] for one in summary.files], columns),
+    }
+    for name, (rows, schema) in small.items():
+        _write(session.createDataFrame(rows, schema).coalesce(1), f"{output}/{name}")
+
+
 def _outcomes(found: Sequence[File], staged: "DataFrame") -> list[Outcome]:
-    """What became of each file, in the order in which they were found."""
+    """The outcome of each file, in the order of `found`."""
     rows = staged.where("ending IS NOT NULL").select("file", "ending.*").collect()
     return [
         Outcome(
@@ -236,19 +245,19 @@ def _outcomes(found: Sequence[File], staged: "DataFrame") -> list[Outcome]:
     ]
 
 
-def _kept(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[int]:
-    """Whose records count in each file, as bits by the source's place in `names`: none of a file that failed, and none
-    of a source in what came before its last snapshot. Files of the same second count in the order of their keys."""
+def _counted_sources(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[int]:
+    """For each file, the sources whose records in it count, as bits by their position in `names`: none if the file
+    failed, and not the sources that have a later snapshot. Files of the same second are in the order of their keys."""
     by_age = sorted(range(len(outcomes)), key=lambda number: (outcomes[number].modified, outcomes[number].file))
-    kept = [0] * len(outcomes)
-    wanted = (1 << len(names)) - 1
+    counted = [0] * len(outcomes)
+    without_snapshot = (1 << len(names)) - 1
     for number in reversed(by_age):
         one = outcomes[number]
         if one.status == "done":
-            kept[number] = wanted
+            counted[number] = without_snapshot
             if one.mode == "replace" and one.source:
-                wanted &= ~(1 << names.index(one.source))
-    return kept
+                without_snapshot &= ~(1 << names.index(one.source))
+    return counted
 
 
 def _write(frame: "DataFrame", path: str) -> None:
@@ -260,16 +269,17 @@ def _write(frame: "DataFrame", path: str) -> None:
 
 @contextmanager
 def spark(scratch: str) -> Iterator["SparkSession"]:
-    """Spark as it was submitted, and else all cores of this machine, with what it spills in `scratch`."""
-    told: dict[str, Any] = {"spark.sql.session.timeZone": "UTC"}
+    """The session of spark-submit, otherwise a new one on this machine's cores. `scratch`: folder for spilled data."""
+    configuration: dict[str, Any] = {"spark.sql.session.timeZone": "UTC"}
     if not SUBMITTED:
-        told |= spark_here(scratch, "1g", os.cpu_count() or 1) | {
+        logging = Path(__file__).with_name("log4j2.properties")
+        configuration |= local_configuration(scratch, "1g", os.cpu_count() or 1) | {
             "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
         }
     from pyspark.sql import SparkSession
 
-    session = SparkSession.builder.appName("regions").config(map=told).getOrCreate()
+    session = SparkSession.builder.appName("regions").config(map=configuration).getOrCreate()
     try:
         yield session
     finally:
@@ -279,22 +289,22 @@ def spark(scratch: str) -> Iterator["SparkSession"]:
 # The command
 
 
-def work(place: str, output: str, source: str | None = None) -> Summary:
-    """Does all of it: finds the files, writes the tables and summary.json. Raises BadInput."""
-    found = listed(place, source)
+def count_regions(location: str, output: str, source: str | None = None) -> Summary:
+    """Finds the files below `location`, and writes the tables and summary.json to `output`. Raises BadInput."""
+    found = listed(location, source)
     with Scratch("regions-") as scratch, spark(scratch) as session:
-        # A Spark that was not submitted has no file system for S3: its tables are sent there afterwards.
-        sent = output.startswith(S3) and not SUBMITTED
-        tables = f"{scratch}/tables" if sent else output
+        # Only a submitted Spark writes s3:// itself.
+        is_uploaded = output.startswith(S3) and not SUBMITTED
+        tables = f"{scratch}/tables" if is_uploaded else output
         summary = run(session, found, tables)
-        if sent:
-            storage.send(Path(tables), output)
+        if is_uploaded:
+            storage.upload(Path(tables), output)
     storage.write(f"{output}/summary.json", json.dumps(summary.figures(), indent=1))
     return summary
 
 
 def report(summary: Summary, output: str) -> Iterator[str]:
-    """The summary as lines for a person."""
+    """The summary as lines of text."""
     figures = summary.figures()
     width = max((len(", ".join(sources)) for sources, _, _ in summary.regions), default=0)
     width = max(width, len("sources"))
@@ -310,19 +320,19 @@ def report(summary: Summary, output: str) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the job; the exit code. What its caller can mend is one sentence."""
+    """Returns the exit code: 0, or 1 with one sentence on standard error if the input cannot be processed."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.regions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("input")
     parser.add_argument("output")
-    parser.add_argument("--source", choices=settings().sources, help="of the rows of local files that name none")
+    parser.add_argument("--source", choices=settings().sources, help="source of the rows in local files that name none")
     given = parser.parse_args(arguments)
     output = given.output.rstrip("/")
     if not output.startswith(S3):
         output = str(Path(output).absolute())
     try:
-        summary = work(given.input, output, given.source)
+        summary = count_regions(given.input, output, given.source)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 1

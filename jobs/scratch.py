@@ -1,4 +1,4 @@
-"""Folders for files that are in nobody's way afterwards, also after a kill -9: they hold everybody's records."""
+"""Temporary folders that are removed even after a kill -9, because they contain personal data."""
 
 import fcntl
 import os
@@ -13,10 +13,11 @@ from jobs import BadInput
 
 
 class Scratch(tempfile.TemporaryDirectory[str]):
-    """A temporary folder that is removed at its end; and where its process is killed, by whoever needs one next.
+    """A temporary folder. If its process is killed, the next process that makes one removes it.
 
-    All are below one folder of this user's, in that for temporary files. Each is held by a lock, which the kernel drops
-    with the process and those that it forked. Raises BadInput where that one folder is another user's."""
+    All of them are below one folder of the user, in the system's folder for temporary files. Each is locked; the
+    kernel releases the lock when the process and its forks have ended. Raises BadInput if another user owns that one
+    folder."""
 
     def __init__(self, prefix: str) -> None:
         with _home() as home:
@@ -26,7 +27,7 @@ class Scratch(tempfile.TemporaryDirectory[str]):
             fcntl.flock(self._held, fcntl.LOCK_SH)
 
     def cleanup(self) -> None:
-        """Removes the folder and all that is in it."""
+        """Removes the folder and its files."""
         super().cleanup()
         if self._held >= 0:
             os.close(self._held)
@@ -34,20 +35,21 @@ class Scratch(tempfile.TemporaryDirectory[str]):
 
 
 def clear() -> None:
-    """Removes what processes that were killed left behind. Raises BadInput."""
+    """Removes the folders of killed processes. Raises BadInput."""
     with _home() as home:
         _remove_abandoned(home)
 
 
 @contextmanager
 def _home() -> Iterator[Path]:
-    """The folder of the folders, for one process at a time: a folder that has no lock yet must not look abandoned."""
+    """The folder of all scratch folders, locked: a folder that another process has made but not yet locked must not
+    look abandoned."""
     home = Path(tempfile.gettempdir(), f"dedup-{os.getuid()}")
     with suppress(FileExistsError):
         home.mkdir(mode=0o700)
     found = home.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise BadInput(f"{home} belongs to somebody else: set TMPDIR to a folder of your own")
+        raise BadInput(f"{home} belongs to another user: set TMPDIR to a folder of your own")
     lock = os.open(home, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

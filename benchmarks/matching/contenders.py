@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 from dedup.matching.rules import conventions_of
 from dedup.matching.settings import Settings
 
-from jobs.engines import ENGINES, DuckDB
-from jobs.match import match
+from jobs.matching.command import ENGINES
+from jobs.matching.duckdb_engine import DuckDB
+from jobs.matching.match import match
 
 LABELS = 100
 """Pairs of each kind that dedupe is taught with: it learns from labels, and gets them from a sibling of the data."""
 
 
 def ours(records: Path, found: Path, methods: tuple[str, ...] = ("rules", "model"), engine: str = "duckdb") -> None:
-    """jobs.match with the default settings."""
+    """jobs.matching with the default settings."""
     output = found.with_suffix("")
     settings = Settings.load().model_copy(update={"methods": methods})
     options: dict[str, Any] = {"memory": "3GB"} if engine == "duckdb" else {"memory": "5g"}

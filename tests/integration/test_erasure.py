@@ -15,7 +15,7 @@ from dedup.store import Store
 from dedup.store.matching import detach
 from dedup.store.matching.run_tables import RunTables, all_runs
 
-from jobs import runs
+from jobs.matching import runs
 from tests.conftest import api_event, connect
 from tests.integration.test_matching import RULES, agrees, matched, members, people, person
 

@@ -163,7 +163,7 @@ def test_file_can_be_loaded_again(ask: Any, store: Store, s3: Any, form: str) ->
 def test_file_by_entity_has_the_person_of_each_record(
     functions: Call, ask: Any, store: Store, s3: Any, form: str
 ) -> None:
-    runs = pytest.importorskip("jobs.runs", reason="a run needs what requirements-dev.txt has for it")
+    runs = pytest.importorskip("jobs.matching.runs", reason="a run needs what requirements-dev.txt has for it")
     wish = {"by": "entity", "in": ["hubspot", "salesforce"], "not_in": ["internal"], "format": form}
     store.records.add([record(1, "hubspot", name="Ann Ash", email="ann@example.com"), record(7, "internal")])
     store.records.add([record(2, "salesforce", name="Ann Ash", email="ann@example.com")])

@@ -79,13 +79,13 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 FORKS = """
 import os, time
-from jobs.engines import in_processes
+from jobs.matching.processes import in_processes
 for pid in in_processes(lambda _: os.getpid(), range(100), 3):
     print(pid, flush=True)
     time.sleep(600)
 """
 HOLDS = "import time; {}; print('held', flush=True); time.sleep(600)"
-RUNS_A_JOB = "import sys; from jobs import local_runner; local_runner.run('match', sys.argv[1:], 600)"
+RUNS_A_JOB = "import sys; from jobs import local_runner; local_runner.run('matching', sys.argv[1:], 600)"
 CLEARS = "from jobs import scratch; scratch.clear()"
 WRITES = """from jobs.scratch import Scratch; from pathlib import Path; folder = Scratch('run-')
 Path(folder.name, 'records.csv').write_text('Ann Ash'); print(folder.name)"""
@@ -103,7 +103,7 @@ def test_processes_of_a_job_that_is_killed_end_with_it(start: Start) -> None:
 
 
 def blocked(tmp_path: Path) -> list[str]:
-    """Arguments with which jobs.match waits for settings that nobody writes."""
+    """Arguments with which jobs.matching waits for settings that nobody writes."""
     fifo = tmp_path / "settings.json"
     os.mkfifo(fifo)
     return [str(ROOT / "samples" / "people.csv"), str(tmp_path / "out"), "--settings", str(fifo)]
@@ -126,12 +126,12 @@ def test_job_ends_with_the_function_that_started_it(start: Start, tmp_path: Path
 
 
 def test_job_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    assert local_runner.run("match", blocked(tmp_path), 3) == "It took longer than the function's timeout"
+    assert local_runner.run("matching", blocked(tmp_path), 3) == "It took longer than the function's timeout"
     assert [one for one in below(os.getpid()) if "jobs.local_runner" in one.cmdline()] == []
 
 
 def test_job_says_in_its_last_line_why_it_failed(tmp_path: Path) -> None:
-    reason = local_runner.run("match", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
+    reason = local_runner.run("matching", [str(tmp_path / "records.doc"), str(tmp_path / "out")], 60)
 
     assert "records.doc: expected .csv" in str(reason)
 

@@ -29,10 +29,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jobs import BadInput
-from jobs import match as job
-from jobs.engines import ENGINES, DuckDB, in_processes
-from jobs.match import Decisions, Run
-from jobs.model import Model
+from jobs.matching.clustering import create_entities
+from jobs.matching.command import ENGINES, main
+from jobs.matching.decisions import Decisions
+from jobs.matching.duckdb_engine import DuckDB
+from jobs.matching.engine import arrow_table
+from jobs.matching.match import match
+from jobs.matching.model import Model
+from jobs.matching.processes import in_processes
+from jobs.matching.summary import Summary
 from tests.conftest import ROOT, budget
 from tests.integration.test_regions import JVM_OF_SMALL_QUERIES
 
@@ -86,8 +91,8 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     def run(source: str | Path, engine: str = "duckdb", settings: Settings | None = None, **options: Any) -> Path:
         output = tmp_path / f"run{next(runs)}"
         with ENGINES[engine](memory="2g" if engine == "spark" else "1GB") as opened:
-            done = job.match(opened, str(source), str(output), settings or Settings.load(), **options)
-        assert isinstance(done, Run)
+            done = match(opened, str(source), str(output), settings or Settings.load(), **options)
+        assert isinstance(done, Summary)
         return output
 
     return run
@@ -96,7 +101,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("sample") / "run"
-    assert job.main([str(PEOPLE), str(output)]) == 0
+    assert main([str(PEOPLE), str(output)]) == 0
     return output
 
 
@@ -240,11 +245,11 @@ def test_ids_are_kept_in_sql_as_in_python(labels: list[int], previous: dict[int,
     clusters = [frozenset(group) for group in members.values()]
     rows = [(record, min(group)) for group in clusters for record in group]
     with _SHARED as engine:
-        engine.fill("cluster", job._table(rows, {"id": pa.int64(), "cluster": pa.int64()}))
-        former = job._table(list(previous.items()), {"record_id": pa.int64(), "entity_id": pa.int64()})
+        engine.fill("cluster", arrow_table(rows, {"id": pa.int64(), "cluster": pa.int64()}))
+        former = arrow_table(list(previous.items()), {"record_id": pa.int64(), "entity_id": pa.int64()})
         path = Path(engine._scratch.name) / "former.parquet"
         pq.write_table(former, path)
-        job._keep_ids(engine, str(path), first_id)
+        create_entities(engine, str(path), first_id)
         found = dict(engine.rows("SELECT record_id, entity_id FROM entity"))
 
     assert found == keep_ids(clusters, previous, max(first_id, max(previous.values(), default=0) + 1))
@@ -447,7 +452,7 @@ def test_input_that_cannot_be_matched_is_refused_with_what_to_do(
 
 
 def test_unknown_kind_of_file_ends_the_command_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert job.main(["records.xlsx", str(tmp_path / "out")]) == 2
+    assert main(["records.xlsx", str(tmp_path / "out")]) == 2
     assert ".parquet" in capsys.readouterr().err
 
 

@@ -15,8 +15,9 @@ from dedup.store import Store
 from dedup.store.matching.runs import Runs
 from moto.emrserverless.models import emrserverless_backends
 
-from jobs import match as job
-from jobs import runs, storage
+from jobs import storage
+from jobs.matching import runs
+from jobs.matching.command import main
 from tests.conftest import lambda_context, load_function
 from tests.integration.conftest import LOCAL_RUNNER
 from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured, emr_application
@@ -65,10 +66,10 @@ def shown(store: Store, run: int) -> dict[str, Any]:
 
 def work(arguments: list[str], folder: Path) -> None:
     """Does what EMR Serverless was told, on DuckDB, and leaves it where it was told to."""
-    told = [str(folder / "found") if n == 1 else one for n, one in enumerate(arguments)]
+    told = [str(folder / "output") if n == 1 else one for n, one in enumerate(arguments)]
     told[told.index("spark")] = "duckdb"
-    assert job.main(told) == 0
-    storage.send(folder / "found", arguments[1])
+    assert main(told) == 0
+    storage.upload(folder / "output", arguments[1])
 
 
 @pytest.fixture
@@ -90,16 +91,16 @@ def test_many_records_are_matched_on_emr_and_looked_after(
     assert outside.client_token == f"match-{run}-1"
     driver = outside.job_driver["sparkSubmit"]
     place = f"s3://{BUCKET}/jobs/match/{run}-1"
-    assert driver["entryPoint"] == f"s3://{BUCKET}/code/match.py"
+    assert driver["entryPoint"] == f"s3://{BUCKET}/code/matching.py"
     assert driver["entryPointArguments"][:4] == [
-        f"{place}/given/records.parquet",
-        f"{place}/found",
+        f"{place}/input/records.parquet",
+        f"{place}/output",
         "--engine",
         "spark",
     ]
     assert f"--conf spark.jars=s3://{BUCKET}/code/similarity.jar" in driver["sparkSubmitParameters"]
     assert outside.execution_role_arn == ROLE
-    body = s3.get_object(Bucket=BUCKET, Key=f"jobs/match/{run}-1/given/records.parquet")["Body"].read()
+    body = s3.get_object(Bucket=BUCKET, Key=f"jobs/match/{run}-1/input/records.parquet")["Body"].read()
     (tmp_path / "records.parquet").write_bytes(body)
     assert pq.read_metadata(tmp_path / "records.parquet").num_rows == 4
 

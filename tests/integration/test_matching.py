@@ -38,7 +38,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs import runs
+from jobs.matching import runs
 from tests.conftest import ROOT, api_event, budget
 from tests.integration.test_functions import AFTER_A_RUN
 

@@ -192,7 +192,7 @@ BY_PERSON = "Who has whom, by person"
 def match(store: Store) -> Callable[..., int]:
     """Runs the matching on what there is, with settings; the run that is in force then."""
     pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it")
-    from jobs import runs
+    from jobs.matching import runs
 
     def match(**asked: Any) -> int:
         run, _ = store.runs.create({"methods": ["rules"], **asked}, None, "")

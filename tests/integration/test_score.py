@@ -12,9 +12,9 @@ from dedup.matching.scoring import Scorer, steps_of
 from dedup.matching.settings import Settings
 
 from benchmarks.matching.people import people
-from jobs.engines import DuckDB
-from jobs.match import match
-from jobs.model import Model
+from jobs.matching.duckdb_engine import DuckDB
+from jobs.matching.match import match
+from jobs.matching.model import Model
 
 
 def untaught() -> Model:

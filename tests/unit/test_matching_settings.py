@@ -5,7 +5,7 @@ import pytest
 from dedup.matching.settings import DEFAULT, Settings
 from pydantic import ValidationError
 
-from jobs.model import LevelWeights, Model
+from jobs.matching.model import LevelWeights, Model
 
 
 def default() -> dict[str, Any]:
@@ -94,8 +94,8 @@ def test_level_that_few_records_happened_not_to_have_is_not_impossible() -> None
     )
     learnt = Model(prior=0.001, records=200, comparisons={comparison.name: seen})
 
-    leaning = learnt.leaning_on(given, settings).comparisons[comparison.name]
+    shrunk = learnt.shrunk_towards(given, settings).comparisons[comparison.name]
 
-    assert all(level.m and level.m > 0 for level in leaning)
-    assert sum(level.m or 0 for level in leaning) == pytest.approx(1, abs=1e-6)
-    assert leaning[0].m == pytest.approx(max(level.m or 0 for level in leaning))
+    assert all(level.m and level.m > 0 for level in shrunk)
+    assert sum(level.m or 0 for level in shrunk) == pytest.approx(1, abs=1e-6)
+    assert shrunk[0].m == pytest.approx(max(level.m or 0 for level in shrunk))

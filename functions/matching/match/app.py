@@ -2,6 +2,6 @@
 
 from dedup.api import queue_handler
 
-from jobs.runs import run
+from jobs.matching.runs import run
 
 handler = queue_handler.handler("run", run)

@@ -209,7 +209,7 @@ def keep_ids(clusters: Sequence[frozenset[int]], previous: Mapping[int, int], fi
     than half of that entity's remaining records are in it: of several such, the one it has most records of. Others get
     new ids from `first_free` on, in the order of their smallest record.
 
-    The SQL of jobs.match says the same for tables of any size, and is tested against this one."""
+    The SQL of jobs.matching.clustering says the same for tables of any size, and is tested against this one."""
     sizes: dict[int, int] = {}
     for records in clusters:
         for record in records:

@@ -1,0 +1,112 @@
+"""The output of a matching, a folder:
+
+entities.parquet    record_id, entity_id
+edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability,
+                    waterfall, joins: whether the edge was accepted
+members.parquet     record_id, entity_id, source, customer_id, normalised values: null for an exact duplicate of the
+                    same customer, which an edge joins with its representative
+terms.parquet       field, value, records: number of records with the value, if several have it; without a value, the
+                    number of records with any
+review.parquet      pairs for clerical review, the most uncertain first: record_l, record_r, match_weight,
+                    match_probability, waterfall, constraint_name, uncertainty
+histogram.parquet   match_weight (lower bound), pairs
+model.json          the match model; a later run uses it with --model
+settings.json       the settings
+run.json            counts, seconds of each step, versions; written last
+"""
+
+import json
+from pathlib import Path
+
+from dedup.matching.normalise import COLUMNS
+from dedup.matching.rules import term_columns
+from dedup.matching.settings import Settings
+
+from jobs import storage
+from jobs.matching.engine import Engine
+from jobs.matching.model import Model
+from jobs.matching.preparation import identity_rule_of
+from jobs.matching.summary import Summary
+
+
+def write_tables(engine: Engine, settings: Settings, output: str) -> None:
+    """Writes the Parquet files to a folder, which is created, or to below an s3:// prefix."""
+    if not output.startswith(storage.S3):
+        Path(output).mkdir(parents=True, exist_ok=True)
+    engine.create("edge", _edges(settings))
+    engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", f"{output}/entities.parquet")
+    engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", f"{output}/edges.parquet")
+    normalised = ", ".join(f"r.{column}" for column in COLUMNS)
+    engine.save(
+        f"""SELECT e.record_id, e.entity_id, a.source, a.customer_id, {normalised} FROM entity e
+            JOIN all_record a ON a.id = e.record_id LEFT JOIN records r ON r.id = e.record_id""",
+        f"{output}/members.parquet",
+    )
+    engine.save(_terms(settings), f"{output}/terms.parquet")
+    engine.save(
+        """SELECT CAST(floor(match_weight) AS int) AS match_weight, count(*) AS pairs FROM model_edge
+           GROUP BY 1 ORDER BY 1""",
+        f"{output}/histogram.parquet",
+    )
+    engine.save(_review(settings), f"{output}/review.parquet")
+
+
+def write_model(output: str, model: Model, settings: Settings) -> None:
+    """Writes model.json and settings.json. `settings`: as they were given, including constraints that were waived."""
+    storage.write(f"{output}/model.json", model.text())
+    storage.write(f"{output}/settings.json", settings.model_dump_json(indent=2) + "\n")
+
+
+def write_summary(output: str, summary: Summary) -> None:
+    """Writes run.json. It comes last: a folder with this file is complete."""
+    storage.write(f"{output}/run.json", json.dumps(summary.content(), indent=2) + "\n")
+
+
+def _edges(settings: Settings) -> str:
+    thresholds = settings.thresholds
+    identity = identity_rule_of(settings)
+    names = " ".join(f"WHEN {rank} THEN '{rule.name}'" for rank, rule in enumerate(settings.rules))
+    return f"""SELECT id_l AS record_l, id_r AS record_r, 'rule' AS reason, CASE rank {names} END AS rule,
+            CAST(NULL AS double) AS match_weight, CAST(NULL AS double) AS match_probability,
+            CAST(NULL AS string) AS waterfall, true AS joins FROM rule_edge
+        UNION ALL SELECT representative, id, 'rule', '{identity.name if identity else ""}', NULL, NULL, NULL, true
+            FROM customer_duplicate
+        UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL, decision = 'same' FROM decision
+        UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall,
+            veto IS NULL AND match_weight >= {thresholds.match} FROM model_edge
+        WHERE match_weight >= {thresholds.review}"""
+
+
+def _review(settings: Settings) -> str:
+    """Pairs that a decision or a rule joins are not reviewed, unless a constraint refused the edge. If a constraint or
+    a review flag applies, the evidence contradicts itself: the pair is uncertain whatever its weight."""
+    thresholds = settings.thresholds
+    return f"""SELECT * FROM (
+        SELECT m.id_l AS record_l, m.id_r AS record_r, m.match_weight, m.match_probability, m.waterfall,
+               coalesce(f.constraint_name, m.veto, m.review_flag) AS constraint_name,
+               CASE WHEN coalesce(f.constraint_name, m.veto, m.review_flag) IS NULL
+                    THEN 1 - abs(2 * m.match_probability - 1) ELSE 1 END AS uncertainty
+        FROM model_edge m LEFT JOIN refused f ON f.id_l = m.id_l AND f.id_r = m.id_r
+        LEFT JOIN decision d ON d.id_l = m.id_l AND d.id_r = m.id_r
+        LEFT JOIN (SELECT DISTINCT id_l, id_r FROM rule_edge) e ON e.id_l = m.id_l AND e.id_r = m.id_r
+        WHERE d.id_l IS NULL AND (f.id_l IS NOT NULL OR (e.id_l IS NULL AND m.match_weight >= {thresholds.review}
+              AND (m.veto IS NOT NULL OR m.review_flag IS NOT NULL OR m.match_weight <= {thresholds.confident})))
+        UNION ALL
+        SELECT f.id_l, f.id_r, NULL, NULL, NULL, f.constraint_name, CAST(1 AS double) FROM refused f
+        LEFT JOIN model_edge m ON f.id_l = m.id_l AND f.id_r = m.id_r
+        LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
+        WHERE m.id_l IS NULL AND d.id_l IS NULL
+    ) AS pairs ORDER BY uncertainty DESC, record_l, record_r"""
+
+
+def _terms(settings: Settings) -> str:
+    queries = [
+        "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
+    ]
+    for name in term_columns(settings.model_dump()):
+        queries.append(f"SELECT '{name}', NULL, count({name}) FROM records")
+        queries.append(
+            f"""SELECT '{name}', {name}, count(*) FROM records WHERE {name} IS NOT NULL
+                GROUP BY {name} HAVING count(*) > 1"""
+        )
+    return " UNION ALL ".join(queries)

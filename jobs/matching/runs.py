@@ -1,0 +1,347 @@
+"""A matching run of the store, from its claim to its activation: records are exported to files and matched, and the
+result is loaded. Memory does not depend on the number of records; the engine limits its own.
+
+Many records are matched by Spark, which reads from and writes to the bucket: in a process of this machine, or on EMR
+Serverless, which continues after the function has ended. Then the queue delivers the run again after a while, to poll
+its state.
+
+A delivery may be the first, a duplicate, or one of several at the same time, and the function may be killed at any
+point: until the last transaction the previous run stays active."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+from dedup.aws import bucket, spark
+from dedup.errors import Superseded, Unavailable
+from dedup.matching.settings import Settings
+from dedup.services import jobs as spark_jobs
+from dedup.services import tasks
+from dedup.settings import settings as environment
+from dedup.store import Claim, Found, Reading, Store, Task
+from dedup.store.connection import Database
+from dedup.store.entities import MEMBER_COLUMNS
+from pydantic import ValidationError
+
+from jobs import BadInput, scratch, storage
+from jobs.matching.decisions import Decisions
+from jobs.matching.duckdb_engine import DuckDB
+from jobs.matching.match import match
+from jobs.scratch import Scratch
+
+LEASE = 60.0
+"""Seconds without a renewal after which another attempt may start over."""
+
+NEAR_THRESHOLD = 20
+"""Number of pairs nearest to the threshold that are stored with a run."""
+
+POLL_SECONDS = 60
+"""Seconds between two polls of a run on EMR Serverless."""
+
+SPARK = "spark"
+MODULE = "matching"
+"""The module of jobs/ that Spark runs, see jobs/matching/__main__.py."""
+
+JAR = "similarity.jar"
+"""Splink's functions for Spark, beside the code in the bucket."""
+
+STAGES = {
+    "read": 0.1,
+    SPARK: 0.2,
+    "rules": 0.2,
+    "train": 0.25,
+    "score": 0.4,
+    "cluster": 0.6,
+    "write": 0.75,
+    "load": 0.8,
+}
+"""Progress of a run, from 0 to 1, at the start of each stage."""
+
+RECORDS, PREVIOUS = "records.parquet", "previous.parquet"
+_CSV = "(FORMAT csv, HEADER)"
+
+
+def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lambda: 900.0) -> str | None:
+    """Works on a run. Returns its status then: "done", "failed", or "running" on EMR Serverless; None if there is
+    nothing to do.
+
+    Raises errors.Busy while another attempt holds the lease, and the error that interrupted the work."""
+    # Files of attempts that were killed, for example by a timeout or for lack of memory.
+    scratch.clear()
+    claim = store.claim_run(run_id, LEASE)
+    if claim is None:
+        return None
+    try:
+        with Scratch("run-") as folder, _Heartbeat(claim) as heartbeat:
+            attempt = _Attempt(claim, store, Path(folder), heartbeat, remaining_seconds)
+            return attempt.poll(claim.submitted) if claim.submitted else attempt.begin()
+    except (BadInput, ValidationError) as refusal:
+        store.fail_run(claim, _reason(refusal))
+        return "failed"
+    except Superseded:
+        return None
+    except Exception as error:
+        store.interrupt_run(claim, f"Interrupted ({type(error).__name__})")
+        raise
+
+
+def _reason(refusal: BadInput | ValidationError) -> str:
+    if isinstance(refusal, BadInput):
+        return str(refusal)
+    errors = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in refusal.errors()[:5]]
+    return f"The settings are not valid: {'; '.join(errors)}"
+
+
+class _Heartbeat:
+    """Renews the lease and stores the progress while an attempt works, on a connection of its own."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._store = Store(Database(environment()))
+        self._stage = SPARK if claim.submitted else "begin"
+        self._engine: str | None = None
+        self._changed, self._stopped = threading.Event(), False
+        self.lost = False
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._changed.set()
+        self._thread.join()
+        self._store.close()
+
+    def stage(self, name: str, engine: str | None = None) -> None:
+        """Stores that a stage begins. Raises Superseded if another attempt took over."""
+        if self.lost:
+            raise Superseded
+        self._stage, self._engine = name, engine or self._engine
+        self._changed.set()
+
+    def _beat(self) -> None:
+        while not self._stopped:
+            try:
+                self._store.progress(self._claim, self._stage, STAGES.get(self._stage, 0.0), self._engine)
+            except Superseded:
+                self.lost = True
+                return
+            except Unavailable:
+                pass
+            self._changed.wait(LEASE / 4)
+            self._changed.clear()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt at a run, with a folder for its files."""
+
+    claim: Claim
+    store: Store
+    folder: Path
+    heartbeat: _Heartbeat
+    remaining_seconds: Callable[[], float]
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    def begin(self) -> str:
+        """Does the whole run, or submits it to EMR Serverless. Returns the status."""
+        settings = Settings.over(self.claim.asked)
+        reading = self._read_out()
+        first_id = self.store.reserve_ids(reading.records)
+        decisions: list[Mapping[str, Any]] = [
+            {"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions
+        ]
+        if reading.records >= environment().engine_threshold:
+            return self._on_spark(settings, reading, decisions, first_id)
+        self.heartbeat.stage("read", "duckdb")
+        previous = self.folder / PREVIOUS
+        with DuckDB(memory=environment().match_memory) as engine:
+            match(
+                engine,
+                str(self.folder / RECORDS),
+                str(self.output),
+                settings,
+                decisions=Decisions.of(decisions),
+                previous=str(previous) if previous.exists() else None,
+                first_id=first_id,
+                report=self.heartbeat.stage,
+            )
+        return self._activate(reading)
+
+    def poll(self, submitted: Mapping[str, Any]) -> str:
+        """Looks at a run that was submitted to EMR Serverless, and loads the result if it has ended. Returns the
+        status."""
+        over, reason = spark.ended(submitted["run"])
+        if not over:
+            return self._leave_submitted(submitted)
+        if reason:
+            storage.remove(submitted["storage"])
+            raise BadInput(f"Spark: {reason}")
+        storage.download(f"{submitted['storage']}/output", self.output)
+        status = self._activate(Reading(**submitted["reading"]))
+        storage.remove(submitted["storage"])
+        return status
+
+    def _read_out(self) -> Reading:
+        """Exports the records, and the entities of the active run, as Parquet files."""
+        records, previous = self.folder / "records.csv", self.folder / "previous.csv"
+        with records.open("wb+") as all_records, previous.open("wb+") as entities:
+            reading = self.store.read_out(all_records, entities)
+        if not reading.records:
+            raise BadInput("There are no records")
+        _convert_to_parquet(records, "all_varchar = true")
+        _convert_to_parquet(previous, "columns = {'record_id': 'BIGINT', 'entity_id': 'BIGINT'}")
+        records.unlink()
+        return reading
+
+    def _on_spark(self, settings: Settings, reading: Reading, decisions: list[Mapping[str, Any]], first_id: int) -> str:
+        self.heartbeat.stage(SPARK, SPARK)
+        if not spark_jobs.available():
+            raise BadInput(
+                f"{reading.records} records are matched by Spark, from {environment().engine_threshold} records on: "
+                "deploy the stack with CreateBatch=true, or with a larger EngineThreshold"
+            )
+        attempt = f"{self.claim.run}-{self.claim.attempt}"
+        location = bucket.s3_url(f"jobs/match/{attempt}")
+        arguments = self._upload_input(location, settings, decisions, first_id)
+        if environment().batch_application:
+            outside = spark.submit(MODULE, f"match-{attempt}", arguments, jars=[JAR])
+            return self._leave_submitted(
+                {"run": outside, "storage": location, "reading": asdict(replace(reading, decisions=()))}
+            )
+        try:
+            reason = spark_jobs.run_locally(MODULE, arguments, self.remaining_seconds())
+            if reason:
+                raise BadInput(f"Spark: {reason}")
+            storage.download(f"{location}/output", self.output)
+        finally:
+            storage.remove(location)
+        return self._activate(reading)
+
+    def _upload_input(
+        self, location: str, settings: Settings, decisions: list[Mapping[str, Any]], first_id: int
+    ) -> list[str]:
+        """Uploads the input of a Spark job. Returns the job's arguments."""
+        folder = self.folder / "input"
+        folder.mkdir()
+        (folder / "settings.json").write_text(settings.model_dump_json())
+        (folder / "decisions.json").write_text("".join(f"{json.dumps(one)}\n" for one in decisions))
+        arguments = [
+            f"{location}/input/{RECORDS}",
+            f"{location}/output",
+            "--engine",
+            SPARK,
+            "--first-id",
+            str(first_id),
+        ]
+        arguments += ["--settings", f"{location}/input/settings.json"]
+        arguments += ["--decisions", f"{location}/input/decisions.json"]
+        arguments += ["--memory", environment().match_memory]
+        for name in (RECORDS, PREVIOUS):
+            if (self.folder / name).exists():
+                (self.folder / name).rename(folder / name)
+        if (folder / PREVIOUS).exists():
+            arguments += ["--previous", f"{location}/input/{PREVIOUS}"]
+        storage.upload(folder, f"{location}/input")
+        return arguments
+
+    def _leave_submitted(self, submitted: Mapping[str, Any]) -> str:
+        """Ends this attempt while EMR Serverless works, and has the run delivered again."""
+        self.store.note_submitted(self.claim, submitted)
+        tasks.enqueue(Task("run", self.claim.run), self.store, POLL_SECONDS)
+        return "running"
+
+    def _activate(self, reading: Reading) -> str:
+        self.heartbeat.stage("load")
+        _load(self.claim, self.store, self.output)
+        self.heartbeat.stage("load")
+        self.store.activate(self.claim, reading)
+        return "done"
+
+
+def _convert_to_parquet(path: Path, options: str) -> None:
+    """Makes a Parquet file beside a CSV file of the store; none if that is empty. `options`: of DuckDB's read_csv."""
+    if path.stat().st_size:
+        # The format in which PostgreSQL writes CSV, so that DuckDB detects nothing.
+        options = (
+            f"header = true, delim = ',', quote = '\"', escape = '\"', new_line = '\\n', auto_detect = false, {options}"
+        )
+        if "columns" not in options:
+            header = path.open(encoding="utf-8").readline().strip().split(",")
+            options += ", columns = {" + ", ".join(f"'{name}': 'VARCHAR'" for name in header) + "}"
+        with duckdb.connect() as database:
+            database.execute(
+                f"""COPY (SELECT * FROM read_csv('{path}', {options}))
+                    TO '{path.with_suffix(".parquet")}' (FORMAT parquet)"""
+            )
+
+
+def _load(claim: Claim, store: Store, output: Path) -> None:
+    """Loads the output of a matching into the tables of the run."""
+    settings, summary, model = (
+        json.loads((output / f"{name}.json").read_text()) for name in ("settings", "run", "model")
+    )
+    # Later decisions and lookups apply the same constraints as the run did.
+    settings["constraints"] |= {name: [] for name in summary["waived"]}
+    members, edges = _parquet(output / "members.parquet"), _parquet(output / "edges.parquet")
+    columns = ", ".join(MEMBER_COLUMNS)
+    tables = {
+        "members": f"SELECT {columns} FROM {members} ORDER BY record_id",
+        # Only edges inside an entity: most scored pairs are two people.
+        "edges": f"""SELECT e.record_l, e.record_r, e.rule, e.match_weight, e.match_probability, e.waterfall, e.joins
+            FROM {edges} e JOIN {members} l ON l.record_id = e.record_l JOIN {members} r ON r.record_id = e.record_r
+            WHERE e.reason <> 'decision' AND (e.joins OR l.entity_id = r.entity_id)""",
+        "review": f"""SELECT record_l, record_r, match_weight, match_probability, waterfall, constraint_name,
+            uncertainty FROM {_parquet(output / "review.parquet")}""",
+        "terms": f"SELECT field, value, records FROM {_parquet(output / 'terms.parquet')}",
+    }
+    with duckdb.connect() as database:
+        for name, query in tables.items():
+            database.execute(f"COPY ({query}) TO '{output / name}.csv' {_CSV}")
+        bars = database.sql(
+            f"SELECT match_weight, pairs FROM {_parquet(output / 'histogram.parquet')} ORDER BY 1"
+        ).fetchall()
+        near = database.sql(
+            f"""SELECT record_l, record_r, match_weight, match_probability FROM {_parquet(output / "review.parquet")}
+                WHERE match_weight IS NOT NULL
+                ORDER BY abs(match_weight - {settings["thresholds"]["match"]}), 1, 2 LIMIT {NEAR_THRESHOLD}"""
+        ).fetchall()
+    with ExitStack() as opened:
+        members_csv, edges_csv, review_csv, terms_csv = (
+            opened.enter_context((output / f"{name}.csv").open("rb")) for name in tables
+        )
+        store.load_run(
+            claim,
+            members_csv,
+            edges_csv,
+            review_csv,
+            terms_csv,
+            Found(
+                settings=settings,
+                model=model,
+                engine=summary["engine"],
+                pairs=summary["counts"].get("scored_pairs", 0),
+                histogram=[{"weight": weight, "pairs": pairs} for weight, pairs in bars],
+                near_threshold=[
+                    dict(zip(("record_a", "record_b", "weight", "probability"), row, strict=True)) for row in near
+                ],
+            ),
+        )
+
+
+def _parquet(path: Path) -> str:
+    """DuckDB's table function for a Parquet file, or for a folder of them, as Spark writes it."""
+    return f"read_parquet('{path}/**/*.parquet')" if path.is_dir() else f"read_parquet('{path}')"

@@ -1,0 +1,151 @@
+"""Scores candidate pairs with Splink.
+
+The matching settings become Splink's settings; `m` and `u` come from the match model."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from dedup.matching.rules import term_columns
+from dedup.matching.scoring import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
+from dedup.matching.settings import Comparison, Level, Settings, Veto
+from splink import Linker, SettingsCreator, block_on
+from splink.comparison_level_library import CustomLevel, ElseLevel
+from splink.comparison_library import CustomComparison
+
+from jobs.matching.engine import Engine
+from jobs.matching.model import LevelWeights, Model
+
+
+def key_sql(part: str, side: str = "") -> str:
+    """A key of the settings (`column`, or `column:N` for the first N letters) as SQL. `side`: "l" or "r" for one record
+    of a pair."""
+    column, _, length = part.partition(":")
+    value = f"{column}_{side}" if side in ("l", "r") else f"{side}{column}"
+    return f"substr({value}, 1, {length})" if length else value
+
+
+def _condition(level: Level, jaro_winkler: str) -> str:
+    conditions = [f"{key_sql(part, 'l')} = {key_sql(part, 'r')}" for part in level.equal]
+    if level.swapped:
+        one, other = level.swapped
+        conditions += [f"{jaro_winkler}({a}_l, {b}_r) >= {SWAPPED}" for a, b in ((one, other), (other, one))]
+    if level.initial:
+        letters = " OR ".join(f"length({level.initial}_{side}) = 1" for side in ("l", "r"))
+        conditions += [f"substr({level.initial}_l, 1, 1) = substr({level.initial}_r, 1, 1)", f"({letters})"]
+    conditions += [f"{jaro_winkler}({c}_l, {c}_r) >= {least}" for c, least in level.jaro_winkler.items()]
+    conditions += [f"coalesce({c}_l = {c}_r, true)" for c in level.unless_different]
+    conditions += [f"levenshtein({c}_l, {c}_r) <= {most}" for c, most in level.levenshtein.items()]
+    return " AND ".join(conditions)
+
+
+def _comparison(comparison: Comparison, model: Model | None, jaro_winkler: str, rarity: float) -> CustomComparison:
+    missing = " OR ".join(
+        f"({' AND '.join(f'{column}_{side} IS NULL' for column in comparison.columns)})" for side in ("l", "r")
+    )
+    known = model.weights(comparison) if model else None
+    levels: list[Any] = [CustomLevel(missing, "missing").configure(is_null_level=True)]
+    for position, level in enumerate(comparison.levels):
+        custom = CustomLevel(_condition(level, jaro_winkler), level.label).configure(label_for_charts=level.label)
+        if level.term_frequency:
+            custom.configure(
+                tf_adjustment_column=level.term_frequency,
+                tf_adjustment_weight=rarity,
+                disable_tf_exact_match_detection=True,
+            )
+        levels.append(_weighted(custom, known[position] if known else None))
+    levels.append(_weighted(ElseLevel().configure(label_for_charts=ELSE), known[-1] if known else None))
+    return CustomComparison(levels, comparison.name)
+
+
+def _weighted(level: Any, weights: LevelWeights | None) -> Any:
+    known = {"m_probability": weights.m, "u_probability": weights.u} if weights else {}
+    return level.configure(**{name: max(value, SMALLEST) for name, value in known.items() if value is not None})
+
+
+def create_linker(
+    engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "records"
+) -> Linker:
+    """A Splink linker over a table of records with keys (block_0, …). `records`: number of records of the whole
+    matching."""
+    # Few records say little about how common a value is, so that term frequencies count less.
+    rarity = records / (records + RECORDS_FOR_RARITY)
+    creator = SettingsCreator(
+        link_type="dedupe_only",
+        unique_id_column_name="id",
+        comparisons=[_comparison(c, model, engine.jaro_winkler, rarity) for c in settings.comparisons],
+        blocking_rules_to_generate_predictions=[block_on(f"block_{n}") for n in range(len(settings.blocking))],
+        probability_two_random_records_match=model.prior if model else 0.0001,
+        retain_matching_columns=True,  # without them Splink leaves out the levels too
+        retain_intermediate_calculation_columns=True,
+        max_iterations=25,
+        em_convergence=0.0005,
+    )
+    linker = Linker(engine.splink.register(table), creator, log_level=logging.ERROR, validate_settings=False)
+    for column in term_columns(settings.model_dump()):
+        linker.table_management.register_term_frequency_lookup(engine.splink.register(f"tf_{column}"), column)
+    return linker
+
+
+def create_term_frequencies(engine: Engine, settings: Settings) -> None:
+    """Makes tf_email, …: the relative frequency of each value in `records`, including exact duplicates."""
+    for column in term_columns(settings.model_dump()):
+        engine.create(
+            f"tf_{column}",
+            f"""SELECT {column}, count(*) / (SELECT CAST(count({column}) AS double) FROM records) AS tf_{column}
+                FROM records WHERE {column} IS NOT NULL GROUP BY {column}""",
+        )
+
+
+def score(linker: Linker, engine: Engine, settings: Settings, table: str, pairs: str = "") -> None:
+    """Makes `table` (id_l, id_r, match_weight, match_probability, veto, review_flag, waterfall) of the candidate pairs,
+    or of the pairs in the table `pairs`, whose weight is at least `keep`. `veto` and `review_flag`: the name of the
+    first that applies, or null."""
+    if pairs:
+        engine.create("blocked_pair", f"SELECT id_l AS join_key_l, id_r AS join_key_r, '0' AS match_key FROM {pairs}")
+        linker.table_management.register_blocked_pairs_for_predict(engine.splink.register("blocked_pair"))
+    scored = linker.inference.predict(threshold_match_weight=settings.thresholds.keep, warning_mode="never")
+    columns = [column.unquote().name for column in scored.columns]
+    engine.create(
+        table,
+        f"""SELECT id_l, id_r, match_weight, match_probability,
+            {_first_sql(settings, settings.constraints.vetoes)} AS veto,
+            {_first_sql(settings, settings.constraints.review_flags)} AS review_flag,
+            {waterfall_sql(settings, columns)} AS waterfall FROM {scored.physical_name}""",
+    )
+    scored.drop_table_from_database_and_remove_from_cache()
+
+
+def _first_sql(settings: Settings, vetoes: Sequence[Veto]) -> str:
+    """SQL for the name of the first veto that applies to a scored pair, or null."""
+    # Splink counts levels from the bottom: 0 is its else, -1 missing.
+    gammas = {
+        c.name: {level.label: len(c.levels) - n for n, level in enumerate(c.levels)} for c in settings.comparisons
+    }
+    cases = [
+        f"WHEN {' AND '.join(f'gamma_{name} = 0' for name in veto.differ)}"
+        + "".join(f" AND {column}_l <> {column}_r" for column in veto.other)
+        + "".join(
+            f" AND gamma_{name} NOT IN ({', '.join(str(gammas[name][label]) for label in labels)})"
+            for name, labels in veto.unless.items()
+        )
+        + f" THEN '{veto.name}'"
+        for veto in vetoes
+    ]
+    return f"CASE {' '.join(cases)} END" if cases else "CAST(NULL AS string)"
+
+
+def waterfall_sql(settings: Settings, columns: list[str]) -> str:
+    """SQL for the waterfall of a scored pair, JSON text: comparison → [level from the top (1, 2, …) or 0 for missing,
+    match weight]. `columns`: those of Splink's result."""
+    parts = []
+    for comparison in settings.comparisons:
+        name = comparison.name
+        adjustment = f"mw_tf_adj_{name}"
+        weight = f"mw_{name} + {adjustment}" if adjustment in columns else f"mw_{name}"
+        # As above: Splink's levels are numbered from the bottom.
+        level = f"CASE gamma_{name} WHEN -1 THEN 0 ELSE {len(comparison.levels) + 1} - gamma_{name} END"
+        parts.append(
+            f"""'"{name}": [' || CAST({level} AS string) || ', ' || CAST(round({weight}, 3) AS string) || ']'"""
+        )
+    return f"""'{{' || {" || ', ' || ".join(parts)} || '}}'"""
