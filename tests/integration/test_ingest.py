@@ -239,8 +239,8 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
         ("hubspot/all.csv", {"mode": "replace"}, "The metadata says replace, and the folder says add"),
         ("all.csv", {"mode": "replace", "source": "hubspot"}, "The metadata says replace, and the folder says add"),
         ("hubspot/snapshot/all.csv", {"mode": "add"}, "The metadata says add, and the folder says replace"),
-        ("internal/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs into"),
-        ("any/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs into"),
+        ("internal/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs in"),
+        ("any/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs in"),
     ],
 )
 def test_object_that_only_looks_like_a_snapshot_is_refused_and_stays(

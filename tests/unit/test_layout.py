@@ -61,6 +61,12 @@ def test_layer_does_not_know_the_functions_or_the_jobs(path: Path) -> None:
     assert not any(name.split(".")[0] in ("functions", "jobs", "cli", "local", "tests") for name in imported(path))
 
 
+@pytest.mark.parametrize("path", sorted(LAYER.rglob("*.py")), ids=lambda path: str(path.relative_to(LAYER)))
+def test_layer_does_not_know_the_repository_or_start_processes(path: Path) -> None:
+    assert "subprocess" not in imported(path)
+    assert "__file__" not in path.read_text()
+
+
 def test_only_the_store_knows_pg8000() -> None:
     knowing = [path for path in LAYER.rglob("*.py") if any(name.startswith("pg8000") for name in imported(path))]
     assert {part_of(path) for path in knowing} == {"store"}

@@ -1,4 +1,4 @@
-"""The upload bucket: where an object's key says what it is, presigned URLs, objects as streams, rejected rows."""
+"""Client of S3: keys and their meaning, presigned URLs, objects as streams."""
 
 import os
 import re
@@ -21,38 +21,39 @@ _LIKE_SNAPSHOT = (SNAPSHOT, f"{SNAPSHOT}s")
 URL_SECONDS = 15 * 60
 
 WRITTEN = (".parquet", ".json")
-"""What a job writes; Spark puts notes of its own beside it."""
+"""Suffixes of the files that jobs write. Spark adds files of its own."""
 
 _PART_BYTES = 8 * 1024 * 1024
-"""S3 takes parts of a multipart upload from 5 MB."""
+"""Size of the parts of a multipart upload; S3 requires at least 5 MB."""
 
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """One content of one object, as an event names it."""
+    """One version of an object, as an event names it."""
 
     bucket: str
     key: str
     version_id: str | None = None
     sender: str | None = field(default=None, compare=False)
-    """Who put it there, as the event says."""
+    """The principal that wrote it, from the event."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a key and the object's metadata say: whose records these are, and whether they replace those there are."""
+    """What a key and the object's metadata state: the source of the records, None if each row names its own, and the
+    mode, add or replace."""
 
     source: str | None
     mode: str
 
 
 class Misplaced(ValueError):
-    """A key or metadata that says nothing usable. The text says what was expected."""
+    """A key or metadata that states no valid source or mode. The text says what was expected."""
 
 
 @dataclass(frozen=True)
 class OpenObject:
-    """An object that is being read."""
+    """An object's content as a stream, and its properties."""
 
     body: IO[bytes]
     etag: str
@@ -62,49 +63,51 @@ class OpenObject:
 
 
 def place_of(key: str, metadata: Mapping[str, str]) -> Place:
-    """What `incoming/<source>/[snapshot/]…` and the metadata `source` and `mode` say. Raises Misplaced.
+    """The source and mode of a key `incoming/<source>/[snapshot/]…` with the metadata `source` and `mode`. Raises
+    Misplaced.
 
-    Only the folder makes a snapshot: policies say who may write below it, and whoever writes an object anywhere gives
-    it metadata. Policies tell upper case from lower, so a folder of another spelling is refused, and not taken for one
-    of additions: the source's records would be there twice."""
+    Only the folder makes a file a snapshot: policies restrict who may write to folders, but not the metadata. Policies
+    are case-sensitive, so that a folder like `Snapshot` is refused. Read as additions, its records would be stored
+    twice."""
     *folders, name = key.removeprefix(INCOMING).split("/")
     source = metadata.get("source") or (folders[0] if folders else None)
     mode = "replace" if folders[1:2] == [SNAPSHOT] else "add"
     if source is not None and source not in settings().sources:
         known = ", ".join(settings().sources)
-        # Kept and sent on, so only what can be a source's name: a folder may be named after a person.
+        # The text is stored and sent in events. A folder may be named after a person, so that only valid names of a
+        # source are quoted.
         named = repr(source) if re.fullmatch("[a-z][a-z0-9_]{0,62}", source) else "The name of the folder"
         raise Misplaced(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
     if metadata.get("mode", mode) not in ("add", "replace"):
         raise Misplaced(f"{metadata['mode']!r} is not a mode: expected add or replace")
     place = f"{INCOMING}{source or '<source>'}/{SNAPSHOT}/"
     if mode == "replace" and folders[0] != source:
-        raise Misplaced(f"A snapshot of {source} belongs into {place}: move the file there")
+        raise Misplaced(f"A snapshot of {source} belongs in {place}: move the file there")
     if metadata.get("mode", mode) != mode:
         raise Misplaced(
-            f"The metadata says {metadata['mode']}, and the folder says {mode}. A snapshot belongs into {place}, and a "
-            f"file that adds records into another folder"
+            f"The metadata says {metadata['mode']}, and the folder says {mode}. A snapshot belongs in {place}, and a "
+            f"file that adds records in another folder"
         )
-    # A source may have that name.
+    # The first folder is not checked if it is the source: a source may be called snapshot.
     parts = [*(folders[1:] if folders[:1] == [source] else folders), name] if mode == "add" else []
     for part in parts:
         if part.strip().casefold() in _LIKE_SNAPSHOT:
             raise Misplaced(
-                f"{part!r} is not the folder of snapshots. To replace the source's records, move the file into "
-                f"{place}; to add records, into a folder of another name"
+                f"{part!r} is not the folder of snapshots. To replace the source's records, move the file to "
+                f"{place}; to add records, to a folder with another name"
             )
     return Place(source, mode)
 
 
 def key_for(filename: str, place: Place) -> str:
-    """The key under which an expected upload arrives, with `{}` where its id goes."""
+    """The key of an expected upload, with `{}` in place of its id."""
     folders = [place.source, SNAPSHOT if place.mode == "replace" else None]
     name = filename.replace("{", "(").replace("}", ")")
     return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
 
 
 def rejected_key_of(upload_id: int) -> str:
-    """Where the rejected rows of an upload go. Its own file's name is not in it, which may be a person's."""
+    """The key of the rejected rows of an upload. It does not contain the file's name, which may be a person's."""
     return f"{REJECTED}upload-{upload_id}-rejected.csv"
 
 
@@ -119,20 +122,20 @@ def client() -> "S3Client":
     import boto3
     from botocore.config import Config
 
-    # Regional and signed with version 4, or a presigned URL would not hold in every region.
-    # A browser follows no redirect when it has asked whether it may send: the host has to be the region's own.
+    # Presigned URLs need signature version 4 in newer regions, and the region's own host: browsers do not follow
+    # redirects of preflight requests.
     s3: Any = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
     return boto3.client("s3", config=Config(signature_version="s3v4", s3=s3))
 
 
 def origin() -> str:
-    """Where the presigned URLs lead, as a browser names it; none where there is no bucket."""
+    """The origin of presigned URLs, as browsers define it; empty if there is no bucket."""
     local, name = os.environ.get("AWS_ENDPOINT_URL"), settings().bucket
     return name and (local or f"https://{name}.s3.{os.environ['AWS_REGION']}.amazonaws.com")
 
 
 def upload_url(key: str, size: int | None) -> str:
-    """A URL to PUT the object at, valid for URL_SECONDS; for exactly `size` bytes where that is given."""
+    """A URL to PUT the object, valid for URL_SECONDS. `size`: the exact number of bytes, None for any."""
     params: dict[str, Any] = {"Bucket": settings().bucket, "Key": key}
     if size is not None:
         params["ContentLength"] = size
@@ -140,7 +143,7 @@ def upload_url(key: str, size: int | None) -> str:
 
 
 def download_url(key: str, version_id: str | None) -> str:
-    """A URL to GET the object from as a file, valid for URL_SECONDS; that version of it, where it has versions."""
+    """A URL to GET the object as an attachment, valid for URL_SECONDS. `version_id`: None for the current version."""
     params = {"Bucket": settings().bucket, "Key": key, "ResponseContentDisposition": "attachment"}
     if version_id:
         params["VersionId"] = version_id
@@ -148,8 +151,8 @@ def download_url(key: str, version_id: str | None) -> str:
 
 
 def open_object(version: ObjectVersion) -> OpenObject:
-    """The object as a stream that reads only this content of it: it raises botocore's ClientError where the object was
-    overwritten meanwhile (412) or is not there (404)."""
+    """Opens a version of an object. Raises botocore's ClientError, also when the stream is read: with 404 if the object
+    does not exist, with 412 if it was overwritten since."""
     from aws_lambda_powertools.utilities.streaming import S3Object
 
     named: dict[str, Any] = {"Bucket": version.bucket, "Key": version.key}
@@ -167,18 +170,18 @@ def open_object(version: ObjectVersion) -> OpenObject:
 
 
 def keys_below(name: str, prefix: str) -> Iterator[str]:
-    """The keys of the objects in the bucket `name` that begin with a prefix."""
+    """The keys with a prefix in the bucket `name`."""
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix):
         yield from (one["Key"] for one in page.get("Contents", ()))
 
 
 def is_gone(error: "ClientError") -> bool:
-    """Whether S3 says that there is no such object, or no such version of it."""
+    """Whether S3 reports that the object, or its version, does not exist."""
     return error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NoSuchVersion", "405"}
 
 
 def is_current(version: ObjectVersion, etag: str) -> bool:
-    """Whether the object still has that content. A version of a versioned object always has."""
+    """Whether the object still has the content with this ETag. Always true for a version id: versions do not change."""
     if version.version_id:
         return True
     head = client().head_object(Bucket=version.bucket, Key=version.key)
@@ -186,12 +189,12 @@ def is_current(version: ObjectVersion, etag: str) -> bool:
 
 
 def delete_version(version: ObjectVersion) -> None:
-    """Deletes that content of the object for good; the others stay."""
+    """Deletes one version permanently. Other versions of the object stay."""
     client().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.version_id or "null")
 
 
 class ObjectWriter:
-    """Writes an object of any length, in parts; it appears when it is closed, and never when it is aborted."""
+    """Writes an object of any size, in parts. The object exists after `close`, and does not after `abort`."""
 
     def __init__(self, bucket: str, key: str, content_type: str) -> None:
         self._named: dict[str, Any] = {"Bucket": bucket, "Key": key}
@@ -208,7 +211,8 @@ class ObjectWriter:
                 self._send_part()
 
     def close(self, *, even_empty: bool = False) -> ObjectVersion | None:
-        """Makes the object appear, and says as which version; None where nothing was written, unless `even_empty`."""
+        """Completes the object and returns its version. If nothing was written and not `even_empty`, makes no object
+        and returns None."""
         if not self._parts and not self._buffer and not even_empty:
             return None
         made: Mapping[str, Any]
@@ -222,7 +226,7 @@ class ObjectWriter:
         return ObjectVersion(self._named["Bucket"], self._named["Key"], made.get("VersionId"))
 
     def abort(self) -> None:
-        """Forgets what was written."""
+        """Discards what was written."""
         if self._upload_id:
             client().abort_multipart_upload(**self._named, UploadId=self._upload_id)
 

@@ -1,4 +1,4 @@
-"""Sends work to a function that is started by a queue."""
+"""Client of SQS: messages to the functions that queues start."""
 
 import json
 from collections.abc import Mapping
@@ -20,21 +20,20 @@ def client() -> "SQSClient":
     import boto3
     from botocore.config import Config
 
-    # It takes milliseconds, or it does not come at all: the sweeper sends what was not sent here.
+    # A request takes milliseconds. If it fails, the sweeper sends the message later.
     return boto3.client("sqs", config=Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 2}))
 
 
 def send(url: str, message: Mapping[str, Any], delay: int = 0) -> None:
-    """Sends a message to the queue at `url`, to be delivered after so many seconds. Raises Unavailable where the queue
-    does not take it."""
+    """Sends a message to the queue at `url`, to be delivered after `delay` seconds. Raises Unavailable."""
     try:
         client().send_message(QueueUrl=url, MessageBody=json.dumps(message), DelaySeconds=delay)
     except (BotoCoreError, ClientError) as error:
-        raise Unavailable("The queue does not take work now") from error
+        raise Unavailable("The queue does not accept messages now") from error
 
 
 def give_back(url: str, receipt: str, delay: int) -> None:
-    """Has a message that was received from the queue at `url` come again after so many seconds. Where the queue does
-    not take it, it comes when the queue says."""
+    """Has a received message delivered again after `delay` seconds. If that fails, it is delivered after the queue's
+    visibility timeout."""
     with suppress(BotoCoreError, ClientError):
         client().change_message_visibility(QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=delay)
