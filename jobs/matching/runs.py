@@ -24,9 +24,11 @@ from dedup.matching.settings import Settings
 from dedup.services import jobs as spark_jobs
 from dedup.services import tasks
 from dedup.settings import settings as environment
-from dedup.store import Claim, Found, Reading, Store, Task
+from dedup.store import Store
 from dedup.store.connection import Database
-from dedup.store.entities import MEMBER_COLUMNS
+from dedup.store.matching.run_tables import MEMBER_COLUMNS
+from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
+from dedup.store.tasks import Task
 from pydantic import ValidationError
 
 from jobs import BadInput, scratch, storage
@@ -74,7 +76,7 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
     Raises errors.Busy while another attempt holds the lease, and the error that interrupted the work."""
     # Files of attempts that were killed, for example by a timeout or for lack of memory.
     scratch.clear()
-    claim = store.claim_run(run_id, LEASE)
+    claim = store.runs.claim(run_id, LEASE)
     if claim is None:
         return None
     try:
@@ -82,12 +84,12 @@ def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lamb
             attempt = _Attempt(claim, store, Path(folder), heartbeat, remaining_seconds)
             return attempt.poll(claim.submitted) if claim.submitted else attempt.begin()
     except (BadInput, ValidationError) as refusal:
-        store.fail_run(claim, _reason(refusal))
+        store.runs.fail(claim, _reason(refusal))
         return "failed"
     except Superseded:
         return None
     except Exception as error:
-        store.interrupt_run(claim, f"Interrupted ({type(error).__name__})")
+        store.runs.interrupt(claim, f"Interrupted ({type(error).__name__})")
         raise
 
 
@@ -101,7 +103,7 @@ def _reason(refusal: BadInput | ValidationError) -> str:
 class _Heartbeat:
     """Renews the lease and stores the progress while an attempt works, on a connection of its own."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: RunAttempt) -> None:
         self._claim = claim
         self._store = Store(Database(environment()))
         self._stage = SPARK if claim.submitted else "begin"
@@ -132,7 +134,7 @@ class _Heartbeat:
     def _beat(self) -> None:
         while not self._stopped:
             try:
-                self._store.progress(self._claim, self._stage, STAGES.get(self._stage, 0.0), self._engine)
+                self._store.runs.progress(self._claim, self._stage, STAGES.get(self._stage, 0.0), self._engine)
             except Superseded:
                 self.lost = True
                 return
@@ -146,7 +148,7 @@ class _Heartbeat:
 class _Attempt:
     """One attempt at a run, with a folder for its files."""
 
-    claim: Claim
+    claim: RunAttempt
     store: Store
     folder: Path
     heartbeat: _Heartbeat
@@ -159,13 +161,13 @@ class _Attempt:
     def begin(self) -> str:
         """Does the whole run, or submits it to EMR Serverless. Returns the status."""
         settings = Settings.over(self.claim.asked)
-        reading = self._read_out()
-        first_id = self.store.reserve_ids(reading.records)
+        snapshot = self._read_out()
+        first_id = self.store.runs.reserve_entity_ids(snapshot.records)
         decisions: list[Mapping[str, Any]] = [
-            {"records": [a, b], "decision": verdict} for a, b, verdict in reading.decisions
+            {"records": [a, b], "decision": verdict} for a, b, verdict in snapshot.decisions
         ]
-        if reading.records >= environment().engine_threshold:
-            return self._on_spark(settings, reading, decisions, first_id)
+        if snapshot.records >= environment().engine_threshold:
+            return self._on_spark(settings, snapshot, decisions, first_id)
         self.heartbeat.stage("read", "duckdb")
         previous = self.folder / PREVIOUS
         with DuckDB(memory=environment().match_memory) as engine:
@@ -179,7 +181,7 @@ class _Attempt:
                 first_id=first_id,
                 report=self.heartbeat.stage,
             )
-        return self._activate(reading)
+        return self._activate(snapshot)
 
     def poll(self, submitted: Mapping[str, Any]) -> str:
         """Looks at a run that was submitted to EMR Serverless, and loads the result if it has ended. Returns the
@@ -191,36 +193,38 @@ class _Attempt:
             storage.remove(submitted["storage"])
             raise BadInput(f"Spark: {reason}")
         storage.download(f"{submitted['storage']}/output", self.output)
-        status = self._activate(Reading(**submitted["reading"]))
+        status = self._activate(Snapshot(**submitted["snapshot"]))
         storage.remove(submitted["storage"])
         return status
 
-    def _read_out(self) -> Reading:
+    def _read_out(self) -> Snapshot:
         """Exports the records, and the entities of the active run, as Parquet files."""
         records, previous = self.folder / "records.csv", self.folder / "previous.csv"
         with records.open("wb+") as all_records, previous.open("wb+") as entities:
-            reading = self.store.read_out(all_records, entities)
-        if not reading.records:
+            snapshot = self.store.runs.read_records(all_records, entities)
+        if not snapshot.records:
             raise BadInput("There are no records")
         _convert_to_parquet(records, "all_varchar = true")
         _convert_to_parquet(previous, "columns = {'record_id': 'BIGINT', 'entity_id': 'BIGINT'}")
         records.unlink()
-        return reading
+        return snapshot
 
-    def _on_spark(self, settings: Settings, reading: Reading, decisions: list[Mapping[str, Any]], first_id: int) -> str:
+    def _on_spark(
+        self, settings: Settings, snapshot: Snapshot, decisions: list[Mapping[str, Any]], first_id: int
+    ) -> str:
         self.heartbeat.stage(SPARK, SPARK)
         if not spark_jobs.available():
             raise BadInput(
-                f"{reading.records} records are matched by Spark, from {environment().engine_threshold} records on: "
+                f"{snapshot.records} records are matched by Spark, from {environment().engine_threshold} records on: "
                 "deploy the stack with CreateBatch=true, or with a larger EngineThreshold"
             )
-        attempt = f"{self.claim.run}-{self.claim.attempt}"
+        attempt = f"{self.claim.id}-{self.claim.attempt}"
         location = bucket.s3_url(f"jobs/match/{attempt}")
         arguments = self._upload_input(location, settings, decisions, first_id)
         if environment().batch_application:
             outside = spark.submit(MODULE, f"match-{attempt}", arguments, jars=[JAR])
             return self._leave_submitted(
-                {"run": outside, "storage": location, "reading": asdict(replace(reading, decisions=()))}
+                {"run": outside, "storage": location, "snapshot": asdict(replace(snapshot, decisions=()))}
             )
         try:
             reason = spark_jobs.run_locally(MODULE, arguments, self.remaining_seconds())
@@ -229,7 +233,7 @@ class _Attempt:
             storage.download(f"{location}/output", self.output)
         finally:
             storage.remove(location)
-        return self._activate(reading)
+        return self._activate(snapshot)
 
     def _upload_input(
         self, location: str, settings: Settings, decisions: list[Mapping[str, Any]], first_id: int
@@ -260,15 +264,15 @@ class _Attempt:
 
     def _leave_submitted(self, submitted: Mapping[str, Any]) -> str:
         """Ends this attempt while EMR Serverless works, and has the run delivered again."""
-        self.store.note_submitted(self.claim, submitted)
-        tasks.enqueue(Task("run", self.claim.run), self.store, POLL_SECONDS)
+        self.store.runs.submitted(self.claim, submitted)
+        tasks.enqueue(Task("run", self.claim.id), self.store, POLL_SECONDS)
         return "running"
 
-    def _activate(self, reading: Reading) -> str:
+    def _activate(self, snapshot: Snapshot) -> str:
         self.heartbeat.stage("load")
         _load(self.claim, self.store, self.output)
         self.heartbeat.stage("load")
-        self.store.activate(self.claim, reading)
+        self.store.runs.activate(self.claim, snapshot)
         return "done"
 
 
@@ -289,7 +293,7 @@ def _convert_to_parquet(path: Path, options: str) -> None:
             )
 
 
-def _load(claim: Claim, store: Store, output: Path) -> None:
+def _load(claim: RunAttempt, store: Store, output: Path) -> None:
     """Loads the output of a matching into the tables of the run."""
     settings, summary, model = (
         json.loads((output / f"{name}.json").read_text()) for name in ("settings", "run", "model")
@@ -323,13 +327,10 @@ def _load(claim: Claim, store: Store, output: Path) -> None:
         members_csv, edges_csv, review_csv, terms_csv = (
             opened.enter_context((output / f"{name}.csv").open("rb")) for name in tables
         )
-        store.load_run(
+        store.runs.load(
             claim,
-            members_csv,
-            edges_csv,
-            review_csv,
-            terms_csv,
-            Found(
+            Files(members_csv, edges_csv, review_csv, terms_csv),
+            Results(
                 settings=settings,
                 model=model,
                 engine=summary["engine"],

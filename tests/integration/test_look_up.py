@@ -23,7 +23,7 @@ RULES = [*(rule.model_dump(mode="json") for rule in Settings.load().rules), OWN_
 @pytest.fixture
 def known(store: Store) -> Store:
     """With Ann Lee, three of one name and mailbox, and people who share nothing with anybody."""
-    store.add(
+    store.records.add(
         [
             person(1, "salesforce", name="Ann Lee", email="ann@example.com", company="Lee & Sons Ltd"),
             *(
@@ -57,16 +57,16 @@ def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded
     known: Store, record: dict[str, Any], rule: str | None
 ) -> None:
     matches = lookup.look_up(LookupRecord(**record).model_dump(), known)
-    before = set(known.entities_of(range(1, 15)).values())
-    known.add([Record(**record)])
+    before = set(known.entities.of_records(range(1, 15)).values())
+    known.records.add([Record(**record)])
 
-    entity_id = known.entities_of([15])[15]
+    entity_id = known.entities.of_records([15])[15]
     assert [match["rule"] for match in matches if match["rule"]] == ([rule] if rule else [])
     if not rule:
         assert entity_id not in before
         return
     assert (matches[0]["entity_id"], matches[0]["record_id"]) == (entity_id, 1)
-    found = known.entity(entity_id)
+    found = known.entities.get(entity_id)
     assert found is not None
     assert [(edge["record_a"], edge["record_b"], edge["rule"]) for edge in found[0]["edges"]] == [(1, 15, rule)]
 

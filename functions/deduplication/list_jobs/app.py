@@ -28,7 +28,7 @@ install(app)
 )
 def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().jobs(before, limit + 1, KEPT_DAYS)
+    found = open_store().jobs.page(before, limit + 1, KEPT_DAYS)
     shown = [job_status(job) for job in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

@@ -17,7 +17,7 @@ install(app)
 @app.get("/api/v1/deduplication/jobs/<job_id>", **operation("See what became of a job", JobStatus, errors=[404, 422]))
 def show_job(job_id: JobId) -> JobStatus:
     store = open_store()
-    job = store.job(job_id, jobs.KEPT_DAYS)
+    job = store.jobs.get(job_id, jobs.KEPT_DAYS)
     if job is None:
         raise NotFoundError("There is no such job")
     return job_status(jobs.refresh(job, store))

@@ -14,7 +14,9 @@ from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
 from dedup.services import erasure
 from dedup.services.lookup import _shown, values
-from dedup.store import Account, Export, Job
+from dedup.store.exports import Export
+from dedup.store.jobs import Job
+from dedup.store.uploads import Upload
 
 MAX_OUTPUTS = 1_000
 """URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
@@ -38,7 +40,7 @@ def erasure_details(customer_id: int, erased: erasure.Erasure) -> Erasure:
     )
 
 
-def upload_status(account: Account) -> UploadStatus:
+def upload_status(account: Upload) -> UploadStatus:
     """The account with a URL for the rejected rows in the place of their key."""
     url: str | None = None
     if account.rejected_key:

@@ -16,7 +16,9 @@ from dedup.services import tasks
 from dedup.services.exports import KEPT_DAYS
 from dedup.services.rejected_rows import without
 from dedup.settings import settings
-from dedup.store import Cutting, ErasedCustomer, RejectedFile, Store
+from dedup.store import Store
+from dedup.store.customers import ErasedCustomer
+from dedup.store.erasures import ErasureAttempt, RejectedFile
 
 MAX_EXPORTS = 1_000
 """Exports that an erasure names at most."""
@@ -44,13 +46,13 @@ class Erasure:
 
 def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
     """Erases a customer. Returns None if nothing is known of them, or nothing any more."""
-    erased = store.erase(customer_id, principal)
+    erased = store.customers.erase(customer_id, principal)
     if erased is None:
         return None
     remaining = erased.remaining
     tasks.begin("erasure", (remaining.erasure_id, remaining.status), store)
     # After the erasure: an export that starts now no longer finds the records.
-    return Erasure(erased, store.exports_there(KEPT_DAYS, MAX_EXPORTS))
+    return Erasure(erased, store.exports.with_objects(KEPT_DAYS, MAX_EXPORTS))
 
 
 def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
@@ -59,7 +61,7 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
 
     Raises errors.Busy while another attempt is at it, and whatever keeps it from being done now: then it is to be
     delivered again, and goes on with the files that are left."""
-    cutting = store.claim_erasure(erasure_id, LEASE)
+    cutting = store.erasures.claim(erasure_id, LEASE)
     if cutting is None:
         return None
     renewed = time.monotonic()
@@ -69,20 +71,20 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
         if remaining_seconds() < STOP_SECONDS:
             raise Unavailable("There are more files than could be cut in time")
         if time.monotonic() - renewed > RENEW_SECONDS:
-            store.renew_erasure(cutting)
+            store.erasures.renew(cutting)
             renewed = time.monotonic()
 
     try:
         _delete_leftovers(cutting, store)
-        while found := store.files_to_cut(cutting):
+        while found := store.erasures.files_to_cut(cutting):
             for file in found:
                 is_alive()
                 _cut_file(cutting, file, store, is_alive)
-        store.finish_erasure(cutting)
+        store.erasures.finish(cutting)
     except Superseded:
         return None
     except BaseException as error:
-        store.interrupt_erasure(
+        store.erasures.interrupt(
             cutting, f"Interrupted ({type(error).__name__}): it goes on by itself, or when the request is sent again"
         )
         raise
@@ -91,11 +93,11 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
 
 def forget_expired(store: Store) -> None:
     """Forgets rejected rows whose objects have expired, and erasures of that age."""
-    store.forget_expired(settings().file_retention_days + LINGER_DAYS)
+    store.erasures.forget_expired(settings().file_retention_days + LINGER_DAYS)
 
 
-def _cut_file(cutting: Cutting, file: RejectedFile, store: Store, is_alive: Callable[[], None]) -> None:
-    lines = store.lines_to_cut(cutting, file)
+def _cut_file(cutting: ErasureAttempt, file: RejectedFile, store: Store, is_alive: Callable[[], None]) -> None:
+    lines = store.erasures.lines_to_cut(cutting, file)
     if not lines:
         return  # another erasure has cut them
     try:
@@ -103,17 +105,17 @@ def _cut_file(cutting: Cutting, file: RejectedFile, store: Store, is_alive: Call
     except ClientError as error:
         if not bucket.is_gone(error):
             raise
-        store.forget_rejected(file)
+        store.erasures.forget_file(file)
         return
     version = made.version_id if made else None
-    if store.replace_rejected(cutting, file, lines, version, left=made is not None):
+    if store.erasures.replace_file(cutting, file, lines, version, left=made is not None):
         _delete_leftovers(cutting, store)
     elif made and made.version_id:
         # Another erasure has cut it meanwhile: this begins again with what that one left.
         bucket.delete_version(made)
 
 
-def _delete_leftovers(cutting: Cutting, store: Store) -> None:
-    for key, version in store.leftovers(cutting):
+def _delete_leftovers(cutting: ErasureAttempt, store: Store) -> None:
+    for key, version in store.erasures.leftovers(cutting):
         bucket.delete_version(ObjectVersion(settings().bucket, key, version))
-        store.forget_leftover(cutting, key, version)
+        store.erasures.forget_leftover(cutting, key, version)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from dedup.aws import bucket, spark
 from dedup.errors import Conflict
 from dedup.settings import settings
-from dedup.store import Job, Store
+from dedup.store import Store
+from dedup.store.jobs import Job
 
 KEPT_DAYS = 7
 """Days after which the bucket's lifecycle deletes the output of a job: rejected rows contain names and addresses."""
@@ -54,21 +55,21 @@ def run(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> st
     before.
 
     Raises errors.Busy while another attempt holds the lease, and the error that prevented the start."""
-    starting = store.claim_job(job_id, LEASE)
+    starting = store.jobs.claim(job_id, LEASE)
     if starting is None:
         return None
     arguments = [bucket.s3_url(starting.prefix), bucket.s3_url(f"jobs/{job_id}")]
     try:
         if settings().batch_application:
-            store.started_job(starting, spark.submit("regions", f"regions-{job_id}", arguments))
+            store.jobs.submitted(starting, spark.submit("regions", f"regions-{job_id}", arguments))
             return "running"
         reason = run_locally("regions", arguments, remaining_seconds())
         if reason:
-            store.fail_job(starting, reason)
+            store.jobs.fail(starting, reason)
             return "failed"
-        store.finish_job(starting, *_written(job_id))
+        store.jobs.finish(starting, *_written(job_id))
     except BaseException as error:
-        store.interrupt_job(starting, f"Interrupted ({type(error).__name__})")
+        store.jobs.interrupt(starting, f"Interrupted ({type(error).__name__})")
         raise
     return "done"
 
@@ -79,10 +80,10 @@ def refresh(job: Job, store: Store) -> Job:
         return job
     over, reason = spark.ended(job.run)
     if reason:
-        store.fail_job(job, reason)
+        store.jobs.fail(job, reason)
     elif over:
-        store.finish_job(job, *_written(job.id))
-    return store.job(job.id, KEPT_DAYS) or job
+        store.jobs.finish(job, *_written(job.id))
+    return store.jobs.get(job.id, KEPT_DAYS) or job
 
 
 def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:

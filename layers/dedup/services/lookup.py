@@ -41,7 +41,7 @@ def _shown(step: Step) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
-    settings, model, records = store.scoring(run)
+    settings, model, records = store.runs.model(run)
     return settings, Scorer(settings, model, records)
 
 
@@ -49,35 +49,35 @@ def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     """Who a record most likely is: entities of the active run, the best first, by the record of each that is most
     like it. `sent`: the record's values by field, None for those that are not known. Nothing is written. Raises
     NoRun."""
-    run = store.active_run()
+    run = store.runs.require_active()
     settings, scorer = _scorer(store, run)
     asked = {
         "customer_id": sent["customer_id"],
         "source": sent["source"],
         **normalise.record(sent, conventions_of(settings)),
     }
-    members, shares = store.candidates(
+    found = store.entities.candidates(
         run, asked, lookup_keys(settings), term_columns(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL
     )
-    joined = _joined(rules_of(settings), asked, members, settings["constraints"]["max_rule_block"])
+    joined = _joined(rules_of(settings), asked, found.members, settings["constraints"]["max_rule_block"])
     best: dict[int, dict[str, Any]] = {}
-    for member in members:
+    for member in found.members:
         rule = joined.get(member["record_id"])
-        found = scorer.score(asked, member, shares)
-        if rule is None and (found.veto or found.weight < settings["thresholds"]["review"]):
+        score = scorer.score(asked, member, found.frequencies)
+        if rule is None and (score.veto or score.weight < settings["thresholds"]["review"]):
             continue
         match = {
             "entity_id": member["entity_id"],
             "record_id": member["record_id"],
-            "probability": round(found.probability, 6),
-            "weight": round(found.weight, 3),
+            "probability": round(score.probability, 6),
+            "weight": round(score.weight, 3),
             "rule": rule,
-            "fields": [_shown(step) for step in found.steps],
+            "fields": [_shown(step) for step in score.steps],
         }
         if _order(match) < _order(best.get(member["entity_id"], match | {"weight": -1e9, "rule": None})):
             best[member["entity_id"]] = match
     first = sorted(best.values(), key=_order)[:MAX_MATCHES]
-    records = store.records_of([match["entity_id"] for match in first])
+    records = store.entities.records([match["entity_id"] for match in first])
     return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in _there(first, records)]
 
 
