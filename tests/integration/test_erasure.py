@@ -236,29 +236,6 @@ def test_a_decision_binds_those_who_were_not_erased(store: Store) -> None:
         matched(store, **RULES)
 
 
-def test_notes_of_which_nobody_can_say_whom_they_are_about_go_with_the_migration(store: Store) -> None:
-    upload = store.records.add([person(1, "hubspot"), person(2, "internal")])
-    store.records.add([person(3, "hubspot"), person(4, "internal")])
-    store.decisions.decide([3, 4], "same", "known", "ops")
-    store.decisions.revoke(store.decisions.decide([3, 4], "same", "known and taken back", "ops")["id"], "ops")
-    store.decisions.decide([1, 3], "different", "gone for now", "ops")
-    store.decisions.revoke(store.decisions.decide([1, 2], "same", "gone and taken back", "ops")["id"], "ops")
-    store.uploads.delete(upload.id)
-    with connect() as owner:
-        owner.run("ALTER TABLE decision DROP COLUMN customer_ids")
-        owner.run("DELETE FROM migration WHERE name = '0012_decision_customers.sql'")
-
-    assert store.schema.migrate() == ["0012_decision_customers.sql"]
-
-    with connect() as owner:
-        assert owner.run("SELECT note, customer_ids FROM decision ORDER BY id") == [
-            ["known", [3, 4]],
-            ["known and taken back", [3, 4]],
-            ["gone for now", [1, 3]],
-            [None, []],
-        ]
-
-
 def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call, store: Store) -> None:
     store.records.add(people())
     store.records.add(zeb())

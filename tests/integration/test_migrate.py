@@ -5,14 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.resources import files
 from typing import Any
 
 import pytest
 from dedup.errors import Superseded
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.matching.run_tables import RunTables
 from pg8000.exceptions import DatabaseError
 
 from tests.conftest import connect, lambda_context, load_function, sample_records
@@ -148,52 +146,6 @@ def test_application_loads_files(app_store: Store, mode: str) -> None:
     assert account is not None
     assert (account.status, account.accepted) == ("done", 1)
     assert app_store.uploads.delete(account.id) == 1
-
-
-@pytest.mark.parametrize(
-    ("script", "without", "added", "count"),
-    [
-        (
-            "0013_formal.sql",
-            "ALTER TABLE {member} DROP COLUMN formal",
-            "pg_attribute WHERE attrelid = '{member}'::regclass AND attname = 'formal'",
-            1,
-        ),
-        (
-            "0018_exact_duplicates.sql",
-            "SELECT",
-            "pg_indexes WHERE schemaname || '.' || tablename = '{member}' AND indexdef LIKE '%hash_record_extended%'",
-            2,
-        ),
-    ],
-)
-def test_tables_of_runs_from_before_are_brought_up_to_date(
-    app_store: Store, script: str, without: str, added: str, count: int
-) -> None:
-    """Those that the application has made, and the run that it works on begins again."""
-    app_store.records.add(sample_records())
-    run, _ = app_store.runs.create({}, None, "")
-    first = app_store.runs.claim(run, lease=600)
-    assert first
-    app_store._database.write(lambda connection: RunTables(run).create(connection), repeatable=False)
-    with connect() as owner:
-        member = RunTables(run).member
-        owner.run(f"{without.format(member=member)}; DELETE FROM migration WHERE name = '{script}'")
-        owner.run("CREATE ROLE rds LOGIN PASSWORD 'rds' CREATEROLE")
-        owner.run(f"GRANT {APP} TO rds WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
-        owner.run("GRANT ALL ON ALL TABLES IN SCHEMA public TO rds; GRANT USAGE ON SCHEMA matching TO rds")
-        with connect("rds", "rds") as not_superuser:
-            not_superuser.run((files("dedup.store") / "migrations" / script).read_text())
-        owner.run("DROP OWNED BY rds; DROP ROLE rds")
-        found = owner.run(f"SELECT FROM {added.format(member=member)}")
-        owner.run(f"INSERT INTO migration (name) VALUES ('{script}')")
-
-    assert len(found) == count
-    with pytest.raises(Superseded):
-        app_store.runs.progress(first, "read", 0.1)
-    again = app_store.runs.claim(run, lease=600)
-    assert again
-    app_store.runs.fail(again, "enough")
 
 
 @pytest.mark.parametrize(

@@ -242,13 +242,6 @@ def test_verify_mends_what_was_damaged(store: Store, damage: str, customers: int
     assert everyone(store).records == 12
 
 
-def test_migrations_run_once_each_also_side_by_side(new_store: Callable[..., Store]) -> None:
-    stores = [new_store() for _ in range(3)]
-
-    with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda store: store.schema.migrate(), stores)) == [[], [], []]
-
-
 names = st.text(min_size=1, max_size=255).filter(lambda text: not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text))
 storable = names.filter(lambda text: text.isprintable() or not any(0xD800 <= ord(c) < 0xE000 for c in text))
 

@@ -1,0 +1,423 @@
+-- The schema of the database. The schema `staging` holds the rows of files that are being loaded, `matching` the
+-- results of matching runs: the application creates and drops the tables in both.
+--
+-- There are no foreign keys: each would cost a lookup per row in COPY, and only dedup.store writes here.
+--
+-- The rows of `upload`, `erasure`, `export`, `job` and `match_run` are tasks: asynchronous work that a message in a
+-- queue starts. They have these columns in common (`erasure` has no key and no digest):
+--   key           identifies the request, hashed with salted(): the Idempotency-Key, or the bucket, key and version of
+--                 an object. A repeated request finds the first row by it and writes nothing. Null: not idempotent.
+--   digest        hash of the request's content. The same key with other content is refused.
+--   attempt       number of the latest attempt. An older attempt has lost its lease and can write nothing.
+--   lease_until   end of the lease of the running attempt. After that another attempt may start.
+--   enqueued_at   when a message for the task was last sent, received or returned to the queue. Null: the queue refused
+--                 it.
+--   sends         messages sent since the task last started. The sweeper sends another one when a task waits for too
+--                 long, and ends tasks that cannot continue.
+--   reason        why the task failed, or why its last attempt was interrupted.
+--   created_at, started_at, finished_at   when the task was requested, when its latest attempt started, when it ended.
+
+CREATE SCHEMA staging;
+CREATE SCHEMA matching;
+
+
+-- Sources and records
+
+-- A system that records come from. A set of sources is a bigint with their bits set; a bit is never reused for
+-- another name.
+CREATE TABLE source (
+    bit smallint PRIMARY KEY CHECK (bit BETWEEN 0 AND 62),
+    name text NOT NULL UNIQUE
+);
+
+-- One customer as one source sent it. The fixed-width columns come first, so that no space is lost to alignment.
+CREATE TABLE record (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer_id bigint NOT NULL,
+    upload_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz,
+    source smallint NOT NULL,
+    name text NOT NULL,
+    email text NOT NULL,
+    -- Optional fields, as they were sent.
+    phone text,
+    company text,
+    address text,
+    city text,
+    postcode text,
+    country text,
+    date_of_birth text
+);
+CREATE INDEX record_source ON record (source, id);
+CREATE INDEX record_customer ON record (customer_id, source);
+-- BRIN: the records of an upload are stored together, and the index takes a few bytes per hundred pages.
+CREATE INDEX record_upload ON record USING brin (upload_id) WITH (pages_per_range = 16, autosummarize = on);
+
+-- One deletion of all records. Uploads that finished before it count as deleted.
+CREATE TABLE clearing (
+    cleared_at timestamptz PRIMARY KEY,
+    records bigint NOT NULL
+);
+
+
+-- Membership and region counts
+
+-- The sources that have a customer, kept in step with `record` in the same transaction.
+CREATE TABLE customer_membership (
+    customer_id bigint PRIMARY KEY,
+    sources bigint NOT NULL,
+    -- `sources` before the last change: INSERT … ON CONFLICT returns only the new row, and the count of the region
+    -- that the customer left must decrease.
+    previous bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX customer_membership_region ON customer_membership (sources, customer_id);
+
+-- A change to the counts of one region. The sum of a region's rows is the number of customers that are in exactly these
+-- sources; records count towards the region of their one source. Rows are appended, summed by readers, and compacted.
+CREATE TABLE region_change (
+    sources bigint NOT NULL,
+    customers bigint NOT NULL,
+    records bigint NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+-- A deferred change: sources to add to the membership of a customer, written when an upload could not get the merge
+-- lock. Readers count it as if it were merged. A customer may have several rows. Nearly always empty.
+CREATE TABLE deferred_membership (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer_id bigint NOT NULL,
+    sources bigint NOT NULL
+) WITH (
+    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0
+);
+CREATE INDEX deferred_membership_customer ON deferred_membership (customer_id, sources);
+
+-- A customer with deferred changes: the region without them (`previous`) and with them (`sources`).
+CREATE VIEW deferred_move AS
+    SELECT d.customer_id, coalesce(m.sources, 0) AS previous, coalesce(m.sources, 0) | d.sources AS sources
+    FROM (SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership GROUP BY customer_id) AS d
+    LEFT JOIN customer_membership AS m USING (customer_id);
+
+-- customer_membership with the deferred changes applied.
+CREATE VIEW membership_now AS
+    SELECT customer_id, sources FROM customer_membership AS m
+    WHERE NOT EXISTS (SELECT FROM deferred_membership AS d WHERE d.customer_id = m.customer_id)
+    UNION ALL SELECT customer_id, sources FROM deferred_move WHERE sources <> 0;
+
+-- region_change with the deferred changes applied.
+CREATE VIEW change_now AS
+    SELECT sources, customers, records FROM region_change
+    UNION ALL SELECT previous, -1, 0 FROM deferred_move WHERE previous <> 0
+    UNION ALL SELECT sources, 1, 0 FROM deferred_move WHERE sources <> 0;
+
+
+-- Hashes of personal data
+
+-- One row: the salt of every hash of personal data. Without it, a hash cannot be tested against a list of addresses
+-- or ids.
+CREATE TABLE hash_salt (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    salt bytea NOT NULL
+);
+INSERT INTO hash_salt (salt) SELECT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
+
+-- SHA-256 of the salt and a text, as hexadecimal digits. Used for keys, which clients choose or which contain the
+-- name of a file, and for digests of content.
+CREATE FUNCTION salted(value text) RETURNS text LANGUAGE sql STABLE STRICT
+    AS $$ SELECT encode(sha256(salt || convert_to(value, 'UTF8')), 'hex') FROM hash_salt $$;
+
+
+-- Uploads
+
+-- One batch of records: the body of an API request, or one version of an object in the bucket. A task.
+CREATE TABLE upload (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text UNIQUE,
+    -- Hashed with salted(): a plain digest of a single record would tell who is in it.
+    digest text,
+    origin text NOT NULL CHECK (origin IN ('api', 's3')),
+    -- 'replace': a snapshot.
+    mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace')),
+    status text NOT NULL CHECK (status IN ('waiting', 'loading', 'done', 'failed', 'deleting', 'deleted')),
+    -- Name of the source that all rows come from. Null: each row names its source.
+    source text,
+    -- The object. `object_at`: when S3 received it. `sender`: principal who put it there.
+    object_key text,
+    object_version text,
+    object_at timestamptz,
+    sender text,
+    -- Hashes of the email addresses in object_key, since a file may be named after a person.
+    key_emails bigint[],
+    attempt int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    enqueued_at timestamptz DEFAULT now(),
+    sends int NOT NULL DEFAULT 1,
+    -- Rows read so far, those that became records, and those that were rejected.
+    rows bigint NOT NULL DEFAULT 0,
+    accepted bigint NOT NULL DEFAULT 0,
+    rejected bigint NOT NULL DEFAULT 0,
+    -- What a file did to the customers of its sources; null for uploads from the API.
+    customers_added bigint,
+    customers_removed bigint,
+    customers_unchanged bigint,
+    -- Id of the record, when the upload is a single one from the API.
+    record_id bigint,
+    -- Also set for an upload that is done: which rows were left out because of a newer snapshot.
+    reason text,
+    -- The file of rejected rows in the bucket. A key here means that the object still exists; whether it has expired is
+    -- derived from finished_at, without asking S3.
+    rejected_key text,
+    rejected_version text,
+    -- Principal who requested the deletion.
+    deleted_by text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    -- When the event that says how the upload ended was sent.
+    announced_at timestamptz
+);
+-- Finds the upload that was expected for an object, also one that was deleted before the object arrived.
+CREATE INDEX upload_expected ON upload (object_key) WHERE key IS NULL AND object_key IS NOT NULL;
+-- Each file checks at its end for newer snapshots, which are few among all uploads.
+CREATE INDEX upload_snapshot ON upload (object_at) WHERE mode = 'replace' AND status = 'done';
+CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT NULL;
+CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
+-- Here and below: only few tasks are open at a time, but all of them are kept.
+CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', 'deleting');
+
+
+-- Rejected rows and erasures
+
+-- One field that was refused in rejected rows of an upload, with the number of rows in which it was missing or
+-- malformed.
+CREATE TABLE upload_error (
+    upload_id bigint NOT NULL,
+    field text NOT NULL,
+    missing bigint NOT NULL,
+    malformed bigint NOT NULL,
+    PRIMARY KEY (upload_id, field)
+);
+
+-- The customer of a rejected row that is kept in the bucket, so that an erasure finds it by an index. A row with
+-- several email addresses is stored once for each of them. Hashes as in dedup.traces.Hashes.
+CREATE TABLE rejected_row (
+    upload_id bigint NOT NULL,
+    -- Of the uploaded file.
+    line bigint NOT NULL,
+    -- Hash of the customer id.
+    customer bigint,
+    -- Hash of one email address.
+    email bigint
+);
+CREATE INDEX rejected_row_customer ON rejected_row (customer) WHERE customer IS NOT NULL;
+CREATE INDEX rejected_row_email ON rejected_row (email) WHERE email IS NOT NULL;
+CREATE INDEX rejected_row_upload ON rejected_row (upload_id);
+
+-- The erasure of one customer: which rows must be removed from files of rejected rows, and must not be kept from
+-- files that were put into the bucket before the erasure. Hashes as in rejected_row; no id and no address. A task.
+CREATE TABLE erasure (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer bigint NOT NULL,
+    emails bigint[] NOT NULL,
+    status text NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'running', 'done', 'failed')),
+    attempt int NOT NULL DEFAULT 0,
+    -- Attempts that do not count, since the erasure was requested again after them.
+    retried int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    enqueued_at timestamptz DEFAULT now(),
+    sends int NOT NULL DEFAULT 1,
+    -- Rejected rows that were removed.
+    rows bigint NOT NULL DEFAULT 0,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX erasure_created ON erasure (created_at);
+CREATE INDEX erasure_unfinished ON erasure (customer) WHERE status <> 'done';
+CREATE INDEX erasure_open ON erasure (id) WHERE status IN ('waiting', 'running');
+
+-- An object version that an erasure has replaced and must still delete.
+CREATE TABLE erasure_leftover (
+    erasure_id bigint NOT NULL,
+    object_key text NOT NULL,
+    object_version text
+);
+CREATE INDEX erasure_leftover_erasure ON erasure_leftover (erasure_id);
+
+
+-- Exports
+
+-- The result of one question, written to a file in the bucket. A task.
+CREATE TABLE export (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text UNIQUE,
+    digest text,
+    question json NOT NULL,
+    format text NOT NULL CHECK (format IN ('csv', 'ndjson', 'parquet')),
+    status text NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'running', 'done', 'failed')),
+    attempt int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    enqueued_at timestamptz DEFAULT now(),
+    sends int NOT NULL DEFAULT 1,
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint,
+    object_key text,
+    object_version text,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX export_open ON export (id) WHERE status IN ('waiting', 'running');
+
+
+-- Jobs
+
+-- One Spark job that counts regions over the files below a prefix of the bucket. A task.
+CREATE TABLE job (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text UNIQUE,
+    digest text,
+    prefix text NOT NULL,
+    status text NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'running', 'done', 'failed')),
+    attempt int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    enqueued_at timestamptz DEFAULT now(),
+    sends int NOT NULL DEFAULT 1,
+    -- Id of the job run at EMR Serverless. Null: the job runs in the function that claimed it, under a lease.
+    run text,
+    -- The job's summary.json, and the keys of the objects that it wrote.
+    figures json,
+    objects json,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX job_open ON job (id) WHERE status IN ('waiting', 'running');
+
+
+-- Matching
+
+-- One matching run. Its results are in tables of the schema matching that carry its id in their names. A task.
+CREATE TABLE match_run (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text UNIQUE,
+    digest text,
+    status text NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'running', 'done', 'failed')),
+    -- The settings that were requested, and the result of applying them over the defaults.
+    asked jsonb NOT NULL DEFAULT '{}',
+    settings jsonb,
+    model jsonb,
+    engine text,
+    attempt int NOT NULL DEFAULT 0,
+    -- Attempts that do not count, since they only polled a run at EMR Serverless: the number of the last one.
+    polls int NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    enqueued_at timestamptz DEFAULT now(),
+    sends int NOT NULL DEFAULT 1,
+    -- Set while EMR Serverless works on the run: its id there, and the locations and the state of what it reads.
+    submitted jsonb,
+    stage text,
+    -- From 0 to 1.
+    progress real NOT NULL DEFAULT 0,
+    -- Records, candidate pairs and entities of the run.
+    records bigint,
+    pairs bigint,
+    entities bigint,
+    -- Pairs by match weight, and example pairs on both sides of the threshold.
+    histogram jsonb,
+    near_threshold jsonb,
+    -- Whether the run's tables exist. Those of old runs are dropped.
+    kept boolean NOT NULL DEFAULT false,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX match_run_open ON match_run (id) WHERE status IN ('waiting', 'running');
+
+-- One row: the state of matching.
+CREATE TABLE match_state (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    -- The run whose entities are served, and to which uploads add. Null: no run has finished yet.
+    active_run bigint,
+    -- Number of changes that deleted records. A run that started before the latest one looks for missing records.
+    removals bigint NOT NULL DEFAULT 0
+);
+INSERT INTO match_state DEFAULT VALUES;
+
+-- Ids of entities, across all runs: an id is never reused.
+CREATE SEQUENCE entity_id;
+
+-- One decision of clerical review: some records are the same entity, or different ones.
+CREATE TABLE decision (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    record_ids bigint[] NOT NULL,
+    -- The customers of the records, kept when the decision is revoked or its records are gone, so that an erasure
+    -- finds it.
+    customer_ids bigint[] NOT NULL DEFAULT '{}',
+    verdict text NOT NULL CHECK (verdict IN ('same', 'different')),
+    note text,
+    decided_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- When the decision last moved to other records.
+    followed_at timestamptz,
+    revoked_at timestamptz,
+    revoked_by text
+);
+
+-- One record of a decision that was not revoked, with its customer: a snapshot gives a customer's records new ids,
+-- and the decision then moves to them. `record_id` is the current one.
+CREATE TABLE decision_record (
+    decision_id bigint NOT NULL,
+    record_id bigint NOT NULL,
+    source smallint NOT NULL,
+    customer_id bigint NOT NULL
+);
+CREATE INDEX decision_record_decision ON decision_record (decision_id);
+
+-- One pair of records of a decision that was not revoked; record_a < record_b.
+CREATE TABLE decision_pair (
+    record_a bigint NOT NULL,
+    record_b bigint NOT NULL,
+    decision_id bigint NOT NULL,
+    PRIMARY KEY (record_a, record_b, decision_id)
+);
+CREATE INDEX decision_pair_b ON decision_pair (record_b);
+CREATE INDEX decision_pair_decision ON decision_pair (decision_id);
+
+-- A deferred change: an upload whose records are still to be matched, since it came while many entities were being
+-- changed.
+CREATE TABLE deferred_match (upload_id bigint PRIMARY KEY);
+
+
+-- Audit
+
+-- One action of a principal on an upload or a customer, written in the transaction of the action. Holds no names and no
+-- addresses, so that erased data is not kept here.
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- ARN of the caller, or the subject of their token.
+    principal text NOT NULL,
+    action text NOT NULL,
+    upload_id bigint,
+    customer_id bigint,
+    -- Number of records that the action concerned.
+    records bigint
+);
+CREATE INDEX audit_upload ON audit (upload_id) WHERE upload_id IS NOT NULL;
+CREATE INDEX audit_customer ON audit (customer_id) WHERE customer_id IS NOT NULL;
+
+
+-- Reports
+
+-- One report baseline: the figures that later reports are compared with.
+CREATE TABLE report (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    figures json NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,67 @@
+"""The order in which migrations are applied, and that each is applied once."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from dedup.store import Store
+from dedup.store.connection import Unavailable
+
+from tests.conftest import connect
+
+SCRIPTS = {
+    "0003_fill.sql": "INSERT INTO thing (id, name) VALUES (1, 'one')",
+    "0001_create.sql": "CREATE TABLE thing (id int); CREATE INDEX thing_id ON thing (id)",
+    "0002_add.sql": "ALTER TABLE thing ADD COLUMN name text",
+    "README.md": "Not a script.",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, content in SCRIPTS.items():
+        (tmp_path / name).write_text(content)
+    return tmp_path
+
+
+def things() -> list[list[object]]:
+    with connect() as owner:
+        found: list[list[object]] = owner.run("SELECT id, name FROM thing")
+        return found
+
+
+def test_migrations_run_once_each_also_side_by_side(new_store: Callable[..., Store], folder: Path) -> None:
+    stores = [new_store() for _ in range(3)]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(Store.migrate, stores)) == [[], [], []]
+        applied = list(pool.map(Store.migrate, stores, [folder] * 3))
+
+    assert sorted(applied) == [[], [], ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]]
+    assert things() == [[1, "one"]]
+
+
+def test_migrations_run_in_the_order_of_their_names(store: Store, folder: Path) -> None:
+    assert store.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
+    assert things() == [[1, "one"]]
+
+
+def test_new_migration_is_applied_alone(store: Store, folder: Path) -> None:
+    store.migrate(folder)
+    (folder / "0004_more.sql").write_text("INSERT INTO thing (id, name) VALUES (2, 'two')")
+
+    assert store.migrate(folder) == ["0004_more.sql"]
+    assert things() == [[1, "one"], [2, "two"]]
+
+
+def test_failed_migration_leaves_nothing_of_those_before_it(store: Store, folder: Path) -> None:
+    (folder / "0002_add.sql").write_text("ALTER TABLE thing ADD COLUMN name text; ALTER TABLE missing ADD COLUMN a int")
+    with pytest.raises(Unavailable, match="42P01"):
+        store.migrate(folder)
+    with connect() as owner:
+        assert owner.run("SELECT to_regclass('thing')") == [[None]]
+
+    (folder / "0002_add.sql").write_text(SCRIPTS["0002_add.sql"])
+    assert store.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
+    assert things() == [[1, "one"]]
