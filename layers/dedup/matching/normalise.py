@@ -1,8 +1,8 @@
-"""What is compared in place of what was sent: the same name, address or number in one spelling.
+"""The normalised values of a record's fields: one spelling for each name, address or number.
 
-Pure: text in, text or None out, and what a caller has is never changed. None means that nothing is left to compare.
-Every function may be given its own answer and returns it unchanged. What needs more than the standard library imports
-it when the first such value comes: `phone` phonenumbers, `fold` anyascii for letters that are not ASCII.
+Pure: text in, text or None out; arguments are never changed. None means that nothing is left to compare. Every function
+is idempotent: its own result comes back unchanged. Packages beyond the standard library are imported when the first
+value needs them: phonenumbers by `phone`, anyascii by `fold` for letters that are not ASCII.
 """
 
 import re
@@ -14,12 +14,13 @@ from itertools import dropwhile
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dedup.matching.vocabulary import vocabulary
+
 _CACHED = 1 << 17
-"""Distinct values that are remembered per function: names, cities and companies come again and again."""
+"""Distinct values that are cached per function: names, cities and companies recur often."""
 
 LONGEST = 255
-"""Letters that are kept of what has others than ASCII's, which can be spelled with eighteen each: as many as a field
-may have."""
+"""Length to which text that is not ASCII is cut, the same as the limit of a field: one letter may become eighteen."""
 
 _ALONE = re.compile(r"(?<!\w)[ぁ-ゖァ-ヺ㐀-鿿가-힣](?!\w)")
 _APOSTROPHES = re.compile(r"['`]")
@@ -30,7 +31,8 @@ _NO_ALPHANUMERIC = re.compile(r"[^0-9A-Z]+")
 @lru_cache(_CACHED)
 def fold(text: str) -> str:
     """The text in ASCII, without case, accents, compatibility forms and runs of white space: `Ｚoë  MÜLLER` → `zoe
-    muller`, `Юлия` → `yuliya`. There all engines count letters alike, and one name in two alphabets is one."""
+    muller`, `Юлия` → `yuliya`. In ASCII all engines count letters the same way, and a name is the same in two
+    alphabets."""
     return " ".join((text if text.isascii() else _in_ascii(text)).lower().split())
 
 
@@ -38,13 +40,13 @@ def _in_ascii(text: str) -> str:
     from anyascii import anyascii
 
     composed = unicodedata.normalize("NFKC", text)
-    # Of symbols it would say what they show: "grinning" is nobody's family name.
+    # anyascii describes symbols in words: an emoji would become the family name "grinning".
     letters = (
         " " if not letter.isascii() and unicodedata.category(letter)[0] == "S" else letter
         for letter in composed
         if not unicodedata.combining(letter)
     )
-    # A syllable or an ideograph that is a word is no initial, also where it is spelled with one letter: 이 → ih.
+    # A word of one syllable or ideograph must not look like an initial when it is spelled with one letter: 이 → ih.
     spelled = _ALONE.sub(lambda found: anyascii(found[0]).ljust(2, "h"), "".join(letters))
     return anyascii(spelled)[:LONGEST]
 
@@ -55,238 +57,19 @@ def _words(text: str) -> list[str]:
 
 # Names
 
-_TITLES = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "mx",
-        "dr",
-        "prof",
-        "sir",
-        "rev",
-        "herr",
-        "frau",
-        "monsieur",
-        "madame",
-        "mme",
-        "mlle",
-        "senor",
-        "senora",
-    ]
-)
-_TITLES_BEFORE = _TITLES | {"dame", "lord", "lady", "hon", "sig", "ing"}
-"""Some are family names too: they are titles only where they come first."""
-_SUFFIXES = frozenset(
-    ["jr", "sr", "ii", "iii", "iv", "phd", "md", "esq", "mba", "obe", "cbe", "mbe", "dds", "cpa", "dphil", "msc", "bsc"]
-)
-_PARTICLES = frozenset(
-    [
-        "van",
-        "von",
-        "de",
-        "der",
-        "den",
-        "del",
-        "della",
-        "di",
-        "da",
-        "dos",
-        "das",
-        "du",
-        "la",
-        "las",
-        "los",
-        "le",
-        "el",
-        "bin",
-        "ibn",
-        "ter",
-        "ten",
-        "zu",
-        "zum",
-        "zur",
-        "af",
-        "av",
-        "st",
-    ]
-)
-
-_GIVEN_WITH_PARTICLES = frozenset(
-    [
-        "carmen",
-        "pilar",
-        "rosario",
-        "mar",
-        "luz",
-        "angeles",
-        "dolores",
-        "consuelo",
-        "socorro",
-        "rocio",
-        "jesus",
-        "refugio",
-        "rosa",
-        "cruz",
-        "nieves",
-        "mercedes",
-    ]
-)
-"""Second parts of Spanish given names: `Maria del Pilar`."""
-
-# One line for each class of given names that one person may go by; the first stands for it. Everyday English short
-# forms, and spellings of one name. Where a short form is as usual for several names (chris, pat, sam), these share a
-# class, each with its own after a semicolon: patrick and patricia are two people's, and pat is either's. All others
-# are apart, however alike (michael, michelle).
-_NICKNAMES = """
-abigail abby abbie gail
-albert al bert bertie alberto
-alexander alex alec sandy sasha alejandro; alexandra alexandria alex sandy sasha lexi
-alfred alf alfie fred freddie freddy; frederick frederic fred freddie freddy
-alice ali ally allie; alicia ali ally allie
-alison allison
-amanda mandy
-andrew andreas andre andy drew; andrea andy drew
-angela angelina angie
-ann anna anne annie nan; hannah annie; anita annie; annette annie
-anthony tony antonio anton
-antonia toni; antoinette toni
-arthur art artie
-barbara barb barbie babs
-benjamin ben benny bennie benji benedict
-bernard bernie
-bradley brad; bradford brad
-brian bryan
-caroline carolyn carol carrie
-catherine kathryn katherine katharine katarina kate katie kathy cathy cath kat kitty; kathleen cathleen kathy cathy kat
-charles charlie chuck chas carlos
-charlotte lottie
-christopher chris kris; christian chris kris; christine christina kristen kristin kristina tina chrissy christy chris
-cynthia cindy
-daniel dan danny
-danielle dani
-david dave davey
-deborah debbie deb debra
-dennis denny denis
-diana diane di
-donald don donny
-dorothy dot dottie dolly
-douglas doug
-edward eduardo ed eddie ted teddy ned; edwin ed eddie; edmund ed eddie ned
-eleanor ellie nell nelly; ellen ellie nell nelly; ella ellie
-elizabeth liz lizzie beth betty betsy eliza lisa elisabeth libby bess bessie elsie elise
-emily em millie; emma em
-eric erik
-erica erika
-eugene gene
-evelyn eve evie
-florence flo; flora flo
-frances fran frankie; francis frank frankie fran; francesca fran frankie; franklin frank frankie
-gabriel gabe
-gabrielle gabby
-geoffrey geoff jeff jeffrey jeffery
-george georgie
-gerald gerry jerry; gerard gerry jerry
-gregory greg gregg
-harold harry hal; henry harry hal hank
-harriet hattie
-helen helena nellie
-isabel isabella bella belle isabelle izzy
-jacob jake
-james jim jimmy jamie jem
-jean jeanne
-jennifer jenny jen; jenna jenny jen
-jessica jess jessie
-joan jo; joanna joanne johanna jo
-john jack johnny johnnie jon; jonathan jonathon jon johnny
-joseph joe joey jose
-josephine josie
-joshua josh
-judith judy jude
-julia julie jules; juliet jules; julian jules
-kenneth ken kenny
-kimberly kim kimberley
-laura laurie; lauren laurie
-lawrence larry laurence loren lorenzo
-leonard len lenny leo; leon leo; leonardo leo
-lillian lily lilian lilly
-linda lindy lin; lynn lynne lin
-louis lou lewis luis
-louise louisa
-lucy; lucille lucy; lucia lucy; lucinda lucy
-margaret margarita maggie meg peggy madge greta marge margie; marjorie marge margie
-maria mia
-mark marc; marcus marc mark; marco marcos marc
-martin marty
-martina
-martha
-mary molly polly mae may
-matthew matt matty; matthias matt
-maxwell max; maximilian max; maxine max
-megan meghan
-melissa missy mel; melanie mel
-michael mike mick mickey mikey micky miguel mikhail michel
-michelle shelly
-natalie natalia nat; natasha nat
-nathaniel nathan nate
-nicholas nick nico nicolas nikolai nicky; nicole nikki nicky; nicola nikki nicky
-oliver ollie
-olivia liv
-pamela pam
-patrick paddy pat; patricia patty patsy trish tricia pat
-paul pablo
-paula pauline
-peter pete pedro
-philip phil phillip pip; philippa pip
-rachel rachael rae
-raymond ray
-rebecca becky becca bec
-richard rick ricky dick rich richie ricardo
-robert bob bobby roberto rob robbie bert; robin rob robbie
-roberta
-ronald ron ronnie ronny
-rosemary rose rosie; rosalind rose rosie; rosa rosie
-russell russ
-samuel sam sammy; samantha sam sammy
-sarah sara sally sadie
-sharon shaz
-sophia sophie sofia
-stephen steve steven stevie stefan esteban stephan
-stephanie steph
-stuart stewart stu
-susan sue susie suzanne susanna suzy suzie
-sylvia sylvie
-teresa theresa tess tessa terry; terence terrence terry
-theodore theo
-thomas tom tommy tomas
-timothy tim timmy
-tobias toby
-valerie val
-vanessa nessa
-veronica ronni
-victor vic; victoria vicky tori vicki vic
-vincent vince vinnie vincenzo
-virginia ginny ginger
-walter walt wally
-wilfred wilf
-william bill billy will willie liam willy wilhelm
-zachary zach zack zac
-"""
-
 
 @cache
 def _classes() -> Mapping[str, tuple[str, str | None]]:
-    """For each name of the classes the one that stands for its class, and the one that it is short for; None where it
-    is for several."""
+    """For each known given name, the name that stands for its class, and its full name; None if it is short for
+    several."""
     known: dict[str, tuple[str, str | None]] = {}
-    for line in _NICKNAMES.strip().splitlines():
-        parts = [part.split() for part in line.split(";")]
-        of_line: dict[str, tuple[str, str | None]] = {}
-        for full, *short in parts:
+    for one in vocabulary().nicknames:
+        stem = next(iter(one))
+        of_class: dict[str, tuple[str, str | None]] = {}
+        for full, short in one.items():
             for given in (full, *short):
-                of_line[given] = (parts[0][0], None if given in of_line else full)
-        known = of_line | known
+                of_class[given] = (stem, None if given in of_class else full)
+        known = of_class | known
     return MappingProxyType(known)
 
 
@@ -299,42 +82,42 @@ def _names_of() -> Mapping[str, tuple[str, ...]]:
 
 
 def root(given: str) -> str:
-    """What stands for all the names that someone called `given` may go by: `bill` and `william` → `william`, `pat`,
+    """The name that stands for all names that a person called `given` may use: `bill` and `william` → `william`, `pat`,
     `patrick` and `patricia` → `patrick`."""
     return _classes().get(given, (given, None))[0]
 
 
 def formal(given: str) -> str | None:
     """The full name that a given name is or is short for: `bill` and `william` → `william`, `trish` → `patricia`. None
-    where that can't be said: for `pat`, who is a Patrick or a Patricia, and for names that are in no class."""
+    if it is unknown or ambiguous: `pat` may be a Patrick or a Patricia."""
     return _classes().get(given, (given, None))[1]
 
 
 class PersonName(NamedTuple):
-    """A name in parts, each one word without spaces, hyphens or accents; None where the part was not given."""
+    """The parts of a name, each one word without spaces, hyphens or accents; None for a part that was not given."""
 
     given: str | None
     family: str | None
     root: str | None
     """See the function `root`."""
     formal: str | None
-    """See the function `formal`. People of different ones are two."""
+    """See the function `formal`. Different values mean different people."""
 
     @property
     def initials(self) -> str | None:
-        """The first letters of both parts in alphabetical order: the same where the parts changed places."""
+        """The first letters of both parts in alphabetical order, so that swapped parts give the same."""
         return "".join(sorted(part[0] for part in (self.root, self.family) if part)) or None
 
 
 @lru_cache(_CACHED)
 def name(text: str | None) -> PersonName:
-    """The parts of a full name, as `Given Middle Family` or `Family, Given Middle`; titles and suffixes left out.
+    """The parts of a full name, as `Given Middle Family` or `Family, Given Middle`, without titles and suffixes.
 
     `Dr. José Ángel van den Berg Jr.` and `Van den Berg, José` → given jose, family vandenberg. A single word is a given
-    name, and with a comma after it a family name."""
+    name, or a family name if a comma follows it."""
     before, comma, after = (text or "").partition(",")
     first, last = _name_words(before), _name_words(after)
-    if comma and not (last and _SUFFIXES.issuperset(last)):
+    if comma and not (last and vocabulary().suffixes.issuperset(last)):
         given, family = last[:1], first
     else:
         place = _family_begins(first)
@@ -345,12 +128,13 @@ def name(text: str | None) -> PersonName:
 
 
 def _family_begins(words: Sequence[str]) -> int | None:
-    """Where the particles of a family name begin, of two words or more: those of `van den berg`, and not those of a
-    given name, as in `maria del carmen garcia`."""
+    """The index at which a family name with particles begins, such as `van den berg`; None without one. Particles of a
+    given name, as in `maria del carmen garcia`, do not count."""
+    known = vocabulary()
     n = 1
     while n < len(words) - 1:
-        after = next((m for m in range(n, len(words) - 1) if words[m] not in _PARTICLES), len(words) - 1)
-        if after > n and (after == len(words) - 1 or words[after] not in _GIVEN_WITH_PARTICLES):
+        after = next((m for m in range(n, len(words) - 1) if words[m] not in known.particles), len(words) - 1)
+        if after > n and (after == len(words) - 1 or words[after] not in known.given_names_with_particles):
             return n
         n = after + 1
     return None
@@ -358,8 +142,9 @@ def _family_begins(words: Sequence[str]) -> int | None:
 
 def _name_words(text: str) -> list[str]:
     words = [w for part in fold(text).replace(".", " ").split() if (w := "".join(_words(part)))]
-    untitled = dropwhile(_TITLES_BEFORE.__contains__, words)
-    return [word for word in untitled if word not in _TITLES and word not in _SUFFIXES] or words
+    known = vocabulary()
+    untitled = dropwhile(known.leading_titles.__contains__, words)
+    return [word for word in untitled if word not in known.titles and word not in known.suffixes] or words
 
 
 # Contacts
@@ -367,23 +152,22 @@ def _name_words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class MailProvider:
-    """How one provider of mailboxes reads the part before the @: what it ignores there."""
+    """What a mail provider ignores in the part of an address before the @."""
 
     domain: str | None = None
-    """The domain that all of the provider's are written as; None leaves it as it came."""
+    """The domain that replaces all domains of the provider; None keeps the domain."""
     dots: bool = True
-    """False where j.doe and jdoe are one mailbox."""
+    """False if j.doe and jdoe are the same mailbox."""
     tag: str | None = None
-    """What begins a tag that is not part of the mailbox: the `+` of jdoe+news."""
+    """The separator before a tag that is not part of the mailbox: the `+` of jdoe+news."""
 
 
 def email(text: str | None, providers: Mapping[str, MailProvider]) -> str | None:
-    """The mailbox that an address leads to: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None without an @.
+    """The mailbox of an address: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None without an @.
 
-    `providers`: the rules by domain; `*` is for all others. A provider's own domain must have the same rule as its
-    others."""
+    `providers`: the rules by domain; `*` is for all others. All domains of a provider must have the same rule."""
     folded = "".join(unicodedata.normalize("NFKC", text or "").casefold().split())
-    # Again: what was apart, or in another case, may compose.
+    # A second time: removing white space and changing case can leave characters that compose.
     local, at, domain = unicodedata.normalize("NFKC", folded).rpartition("@")
     domain = domain.strip(".")
     if not (at and local and domain):
@@ -397,9 +181,9 @@ def email(text: str | None, providers: Mapping[str, MailProvider]) -> str | None
 
 
 def mailbox(address: str | None, who: PersonName) -> str | None:
-    """The part before the @ of an address as `email` returns it, where it says more than the name does: of `jd.miles82`
-    all of it, of `jane.doe`, `jdoe` or `janet.doe2` nothing, if Jane Doe has it. Two Jane Does have such addresses too,
-    and a single digit tells one from another at one provider, not who has it at the next."""
+    """The part before the @ of an address as `email` returns it, if it identifies a person beyond the name; else None.
+    For Jane Doe that is `jd.miles82`, but not `jane.doe`, `jdoe` or `janet.doe2`: another Jane Doe may have these, and
+    a single digit tells two people apart at one provider only."""
     local = fold((address or "").rpartition("@")[0])
     rest = _NO_WORD.sub("", local)
     names = {who.family, who.given, *_names_of().get(who.root or "", ())}
@@ -413,13 +197,13 @@ _NANP = re.compile(r"(?:\+?1)?([2-9]\d{9})")
 
 
 def phone(text: str | None, region: str) -> str | None:
-    """The number in E.164 (`+12025550123`), its extension left out; None where it could be nobody's number.
+    """The number in E.164 (`+12025550123`), without an extension; None if it is not a possible number.
 
-    `region`: ISO 3166's two letters of the country that a number without a country code is read in."""
+    `region`: two letters of ISO 3166, the country of numbers without a country code."""
     if not text:
         return None
     digits = _DIGITS.sub("", text)
-    # Most numbers of North America, which phonenumbers would read the same, fifty times slower.
+    # Most numbers of North America. phonenumbers returns the same for them, fifty times slower.
     if (region in ("US", "CA") or digits.startswith("+1")) and digits.isascii() and (usual := _NANP.fullmatch(digits)):
         return f"+1{usual[1]}"
     import phonenumbers
@@ -435,42 +219,20 @@ def phone(text: str | None, region: str) -> str | None:
 
 # Places
 
-_COUNTRIES = MappingProxyType({
-    "usa": "US", "united states": "US", "united states of america": "US", "america": "US",
-    "uk": "GB", "united kingdom": "GB", "great britain": "GB", "england": "GB", "scotland": "GB", "wales": "GB",
-    "germany": "DE", "deutschland": "DE", "france": "FR", "spain": "ES", "espana": "ES", "italy": "IT", "italia": "IT",
-    "netherlands": "NL", "the netherlands": "NL", "nederland": "NL", "belgium": "BE", "austria": "AT",
-    "osterreich": "AT", "switzerland": "CH", "schweiz": "CH", "suisse": "CH", "sweden": "SE", "sverige": "SE",
-    "norway": "NO", "norge": "NO", "denmark": "DK", "danmark": "DK", "finland": "FI", "poland": "PL", "polska": "PL",
-    "portugal": "PT", "ireland": "IE", "canada": "CA", "mexico": "MX", "brazil": "BR", "brasil": "BR",
-    "australia": "AU", "new zealand": "NZ", "japan": "JP", "china": "CN", "india": "IN", "south africa": "ZA",
-})  # fmt: skip
-"""Names under which CRMs export a country, beside ISO 3166's two letters."""
-
-_ADDRESS_WORDS = MappingProxyType({
-    "street": "st", "str": "st", "strasse": "st", "avenue": "ave", "av": "ave", "road": "rd", "drive": "dr",
-    "lane": "ln", "court": "ct", "crt": "ct", "place": "pl", "boulevard": "blvd", "square": "sq", "terrace": "ter",
-    "tce": "ter", "crescent": "cres", "circuit": "cct", "close": "cl", "parade": "pde", "highway": "hwy",
-    "parkway": "pkwy", "apartment": "apt", "unit": "apt", "flat": "apt", "suite": "ste", "floor": "fl",
-    "north": "n", "south": "s", "east": "e", "west": "w", "saint": "st", "mount": "mt",
-    "postfach": "po box", "pob": "po box",
-})  # fmt: skip
-"""Words of an address in the short form of USPS Publication 28, and a few of other countries."""
-
 
 @lru_cache(_CACHED)
 def country(text: str | None) -> str | None:
-    """ISO 3166's two letters where the text is them or a known name; otherwise the text folded."""
+    """The two letters of ISO 3166 if the text is these or a known name of the country; otherwise the folded text."""
     folded = " ".join(_words(text or ""))
-    if known := _COUNTRIES.get(folded):
+    if known := vocabulary().countries.get(folded):
         return known
     return folded.upper() if len(folded) == 2 and folded.isalpha() else folded or None
 
 
 def postcode(text: str | None, country_code: str | None = None) -> str | None:
-    """Letters and digits alone, in capitals; of a ZIP+4 the first five digits.
+    """Letters and digits only, in capitals; of a ZIP+4 the first five digits.
 
-    In the United States a short number gets back the zeros that a spreadsheet took from it."""
+    In the United States the leading zeros that a spreadsheet removed are restored."""
     raw = fold(text or "").upper()
     if re.fullmatch(r"\d{5}-\d{4}", raw):
         raw = raw[:5]
@@ -482,69 +244,28 @@ def postcode(text: str | None, country_code: str | None = None) -> str | None:
 
 @lru_cache(_CACHED)
 def address(text: str | None) -> str | None:
-    """A street address folded, its common words in their short form: `12 Saint John's Street` → `12 st johns st`."""
-    return " ".join(_ADDRESS_WORDS.get(word, word) for word in _words(text or "")) or None
+    """The folded street address, with common words in their short form: `12 Saint John's Street` → `12 st johns st`."""
+    short = vocabulary().address_words
+    return " ".join(short.get(word, word) for word in _words(text or "")) or None
 
 
 @lru_cache(_CACHED)
 def city(text: str | None) -> str | None:
-    """A place's name folded, `saint` and `mount` in their short form."""
+    """The folded name of a place, with `saint` and `mount` in their short form."""
     return " ".join({"saint": "st", "mount": "mt"}.get(word, word) for word in _words(text or "")) or None
 
 
 # Companies and dates
 
-_LEGAL_FORMS = frozenset(
-    [
-        "inc",
-        "incorporated",
-        "corp",
-        "corporation",
-        "co",
-        "company",
-        "ltd",
-        "limited",
-        "llc",
-        "llp",
-        "lp",
-        "plc",
-        "pty",
-        "gmbh",
-        "ag",
-        "kg",
-        "ug",
-        "ohg",
-        "mbh",
-        "sa",
-        "sas",
-        "sarl",
-        "sarlu",
-        "srl",
-        "spa",
-        "bv",
-        "nv",
-        "ab",
-        "as",
-        "asa",
-        "oy",
-        "oyj",
-        "aps",
-        "kk",
-        "sl",
-        "holding",
-        "holdings",
-        "group",
-    ]
-)
-
 
 @lru_cache(_CACHED)
 def company(text: str | None) -> str | None:
-    """A company's name folded, without its legal form and a leading `the`: `The Müller & Co. KG` → `muller`."""
+    """The folded name of a company, without its legal form and a leading `the`: `The Müller & Co. KG` → `muller`."""
     words = [word for word in _words((text or "").replace("&", " and ")) if word]
     if words[:1] == ["the"]:
         words = words[1:] or words
-    while len(words) > 1 and words[-1] in _LEGAL_FORMS | {"and"}:
+    legal_forms = vocabulary().legal_forms
+    while len(words) > 1 and (words[-1] == "and" or words[-1] in legal_forms):
         words.pop()
     return " ".join(words) or None
 
@@ -557,9 +278,10 @@ _DATES = (
 
 
 def date(text: str | None, placeholders: frozenset[str]) -> str | None:
-    """A date as `YYYY-MM-DD`, from that, `YYYYMMDD`, or `DD.MM.YYYY`; None for other forms: 03/04 is two dates.
+    """A date as `YYYY-MM-DD`, from the same form, `YYYYMMDD` or `DD.MM.YYYY`. None for other forms, since 03/04 is
+    ambiguous, for `placeholders`, and for a month or day of zeros.
 
-    A day that no calendar has is kept: it is a slip of the right one, and near it. One of zeros is none."""
+    A day that does not exist is kept: it is probably a typing error, and close to the right day."""
     raw = (text or "").strip()
     found = next((match for form in _DATES if raw.isascii() and (match := form.fullmatch(raw))), None)
     if not found:
@@ -570,14 +292,14 @@ def date(text: str | None, placeholders: frozenset[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Conventions:
-    """What normalising has to be told: it can't be seen from a value."""
+    """What normalising depends on besides the values."""
 
     region: str
-    """The country of records that name none: it reads their phone numbers and postcodes."""
+    """The country of records without one, by which their phone numbers and postcodes are read."""
     providers: Mapping[str, MailProvider]
     """The rules by domain; `*` is for all others."""
     placeholder_dates: frozenset[str]
-    """What systems store when they know no date: two records that have one agree on nothing."""
+    """Dates that systems store instead of an unknown date. They are ignored: sharing one is no agreement."""
 
 
 FIELDS = ("name", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
@@ -587,17 +309,16 @@ COLUMNS = (
     "given", "family", "root", "formal", "initials", "email", "mailbox", "phone", "company", "address", "city",
     "postcode", "country", "date_of_birth", "address_words",
 )  # fmt: skip
-"""The keys of what `record` returns. `mailbox`: see that function. `address_words`: the address in alphabetical order,
-the same where `Flat 3, 12 High Street` became `12 High Street, Flat 3`. All are ASCII but `email`, whose letters say
-which mailbox it is."""
-
+"""The keys of what `record` returns. `mailbox`: see that function. `address_words`: the words of the address in
+alphabetical order, the same for `Flat 3, 12 High Street` and `12 High Street, Flat 3`. All values are ASCII except
+`email`, since changing its letters would change the mailbox."""
 
 SAID = ("given", "family", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
-"""Of COLUMNS those that the others follow from: records that have them in common say the same."""
+"""The columns that determine all others: records with the same values in them are exact duplicates."""
 
 
 def record(fields: Mapping[str, Any], conventions: Conventions) -> dict[str, str | None]:
-    """The comparable form of one record: a value or None for each of COLUMNS."""
+    """The normalised values of one record: a value or None for each of COLUMNS."""
     who = name(fields.get("name"))
     nation = country(fields.get("country"))
     region = nation if nation and len(nation) == 2 else conventions.region
