@@ -1,4 +1,4 @@
-"""The HTTP API as the command asks it: signed where that is wanted, page after page, errors in one line."""
+"""The client of the HTTP API: signed requests, pagination, polling, and errors in one line."""
 
 import json
 import os
@@ -6,148 +6,138 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-if TYPE_CHECKING:
-    from .profile import Profile
+from .errors import REFUSED, UNREACHABLE, CommandError
+from .profile import Profile
 
 SECONDS = (10.0, 40.0)
-"""To connect, and between two pieces of an answer: the gateway gives up after 29."""
+"""Timeouts to connect, and between two parts of a response. The gateway's own timeout is 29 s."""
 
 PAGE = 1_000
-"""Items that are asked for at once: so many regions of 63 sources with long names fit into one answer."""
+"""Items requested at once: this many regions of 63 sources with long names fit into one response."""
 
 POLL_SECONDS = (0.2, 3.0)
 CHUNK = 1 << 20
 
-ENDED_BADLY, REFUSED, UNREACHABLE = 1, 3, 4
-
-
-class Fault(Exception):
-    """What the person at the terminal has to know, in one line; `code` is the command's exit code."""
-
-    def __init__(self, message: str, code: int = REFUSED) -> None:
-        super().__init__(message)
-        self.code = code
-
 
 class Api:
-    """One API. Every call raises Fault."""
+    """One API. All methods raise CommandError."""
 
-    def __init__(self, profile: "Profile") -> None:
-        self._profile = profile
+    def __init__(self, profile: Profile) -> None:
         self._base = f"{profile.url}/"
         self._session = requests.Session()
-        # What is busy is asked again, where asking twice changes nothing; the first answer that is kept is the last.
-        again = Retry(
+        # Idempotent requests are repeated when the API is busy; after the last attempt its response is reported.
+        retries = Retry(
             total=3, connect=0, read=0, status_forcelist=(429, 503), backoff_factor=0.3, raise_on_status=False
         )
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=again))
+            self._session.mount(scheme, HTTPAdapter(max_retries=retries))
         if profile.sign or profile.token:
             self._session.auth = _Signed(profile)
         else:
-            # Nor what a .netrc says of this host.
+            # Or else requests would use the credentials of a .netrc.
             self._session.auth = lambda request: request
 
     def get(self, path: str, **query: Any) -> Any:
-        """The answer to GET /api/v1/`path`."""
-        return _json(self._call("GET", path, params=_said(query)))
+        """The response to GET /api/v1/`path`. A trailing _ of a parameter's name is removed: `in_` is `in`."""
+        return _json(self._call("GET", path, params=_parameters(query)))
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        """The answer to POST /api/v1/`path`; `headers` are named with _ for -."""
+        """The response to POST /api/v1/`path`. In the names of `headers`, _ stands for -."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return _json(self._call("POST", path, json={} if body is None else body, headers=named))
 
     def raw(self, path: str, **query: Any) -> bytes:
-        """The bytes of the answer to GET /api/v1/`path`, whose type `accept` names."""
+        """The body of the response to GET /api/v1/`path`, of the media type `accept`."""
         accept = query.pop("accept")
-        return self._call("GET", path, params=_said(query), headers={"Accept": accept}).content
+        return self._call("GET", path, params=_parameters(query), headers={"Accept": accept}).content
 
     def pages(self, path: str, **query: Any) -> Iterator[Any]:
-        """The answers to GET /api/v1/`path`, page after page."""
+        """The pages of the response to GET /api/v1/`path`."""
         return map(_json, self._pages(path, query))
 
     def items(self, path: str, most: int, **query: Any) -> tuple[list[Any], int]:
-        """The first `most` items of a list at /api/v1/`path`, page after page, and how many the list has."""
+        """The first `most` items of the list at /api/v1/`path`, and the number of items in the list."""
         found: list[Any] = []
         total = 0
-        for answer in self._pages(path, {"limit": min(most, PAGE), **query}):
-            found += _json(answer)
-            total = int(answer.headers.get("X-Total-Count", len(found)))
+        for response in self._pages(path, {"limit": min(most, PAGE), **query}):
+            found += _json(response)
+            total = int(response.headers.get("X-Total-Count", len(found)))
             if len(found) >= most:
                 break
         return found[:most], total
 
     def _pages(self, path: str, query: Mapping[str, Any]) -> Iterator[requests.Response]:
-        answer = self._call("GET", path, params=_said(query))
+        response = self._call("GET", path, params=_parameters(query))
         while True:
-            yield answer
-            link = answer.links.get("next")
+            yield response
+            link = response.links.get("next")
             if not link:
                 return
-            answer = self._call("GET", link["url"])
+            response = self._call("GET", link["url"])
 
-    def follow(self, path: str, shown: Callable[[Any], None], patience: float = inf) -> Any:
-        """GET `path` again and again until its `status` says that it ended; each answer goes to `shown`. Raises Fault
-        as well where the answer has stayed the same for `patience` seconds: what is lost on its way never ends."""
+    def poll(self, path: str, show: Callable[[Any], None], patience: float = inf) -> Any:
+        """Requests the task at `path` until it has ended, and calls `show` with each response; the last response.
+
+        Raises CommandError if the response has not changed for `patience` seconds: a lost task would never end."""
         pause, longest = POLL_SECONDS
         last, since = None, 0.0
         while True:
-            answer = self.get(path)
-            shown(answer)
-            if answer["status"] in ("done", "failed", "deleted"):
-                return answer
-            if answer != last:
-                last, since = answer, time.monotonic()
+            task = self.get(path)
+            show(task)
+            if task["status"] in ("done", "failed", "deleted"):
+                return task
+            if task != last:
+                last, since = task, time.monotonic()
             elif time.monotonic() - since > patience:
-                raise Fault(_stuck(path, answer, patience), UNREACHABLE)
+                raise CommandError(_unchanged(path, task, patience), UNREACHABLE)
             time.sleep(pause)
             pause = min(pause * 1.2, longest)
 
     def send(self, file: IO[bytes], url: str) -> None:
-        """PUT a file at a presigned URL, piece by piece."""
-        answer = _asked(lambda: requests.put(url, data=file, timeout=(SECONDS[0], 600)))
-        if not answer.ok:
-            raise Fault(f"The bucket refused the file ({answer.status_code}): {_line(answer.text)}")
+        """Streams a file to a presigned URL."""
+        response = _send(lambda: requests.put(url, data=file, timeout=(SECONDS[0], 600)))
+        if not response.ok:
+            raise CommandError(f"The bucket refused the file ({response.status_code}): {_line(response.text)}")
 
     def fetch(self, url: str, file: IO[bytes], moved: Callable[[int], None]) -> None:
-        """GET a presigned URL into a file, piece by piece; `moved` hears of each piece's bytes."""
-        with _asked(lambda: requests.get(url, stream=True, timeout=SECONDS)) as answer:
-            if not answer.ok:
-                raise Fault(f"The bucket refused to give the file ({answer.status_code}): {_line(answer.text)}")
+        """Streams a presigned URL into a file, and calls `moved` with the bytes of each chunk."""
+        with _send(lambda: requests.get(url, stream=True, timeout=SECONDS)) as response:
+            if not response.ok:
+                raise CommandError(f"The bucket refused the download ({response.status_code}): {_line(response.text)}")
             try:
-                for piece in answer.iter_content(CHUNK):
-                    file.write(piece)
-                    moved(len(piece))
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    moved(len(chunk))
             except requests.RequestException as error:
-                raise Fault(f"The download broke off ({type(error).__name__})", UNREACHABLE) from error
+                raise CommandError(f"The download was interrupted ({type(error).__name__})", UNREACHABLE) from error
 
-    def _call(self, method: str, path: str, **how: Any) -> requests.Response:
+    def _call(self, method: str, path: str, **options: Any) -> requests.Response:
         url = urljoin(f"{self._base}api/v1/", path)
         if not url.startswith(self._base):
-            # A link that leads elsewhere would carry the signature there.
-            raise Fault(f"The API links to another address: {_line(url)}", UNREACHABLE)
-        answer = _asked(
-            lambda: self._session.request(method, url, timeout=SECONDS, allow_redirects=False, **how), self._base
+            # A link to another host would send the signature there.
+            raise CommandError(f"The API links to another address: {_line(url)}", UNREACHABLE)
+        response = _send(
+            lambda: self._session.request(method, url, timeout=SECONDS, allow_redirects=False, **options), self._base
         )
-        if not answer.ok:
-            code = REFUSED if 400 <= answer.status_code < 500 else UNREACHABLE
-            raise Fault(f"The API refused it ({answer.status_code}): {_reason(answer)}", code)
-        if answer.is_redirect:
-            raise Fault(f"{self._base} answers with a redirect: is this the API?", UNREACHABLE)
-        return answer
+        if not response.ok:
+            code = REFUSED if 400 <= response.status_code < 500 else UNREACHABLE
+            raise CommandError(f"The API refused the request ({response.status_code}): {_reason(response)}", code)
+        if response.is_redirect:
+            raise CommandError(f"{self._base} responds with a redirect: is this the API?", UNREACHABLE)
+        return response
 
 
 class _Signed(requests.auth.AuthBase):
-    """Signs each request as it is sent: by token, or AWS's Signature Version 4 as botocore makes it."""
+    """Adds to each request a bearer token, or else AWS's Signature Version 4."""
 
-    def __init__(self, profile: "Profile") -> None:
+    def __init__(self, profile: Profile) -> None:
         self._token = profile.token
         if profile.token:
             return
@@ -159,11 +149,11 @@ class _Signed(requests.auth.AuthBase):
             self._region = profile.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
             credentials = session.get_credentials()
         except BotoCoreError as error:
-            raise Fault(f"AWS's settings can't be used: {_line(str(error))}") from error
+            raise CommandError(f"The configuration of AWS can't be used: {_line(str(error))}") from error
         if not self._region:
-            raise Fault("The request can't be signed: say the region in the profile or as AWS_REGION")
+            raise CommandError("The request can't be signed: set `region` in the profile, or AWS_REGION")
         if not credentials:
-            raise Fault("The request can't be signed: there are no AWS credentials")
+            raise CommandError("The request can't be signed: there are no AWS credentials")
         self._credentials = credentials
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -181,66 +171,65 @@ class _Signed(requests.auth.AuthBase):
 
 
 def read_file(path: Path) -> int:
-    """The size in bytes of a file that can be read. Raises Fault."""
+    """The size of a file in bytes. Raises CommandError if the file can't be read."""
     try:
         with path.open("rb"):
             return path.stat().st_size
     except OSError as error:
-        raise Fault(f"{path} can't be read: {error.strerror}") from error
+        raise CommandError(f"{path} can't be read: {error.strerror}") from error
 
 
-def _said(query: Mapping[str, Any]) -> dict[str, Any]:
-    # `in` is a word of Python's.
+def _parameters(query: Mapping[str, Any]) -> dict[str, Any]:
     return {name.rstrip("_"): value for name, value in query.items() if value not in (None, "")}
 
 
-def _asked(ask: Callable[[], requests.Response], base: str = "") -> requests.Response:
+def _send(request: Callable[[], requests.Response], base: str = "") -> requests.Response:
+    host = base or "The bucket"
     try:
-        return ask()
+        return request()
     except requests.Timeout as error:
-        raise Fault(f"{base or 'The bucket'} did not answer in time", UNREACHABLE) from error
+        raise CommandError(f"{host} did not respond in time", UNREACHABLE) from error
     except requests.exceptions.SSLError as error:
-        raise Fault(f"{base or 'The bucket'} has no certificate that is trusted", UNREACHABLE) from error
+        raise CommandError(f"The certificate of {base or 'the bucket'} is not trusted", UNREACHABLE) from error
     except requests.ConnectionError as error:
-        hint = "is `make run` running?" if "127.0.0.1" in base else "is there a network?"
-        raise Fault(f"{base or 'The bucket'} does not answer: {hint}", UNREACHABLE) from error
+        hint = "is `make run` running?" if "127.0.0.1" in base else "is the network available?"
+        raise CommandError(f"{host} does not respond: {hint}", UNREACHABLE) from error
     except requests.RequestException as error:
-        raise Fault(f"{base or 'The bucket'} can't be asked: {_line(str(error))}", UNREACHABLE) from error
+        raise CommandError(f"The request to {base or 'the bucket'} failed: {_line(str(error))}", UNREACHABLE) from error
 
 
-def _json(answer: requests.Response) -> Any:
+def _json(response: requests.Response) -> Any:
     try:
-        return answer.json()
+        return response.json()
     except ValueError as error:
-        raise Fault(f"{answer.url} answers with something else than JSON: is this the API?", UNREACHABLE) from error
+        raise CommandError(f"{response.url} does not respond with JSON: is this the API?", UNREACHABLE) from error
 
 
-def _reason(answer: requests.Response) -> str:
+def _reason(response: requests.Response) -> str:
     try:
-        problem = answer.json()
+        problem = response.json()
         detail = problem.get("detail") or problem.get("title") or problem.get("message")
     except (ValueError, AttributeError):
-        return _line(answer.text or answer.reason)
+        return _line(response.text or response.reason)
     if isinstance(detail, list):
-        faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in detail]
-        more = problem.get("total", len(faults)) - 5
-        # Nobody counts further than to a hundred.
-        detail = (
-            "; ".join(faults[:5]) + (f"; and {more} more" if more > 0 else "") + (" at least" if more >= 95 else "")
-        )
+        errors = [f"{'.'.join(map(str, error['loc'][1:]))}: {error['msg']}" for error in detail]
+        more = problem.get("total", len(errors)) - 5
+        # The API stops counting at a hundred.
+        number = f"at least {more}" if more >= 95 else str(more)
+        detail = "; ".join(errors[:5]) + (f"; and {number} more" if more > 0 else "")
     return _line(str(detail))
 
 
-def _stuck(path: str, answer: Mapping[str, Any], patience: float) -> str:
-    known = ", ".join(f"{name} {answer[name]}" for name in ("status", "rows", "reason") if answer.get(name) is not None)
+def _unchanged(path: str, task: Mapping[str, Any], patience: float) -> str:
+    known = ", ".join(f"{name} {task[name]}" for name in ("status", "rows", "reason") if task.get(name) is not None)
     listing = path.partition("/")[0]
-    return f"{path} has not changed for {patience / 60:g} minutes: {known}. It may still end: `dedup {listing}` says so"
+    return f"{path} has not changed for {patience / 60:g} minutes: {known}. Check later with `dedup {listing}`"
 
 
 def _line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
-def as_json(answer: Any) -> str:
-    """JSON in ASCII: whatever a name holds, a terminal shows it and does nothing else."""
-    return json.dumps(answer, indent=2)
+def as_json(response: Any) -> str:
+    """The response as JSON in ASCII, so that no name can control the terminal."""
+    return json.dumps(response, indent=2)

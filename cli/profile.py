@@ -1,11 +1,11 @@
-"""Where the API is and who asks: from the environment, else from a profile in a file.
+"""The address of the API and how to sign requests to it: from the environment, otherwise from a profile in a file.
 
 # ~/.config/dedup/config.toml
 [default]
 url = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/live"
-region = "eu-west-1"       # else the one in the address, else AWS's own settings
-aws_profile = "analyst"    # else AWS's own settings
-sign = true                # else where the address is API Gateway's
+region = "eu-west-1"       # otherwise the region in the address, then AWS's configuration
+aws_profile = "analyst"    # otherwise AWS's configuration
+sign = true                # otherwise only if the address is API Gateway's
 """
 
 import os
@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .api import Fault
+from .errors import CommandError
 
 LOCAL = "http://127.0.0.1:3000"
 _GATEWAY = re.compile(r"[a-z0-9]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 _FIELDS = {"url": str, "region": str, "aws_profile": str, "sign": bool}
+_EXPECTED = "strings for url, region and aws_profile, and true or false for sign"
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One API and how to ask it. `url` ends without a slash; `token` is what people who sign in by OpenID have."""
+    """The address of an API, without a trailing slash, and how to sign requests to it.
+
+    `token` is a bearer token of OpenID Connect; with one, requests are not signed."""
 
     url: str
     sign: bool
@@ -34,15 +37,15 @@ class Profile:
 
 
 def read(name: str | None) -> Profile:
-    """The profile of that name, or `default`, with what the environment says over it. Raises Fault.
+    """The profile `name`, or `default` if it is None. Raises CommandError.
 
-    DEDUP_URL takes the place of the file unless a profile is named."""
+    Without a name, DEDUP_URL replaces the file. Other environment variables override the profile."""
     url = os.environ.get("DEDUP_URL")
     found = {} if url and not name else _from_file(name)
     url = (url or str(found.get("url") or LOCAL)).rstrip("/")
     host = urlsplit(url).hostname
     if not url.startswith(("http://", "https://")) or not host:
-        raise Fault(f"{url} is no address: expected http://… or https://…")
+        raise CommandError(f"{url} is not an address: expected http://… or https://…")
     gateway = _GATEWAY.fullmatch(host)
     token = os.environ.get("DEDUP_TOKEN")
     return Profile(
@@ -55,7 +58,7 @@ def read(name: str | None) -> Profile:
 
 
 def config_file() -> Path:
-    """Where the profiles are."""
+    """The path of the file with the profiles."""
     folder = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
     return Path(os.environ.get("DEDUP_CONFIG") or Path(folder, "dedup", "config.toml"))
 
@@ -67,11 +70,11 @@ def _from_file(name: str | None) -> dict[str, str]:
     except FileNotFoundError:
         profiles = {}
     except (OSError, ValueError) as error:
-        raise Fault(f"{path} can't be read: {error}") from error
+        raise CommandError(f"{path} can't be read: {error}") from error
     if name and name not in profiles:
-        raise Fault(f"There is no profile {name} in {path}")
+        raise CommandError(f"There is no profile {name} in {path}")
     found = profiles.get(name or "default", {})
     for field, value in found.items() if isinstance(found, dict) else [("a profile", found)]:
         if not isinstance(value, _FIELDS.get(field, ())):
-            raise Fault(f"{path}: {field} = {value!r} is not understood: expected {', '.join(_FIELDS)}")
+            raise CommandError(f"{path}: {field} = {value!r} is not valid: expected {_EXPECTED}")
     return dict(found)

@@ -1,8 +1,8 @@
-"""What people see: tables, bars and progress. What came from the data is shown as text and as nothing else."""
+"""Output for people: tables, bars and progress. Values from the data are printed as plain text only."""
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = None if sys.stdout.isatty() else 160
-"""A file or a pipe has no edge to fit in."""
+"""Fixed for files and pipes, which have no width of their own."""
 
 out = Console(markup=False, highlight=False, emoji=False, width=WIDTH)
 err = Console(markup=False, highlight=False, emoji=False, stderr=True)
@@ -22,12 +22,12 @@ err = Console(markup=False, highlight=False, emoji=False, stderr=True)
 _BIDI = {*"\u061c\u200e\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 _FIRST_STRONG, _POP = "\u2068", "\u2069"
 MAX_DOTS = 60
-"""Columns that the sources' names may take as heads of dots; else they are listed."""
+"""Width up to which each source has a column of dots; beyond it, each region lists its sources."""
 
 
 def safe(value: object) -> str:
-    """The value as text that moves no cursor, sets no colour and turns no neighbour around: control characters are
-    left out, and text from right to left is isolated (UAX 9)."""
+    """The value as text that cannot move the cursor, set colours or change the direction of the text around it: control
+    characters are removed, and right-to-left text is isolated (UAX 9)."""
     text = "".join(c for c in str(value) if unicodedata.category(c) not in ("Cc", "Cs") and c not in _BIDI)
     if any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text):
         return f"{_FIRST_STRONG}{text}{_POP}"
@@ -35,7 +35,7 @@ def safe(value: object) -> str:
 
 
 def cell(value: object) -> Text:
-    """The value as a cell of a table: nothing as a dash, a number with separators, a list with commas."""
+    """The value as a cell of a table: a dash if it is empty, numbers with separators, lists with commas."""
     if value is None or value == [] or value == "":
         return Text("—", style="dim")
     if isinstance(value, bool):
@@ -45,21 +45,21 @@ def cell(value: object) -> Text:
     return Text(f"{value:,}" if isinstance(value, int) else safe(value))
 
 
-def flat(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The answer with each part of its field `name`, an object or None, as a field of its own: `name_part`."""
-    return {**answer, **{f"{name}_{part}": value for part, value in (answer[name] or {}).items()}}
+def flat(response: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The response with the parts of its field `name`, an object or None, as additional fields: `name_part`."""
+    return {**response, **{f"{name}_{part}": value for part, value in (response[name] or {}).items()}}
 
 
-def fields(title: str, answer: Mapping[str, object]) -> None:
-    """A table of names and values."""
+def fields(title: str, response: Mapping[str, object]) -> None:
+    """Prints a table of names and values."""
     table = Table("", "", title=title, title_justify="left", show_header=False)
-    for name, value in answer.items():
+    for name, value in response.items():
         table.add_row(name.replace("_", " "), cell(value))
     out.print(table)
 
 
 def rows(title: str, found: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
-    """A table with a row for each of `found`, of these fields."""
+    """Prints a table with a row for each of `found` and a column for each of the fields `columns`."""
     columns = list(columns)
     table = Table(title=title, title_justify="left")
     for name in columns:
@@ -73,8 +73,8 @@ def rows(title: str, found: Sequence[Mapping[str, Any]], columns: Iterable[str])
 
 
 def bars(regions: Sequence[Mapping[str, Any]], total: int) -> None:
-    """The regions as an UpSet plot of characters: for each a dot under the sources that it is in, and a bar. `total`:
-    the customers of these and of all other regions."""
+    """Prints the regions as an UpSet plot of characters: each has a dot under each of its sources, and a bar. `total`:
+    customers of all regions, also of those that are not shown."""
     sources = sorted({source for region in regions for source in region["sources"]})
     most = max((region["count"] for region in regions), default=1)
     dots = sum(len(source) + 2 for source in sources) <= MAX_DOTS
@@ -95,34 +95,34 @@ def bars(regions: Sequence[Mapping[str, Any]], total: int) -> None:
     out.print(table if regions else "No customers yet.")
 
 
-def seconds(account: Mapping[str, Any]) -> float | None:
-    """How long something took that says when it began and ended."""
-    if not account.get("started_at") or not account.get("finished_at"):
+def seconds(task: Mapping[str, Any]) -> float | None:
+    """The time from the start to the end of a task; None if it has not ended."""
+    if not task.get("started_at") or not task.get("finished_at"):
         return None
-    began, ended = (datetime.fromisoformat(account[name]) for name in ("started_at", "finished_at"))
-    return round((ended - began).total_seconds(), 2)
+    started, finished = (datetime.fromisoformat(task[name]) for name in ("started_at", "finished_at"))
+    return round((finished - started).total_seconds(), 2)
 
 
 def transfer() -> Progress:
-    """Progress of bytes."""
+    """The progress of a transfer, in bytes."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=err, disable=not sys.stderr.isatty())
 
 
 @contextmanager
-def work(unit: str) -> Iterator[Any]:
-    """Progress of something that reports its status and, in `unit`, how far it is: give each report to what this
-    yields."""
+def progress_of_task(unit: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """The progress of a task. Yields a function to call with each response about the task: its `status`, and its
+    `stage` or the number in its field `unit`."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("waiting", total=None, note="")
+        bar = progress.add_task("waiting", total=None, note="")
 
-        def shown(report: Mapping[str, Any]) -> None:
-            ended = report["status"] in ("done", "failed")
-            note = report.get("stage") or f"{report.get(unit) or 0:,} {unit}"
-            share = 1.0 if ended else report.get("progress")
+        def show(task: Mapping[str, Any]) -> None:
+            ended = task["status"] in ("done", "failed")
+            note = task.get("stage") or f"{task.get(unit) or 0:,} {unit}"
+            share = 1.0 if ended else task.get("progress")
             progress.update(
-                task, description=safe(report["status"]), note=safe(note), total=share and 1.0, completed=share
+                bar, description=safe(task["status"]), note=safe(note), total=share and 1.0, completed=share
             )
 
-        yield shown
+        yield show
