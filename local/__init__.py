@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class LocalError(Exception):
-    """Something the person at the terminal has to change; its text is the one sentence that they need."""
+    """An error that the user can fix. Its text is one sentence that says how."""
 
 
 def sample_event(function: str) -> Path:
-    """The event in events/ that is named after a function: bulk_upload.json of BulkUpload."""
+    """The path of a function's sample event: events/bulk_upload.json for BulkUpload."""
     return ROOT / "events" / f"{re.sub(r'(?<!^)(?=[A-Z])', '_', function).lower()}.json"
 
 
 def lock(path: Path) -> TextIO | None:
-    """Take the lock on `path` for as long as the file returned stays open; None when another process has it.
+    """Lock `path` until the returned file is closed. None if another process holds the lock.
 
-    The kernel drops it with the process, so that a kill -9 never leaves a lock behind.
+    The kernel releases it with the process, so that a kill -9 leaves no lock behind.
     """
     file = path.open("a+", encoding="utf-8")
     try:

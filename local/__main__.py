@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 DATABASE = "dedup"
 ENVIRONMENT_FILE = "environment.json"
 TEMPORARY = "dedup-tmp"
-"""The folder of temporary files in the data folder. Nobody has one of that name: what is in it is deleted."""
+"""The folder of temporary files in the data folder. Its content is deleted at each start, hence the unusual name."""
 OWN = ("SOURCES", "ENGINE_THRESHOLD")
-"""Variables of the functions that the caller's environment may say."""
+"""Variables of the functions that may be set in the caller's environment."""
 SCHEDULED = b'{"patience": 300}'
-"""What functions get that a schedule starts. Sweep: messages come again after a minute at most here."""
+"""The event of scheduled functions. For Sweep: the seconds before it sends a message again."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run until SIGINT or SIGTERM; return the exit code. What the person at the terminal can mend is one sentence."""
+    """Run until SIGINT or SIGTERM, and return the exit code. An error that the user can fix is printed as one
+    sentence."""
     folder = data_folder()
     try:
         run(folder, os.environ.get("PORT") or "3000")
@@ -53,36 +54,36 @@ def main() -> int:
 def run(folder: Path, port: str) -> None:
     """Serve on `port`, with data and logs in `folder`, until interrupted. Raises LocalError and KeyboardInterrupt."""
     for number in STOP_SIGNALS:
-        # SIGINT too, which a shell has a background job ignore; but what nohup ignores stays ignored.
+        # Shells make background jobs ignore SIGINT: handle it all the same. nohup's SIGHUP stays ignored.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
             servers = start(folder, port, stack)
             while True:
-                # In pieces: a signal that comes just as a wait begins is only seen when it ends.
+                # Short waits: a signal that arrives just before a wait is only handled after it.
                 time.sleep(0.5)
                 for server in servers:
                     server.look_after()
         finally:
-            # Stopping is bounded in time, and a second Ctrl-C must not leave half of it running.
+            # Stopping takes limited time, and a second Ctrl-C must not leave half of the processes running.
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
 
 
 def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
-    """Start everything in order and say where it is; `stack` stops it in the opposite order. What is returned has to be
-    looked after meanwhile. Raises LocalError."""
+    """Start everything in order and print the addresses. `stack` stops it in the opposite order. The caller must poll
+    the returned servers. Raises LocalError."""
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise LocalError(f"PORT must be a number from 1 to 65535, not {port}.")
     url = f"http://127.0.0.1:{port}"
     logs = log_folder(folder)
     claim(folder / "run.lock", url, stack)
-    # Imported only now, because it takes a second that the sentence about another run should not.
+    # Imported here since it takes a second: the error about another run is printed without that delay.
     from local.s3 import BUCKET, S3
 
     forget_aws()
-    # First, because it gets ready by itself meanwhile.
+    # First, since it starts up in the background.
     s3 = stack.enter_context(S3(int(port) + 1, logs / "s3.log"))
     from local.gateway import Template, listen
     from local.postgres import Postgres
@@ -112,12 +113,12 @@ def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
         f"docs       {url}/docs\n"
         f"database   {database.url}\n"
         f"data       {postgres.place}\n"
-        f"S3         {s3.url}, bucket {BUCKET}: objects are gone when it stops; the records stay\n"
+        f"S3         {s3.url}, bucket {BUCKET}: objects are deleted when it stops; records are kept\n"
         f"logs       {logs}\n"
         f"try        curl {url}/health\n"
         "           make sample\n"
         "           make upload FILE=samples/customers.csv\n"
-        "Ctrl-C stops all of it; the data stays.",
+        "Ctrl-C stops all of it; the data is kept.",
         flush=True,
     )
 
@@ -127,20 +128,20 @@ def start(folder: Path, port: str, stack: ExitStack) -> list["Watched"]:
 
     return [
         Watched("PostgreSQL", postgres, postgres.log),
-        Watched("The local S3", s3, s3.log, "its objects are gone", refill),
+        Watched("The local S3", s3, s3.log, "its objects are lost", refill),
     ]
 
 
 def migrate(workers: "Workers", log: Path) -> None:
-    """Bring the database's tables up to date. Raises LocalError, which names the functions' `log`."""
+    """Apply the migrations. Raises LocalError, which names the functions' `log`."""
     answer = workers.invoke("Migrate", b"{}")
     if answer.failed:
         raise LocalError(f"The migrations failed: {json.loads(answer.payload)['errorMessage']} (see {log}).")
 
 
 def forget_messages(environment: Mapping[str, str], *, workers: bool = False) -> None:
-    """Note what went with the S3 that was there before. Uploads end, for their objects are gone; the other tasks are
-    sent to their queues anew. `workers`: those who worked on them are gone as well. Raises LocalError."""
+    """Adjust the tasks after the local S3 and its queues were lost: uploads end, since their objects are lost, and
+    other tasks are enqueued again. `workers`: processes that held leases have ended as well. Raises LocalError."""
     if str(ROOT / "layers") not in sys.path:
         sys.path.append(str(ROOT / "layers"))
     from dedup.errors import Unavailable
@@ -160,19 +161,21 @@ def forget_messages(environment: Mapping[str, str], *, workers: bool = False) ->
 
 
 def data_folder() -> Path:
-    """Where the data and the logs of this clone are."""
+    """The folder with the data and the logs of this clone."""
     return Path(os.environ.get("DEDUP_LOCAL_DIR") or ROOT / ".local").absolute()
 
 
 def log_folder(folder: Path) -> Path:
-    """The folder of the logs in `folder`, both made for this user alone when they are not there; what is logged here
-    goes to gateway.log. A folder that is there keeps its mode: it may be somebody's home. Raises LocalError."""
+    """The folder of the logs in `folder`; this process logs to gateway.log in it. Missing folders are created for this
+    user only. An existing `folder` keeps its mode, since it may be a home directory. Raises LocalError."""
     logs = folder / "log"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         logs.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise LocalError(f"{folder} can't hold the data: {error.strerror}. Set DEDUP_LOCAL_DIR to a folder.") from error
+        raise LocalError(
+            f"{folder} can't be used for data: {error.strerror}. Set DEDUP_LOCAL_DIR to another folder."
+        ) from error
     logging.basicConfig(
         filename=logs / "gateway.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -180,8 +183,8 @@ def log_folder(folder: Path) -> Path:
 
 
 def temporary_folder(folder: Path, *, empty: bool = False) -> Path:
-    """The folder of the functions' temporary files in `folder`; on Lambda it is /tmp. `empty`: without what a run that
-    was killed left in it, which holds everybody's records. Raises LocalError."""
+    """The folder of the functions' temporary files in `folder`; on Lambda it is /tmp. `empty`: delete what a killed run
+    left in it, since that contains records of customers. Raises LocalError."""
     path = folder / TEMPORARY
     try:
         if empty:
@@ -189,21 +192,21 @@ def temporary_folder(folder: Path, *, empty: bool = False) -> Path:
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
     except OSError as error:
-        raise LocalError(f"{path} can't hold temporary files: {error.strerror}.") from error
+        raise LocalError(f"{path} can't be used for temporary files: {error.strerror}.") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise LocalError(f"{path} belongs to somebody else: remove it, or set DEDUP_LOCAL_DIR to another folder.")
+        raise LocalError(f"{path} belongs to another user: remove it, or set DEDUP_LOCAL_DIR to another folder.")
     return path
 
 
 def forget_aws() -> None:
-    """Drop what the caller's environment says about AWS, so that nothing here reaches the real one."""
+    """Remove AWS variables from the environment, so that no request reaches the real AWS."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
 
 
 def note_environment(folder: Path, environment: Mapping[str, str]) -> None:
-    """Write down what the functions are told of this run, for `local.invoke`. Its user alone may read it: it has the
-    database's password."""
+    """Save the functions' environment of this run, for `local.invoke`. Readable by this user only: it contains the
+    password of the database."""
     path = folder / ENVIRONMENT_FILE
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -211,10 +214,10 @@ def note_environment(folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def claim(path: Path, url: str, stack: ExitStack) -> None:
-    """Make this the one run of the clone until `stack` ends. Raises LocalError, saying where the other one is."""
+    """Make this the only run of the clone until `stack` ends. Raises LocalError, which names the other run."""
     file = lock(path)
     if not file:
-        raise LocalError(f"It runs already: {path.read_text() or path}.")
+        raise LocalError(f"Another run is in progress: {path.read_text() or path}.")
     stack.enter_context(file)
     file.truncate(0)
     file.write(f"{url}, process {os.getpid()}")
@@ -222,7 +225,7 @@ def claim(path: Path, url: str, stack: ExitStack) -> None:
 
 
 def own_environment() -> dict[str, str]:
-    """What the caller's environment says about the functions' configuration, over what the template does."""
+    """The variables of the functions that are set in the caller's environment; they override the template's."""
     return {name: value for name, value in os.environ.items() if name in OWN or name.startswith("POWERTOOLS_")}
 
 

@@ -1,9 +1,9 @@
 """One Lambda environment: a process that serves one invocation at a time, started by `local.workers`.
 
-It reads messages of JSON bytes from the socket whose number is its argument, and answers each with one byte, "+" or
-"-", and JSON bytes: what the handler returned, or Lambda's error payload. It ends when its standard input does, in the
-middle of an invocation too. Little more than the standard library is imported here, because what is imported here is
-what every cold start pays.
+It reads messages of JSON bytes from the socket whose file descriptor is its argument. It answers each with one byte,
+"+" or "-", followed by JSON: the result of the handler, or Lambda's error payload. It ends when its standard input is
+closed, even during an invocation. Little more than the standard library is imported, since every cold start pays for
+it.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ Handler = Callable[[Any, "LambdaContext"], Any]
 
 
 class LambdaContext:
-    """What Lambda hands to a handler as its second argument."""
+    """The context that Lambda passes to a handler as its second argument."""
 
     function_version = "$LATEST"
     log_stream_name = "local"
@@ -45,7 +45,7 @@ class LambdaContext:
 
 
 def load(function: dict[str, Any]) -> Handler:
-    """Import the function's module under a name of its own and return its handler. Raises whatever the import does."""
+    """Import the function's module under a unique name and return its handler. Raises what the import raises."""
     if function["image"] and function["folder"] not in sys.path:
         sys.path.append(function["folder"])
     module_name, attribute = function["handler"].rsplit(".", 1)
@@ -54,7 +54,7 @@ def load(function: dict[str, Any]) -> Handler:
     if not spec or not spec.loader:
         raise ImportError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
-    # Annotations are looked up through sys.modules, so that pydantic needs the module there before it runs.
+    # pydantic resolves annotations through sys.modules: the module must be there before it runs.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
@@ -66,7 +66,7 @@ def load(function: dict[str, Any]) -> Handler:
 
 
 def error_payload(error: BaseException) -> dict[str, Any]:
-    """Lambda's error payload for an exception that left the handler."""
+    """Lambda's error payload for an exception that the handler raised."""
     return {
         "errorMessage": str(error),
         "errorType": type(error).__name__,
@@ -75,7 +75,7 @@ def error_payload(error: BaseException) -> dict[str, Any]:
 
 
 def serve(connection: Connection) -> None:
-    """Answer invocations until the other side is gone."""
+    """Answer invocations until the other side closes the connection."""
     base = dict(os.environ)
     functions: dict[str, dict[str, Any]] = json.loads(connection.recv_bytes())
     handlers: dict[str, Handler] = {}

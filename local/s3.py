@@ -1,7 +1,7 @@
 """A local S3 and SQS: moto's server with the upload bucket, and with the queues that start functions.
 
-The server is a process of its own (this module as a program), so that a large object slows down nobody else. What it
-holds, objects and messages, is gone when it stops.
+The server is a separate process (this module as a program), so that a large object does not slow down the rest. Its
+objects and messages are lost when it stops.
 """
 
 import json
@@ -38,10 +38,11 @@ CREDENTIAL = "local"
 HOST = "127.0.0.1"
 
 MAX_CONCURRENCY = 2
-"""Messages of one queue that are handled at the same time: the other environments are left to the API."""
+"""Messages of one queue that are handled at the same time, so that environments are left for the API."""
 
 RETRY_SECONDS = (5, 65)
-"""After the first try and after later ones. The latter is longer than the lease of an attempt that died."""
+"""Seconds until a failed message comes again: after the first attempt, and after later ones. The latter is longer than
+the lease of an attempt that died."""
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -61,25 +62,25 @@ class Queue:
     name: str
     function: str
     visibility: int
-    """Seconds for which a message that is being handled does not come again."""
+    """Visibility timeout, in seconds."""
     tries: int
-    """After so many failures a message is put into the queue of the dead."""
+    """Failed attempts after which a message moves to the dead-letter queue."""
     at_once: int = MAX_CONCURRENCY
     """Messages that are handled at the same time."""
     prefix: str | None = None
-    """It is told of objects whose keys begin so; of none where this is None."""
+    """The bucket notifies the queue of objects with this prefix; None: of no objects."""
 
     @property
     def path(self) -> str:
-        """Of its address, after the host."""
+        """The path of its URL."""
         return f"/{ACCOUNT}/{self.name}"
 
 
 class S3:
-    """moto's server on `port` of the loopback interface, or on any that is free; what it prints goes to the file `log`.
-    `host` is another interface's address, for clients in containers.
+    """moto's server on `port` of the loopback interface, or on any free port if it is taken. Its output goes to the
+    file `log`. `host` is the address of another interface, for clients in containers.
 
-    It stops when this process ends in whatever way."""
+    It stops when this process ends, even by a kill -9."""
 
     def __init__(self, port: int, log: Path, host: str = HOST) -> None:
         self._preferred_port = port
@@ -100,11 +101,11 @@ class S3:
 
     @property
     def url(self) -> str:
-        """What S3's clients call the endpoint."""
+        """The endpoint for clients of S3."""
         return f"http://{self._host}:{self._port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment of whoever uses it: all of AWS is at its address, and nothing leads to the real one."""
+        """The environment of its clients: it is the endpoint of all AWS services, and nothing reaches the real AWS."""
         return {
             "BUCKET": BUCKET,
             "EVENT_BUS": "default",
@@ -120,19 +121,19 @@ class S3:
         }
 
     def start(self) -> None:
-        """Return at once: who calls the server before it is ready waits for it."""
-        # It stays open here: who calls while a server that ended is started again waits for that one, too.
+        """Start the server, and return at once: clients that connect before it is ready wait for it."""
+        # The socket stays open here, so that clients also wait while a server that ended is started again.
         self._listener = _listen(self._host, self._preferred_port)
         self._port = self._listener.getsockname()[1]
         self._spawn(self._listener)
 
     @property
     def ended(self) -> int | None:
-        """The exit code of a server that ended by itself, negative for a signal; None while it runs."""
+        """The exit code of a server that ended unexpectedly, negative for a signal; None while it runs."""
         return self._server.poll() if self._server else None
 
     def restart(self) -> None:
-        """Start a server that ended by itself again, at the same address. It is empty: see create()."""
+        """Start a server that ended unexpectedly again, at the same address. It is empty until create() is called."""
         if self._server and self._listener:
             self._server.communicate()
             self._spawn(self._listener)
@@ -148,17 +149,17 @@ class S3:
                     "LANG": "C.UTF-8",
                     "TZ": "UTC",
                 },
-                # The server stops at the end of its input, which comes with the end of this process.
+                # The server stops when its standard input is closed, which happens when this process ends.
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=[listener.fileno()],
-                # A Ctrl-C in the terminal is not for it: what is being loaded may still be read.
+                # In a separate session, so that Ctrl-C does not stop it while functions still read from it.
                 start_new_session=True,
             )
 
     def stop(self) -> None:
-        """Stop it. Never raises."""
+        """Stop the server. Never raises."""
         if self._server:
             self._server.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -171,7 +172,7 @@ class S3:
             self._listener = None
 
     def create(self, queues: Iterable[Queue] = ()) -> list["Poller"]:
-        """Make the bucket and the queues, those told of the bucket's objects that want to be. Raises LocalError."""
+        """Create the bucket, the queues and the bucket's notifications. Raises LocalError."""
         try:
             return self._create(queues)
         except (BotoCoreError, ClientError) as error:
@@ -207,7 +208,7 @@ class S3:
         return Poller(sqs, queue, url, _arn(sqs, url))
 
     def _client(self, service: Any) -> Any:
-        # One attempt: the connection is to a process of ours, which is there or is not. No proxy of the environment's.
+        # A retry is no use with a local process, nor is a proxy of the environment.
         config = Config(retries={"total_max_attempts": 1}, proxies={})
         return boto3.client(
             service,
@@ -220,7 +221,7 @@ class S3:
 
 
 class Poller:
-    """Hands a queue's messages to a function, one at a time, as Lambda's event source mapping does."""
+    """Invokes a function with the messages of a queue, one at a time, like Lambda's event source mapping."""
 
     def __init__(self, client: "SQSClient", queue: Queue, url: str, arn: str) -> None:
         self.queue = queue
@@ -231,17 +232,17 @@ class Poller:
         self._stopping = threading.Event()
 
     def start(self, invoke: Invoke) -> None:
-        """Begin to hand messages to `invoke`."""
+        """Start to invoke the function with messages."""
         threading.Thread(target=self._run, args=(invoke,), daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more messages. Those that are being handled go on."""
+        """Receive no more messages. Those in progress continue."""
         self._stopping.set()
 
     def _run(self, invoke: Invoke) -> None:
         while True:
             self._free.acquire()
-            # By one thread: moto gives the same message to two that ask at the same moment.
+            # In one thread only, since moto gives the same message to two concurrent requests.
             message = self._receive()
             if self._stopping.is_set():
                 return
@@ -273,9 +274,10 @@ class Poller:
                 return
             tries = int(message["Attributes"]["ApproximateReceiveCount"])
             most = self.queue.tries
-            # Not its body, nor the error's text: they name files, which may be named after people.
+            # Log neither its body nor the error's text: they contain file names, which may be names of people.
             log.error("Try %s of %s failed of message %s: %s", tries, most, message["MessageId"], _kind(answer))
-            # Soon: on AWS it would come again after its visibility timeout. After the last try the queue buries it.
+            # Sooner than on AWS, which waits for the visibility timeout. After the last attempt at once, so that the
+            # queue moves it to the dead-letter queue.
             seconds = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1] if tries < most else 0
             self._client.change_message_visibility(**receipt, VisibilityTimeout=seconds)
         except (LocalError, BotoCoreError, ClientError) as error:
@@ -303,7 +305,7 @@ class Poller:
 
 
 def serve(listener: socket.socket) -> None:
-    """Be moto's server on a socket that listens, until the end of standard input."""
+    """Run moto's server on a listening socket until standard input is closed."""
     sys.path.append(str(ROOT / "layers"))
     from dedup.lifeline import end_with_input
 
@@ -313,7 +315,7 @@ def serve(listener: socket.socket) -> None:
 
     class Quiet(MotoRequestHandler):
         def log_request(self, *_: object) -> None:
-            """Says nothing: the name of an object may be a person's."""
+            """Log nothing, since the name of an object may be the name of a person."""
 
     app = _as_s3_does(DomainDispatcherApplication(create_backend_app))
     host, port = listener.getsockname()
@@ -322,11 +324,11 @@ def serve(listener: socket.socket) -> None:
 
 
 def _as_s3_does(app: Any) -> Any:
-    """The application with objects and events as S3 has them.
+    """The application, with objects and events like those of S3.
 
     moto's events lack the version and the sequencer, quote slashes, and are sent before the object has its metadata;
-    and the end of an upload in parts sends one of a PUT as well. What is replaced here is not moto's public interface:
-    its version is pinned.
+    and completing a multipart upload also sends an event for a PUT. The replaced functions are not moto's public
+    interface, so its version is pinned.
     """
     from moto.s3 import notifications
 
@@ -334,7 +336,7 @@ def _as_s3_does(app: Any) -> Any:
     request = threading.local()
 
     def keep(account_id: str, event_name: Any, bucket: Any, key: Any) -> None:
-        # A request creates one object at most, and the last event says how.
+        # A request creates at most one object, and its last event is the right one.
         if event_name.startswith("s3:ObjectCreated:"):
             request.created = (account_id, event_name, bucket, key)
 
@@ -355,7 +357,8 @@ def _as_s3_does(app: Any) -> Any:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         request.created = None
         if environ["REQUEST_METHOD"] == "PUT" and environ.get("CONTENT_TYPE") == FORM:
-            # moto would take the object for a form and leave it empty. `curl --data-binary` calls any body that.
+            # The type that `curl --data-binary` sends by default: moto would parse the object as a form and store
+            # nothing.
             environ["CONTENT_TYPE"] = "binary/octet-stream"
         answer: Iterable[bytes] = app(environ, start_response)
         if request.created:

@@ -1,7 +1,8 @@
-"""`make sam-local`: the functions in SAM CLI's containers, as near to Lambda as a laptop comes. `make invoke
-FUNCTION=Analyze`, after it, runs one of them on its sample event.
+"""`make sam-local`: the functions in SAM CLI's containers, the closest to Lambda on a laptop. Afterwards, `make invoke
+FUNCTION=Analyze` runs one of them on its sample event.
 
-docker-compose.yml's PostgreSQL is up by then. `make test-sam-local` uses the same commands, on embedded PostgreSQL.
+The Makefile has started the PostgreSQL of docker-compose.yml before. `make test-sam-local` uses the same commands with
+embedded PostgreSQL.
 """
 
 import json
@@ -27,11 +28,11 @@ COMPOSED = {
     "DB_PASSWORD": "dedup",
     "EVENT_BUS": "",
 }
-"""What the functions are told of docker-compose.yml."""
+"""The functions' variables for the services of docker-compose.yml."""
 
 
 def engine() -> str | None:
-    """The address at which containers reach this machine's network, or None where no container engine answers."""
+    """The address at which containers reach this machine; None without a container engine."""
     asked = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=20)
@@ -41,8 +42,8 @@ def engine() -> str | None:
 
 
 class Sam:
-    """SAM CLI's commands for this machine's architecture, with what the functions are told of it in a file: what the
-    template says, the queues' addresses, and over it `environment`."""
+    """SAM CLI's commands for this machine's architecture. The functions' variables are in a file: those of the
+    template, the URLs of queues, and `environment`, which overrides both."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +56,13 @@ class Sam:
         self._parameters = ["--parameter-overrides", f"Architecture={architecture}"]
 
     def build(self, without: Iterable[str] = ()) -> None:
-        """Build the layer and every function but those that are named. Needs python3.13, and the images' registry for
+        """Build the layer and all functions except `without`. Needs python3.13, and a registry for the base images of
         functions in images. Raises subprocess.CalledProcessError."""
         excluded = [part for name in without for part in ("--exclude", name)]
         subprocess.run([*_sam("build"), *excluded, *self._parameters], cwd=ROOT, env=self._environment, check=True)
 
     def invoke(self, function: str, event: Path) -> subprocess.CompletedProcess[str]:
-        """Run the function on an event; its answer is the output's last line, its log is on standard error."""
+        """Run the function on an event. The last line of the output is its response; its log is on standard error."""
         return subprocess.run(
             [*_sam("local", "invoke", function), "--event", event, *self._options],
             cwd=ROOT,
@@ -71,19 +72,19 @@ class Sam:
         )
 
     def start_api(self, port: int) -> subprocess.Popen[bytes]:
-        """Serve the API on `port` until the process gets SIGTERM."""
+        """Serve the API on `port` until the returned process is terminated."""
         command = [*_sam("local", "start-api"), "--port", str(port), "--warm-containers", "LAZY", *self._options]
         return subprocess.Popen(command, cwd=ROOT, env=self._environment)
 
     @property
     def _options(self) -> list[str]:
-        # An image that is there is used as it is; one that is not is fetched all the same.
+        # --skip-pull-image: existing images are not updated, but missing ones are still pulled.
         network = ["--add-host", f"{HOST}:{engine()}", "--skip-pull-image"]
         return ["--env-vars", str(self._variables), *network, *self._parameters]
 
 
 def _named(function: Function) -> dict[str, str]:
-    """A function's variables, but for those that Lambda sets itself."""
+    """A function's variables, without those that Lambda sets itself."""
     return {
         name: value
         for name, value in function.environment.items()
@@ -96,9 +97,9 @@ def _sam(*arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Build, migrate, and serve until interrupted, or run the function that is named; the exit code."""
+    """Build, migrate, and serve until interrupted, or invoke the function in the argument; the exit code."""
     if not engine():
-        print("No container engine answers: start Docker first.", file=sys.stderr)
+        print("No container engine is running: start Docker first.", file=sys.stderr)
         return 1
     sam = Sam(ROOT / ".aws-sam", COMPOSED)
     if sys.argv[1:]:
@@ -117,10 +118,10 @@ def main() -> int:
 
 
 def invoke(sam: Sam, function: str) -> int:
-    """Run one function on its sample event and print its answer; the exit code."""
+    """Run one function on its sample event and print its response; the exit code."""
     event = sample_event(function)
     if not event.exists():
-        print(f"There is no function {function}: events/ has one event for each.", file=sys.stderr)
+        print(f"There is no sample event for {function}: see events/ for the functions that have one.", file=sys.stderr)
         return 1
     done = sam.invoke(function, event)
     print(done.stderr, file=sys.stderr)

@@ -1,5 +1,5 @@
-"""What `make run` sees to while it runs: a server that ends by itself is started again, or ends the run with a
-sentence; functions that a schedule starts are started."""
+"""Supervision of `make run`: servers that end unexpectedly are started again, or end the run with an error; scheduled
+functions are invoked."""
 
 import sys
 import threading
@@ -13,15 +13,15 @@ from typing import Protocol
 from local import LocalError
 
 AT_ONCE_SECONDS = 10.0
-"""A server that ends again so soon after it was started again would do so for ever."""
+"""A server that ends so soon after a restart would do so forever."""
 
 
 SCHEDULE_SECONDS = 5.0
-"""Between two starts of a function that a schedule starts: nobody waits for minutes here."""
+"""The interval of scheduled functions, shorter than on AWS so that nobody waits for minutes."""
 
 
 class Schedule:
-    """Calls something every few seconds, in a thread of its own, from now until it is stopped."""
+    """Calls a function every SCHEDULE_SECONDS, in a thread, until it is stopped."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
@@ -29,30 +29,30 @@ class Schedule:
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
-        """Call it no more. A call that was begun goes on."""
+        """Stop calling. A call in progress continues."""
         self._stopping.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            # What runs too late to be taken up by anybody is over with the run.
+            # The workers refuse calls while the run is stopping.
             with suppress(LocalError):
                 self._work()
             self._stopping.wait(SCHEDULE_SECONDS)
 
 
 class Server(Protocol):
-    """A process that others call."""
+    """A server process that can be started again."""
 
     @property
     def ended(self) -> int | None:
-        """The exit code of one that ended by itself, negative for a signal; None while it runs."""
+        """The exit code of a server that ended unexpectedly, negative for a signal; None while it runs."""
 
     def restart(self) -> None:
-        """Start one that ended again, where its clients look for it. Raises LocalError."""
+        """Start a server that ended again, at the same address. Raises LocalError."""
 
 
 class Watched:
-    """A server with its `name`, its `log`, what it lost when it ended, and what makes it usable again once it runs."""
+    """A supervised server. `lost`: what is lost when it ends, for the message; `prepare` is called after a restart."""
 
     def __init__(
         self, name: str, server: Server, log: Path, lost: str = "", prepare: Callable[[], None] = lambda: None
@@ -65,13 +65,14 @@ class Watched:
         self._restarted_at = -inf
 
     def look_after(self) -> None:
-        """Start it again if it has ended, and say so. Raises LocalError when it can't be, or ends at once again."""
+        """Start the server again if it has ended, and print that. Raises LocalError if it can't be started, or ends
+        again at once."""
         code = self._server.ended
         if code is None:
             return
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if time.monotonic() - self._restarted_at < AT_ONCE_SECONDS:
-            raise LocalError(f"{self._name} ended with {how} as soon as it was started again; its log is {self._log}.")
+            raise LocalError(f"{self._name} ended with {how} right after it was started again; its log is {self._log}.")
         self._server.restart()
         self._prepare()
         self._restarted_at = time.monotonic()

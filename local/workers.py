@@ -1,7 +1,7 @@
 """Lambda environments as processes: each serves one invocation at a time, is kept warm, and is replaced when it dies.
 
-Processes and not threads, because the handlers' resolvers keep the request that they are serving on their class, as
-they may on Lambda.
+They are processes and not threads, since the handlers' resolvers keep the current request on their class, as they may
+on Lambda.
 """
 
 import json
@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from local import ROOT, LocalError
 
-# What Lambda allows for the import of a function's module, on top of the function's own Timeout.
+# Lambda's limit for the import of a function's module, in addition to the function's Timeout.
 INIT_SECONDS = 10.0
-# What Lambda takes as an event and gives as an answer, in bytes.
+# Lambda's limits for events and responses, in bytes.
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 ANSWER_LIMIT = PAYLOAD_LIMIT + 100
 CLOSE_SECONDS = 5.0
@@ -31,8 +31,8 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Function:
-    """One function of template.yaml: its handler ("module.attribute") is in `folder`; `timeout` is in seconds. `image`:
-    it is in a container image, and may import what is in `folder`."""
+    """One function of template.yaml. Its handler ("module.attribute") is in `folder`; `timeout` is in seconds, `memory`
+    in MB. `image`: it is in a container image, and may import modules from `folder`."""
 
     name: str
     folder: str
@@ -44,19 +44,18 @@ class Function:
 
 
 class Answer(NamedTuple):
-    """An invocation's outcome: JSON of what the handler returned, or, when it failed, of Lambda's error payload."""
+    """The outcome of an invocation: the JSON of the handler's result, or of Lambda's error payload if it failed."""
 
     payload: bytes
     failed: bool
 
 
 class Workers:
-    """A pool of up to `size` environments, started when first needed. One serves all functions that have the same
-    variables, which are read once.
+    """A pool of up to `size` environments, started when needed. Each serves all functions with the same variables,
+    since these are read once.
 
-    What the functions print goes to the file `log`; `temporary` is the folder for their temporary files, as /tmp is on
-    Lambda. Any number of threads may invoke at the same time: those that find
-    every environment busy wait for one.
+    The functions' output goes to the file `log`; `temporary` is the folder for their temporary files, like /tmp on
+    Lambda. Any number of threads may invoke at the same time. If all environments are busy, they wait.
     """
 
     def __init__(self, functions: Mapping[str, Function], log: Path, temporary: Path, *, size: int = 8) -> None:
@@ -72,7 +71,7 @@ class Workers:
         self._closed = False
 
     def invoke(self, name: str, event: bytes) -> Answer:
-        """Run the function `name` on `event`, JSON. Raises KeyError when there is no such function."""
+        """Run the function `name` on `event`, which is JSON. Raises KeyError if there is no such function."""
         function = self._functions[name]
         with self._free:
             environment: _Environment | None = None
@@ -84,7 +83,7 @@ class Workers:
                 self._give_back(environment)
 
     def close(self) -> None:
-        """Let the invocations that run finish, for a few seconds, and stop every environment."""
+        """Wait a few seconds for invocations in progress, and stop all environments."""
         self._closed = True
         for _ in range(self._size):
             if not self._free.acquire(timeout=CLOSE_SECONDS):
@@ -95,7 +94,7 @@ class Workers:
     def _take(self, function: Function) -> "_Environment":
         variables = _own_variables(function)
         with self._lock:
-            # It counts from here on, also while it starts: no more than `size` are there at any moment.
+            # Counted before it starts, so that there are never more than `size` processes.
             self._busy += 1
             if self._closed:
                 raise LocalError("The functions are stopping.")
@@ -103,7 +102,7 @@ class Workers:
                 self._idle.remove(dead)
                 dead.stop()
             fitting = [environment for environment in self._idle if environment.variables == variables]
-            # Last in, first out: the warmest is used again, and no more are started than run at once.
+            # Last in, first out: the most recently used one is warm, and no more are started than needed at once.
             if fitting:
                 self._idle.remove(fitting[-1])
             elif self._idle and len(self._idle) + self._busy > self._size:
@@ -130,7 +129,7 @@ class _Environment:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                # -P keeps the folder of the script off sys.path: a function sees the layer and nothing else of ours.
+                # -P keeps the folder of the script off sys.path: a function can import the layer only.
                 [sys.executable, "-P", str(Path(__file__).with_name("environment.py")), str(theirs.fileno())],
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
@@ -140,12 +139,13 @@ class _Environment:
                     "PYTHONUNBUFFERED": "1",
                     "TMPDIR": str(temporary),
                 },
-                # It ends at the end of its input, which comes with the end of this process.
+                # It ends when its standard input is closed, which happens when this process ends.
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
-                # A Ctrl-C in the terminal is for the parent, which stops this process when its invocation is done.
+                # In a separate session, so that Ctrl-C reaches the parent only. The parent stops this process after its
+                # invocation.
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
@@ -193,10 +193,10 @@ class _Environment:
         self._process.communicate()
 
     def _kill(self) -> None:
-        """Ends the process, and those that it started: they are its group."""
+        """Kills the process and those that it started, which are its process group."""
         if self._killed:
             return
-        # Once it was waited for, the number may be another's.
+        # After wait(), the id may belong to another process.
         self._killed = self._process.returncode is not None
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -206,7 +206,7 @@ class _Environment:
 
 
 def _own_variables(function: Function) -> dict[str, str]:
-    # Lambda's own say the function's name and size.
+    # The variables AWS_LAMBDA_… differ between functions: they are the function's name and memory.
     return {name: value for name, value in function.environment.items() if not name.startswith("AWS_LAMBDA_")}
 
 

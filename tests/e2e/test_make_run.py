@@ -404,7 +404,7 @@ def test_temporary_folder_that_somebody_else_made_is_refused_in_a_sentence(folde
     theirs.mkdir()
     (folder / "dedup-tmp").symlink_to(theirs)
 
-    assert f"{folder / 'dedup-tmp'} belongs to somebody else" in Run(folder, free_port()).refusal()
+    assert f"{folder / 'dedup-tmp'} belongs to another user" in Run(folder, free_port()).refusal()
     assert list(theirs.iterdir()) == []
 
 
