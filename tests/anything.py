@@ -1,4 +1,4 @@
-"""What holds of any bytes that are read as a file."""
+"""The properties that hold for all bytes that are read as a file."""
 
 import io
 
@@ -7,8 +7,8 @@ from dedup.records import NamedFields, Record
 
 
 def read_anything(data: bytes, source: str | None) -> int:
-    """Reads the bytes as a file of an upload of that source, and asserts that it is refused with a reason, or that
-    every row of it is accepted as a record or rejected with one; how many rows there were."""
+    """Reads the bytes as a file from that source. Asserts that the file is refused with a reason, or that each row is
+    accepted as a valid record or rejected with a reason. Returns the number of rows."""
     rows: list[Row] = []
     rejected: list[Rejected] = []
     reason = "none"

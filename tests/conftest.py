@@ -1,4 +1,4 @@
-"""A real PostgreSQL for every test that asks for one: one server for the run, a new database for each test."""
+"""A real PostgreSQL for tests that need one: one server for the whole run, and an empty database for each test."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def budget(usual: int, full: int) -> int:
-    """How many cases a long campaign tries: `full` in `make test-full`, and otherwise `usual`."""
+    """The number of cases of a long campaign: `full` in `make test-full`, otherwise `usual`."""
     return full if FULL else usual
 
 
@@ -42,7 +42,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 @pytest.fixture
 def environment(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a function with an empty database. Set SOURCES and the like before the first use."""
+    """The environment of a function with an empty database. Set variables such as SOURCES before its first use."""
     database = postgres.create_database("test")
     _empty(database)
     for name, value in database.environment().items():
@@ -56,7 +56,7 @@ def environment(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def _empty(database: DatabaseSettings) -> None:
-    """Drops all that a test left behind, its connections too: a tenth of the time of a new database."""
+    """Drops everything that a test left behind, including connections. Takes a tenth of the time of a new database."""
     with database.connect() as admin:
         admin.run(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
@@ -67,7 +67,7 @@ def _empty(database: DatabaseSettings) -> None:
 
 
 def connect(user: str | None = None, password: str = "") -> Connection:
-    """A connection of its own to the test's database, as its owner or as another role."""
+    """A new connection to the test's database, as its owner or as another role."""
     s = settings()
     signed_in = (user or s.db_user, password or s.db_password or "")
     return DatabaseSettings(s.db_host, s.db_port, s.db_name, *signed_in).connect()
@@ -75,7 +75,7 @@ def connect(user: str | None = None, password: str = "") -> Connection:
 
 @pytest.fixture
 def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
-    """Makes stores on the test's database, each with a connection of its own, as Lambda environments have."""
+    """Creates stores on the test's database, each with its own connection, like Lambda environments."""
     stores: list[Store] = []
 
     def make(**changes: Any) -> Store:
@@ -95,7 +95,7 @@ def store(new_store: Callable[..., Store]) -> Store:
 
 @pytest.fixture
 def functions(new_store: Callable[..., Store]) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
-    """Calls a function's handler in this process: functions("analyze", event) → its answer."""
+    """Calls a function's handler in this process: functions("analyze", event) → its response."""
 
     def call(name: str, event: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = load_function(name).handler(event, lambda_context(name))
@@ -105,13 +105,13 @@ def functions(new_store: Callable[..., Store]) -> Callable[[str, dict[str, Any]]
 
 
 def path_of_function(name: str) -> Path:
-    """The file of a function: functions/<domain>/<name>/app.py."""
+    """The path of a function's file: functions/<domain>/<name>/app.py."""
     [path] = (ROOT / "functions").glob(f"*/{name}/app.py")
     return path
 
 
 def load_function(name: str) -> Any:
-    """The module functions/<domain>/<name>/app.py, anew: its environment is read on its first use."""
+    """Imports functions/<domain>/<name>/app.py again, since a function reads its environment only once."""
     spec = importlib.util.spec_from_file_location(f"functions_{name}", path_of_function(name))
     assert spec is not None
     assert spec.loader is not None
@@ -138,7 +138,7 @@ def api_event(
     headers: dict[str, str] | None = None,
     parameters: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What API Gateway sends for a request; a body that is no text is sent as JSON."""
+    """The event that API Gateway sends for a request. A body that is not a string is encoded as JSON."""
     sent = {
         "Host": "api.example.com",
         "X-Forwarded-Proto": "https",
@@ -175,7 +175,7 @@ def record(customer_id: int, source: str, **changes: Any) -> Record:
 
 
 def ids_of(found: Selection, name: str = "ids") -> list[int]:
-    """The ids of a page."""
+    """The ids of the page `name`."""
     ids: list[int] = json.loads(found.pages[name].json)
     return ids
 

@@ -1,4 +1,4 @@
-"""Writes files as CRMs and spreadsheets export them, in every format, encoding and compression that is accepted.
+"""Writes files like exports of CRMs and spreadsheets, in every format, encoding and compression that is supported.
 
 python -m tests.exports 100000 --form hubspot --compression gzip > contacts.csv.gz
 """
@@ -19,7 +19,7 @@ else:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody whom a source knows."""
+    """A made-up customer of a source."""
 
     customer_id: int
     first_name: str
@@ -33,7 +33,7 @@ class Person:
 
     @property
     def row(self) -> tuple[int, str, str, str]:
-        """What is to be read of the person in a file of any form."""
+        """The row that must be read for the person, whatever the form of the file."""
         return self.customer_id, self.name, self.email, self.source
 
 
@@ -42,7 +42,7 @@ LAST_NAMES = ("O'Brien", "Müller, PhD", 'Smith "Smitty"', "Núñez", "de la Cru
 
 
 def people(count: int, source: str, seed: int = 0) -> list[Person]:
-    """As many different people, the same ones for the same seed."""
+    """`count` different people; the same people for the same seed."""
     chance = random.Random(seed)
     return [
         Person(
@@ -94,7 +94,7 @@ FORMS: Mapping[str, Mapping[str, Callable[[Person], object]]] = {
         "Customer-ID": lambda person: f"{person.customer_id:07}",
     },
 }
-"""The columns of each form, in order, and what each says of a person."""
+"""The columns of each form, in order, with the value of each for a person."""
 
 FORMATS = ("csv", "json", "array", "ndjson")
 DELIMITERS = (",", ";", "\t", "|")
@@ -115,7 +115,7 @@ def write(
     compression: str | None = None,
     newline: str = "\r\n",
 ) -> bytes:
-    """The file. UTF-16 gets its byte order mark; `delimiter` and `newline` are CSV's."""
+    """The content of the file. UTF-16 starts with a byte order mark; `delimiter` and `newline` are for CSV."""
     columns = FORMS[form]
     rows = [[tell(person) for tell in columns.values()] for person in persons]
     objects = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -130,7 +130,7 @@ def write(
 
 
 def csv_text(rows: Iterable[Sequence[object]], delimiter: str = ",", newline: str = "\r\n") -> str:
-    """CSV (RFC 4180) with quotes where they are needed."""
+    """CSV (RFC 4180), with quotes only where they are needed."""
     special = {delimiter, '"', "\r", "\n"}
 
     def cell(value: object) -> str:

@@ -1,7 +1,7 @@
-"""A model of the service in plain Python: which records there are, and what every question has to answer.
+"""A model of the service in plain Python: the records that it stores, and the right answer to each question.
 
-Several clients at once, or a request whose answer was lost, leave more than one possible state: a set of states is
-kept, and those that an answer does not agree with are given up.
+Concurrent clients, or a lost response, allow more than one state. A test keeps a set of states, and removes those that
+a response contradicts.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One record: the upload that brought it, and what it says."""
+    """One record: its upload and its values."""
 
     upload: str
     source: str
@@ -22,20 +22,20 @@ class Row(NamedTuple):
 
 
 State = tuple[Row, ...]
-"""All records, in order, so that equal states are equal."""
+"""All records, sorted, so that equal states compare equal."""
 
 Analysis = tuple[int, tuple[int, ...]]
-"""How many records there are, and the ids of their customers."""
+"""The number of records, and the ids of their customers."""
 
 Regions = frozenset[tuple[frozenset[str], int]]
-"""How many customers are in exactly which sources."""
+"""The number of customers of each region."""
 
 Content = tuple[tuple[str, int, str, str], ...]
-"""What can be read of all records: source, customer, name and email, in order."""
+"""The visible values of all records: source, customer, name and email, sorted."""
 
 
 def after(state: State, kept: Callable[[Row], bool], added: Iterable[Row] = ()) -> State:
-    """The state with those rows that are kept, and with others."""
+    """The state without the rows that are not `kept`, and with the `added` ones."""
     return tuple(sorted([*filter(kept, state), *added]))
 
 
@@ -44,7 +44,7 @@ def content_of(state: State) -> Content:
 
 
 def sources_of(rows: Iterable[tuple[str, int]]) -> dict[int, frozenset[str]]:
-    """The sources of each customer, of pairs of source and customer."""
+    """The sources of each customer, from pairs of source and customer."""
     found: dict[int, set[str]] = {}
     for source, customer in rows:
         found.setdefault(customer, set()).add(source)
@@ -60,7 +60,7 @@ def regions_of(state: State) -> Regions:
 
 
 def regions(of_customers: Iterable[frozenset[str]]) -> Regions:
-    """The regions of some customers, of whom the sources are given."""
+    """The regions of customers, from the sources of each customer."""
     return frozenset(Counter(of_customers).items())
 
 
@@ -70,8 +70,8 @@ def selected(
     without: Collection[str] = (),
     exactly: Collection[str] = (),
 ) -> list[int]:
-    """Brute force: the customers in every one of `within`, in none of `without`, and, where it names any, in all of
-    `exactly` and no other."""
+    """Brute force: the customers in every source of `within`, in none of `without`, and, unless it is empty, in exactly
+    the sources of `exactly`."""
     return sorted(
         customer
         for customer, sources in of_customers.items()
@@ -83,21 +83,21 @@ def selected(
 
 @dataclass(frozen=True)
 class Write:
-    """Something to ask for, and what it does to a state. `ask` says whether it took place; None where nobody knows."""
+    """A request, and its effect on a state. `ask` returns whether it took place; None if that is unknown."""
 
     ask: Callable[[], bool | None]
     change: Callable[[State], State]
 
 
 def outcomes(states: set[State], write: Write, took_place: bool | None) -> set[State]:
-    """The states that there may be after a write."""
+    """The possible states after a write."""
     changed = {write.change(state) for state in states} if took_place is not False else set()
     return changed | (states if took_place is not True else set())
 
 
 def orders(states: set[State], writes: list[Write], unknown: Collection[Write] = ()) -> tuple[set[State], set[State]]:
-    """Every state on the way, and every one at the end, over all orders of the writes; of those of `unknown` outcome
-    each may be left out."""
+    """All intermediate states and all final states over all orders of the writes. Writes in `unknown` may or may not
+    have taken place."""
     on_the_way, at_the_end = set(states), set()
     certain = [write for write in writes if write not in unknown]
     for count in range(len(unknown) + 1):

@@ -1,4 +1,4 @@
-"""A TCP proxy that does what networks do: it loses connections at a chosen step, goes silent, or takes its time."""
+"""A TCP proxy that fails like a network: it resets connections at a chosen step, forwards nothing, or adds latency."""
 
 import socket
 import struct
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends a reset."""
+"""Value of SO_LINGER with which close() sends a reset."""
 
 Fault = Callable[["Pair", bytes], bool]
-"""What happens to a piece that a client sent; whether it is still to be passed on."""
+"""What happens to a chunk that a client sent. Returns whether the proxy still forwards it."""
 
 
 class Pair:
@@ -24,10 +24,10 @@ class Pair:
         self.loses_answer = False
 
     def reset(self) -> None:
-        """The client gets a reset, the server an end."""
+        """Resets the connection of the client and closes that of the server."""
         with suppress(OSError):
             self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            # Wakes the thread that reads it: only then does closing reach the network.
+            # Wakes the thread that reads from it: before that, close() has no effect on the network.
             self.client.shutdown(socket.SHUT_RD)
         self.client.close()
         with suppress(OSError):
@@ -36,33 +36,33 @@ class Pair:
 
 
 def reset_before(pair: Pair, data: bytes) -> bool:
-    """The connection is reset, and the server never sees the piece."""
+    """Resets the connection. The server does not get the chunk."""
     pair.reset()
     return False
 
 
 def reset_within(pair: Pair, data: bytes) -> bool:
-    """The server gets half of the piece."""
+    """Resets the connection after half of the chunk was forwarded."""
     pair.server.sendall(data[: len(data) // 2])
     pair.reset()
     return False
 
 
 def reset_after(pair: Pair, data: bytes) -> bool:
-    """The server does what it is told, and the client is not told that it did."""
+    """Forwards the chunk, and resets the connection before the server's response."""
     pair.loses_answer = True
     return True
 
 
 def half_open(pair: Pair, data: bytes) -> bool:
-    """Neither side hears of the other any more, and the connection stays."""
+    """Forwards nothing any more in either direction, and keeps the connection open."""
     pair.open_half = True
     return False
 
 
 class Proxy:
-    """A proxy before a server. One that is `silent` keeps connections open and passes nothing on; `latency` is in
-    seconds, of each piece."""
+    """A proxy in front of a server. While `silent` is set, it keeps connections open and forwards nothing. `latency`:
+    seconds that each chunk from a client is delayed."""
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
@@ -76,20 +76,20 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def plan(self, step: int, fault: Fault) -> None:
-        """Does this to the piece that comes `step` pieces later, once. Pieces are counted over all connections."""
+        """Applies the fault once, to the chunk that follows after `step` chunks, counted over all connections."""
         self._steps, self._fault = step, fault
 
     def forget(self) -> None:
-        """Plans nothing any more."""
+        """Cancels the planned fault."""
         self._fault = None
 
     @property
     def happened(self) -> bool:
-        """Whether what was planned came to pass."""
+        """Whether the planned fault has happened."""
         return self._fault is None
 
     def close(self) -> None:
-        """Takes no more connections, and ends those there are."""
+        """Stops accepting connections, and resets the open ones."""
         self._listener.close()
         for pair in self._pairs:
             pair.reset()
@@ -101,7 +101,7 @@ class Proxy:
                 try:
                     server = socket.create_connection(self.target)
                 except OSError:
-                    # The server is down, and may come back.
+                    # The server may be starting again.
                     client.close()
                     continue
                 for end in (client, server):
@@ -123,7 +123,7 @@ class Proxy:
                     if (fault is None or fault(pair, data)) and not self.silent.is_set() and not pair.open_half:
                         pair.server.sendall(data)
             except ConnectionResetError:
-                # A client that was killed with an answer unread; the server hears of it, as without a proxy.
+                # The client was killed before it read a response. The server is informed, as without a proxy.
                 if pair.open_half:
                     return
             pair.server.shutdown(socket.SHUT_WR)

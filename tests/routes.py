@@ -1,4 +1,4 @@
-"""The operations of the API, as template.yaml has them."""
+"""The operations of the API, read from template.yaml."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 
 class Route(NamedTuple):
-    """An operation, and the folder of the function that it leads to."""
+    """An operation, and the folder of its function."""
 
     method: str
     path: str

@@ -1,7 +1,7 @@
-"""`make attack MINUTES=2 SEED=1`: attacks a stack of its own, and exits 1 with what it found.
+"""`make attack MINUTES=2 SEED=1`: attacks a new stack, prints what it finds, and exits with 1 if that is anything.
 
-CAMPAIGNS names some of them; STEPS is how many operations or requests each may take, in place of MINUTES. A failed
-history is printed as a list of operations: REPLAY names a file with one.
+CAMPAIGNS selects campaigns. STEPS limits the operations or requests of each, instead of MINUTES. A failed history is
+printed as a list of operations; REPLAY is the path of a file with such a list.
 """
 
 import json
@@ -29,11 +29,11 @@ CAMPAIGNS: dict[str, Callable[[Path, str, float, int], str]] = {
 UNBOUNDED = float("inf")
 
 LOG_LINES = 12
-"""Of each log, printed with what was found."""
+"""Lines of each log that are printed with a finding."""
 
 
 def main() -> int:
-    """Runs the campaigns that CAMPAIGNS names, MINUTES in all; the exit code is 1 where one found something."""
+    """Runs the campaigns in CAMPAIGNS for MINUTES in total. The exit code is 1 if one of them found something."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     minutes = float(os.environ.get("MINUTES") or "2")
@@ -61,7 +61,8 @@ def main() -> int:
 
 
 def attack(name: str, folder: Path, seed: str, until: float, most: int) -> bool:
-    """Runs one campaign, until then or for `most` steps, and prints what came of it; whether it found something."""
+    """Runs one campaign until the time `until`, or for `most` steps, and prints its result. Returns whether it found
+    something."""
     begun = time.monotonic()
     try:
         told = CAMPAIGNS[name](folder, seed, UNBOUNDED if most else until, most or sys.maxsize)
@@ -73,7 +74,7 @@ def attack(name: str, folder: Path, seed: str, until: float, most: int) -> bool:
 
 
 def ends(folder: Path) -> str:
-    """The last lines of the logs of a stack."""
+    """The last LOG_LINES lines of each log of a stack."""
     logs = [folder.parent / "attack.log", *sorted((folder / "log").glob("*.log"))]
     return "".join(
         f"{log.name}: {line}\n"
@@ -84,7 +85,7 @@ def ends(folder: Path) -> str:
 
 
 def replay(folder: Path, seed: str, operations: list[Any]) -> int:
-    """Repeats a history."""
+    """Repeats a history; the exit code."""
     with Stack(folder / "replay", histories.sources_for(seed)) as stack:
         try:
             histories.run(stack, f"{seed}-replay", operations, UNBOUNDED)

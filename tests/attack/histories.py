@@ -1,7 +1,7 @@
-"""Histories: all operations in any order, while backends, functions and PostgreSQL are killed, beside a model.
+"""Histories: random operations, compared with a model, while backends, functions and PostgreSQL are killed.
 
-An operation is a plain dictionary that says all of it, so that a history that failed can be repeated without some of
-its operations, and printed.
+An operation is a dictionary that describes it completely, so that a failed history can be printed, and repeated
+without some of its operations.
 """
 
 import json
@@ -24,16 +24,16 @@ Operation = dict[str, Any]
 
 SOURCES = ("salesforce", "hubspot", "internal", "crm_4", "crm_5", "crm_6")
 STEPS = 60
-"""Operations of one history."""
+"""Number of operations of a history."""
 
 WAITING_FILES = 4
-"""Files that may be there and not be delivered yet."""
+"""Maximum number of files whose message is not delivered yet."""
 
 MOST = 10_000
-"""The most that a page may have."""
+"""Maximum size of a page."""
 
 SHOWN = 500
-"""Records of one entity that are shown."""
+"""Maximum number of records of an entity in a response."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 RULES = {"methods": ["rules"]}
@@ -58,12 +58,12 @@ KINDS = {
     "verify": 2,
     "together": 6,
 }
-"""How often what is tried."""
+"""The weight of each kind of operation."""
 
 
 @dataclass
 class Sent:
-    """An upload, as it should be: its id where that is known, and its status."""
+    """The expected state of an upload. `id` is None until it is known."""
 
     rows: list[inputs.Values]
     id: int | None = None
@@ -73,7 +73,7 @@ class Sent:
     status: str = "done"
     accepted: int = 0
     reason: str | None = None
-    # Of files
+    # Files only
     source: str | None = None
     mode: str = "add"
     rejected: int = 0
@@ -83,7 +83,7 @@ class Sent:
     delivered: bool = False
     cleared: bool = False
     changes: tuple[int, int, int] | None = None
-    """Customers of the source that are new with it, gone, and there before; None where nobody knows."""
+    """Customers added, removed and unchanged; None if unknown."""
 
     @property
     def is_file(self) -> bool:
@@ -96,7 +96,7 @@ class Sent:
 
 @dataclass
 class History:
-    """One history on a stack whose database is empty."""
+    """One history, on a stack with an empty database."""
 
     stack: Stack
     seed: str
@@ -104,9 +104,9 @@ class History:
     uploads: dict[str, Sent] = field(default_factory=dict)
     matched: bool = False
     parted: bool = False
-    """Whether a decision that records are different people was in the last run, or was made since."""
+    """Whether a decision `different` was part of the last run, or was made since."""
     decided: bool = False
-    """The same of any decision."""
+    """The same for any decision."""
     steps: int = 0
     session: requests.Session = field(default_factory=requests.Session)
 
@@ -118,8 +118,9 @@ class History:
     def ask(
         self, method: str, path: str, *, expected: Sequence[int] = (200,), repeatable: bool = True, **more: Any
     ) -> tuple[requests.Response | None, bool]:
-        """The answer, as a client gets it that tries again while something is broken, and whether an attempt before
-        may have written; no answer where nobody knows whether it was written, and it may not be sent again."""
+        """Sends a request, with retries while something is broken. Returns the response, and whether an earlier attempt
+        may have written. The response is None if a request that is not `repeatable` may have written. Raises
+        Finding."""
         uncertain = False
         for pause in PAUSES:
             answer = None
@@ -150,7 +151,7 @@ class History:
         return answer.json()
 
     def pages(self, path: str, **query: Any) -> Iterator[Any]:
-        """The answer's pages, all of them."""
+        """All pages of the response."""
         params: Any = query
         for _page in range(10_000):
             answer, _ = self.ask("GET", path, params=params)
@@ -159,18 +160,18 @@ class History:
             url = answer.links.get("next", {}).get("url")
             if url is None:
                 return
-            # The gateway of this machine is not where the link says that the API is.
+            # The link contains another host than that of the local gateway.
             path, params = url.partition("/api/v1/")[2], None
         raise Finding(f"GET {path}: the pages have no end")
 
     def walk(self, path: str, name: str | None = None, **query: Any) -> list[Any]:
-        """The items of all pages of a list, or of a field of it."""
+        """The items on all pages of a list, or in the field `name` of all pages."""
         return [item for page in self.pages(path, **query) for item in (page if name is None else page[name])]
 
     # Choosing
 
     def choose(self, chance: random.Random) -> Operation:
-        """The next operation: all that it needs, and what is broken meanwhile."""
+        """The next operation, with its values and the fault that is injected during it."""
         kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
         operation = self._make(kind, chance) or self._make("add", chance)
         assert operation
@@ -186,7 +187,7 @@ class History:
         return {"kind": kind, "after": after, "times": 1 if kind == "postgres" else chance.choice([1, 1, 1, 3])}
 
     def _make(self, kind: str, chance: random.Random) -> Operation | None:
-        """An operation of a kind; None where it means nothing now."""
+        """A random operation of a kind; None if that kind is not possible now."""
         name = f"u{self.steps}"
         sent = [name for name, one in self.uploads.items() if one.id is not None]
         keyed = [name for name, one in self.uploads.items() if one.key and one.id is not None]
@@ -238,7 +239,7 @@ class History:
                 made = [self._make(some, chance) for some in kinds]
                 writes = [one | {"name": f"{name}_{n}"} for n, one in enumerate(made) if one]
                 if delivered := [one for one in writes if one["op"] == "deliver"]:
-                    # What becomes of a file depends on what became of others: one of them at a time.
+                    # The result of a file depends on the results of others: deliver only one at a time.
                     others = [one for one in writes if one["op"] not in ("deliver", "clear", "delete")]
                     deletions = [one for one in writes if one.get("of") == delivered[0]["of"] and one["op"] == "delete"]
                     writes = [delivered[0], *deletions, *others]
@@ -264,8 +265,8 @@ class History:
     # Doing
 
     def do(self, operation: Operation) -> None:
-        """Does an operation, and compares all that can be asked with the model. One whose upload is not there, as when
-        a history is repeated without it, does nothing. Raises Finding."""
+        """Executes an operation, and compares all responses with the model. An operation on an upload that is missing,
+        since the history is repeated without it, does nothing. Raises Finding."""
         self.steps += 1
         of = [operation, *operation.get("writes", ())]
         if any("of" in one and (one["of"] not in self.uploads or not self._can(one)) for one in of):
@@ -290,7 +291,7 @@ class History:
         done = [write for write, place in zip(writes, took_place, strict=True) if place is not False]
         unknown = [write for write, place in zip(writes, took_place, strict=True) if place is None]
         _, self.states = orders(self.states, done, unknown)
-        # Who of them was first is not known, but by what is told of each.
+        # The order of the writes is unknown, except for what the statuses of uploads show.
         accounts = {account["id"]: account["status"] for account in self._accounts()}
         deleted = {one["of"] for one in operation["writes"] if one["op"] == "delete"}
         cleared = any(one["op"] == "clear" for one in operation["writes"])
@@ -399,14 +400,14 @@ class History:
             if one.status not in ("done", "failed", "deleted"):
                 raise Finding(f"A file that was delivered did not end: {account}")
             if one.status == "deleted" and operation.get("name"):
-                # Meanwhile, and nobody knows whether it was loaded before.
+                # Deleted by a concurrent operation: it is unknown whether it was loaded before.
                 return None
             return one.status == "done"
 
         def change(state: State) -> State:
             return self._loaded(name, state)
 
-        if operation.get("name"):  # together with others: what it comes to depends on their order
+        if operation.get("name"):  # concurrent with others: the result depends on their order
             return Write(ask, change)
 
         def ask_alone() -> bool | None:
@@ -421,7 +422,7 @@ class History:
         return Write(ask_alone, change)
 
     def _deliver(self, message: Message | None, times: int, at_once: bool) -> None:
-        """Delivers a message so often, and then until it is done."""
+        """Delivers a message `times` times, and then again until the function is done with it."""
         assert message is not None
         done = False
         if at_once:
@@ -433,7 +434,7 @@ class History:
         for _ in range(6):
             if done:
                 return
-            # Its queue waits for longer than any lease.
+            # The queue's visibility timeout is longer than any lease.
             self.stack.settle()
             done = self.stack.deliver(message)
         raise Finding(f"{message.function} is not done with a message after six more deliveries")
@@ -442,7 +443,7 @@ class History:
         return [other for other in self.uploads.values() if other.is_file and other.at > one.at and other is not one]
 
     def _loaded(self, name: str, state: State) -> State:
-        """The state after a file was loaded."""
+        """The state after the file was loaded."""
         one = self.uploads[name]
         overtaken = {other.source for other in self._newer(one) if other.is_snapshot_in_place}
         added = [row for row in self._rows(name) if row.source not in overtaken]
@@ -453,7 +454,7 @@ class History:
         return after(state, lambda row: row.source != gone or row.upload in stay, added)
 
     def _expect_account(self, name: str, before: State, state: State) -> None:
-        """Whether the status of a file that was just loaded is the one that the model has."""
+        """Compares the status and the counts of a file that was just loaded with the model. Raises Finding."""
         one = self.uploads[name]
         accepted = [row for row in state if row.upload == name]
         expected = "done" if accepted else "failed"
@@ -487,7 +488,7 @@ class History:
                 one.status = "deleted"
                 return True
             if answer.status_code == 409:
-                # While it is being loaded or deleted by another.
+                # Another operation loads or deletes it at the same time.
                 return False
             if not uncertain and len(self.states) == 1 and not operation.get("name"):
                 [state] = self.states
@@ -503,7 +504,7 @@ class History:
         customer = operation["customer"]
 
         def ask() -> bool:
-            # 202 where files with rejected rows are cut later.
+            # 202: rows are removed from files of rejected rows later.
             answer, uncertain = self.ask("DELETE", f"customers/{customer}", expected=[200, 202, 404])
             assert answer is not None
             if not uncertain and len(self.states) == 1 and not operation.get("name"):
@@ -540,7 +541,7 @@ class History:
         self._deliver(self.stack.message(lambda message: message.body.get("run") == run), 1, at_once=False)
         account = self.get(f"matching/runs/{run}")
         if account["status"] == "failed":
-            # Three attempts are what it has.
+            # After three attempts it fails.
             if not (account["reason"] == "There are no records" and all(not state for state in self.states)) and not (
                 self.stack.broken and "nterrupted" in account["reason"]
             ):
@@ -553,7 +554,7 @@ class History:
             self._note_decisions()
 
     def _note_decisions(self) -> list[Any]:
-        """The decisions that were not taken back, which what follows a run depends on."""
+        """The decisions that were not revoked. Notes whether there are any, since later checks depend on it."""
         standing = [decision for decision in self._decisions() if not decision["revoked_at"]]
         self.parted |= any(decision["verdict"] == "different" for decision in standing)
         self.decided |= bool(standing)
@@ -647,12 +648,12 @@ class History:
             raise Finding(f"verify does not agree: {found}")
 
     def _members(self) -> dict[int, int]:
-        """The entity of each record, as the run in force has it."""
+        """The entity of each record in the active run."""
         [[run]] = self.stack.admin("SELECT active_run FROM match_state")
         return dict(self.stack.admin(f"SELECT record_id, entity_id FROM matching.member_{run}"))
 
     def check(self, deep: bool) -> None:
-        """Compares what can be asked with the model: less of it when not `deep`. Raises Finding."""
+        """Compares the responses of the API with the model; fewer of them if not `deep`. Raises Finding."""
         chance = random.Random(f"{self.seed}-{self.steps}")
         if deep:
             self._verify()
@@ -797,7 +798,7 @@ class History:
             if verdict == "same" and members[a] != members[b] and not self.parted:
                 raise Finding(f"Records {a} and {b} are one person, and of entities {members[a]} and {members[b]}")
         if self.decided:
-            # Those whom a decision joins may contradict other records of their customers, which then stay apart.
+            # Records joined by a decision may contradict other records of their customer, which then stay separate.
             return
         first: dict[tuple[str, int], int] = {}
         for record, entity in sorted(members.items()):
@@ -809,8 +810,8 @@ class History:
 def run(
     stack: Stack, seed: str, operations: Sequence[Operation] | None, until: float, most: int = STEPS
 ) -> list[Operation]:
-    """A history of one seed, of so many operations at most, or of those given, until it is over or time is; its
-    operations. Raises Failed."""
+    """Runs a history from a seed with at most `most` operations, or one with the given operations, until the time
+    `until`. Returns its operations. Raises Failed."""
     stack.empty()
     history, chance, done = History(stack, seed), random.Random(seed), list[Operation]()
     for step in range(most if operations is None else len(operations)):
@@ -828,7 +829,7 @@ def run(
 
 
 class Failed(Finding):
-    """A history that failed, with the operations that led there."""
+    """A history that failed, with its operations up to the failure."""
 
     def __init__(self, reason: str, operations: list[Operation]) -> None:
         super().__init__(reason)
@@ -836,7 +837,7 @@ class Failed(Finding):
 
 
 def shrunk(stack: Stack, seed: str, failed: Failed, until: float) -> Failed:
-    """The shortest history found until then that fails still: without parts of the operations, and without faults."""
+    """The shortest history found until the time `until` that still fails, with fewer operations and faults."""
 
     def fails(operations: list[Operation]) -> Failed | None:
         try:
@@ -869,17 +870,17 @@ def shrunk(stack: Stack, seed: str, failed: Failed, until: float) -> Failed:
 
 
 def sources_for(seed: str) -> tuple[str, ...]:
-    """Three sources, or more: by the seed."""
+    """Three to six sources, depending on the seed."""
     return SOURCES[: random.Random(seed).choice([3, 3, 4, 6])]
 
 
 SHRINK_SECONDS = 120
-"""How long a shorter history is looked for."""
+"""Time limit for the search for a shorter history."""
 
 
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:
-    """Histories until then, of so many operations in all; how many. Raises Finding, with the shortest history that
-    fails."""
+    """Runs histories until the time `until`, or for `most` operations in total. Returns a summary. Raises Finding, with
+    the shortest history that fails."""
     count = steps = 0
     with Stack(folder, sources_for(seed)) as stack:
         while (time.monotonic() < until and steps < most) or not count:

@@ -1,7 +1,7 @@
-"""Hostile input: requests and files that no client of good will sends.
+"""Hostile input: malformed and malicious requests and files.
 
-Never an answer of 5xx, but 503 while PostgreSQL is killed; never a traceback; and a request that was refused, or that
-only asks, changes nothing in the database.
+No response is 5xx, except 503 while PostgreSQL is down. No response contains a traceback. A refused request, or one
+that only reads, changes nothing in the database.
 """
 
 import base64
@@ -27,7 +27,7 @@ from tests.attack.stack import Finding, Stack, bucket_put, is_failure, taken_mb
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FILES_PART = 0.25
-"""How many of the attempts are files."""
+"""The share of files among the attempts."""
 
 BREAK_EVERY = 60
 VERIFY_EVERY = 40
@@ -152,7 +152,7 @@ REQUEST_MB = 300
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it is sent, byte by byte."""
+    """One request, with the bytes that are sent."""
 
     method: str
     target: str
@@ -166,7 +166,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Route:
-    """A method and a path of the template, with its parameters in braces."""
+    """A method and a path of the template, with parameters in braces."""
 
     method: str
     path: str
@@ -187,7 +187,7 @@ def routes() -> list[Route]:
 
 @dataclass
 class Attacker:
-    """Makes requests of one seed. `cursors` are real ones, of other questions."""
+    """Generates requests from one seed. `cursors` are valid cursors of other operations."""
 
     chance: random.Random
     routes: Sequence[Route]
@@ -201,7 +201,7 @@ class Attacker:
         if self.chance.random() < 0.06:
             path = self._mutated_path(path)
         if method == "DELETE" and self._empties(path):
-            # That it clears everything is what it is for.
+            # It would delete all records, which is no defect.
             path = "/api/v1/customers/999"
         body = self._body(route) if method in ("POST", "PUT", "PATCH") or self.chance.random() < 0.05 else None
         return Request(method, path + self._query(), self._headers(body), body)
@@ -260,7 +260,7 @@ class Attacker:
         return data
 
     def _mutated(self, value: Any) -> Any:
-        """The value with one thing in it that is something else."""
+        """The value with a random change."""
         if isinstance(value, dict) and value and self.chance.random() < 0.85:
             name = self.chance.choice(list(value))
             match self.chance.randrange(6):
@@ -278,7 +278,7 @@ class Attacker:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The bytes with some of them changed, left out, doubled or cut off."""
+    """The data with some bytes changed, removed, repeated or truncated."""
     for _ in range(chance.choice([1, 1, 3, 10])):
         if not data:
             break
@@ -305,7 +305,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def send(stack: Stack, request: Request) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers and body of the answer."""
+    """Sends a request. Returns status, headers and body of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
     try:
         connection.putrequest(
@@ -326,7 +326,7 @@ def send(stack: Stack, request: Request) -> tuple[int, Mapping[str, str], bytes]
 
 
 def wrong(stack: Stack, request: Request) -> str | None:
-    """What is wrong about the answer to a request; None for nothing."""
+    """Sends a request and checks the response. Returns what is wrong with it, or None."""
     before = None if stack.broken else stack.fingerprint()
     try:
         status, headers, body = send(stack, request)
@@ -348,18 +348,18 @@ def wrong(stack: Stack, request: Request) -> str | None:
 
 
 def attack_requests(stack: Stack, attacker: Attacker, count: int) -> None:
-    """Sends so many requests. Raises Finding."""
+    """Sends `count` requests. Raises Finding."""
     for _ in range(count):
         request = attacker.request()
         reason = wrong(stack, request)
         if reason:
-            # While something is broken, what it is answered says nothing of the request.
+            # While something is broken, the response does not depend on the request alone.
             least = request if stack.broken else minimised(stack, request)
             raise Finding(f"{reason}\nrequest: {request}\nleast: {least}")
 
 
 def minimised(stack: Stack, request: Request) -> Request:
-    """The request without what it does not need to be answered wrongly."""
+    """The smallest part of the request found that still gets a wrong response."""
     until = time.monotonic() + MINIMISE_SECONDS
 
     def fails(candidate: Request) -> bool:
@@ -385,7 +385,7 @@ def minimised(stack: Stack, request: Request) -> Request:
 
 
 def attack_files(stack: Stack, chance: random.Random, count: int, name: str) -> None:
-    """Has so many files loaded that are damaged, or made of anything. Raises Finding."""
+    """Loads `count` files that are damaged or random. Raises Finding."""
     for number in range(count):
         form = chance.choice(list(exports.FORMS))
         data = exports.write(
@@ -431,7 +431,7 @@ def attack_files(stack: Stack, chance: random.Random, count: int, name: str) -> 
 
 
 def attack_settings(stack: Stack, chance: random.Random) -> None:
-    """Has a run done with settings that nobody needs, and asks all that depends on them. Raises Finding."""
+    """Starts a run with extreme settings, and requests everything that depends on them. Raises Finding."""
     lowest = -1e300
     edge = [lowest, -1.5, 0, 1e-9, 900, 1e9]
     low, high = sorted(chance.choices(edge, k=2))
@@ -473,7 +473,7 @@ def attack_settings(stack: Stack, chance: random.Random) -> None:
 
 
 def attack_memory(stack: Stack) -> None:
-    """Sends a body that is small and holds many things that are all wrong. Raises Finding."""
+    """Sends a small body with many invalid items. Raises Finding."""
     body = b'{"customers":[' + b",".join([b"{}"] * TINY_ITEMS) + b"]}"
     if reason := wrong(stack, Request("POST", "/api/v1/customers/bulk", JSON, body)):
         raise Finding(f"{TINY_ITEMS} times {{}}: {reason}")
@@ -484,7 +484,8 @@ def attack_memory(stack: Stack) -> None:
 
 
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:
-    """Requests and files until then, or so many; how many. Raises Finding, with the least request that fails so."""
+    """Sends requests and files until the time `until`, or at most `most` requests. Returns a summary. Raises Finding,
+    with the smallest request that fails."""
     chance = random.Random(f"{seed}/hostile")
     requests = files = 0
     with Stack(folder, SOURCES) as stack:

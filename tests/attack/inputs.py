@@ -1,4 +1,4 @@
-"""What is sent: people who are one under several ids, ids at the borders, and files of every format."""
+"""Input data: people with several ids, ids at the limits of their range, and files of every format."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from typing import Any
 from tests.exports import COMPRESSIONS, csv_text
 
 Values = tuple[str, int, str, str]
-"""A record: source, customer, name and email."""
+"""A record: source, customer id, name and email."""
 
 IDS = (*range(1, 13), 0, -1, 2**63 - 1, -(2**63), 2**53, 2**53 + 1)
 PEOPLE = (
@@ -32,11 +32,11 @@ BAD = (
     {"name": ""},
     {"name": "a\u0001b"},
 )
-"""What makes a row one that is rejected, whatever else it says."""
+"""Values that make a row rejected, whatever its other values."""
 
 
 def values(chance: random.Random, sources: Sequence[str]) -> Values:
-    """A record of anybody's."""
+    """A random record."""
     name, email = chance.choice(PEOPLE)
     if chance.random() < 0.3:
         name, email = f"Person {chance.randrange(40)}", f"p{chance.randrange(40)}@example.com"
@@ -44,14 +44,14 @@ def values(chance: random.Random, sources: Sequence[str]) -> Values:
 
 
 def body(record: Sequence[Any]) -> dict[str, Any]:
-    """A record as the API takes it."""
+    """A record as the JSON object of the API."""
     return dict(zip(("source", "customer_id", "name", "email"), record, strict=True))
 
 
 def file(
     rows: Sequence[Sequence[Any]], bad: Sequence[Mapping[str, str]], fmt: str, compression: str | None, named: bool
 ) -> bytes:
-    """The rows as a file, those of `bad` among them; `named`: it says whose they are."""
+    """A file with the rows, and among them a rejected row for each of `bad`. `named`: with a column for the source."""
     objects: list[dict[str, Any]] = [body(row) for row in rows]
     for place, fault in enumerate(bad):
         first = objects[0] if objects else {"customer_id": 1, "name": "N", "email": "n@example.com", "source": ""}

@@ -1,5 +1,6 @@
-"""Skewed data: one customer or value that most records have, thousands of regions, values as long and strange as can
-be. Each case goes the same way, before and after a run of the matching, and all answers are compared with the model.
+"""Skewed data: a customer or value that most records share, thousands of regions, and extreme values.
+
+Each case takes the same steps, before and after a matching run, and all responses are compared with the model.
 """
 
 import random
@@ -15,44 +16,44 @@ SOURCES = tuple(f"s{number:02}" for number in range(1, 64))
 FEW = SOURCES[:3]
 
 RECORDS = 100_000
-"""Records of a case, where there is time for so many."""
+"""Records of a case, if there is enough time."""
 
 LEAST = 100
 
 RECORDS_A_SECOND = 40
-"""Of the time that there is for a campaign: a case goes over its records some thirty times."""
+"""Records of a case for each second of the campaign: a case processes its records about thirty times."""
 
 PLAIN_MB = 400
-"""Of memory, for a function that has not loaded the matching's engine."""
+"""Maximum memory of a function that has not loaded the matching engine."""
 
 ENGINE_MB = 3_000
-"""For one that has: the engine may take 2 GB."""
+"""Maximum memory of a function that has: the engine may take 2 GB."""
 
 GIVEN = ("Ann", "Bob", "Carla", "Dmitri", "Elif", "Farid", "Grace", "Hans", "Ines", "Jun")
 
 
 def one_customer(chance: random.Random, count: int) -> list[Values]:
-    """One customer has all records, and each says something else."""
+    """All records are of one customer, each with different values."""
     return [(chance.choice(FEW), 7, f"{chance.choice(GIVEN)} {n}", f"c{n}@example.com") for n in range(count)]
 
 
 def repeated(chance: random.Random, count: int) -> list[Values]:
-    """All records are the same."""
+    """All records are equal."""
     return [(FEW[0], 7, "Ann Lee", "ann@example.com")] * count
 
 
 def one_email(chance: random.Random, count: int) -> list[Values]:
-    """All customers have one email."""
+    """All customers have the same email."""
     return [(chance.choice(FEW), n // 2, f"{chance.choice(GIVEN)} Family{n}", "info@example.com") for n in range(count)]
 
 
 def one_name(chance: random.Random, count: int) -> list[Values]:
-    """All customers have one name."""
+    """All customers have the same name."""
     return [(chance.choice(FEW), n // 2, "John Smith", f"john{n}@example.com") for n in range(count)]
 
 
 def many_regions(chance: random.Random, count: int) -> list[Values]:
-    """Each customer is in sources of their own choice, of 63."""
+    """Each customer is in a random set of 63 sources."""
     rows: list[Values] = []
     for customer in range(count // 4):
         name = f"{chance.choice(GIVEN)} Family{customer}"
@@ -65,7 +66,7 @@ def many_regions(chance: random.Random, count: int) -> list[Values]:
 
 
 def extremes(chance: random.Random, count: int) -> list[Values]:
-    """The longest names and addresses, every script, and ids at the borders."""
+    """The longest names and addresses, many scripts, and ids at the limits of their range."""
     names = [
         "\U0001f600" * 255,
         "\u0627\u0644" * 127,
@@ -100,7 +101,7 @@ CASES: Mapping[str, Callable[[random.Random, int], list[Values]]] = {
 
 
 def operations(rows: list[Values], chance: random.Random) -> list[Operation]:
-    """What is done in a case: files and uploads before and after a run, and everything that takes records away."""
+    """The operations of a case: files and uploads before and after a run, and every kind of deletion."""
 
     def file(name: str, part: list[Values], mode: str = "add") -> list[Operation]:
         source = part[0][0] if mode == "replace" else None
@@ -144,7 +145,7 @@ def operations(rows: list[Values], chance: random.Random) -> list[Operation]:
 
 
 def memory(stack: Stack) -> None:
-    """Looks at the most that each function has ever taken. Raises Finding."""
+    """Checks the peak memory of each function. Raises Finding."""
     for process in stack.processes():
         taken, engine = taken_mb(process)
         most = ENGINE_MB if engine else PLAIN_MB
@@ -153,7 +154,7 @@ def memory(stack: Stack) -> None:
 
 
 def campaign(folder: Path, seed: str, until: float, most: int) -> str:
-    """One case after the other until then, or so many steps of them; which. Raises Finding."""
+    """Runs one case after the other until the time `until`, or for `most` steps. Returns a summary. Raises Finding."""
     chance = random.Random(f"{seed}/skew")
     time_for = (until - time.monotonic()) * RECORDS_A_SECOND
     count = LEAST if most < LEAST else max(LEAST, int(min(RECORDS, time_for)))

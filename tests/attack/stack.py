@@ -1,7 +1,7 @@
-"""A stack of its own: PostgreSQL, S3, queues, the gateway and the functions, with the means to break each of them.
+"""A stack for a campaign: PostgreSQL, S3, queues, the gateway and the functions, with methods to break each of them.
 
-The campaign is the queue: what S3 and the functions send waits in `inbox`, and is delivered when, and as often as, the
-campaign says.
+The campaign replaces the queue: messages of S3 and the functions wait in the inbox, and the campaign decides when and
+how often each is delivered.
 """
 
 import json
@@ -31,7 +31,7 @@ from local.workers import Answer, Function, Workers
 from tests.proxy import Fault, Proxy, reset_after, reset_before, reset_within
 
 STATEMENT_SECONDS = 120
-"""A statement of the functions that have fifteen minutes: one that takes longer is taken for one without a bound."""
+"""The statement timeout of functions that may run for fifteen minutes. A longer statement counts as unbounded."""
 
 JOB_STATEMENT_SECONDS = "840"
 MESSAGE_SECONDS = 30.0
@@ -41,12 +41,12 @@ CUTS: Mapping[str, Fault] = {"before": reset_before, "within": reset_within, "af
 
 
 class Finding(Exception):
-    """What a campaign found to be wrong."""
+    """A defect that a campaign found."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a queue: the function that it starts, its body, and the event that it comes in."""
+    """A message of a queue: the function that it starts, its body, and the event that contains it."""
 
     function: str
     body: Mapping[str, Any]
@@ -54,14 +54,14 @@ class Message:
 
     @property
     def object_key(self) -> str | None:
-        """The key of the object that it is about; None where it is about none."""
+        """The key of the object that the message is about; None if it is about something else."""
         records = self.body.get("Records") or [{}]
         key = records[0].get("s3", {}).get("object", {}).get("key")
         return unquote_plus(key) if key else None
 
 
 class Stack:
-    """Starts when it is entered, with its files in `folder`, and is gone without a trace when it is left."""
+    """A context manager that starts the stack with its files in `folder`, and removes it at the end."""
 
     def __init__(self, folder: Path, sources: Sequence[str], workers: int = 4) -> None:
         self.folder = folder
@@ -131,7 +131,7 @@ class Stack:
         return Answer(b"{}", failed=False)
 
     def message(self, fits: Callable[[Message], bool]) -> Message:
-        """The message that fits, as soon as it is there; it is in the inbox no more."""
+        """Waits for a message for which `fits` is true, and takes it out of the inbox. Raises Finding."""
         deadline = time.monotonic() + MESSAGE_SECONDS
         while time.monotonic() < deadline:
             with self._lock:
@@ -143,12 +143,13 @@ class Stack:
         raise Finding(f"A message did not come in {MESSAGE_SECONDS:.0f} seconds")
 
     def forget_messages(self) -> None:
-        """Empties the inbox."""
+        """Deletes all messages in the inbox."""
         with self._lock:
             self._inbox.clear()
 
     def deliver(self, message: Message) -> bool:
-        """Delivers a message once; whether it is done with it, and need not come again."""
+        """Delivers a message once. Returns whether the function is done with it; otherwise the queue would deliver it
+        again."""
         answer = self.workers.invoke(message.function, message.event)
         result = json.loads(answer.payload)
         if answer.failed:
@@ -158,7 +159,7 @@ class Stack:
         return not (result or {}).get("batchItemFailures")
 
     def call(self, function: str, event: Any) -> Any:
-        """What a function answers to an event. Raises Finding where it fails, and nothing was broken."""
+        """The response of a function to an event. Raises Finding if it fails although nothing is broken."""
         for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 0.0):
             answer = self.workers.invoke(function, json.dumps(event).encode())
             if not answer.failed:
@@ -172,8 +173,8 @@ class Stack:
 
     @contextmanager
     def breaking(self, fault: Mapping[str, Any] | None) -> Iterator[None]:
-        """Breaks what `fault` says while something is done: `kind`, `after` so many seconds, or `step` of the pieces
-        that are sent to PostgreSQL. Afterwards everything is up, nobody works and no lease is held."""
+        """Injects a fault of the given `kind` during the context: `after` seconds, or at chunk `step` of those sent to
+        PostgreSQL. At the end everything works, no function runs and no lease is held."""
         if not fault:
             yield
             return
@@ -228,7 +229,7 @@ class Stack:
         self.proxy.target = (self.database.host, self.database.port)
 
     def processes(self) -> list[psutil.Process]:
-        """The environments of the functions."""
+        """The processes of the functions' environments."""
         found = []
         for process in psutil.Process().children():
             with suppress(psutil.Error):
@@ -237,8 +238,8 @@ class Stack:
         return found
 
     def settle(self) -> None:
-        """Returns when everything works again and nobody is at anything, as after a minute: whoever held a lease has
-        lost it."""
+        """Returns when everything works again and no function runs, and ends all leases, as if enough time had passed.
+        Raises Finding."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
             with suppress(requests.RequestException):
@@ -260,16 +261,16 @@ class Stack:
         )
         return int(busy)
 
-    # The database, past the functions
+    # Direct access to the database
 
     def admin(self, *statements: str) -> Any:
-        """Runs statements as the owner, past the proxy; what the last one gives."""
+        """Runs statements as the owner, without the proxy. Returns the rows of the last one."""
         for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0):
             try:
                 connection = self._connection = self._connection or self.database.connect()
                 return [connection.run(statement) for statement in statements][-1]
             except Exception:
-                # Of PostgreSQL that was killed.
+                # The connection to a PostgreSQL that was killed.
                 self._forget_connection()
                 if not self.broken:
                     raise
@@ -283,7 +284,7 @@ class Stack:
                 connection.close()
 
     def _tables(self) -> list[str]:
-        """The tables that are ours, with their schemas."""
+        """The application's tables, with their schemas."""
         rows = self.admin(
             """SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
                WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"""
@@ -291,7 +292,7 @@ class Stack:
         return [table for [table] in rows]
 
     def empty(self) -> None:
-        """Makes the database as new, but for the bits of sources that functions remember, and ids that go on."""
+        """Empties the database, except for the bits of sources, which functions cache. Ids are not reset."""
         self.forget_messages()
         kept = ("public.migration", "public.source", "public.match_state", "public.hash_salt")
         tables = [table for table in self._tables() if table not in kept]
@@ -300,7 +301,7 @@ class Stack:
         self.admin("UPDATE match_state SET active_run = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
 
     def fingerprint(self) -> str:
-        """A digest of all rows of all tables."""
+        """A hash of all rows of all tables."""
         rows = "coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '')"
         parts = [f"SELECT '{table}' || {rows} AS part FROM {table} AS t" for table in self._tables()]
         [[digest]] = self.admin(
@@ -310,8 +311,8 @@ class Stack:
 
 
 def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
-    """The functions with the variables of all others of their kind: an environment serves those that have the same,
-    and so there are three kinds of them and not a dozen, which take turns in a few processes."""
+    """The functions, with the variables merged within each of three kinds. An environment serves all functions with
+    the same variables, so that a few processes are enough for all of them."""
     kinds: dict[tuple[str, bool], dict[str, str]] = {}
 
     def kind(function: Function) -> tuple[str, bool]:
@@ -330,7 +331,7 @@ def alike(functions: Mapping[str, Function]) -> dict[str, Function]:
 
 
 def taken_mb(process: psutil.Process) -> tuple[int, bool]:
-    """The most memory that a process has ever had, and whether it has loaded the matching's engine."""
+    """The peak memory of a process in MB, and whether it has loaded the matching engine."""
     with suppress(OSError):
         proc = Path("/proc", str(process.pid))
         lines = (proc / "status").read_text().splitlines()
@@ -340,16 +341,16 @@ def taken_mb(process: psutil.Process) -> tuple[int, bool]:
 
 
 def is_failure(status: int, body: bytes) -> bool:
-    """Whether an answer is that of a function to an error that it did not expect: also while something is broken none
-    of these is right. A function that was killed is answered by the gateway."""
+    """Whether a response is that of a function with an unexpected error, which is wrong even while something is broken.
+    For a function that was killed, the gateway responds."""
     return status == 500 and b"about:blank" in body
 
 
 def bucket_put(stack: Stack, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
-    """Puts an object into the bucket, past the API."""
+    """Puts an object into the bucket, without the API."""
     stack.s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=dict(metadata or {}))
 
 
 def modified_at(stack: Stack, key: str) -> float:
-    """When S3 says that an object was last changed: a whole second."""
+    """The Last-Modified time of an object, in whole seconds."""
     return float(stack.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"].timestamp())

@@ -1,4 +1,5 @@
-"""What no schema can say of a request, kept out of those that schemathesis makes. Each has tests of its own."""
+"""Keeps requests out of schemathesis that are invalid for a reason that a schema can't express. Other tests cover
+them."""
 
 import re
 import uuid
@@ -9,9 +10,9 @@ from hypothesis.strategies import from_regex
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 URI_BYTES = 8_000
-"""API Gateway takes 10,240 bytes of request line and headers, and answers a longer one itself."""
+"""API Gateway itself refuses requests with more than 10,240 bytes of request line and headers."""
 
-# The format allows addresses under .test and the like, which reach nobody and are refused.
+# The format allows addresses below .test and similar domains, which the API refuses.
 schemathesis.openapi.format(
     "email", from_regex(r"[a-z0-9]{1,20}(\.[a-z0-9]{1,9})?@[a-z]{2,20}\.(com|org)", fullmatch=True)
 )
@@ -19,13 +20,13 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def filter_query(context: Any, query: dict[str, Any] | None) -> bool:
-    """Without cursors, which are made by the API and mean nothing when they are made up."""
+    """Without cursors, since only the API can create valid ones."""
     return "cursor" not in (query or {})
 
 
 @schemathesis.hook
 def filter_body(context: Any, body: Any) -> bool:
-    """Without 1.0 for 1, which JSON Schema takes for an integer; we do not, where an id could lose its last digits."""
+    """Without 1.0 for 1. JSON Schema accepts it as an integer; the API does not, since an id could lose digits."""
     if isinstance(body, dict):
         return all(filter_body(context, value) for value in body.values())
     if isinstance(body, list):
@@ -35,7 +36,7 @@ def filter_body(context: Any, body: Any) -> bool:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """With a key of its own for each request: the same key with another body is refused, as it should be."""
+    """With a unique key for each request, since the same key with another body is refused."""
     key = (case.headers or {}).get("Idempotency-Key")
     if key and KEY.fullmatch(key):
         case.headers["Idempotency-Key"] = uuid.uuid4().hex
@@ -43,8 +44,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Without addresses that the gateway refuses before the API sees them, and without the empty list that
-    `?not_in=` is, which the enumeration in the document does not allow for."""
+    """Without URLs that are too long for the gateway, and without `?not_in=`: an empty list, which the document can't
+    describe."""
     query = case.query or {}
     return sum(len(str(value).encode()) * 3 for value in query.values()) < URI_BYTES and "" not in (
         query.get("in"),

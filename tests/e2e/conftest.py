@@ -1,4 +1,4 @@
-"""The whole local stack in its own process, as `make run` starts it; or another one, where DEDUP_URL says."""
+"""The whole local stack in its own process, as `make run` starts it, or the stack at DEDUP_URL."""
 
 import os
 import socket
@@ -22,13 +22,13 @@ RUN_SECONDS = 120
 
 @pytest.fixture(scope="session")
 def stack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """Where the stack keeps its data; None where DEDUP_URL names one that is not ours."""
+    """The data folder of the stack; None if DEDUP_URL names another stack."""
     return None if os.environ.get("DEDUP_URL") else tmp_path_factory.mktemp("stack")
 
 
 @pytest.fixture(scope="session")
 def base_url(stack_folder: Path | None) -> Iterator[str]:
-    """Where the API answers; no slash at the end."""
+    """The address of the API, without a trailing slash."""
     if stack_folder is None:
         yield os.environ["DEDUP_URL"].rstrip("/")
         return
@@ -38,7 +38,7 @@ def base_url(stack_folder: Path | None) -> Iterator[str]:
 
 @contextmanager
 def local_stack(folder: Path, **environment: str) -> Iterator[str]:
-    """A stack in its own process, as `make run` starts it with that environment: where its API answers."""
+    """Runs a stack in its own process, like `make run` with these variables. Yields the address of its API."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     stack = subprocess.Popen(
@@ -62,7 +62,7 @@ MANY_REGIONS = [set(region) for size in range(1, 6) for region in combinations(M
 
 @pytest.fixture(scope="session")
 def many_regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a stack of 12 sources answers: in each of MANY_REGIONS is one customer, in the first one more."""
+    """The address of a stack with 12 sources. Each of MANY_REGIONS has one customer, and the first one has two."""
     with local_stack(tmp_path_factory.mktemp("many"), SOURCES=",".join(MANY_SOURCES)) as url:
         customers = [
             {"customer_id": who, "name": f"C {who}", "email": f"c{who}@example.com", "source": source}
@@ -95,14 +95,14 @@ def _remove(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def images() -> None:
-    """Exports and the matching are there, which run in images of their own: unless DEDUP_IMAGES says no."""
+    """Skips the test if DEDUP_IMAGES=no: then exports and matching, whose functions are in images, are missing."""
     if os.environ.get("DEDUP_IMAGES") == "no":
         pytest.skip("the functions in images are not there")
 
 
 @pytest.fixture
 def api(base_url: str) -> str:
-    """The API's base path, with no record in it, and no decision that would go over to records to come."""
+    """The base URL of the API, without records, and without decisions that would move to new records."""
     empty(f"{base_url}/api/v1")
     return f"{base_url}/api/v1"
 
@@ -115,14 +115,14 @@ def empty(api: str) -> None:
 
 
 def hold_back_a_rule(api: str) -> Any:
-    """Runs the rules alone over three records that they join, of which two have other birth dates; the one pair that
-    is in review, held back."""
+    """Runs only the match rules, on three records that they join, two of which have different dates of birth. Returns
+    the pair that a constraint held back for review."""
     [pair] = hold_back_rules(api, 1)
     return pair
 
 
 def hold_back_rules(api: str, people: int) -> Any:
-    """The same with three records for each of so many people, and so many pairs."""
+    """Like hold_back_a_rule(), with three records for each of `people` people. Returns one pair for each."""
     born = [{"date_of_birth": "1980-05-17"}, {}, {"date_of_birth": "1991-11-02"}]
     customers = [
         {"customer_id": 3 * who + number, "name": "Ann Lee", "email": f"ann{who}@example.com", "source": "hubspot"}

@@ -1,5 +1,4 @@
-"""A stand-in for what Auth=COGNITO puts before the API: an OpenID provider with PKCE, and a gateway that asks for its
-token."""
+"""A substitute for Auth=COGNITO: an OpenID provider with PKCE, and a gateway that requires its token."""
 
 import base64
 import hashlib
@@ -18,7 +17,7 @@ CLIENT = "page"
 
 
 class Gateway(ThreadingHTTPServer):
-    """Serves the stack at `behind`; `sign_ins` counts how often somebody came by the front door."""
+    """A gateway in front of the stack at `behind`. `sign_ins` counts sign-ins with the authorization page."""
 
     def __init__(self, behind: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -118,4 +117,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: what the page does is seen in the browser."""
+        """Logs nothing, since the tests look at the page in the browser."""

@@ -1,7 +1,7 @@
-"""atheris on the readers of files: `make fuzz-files SECONDS=60`.
+"""Fuzzes the readers of files with atheris: `make fuzz-files SECONDS=60`.
 
-libFuzzer stops at an exception, at ten seconds for one input, and at a gigabyte. What it found is kept where the target
-was started, as crash-…, timeout-… or oom-….
+libFuzzer stops at an exception, if an input takes longer than ten seconds, or at a gigabyte of memory. It saves the
+input in the current folder, as crash-…, timeout-… or oom-….
 """
 
 import io
@@ -23,7 +23,7 @@ CHUNKS = (compression.CHUNK, 16, 1000)
 
 
 def read_it(data: bytes) -> None:
-    """Reads the bytes as a file. The first one says of which source the upload is, and in which pieces it is read."""
+    """Reads the bytes as a file. The first byte selects the source of the upload, and the size of the chunks."""
     choice, data = data[:1] or b"\0", data[1:]
     source, compression.CHUNK = SOURCES[choice[0] % 2], CHUNKS[choice[0] // 2 % 3]
     count = read_anything(data, source)
@@ -32,7 +32,7 @@ def read_it(data: bytes) -> None:
 
 
 def rows_of_ndjson(data: bytes) -> int | None:
-    """How many rows a file of NDJSON has; None where it is none, or where that is not so easily said."""
+    """The number of rows of an NDJSON file; None for other files, and if the number is not certain."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -43,7 +43,7 @@ def rows_of_ndjson(data: bytes) -> int | None:
 
 
 def seeds(folder: Path) -> None:
-    """Writes one small file of every kind."""
+    """Writes one small file of each kind."""
     kinds = itertools.product(FORMS, FORMATS, ENCODINGS, COMPRESSIONS)
     for number, (form, fmt, encoding, compression) in enumerate(kinds):
         delimiter = DELIMITERS[number % len(DELIMITERS)]

@@ -1,4 +1,4 @@
-"""A local AWS for tests: moto's server, emptied for each test."""
+"""A local AWS for tests: moto's server, reset for each test."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ LOCAL_RUNNER = str(ROOT / "jobs" / "local_runner.py")
 
 
 def plenty() -> float:
-    """The seconds that are left to a function that has just begun."""
+    """The seconds that a function has left when it has just started."""
     return 900.0
 
 
@@ -37,13 +37,13 @@ def aws_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def aws_session() -> boto3.Session:
-    """One for all tests: reading the descriptions of the services takes a tenth of a second each."""
+    """Shared by all tests, since loading a service's definition takes a tenth of a second."""
     return boto3.Session("test", "test", region_name=REGION)
 
 
 @pytest.fixture
 def s3(environment: pytest.MonkeyPatch, aws_url: str, aws_session: boto3.Session) -> Iterator["S3Client"]:
-    """A client of a local S3 with one versioned bucket; the functions' environment leads there."""
+    """A client of a local S3 with one versioned bucket, which the functions' environment points to."""
     requests.post(f"{aws_url}/moto-api/reset", timeout=30)
     for name, value in {
         "AWS_ENDPOINT_URL": aws_url,

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit test that opens a connection is none."""
+    """Fails unit tests that open a network connection."""
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a unit test opened a connection")
