@@ -253,7 +253,7 @@ def test_an_event_that_comes_again_changes_nothing(api: str, aws: Aws) -> None:
         "eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": aws.bucket}, "object": {"key": quote_plus(key, safe="/"), "versionId": version}},
     }
-    queue = aws.sqs.get_queue_url(QueueName="Files")["QueueUrl"]
+    queue = aws.sqs.get_queue_url(QueueName="FilesQueue")["QueueUrl"]
     for _ in range(3):
         aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": [event]}))
 

@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from dedup.errors import Superseded
 from dedup.settings import settings
 from dedup.store import Store
 from pg8000.exceptions import DatabaseError

@@ -288,7 +288,7 @@ def call(path: str, method: str) -> str:
     return stage + method.upper() + re.sub(r"{\w+}", "7", path)
 
 
-POLICIES = ("Reader", "Writer", "Publisher", "Admin")
+POLICIES = ("ReaderPolicy", "WriterPolicy", "PublisherPolicy", "AdminPolicy")
 
 
 def test_policies_allow_each_route_to_whom_it_is_for() -> None:
@@ -297,7 +297,12 @@ def test_policies_allow_each_route_to_whom_it_is_for() -> None:
     for path, method in routes:
         removes = method == "delete" or (path, method) == SNAPSHOTS
         changes = method != "get" and (path, method) != LOOKUP
-        expected = {"Reader": not changes, "Writer": not removes, "Publisher": method != "delete", "Admin": True}
+        expected = {
+            "ReaderPolicy": not changes,
+            "WriterPolicy": not removes,
+            "PublisherPolicy": method != "delete",
+            "AdminPolicy": True,
+        }
         allowed = {policy: may(stack(), policy, "execute-api:Invoke", call(path, method)) for policy in POLICIES}
         assert allowed == expected, (path, method)
 
@@ -305,11 +310,11 @@ def test_policies_allow_each_route_to_whom_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("key", "who"),
     [
-        ("incoming/a.csv", {"Writer", "Publisher", "Admin"}),
-        ("incoming/hubspot/a.csv", {"Writer", "Publisher", "Admin"}),
-        ("incoming/hubspot/snapshot/a.csv", {"Publisher", "Admin"}),
-        ("incoming/hubspot/snapshot/deep/er.csv", {"Publisher", "Admin"}),
-        ("incoming//snapshot/a.csv", {"Publisher", "Admin"}),
+        ("incoming/a.csv", {"WriterPolicy", "PublisherPolicy", "AdminPolicy"}),
+        ("incoming/hubspot/a.csv", {"WriterPolicy", "PublisherPolicy", "AdminPolicy"}),
+        ("incoming/hubspot/snapshot/a.csv", {"PublisherPolicy", "AdminPolicy"}),
+        ("incoming/hubspot/snapshot/deep/er.csv", {"PublisherPolicy", "AdminPolicy"}),
+        ("incoming//snapshot/a.csv", {"PublisherPolicy", "AdminPolicy"}),
         ("rejected/hubspot/a.csv.csv", set()),
         ("exports/export-1.csv", set()),
         ("code/jobs.zip", set()),
@@ -321,7 +326,9 @@ def test_policies_let_put_into_the_bucket_what_the_api_lets_upload(key: str, who
     assert found == who
 
 
-@pytest.mark.parametrize(("policy", "replaces"), [("Writer", False), ("Publisher", True), ("Admin", True)])
+@pytest.mark.parametrize(
+    ("policy", "replaces"), [("WriterPolicy", False), ("PublisherPolicy", True), ("AdminPolicy", True)]
+)
 @pytest.mark.parametrize("folder", ["snapshot", "Snapshot", "SNAPSHOT", "sNaPsHoT", "snapshots", " snapshot", "other"])
 def test_key_that_replaces_is_put_by_publishers_alone(policy: str, replaces: bool, folder: str) -> None:
     """Whatever a policy lets somebody put either adds, replaces and is theirs to replace, or is refused."""
@@ -387,7 +394,10 @@ def test_page_sends_people_to_sign_in_and_has_them_back(given: dict[str, str], o
     assert client["AllowedOAuthFlows"] == ["code"]
     assert client["GenerateSecret"] is False
     assert rule["AllowedOrigins"] == [f"https://${{Api}}.{HOST}", *others]
-    assert variables == {"SignIn": {"Fn::GetAtt": "Users.Outputs.SignIn"}, "ClientId": {"Ref": "PageClient"}}
+    assert variables == {
+        "SignIn": {"Fn::GetAtt": "UsersStack.Outputs.SignIn"},
+        "ClientId": {"Ref": "PageUserPoolClient"},
+    }
 
 
 def test_nobody_signs_in_where_requests_are_signed() -> None:
@@ -618,7 +628,7 @@ def test_bucket_and_queues_are_reached_by_tls_alone() -> None:
 def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
     [allow] = [
         s
-        for s in stack().of("AWS::SQS::QueuePolicy")["FilesPolicy"]["PolicyDocument"]["Statement"]
+        for s in stack().of("AWS::SQS::QueuePolicy")["FilesQueuePolicy"]["PolicyDocument"]["Statement"]
         if s["Effect"] == "Allow"
     ]
     name = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"]
@@ -633,13 +643,13 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queue", "function", "at_once"),
+    ("name", "function", "at_once"),
     [("Files", "Ingest", "5"), ("Exports", "Export", 2), ("Matches", "Match", 2), ("Jobs", "RunJob", 2)],
 )
-def test_work_is_tried_three_times_and_then_kept(queue: str, function: str, at_once: object) -> None:
+def test_work_is_tried_three_times_and_then_kept(name: str, function: str, at_once: object) -> None:
     queues = stack().of("AWS::SQS::Queue")
     assert all(one["SqsManagedSseEnabled"] for one in queues.values())
-    dead = f"Dead{queue}"
+    queue, dead = f"{name}Queue", f"{name}DeadLetterQueue"
     assert queues[queue]["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": f"{dead}.Arn"},
         "maxReceiveCount": 3,
@@ -674,7 +684,7 @@ def test_database_is_private_encrypted_and_not_lost() -> None:
         database.of("AWS::RDS::DBProxy")["DatabaseProxy"].items()
         >= {"RequireTLS": True, "DefaultAuthScheme": "IAM_AUTH"}.items()
     )
-    parameters = database.of("AWS::RDS::DBClusterParameterGroup")["Parameters"]["Parameters"]
+    parameters = database.of("AWS::RDS::DBClusterParameterGroup")["ClusterParameterGroup"]["Parameters"]
     assert parameters["rds.force_ssl"] == "1"
     assert parameters["log_error_verbosity"] == "terse"
 
@@ -683,7 +693,7 @@ def test_what_holds_state_outlives_the_stack_and_is_in_no_ones_way() -> None:
     bucket = stack().resources["Bucket"]
     # It has a name that the next creation needs.
     assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
-    pool = nested("users").resources["Pool"]
+    pool = nested("users").resources["UserPool"]
     # A creation that fails can't delete what is protected, and would be stuck.
     assert pool["Properties"]["DeletionProtection"] == "ACTIVE"
     assert (pool["DeletionPolicy"], pool["UpdateReplacePolicy"]) == ("Retain", "Retain")
@@ -694,18 +704,21 @@ def test_logs_of_the_database_and_its_proxy_have_groups_that_forget_before_them(
     given = {"MinCapacity": "0", "Proxy": proxy, "SubnetIds": "a,b", "LogRetentionDays": "7"}
     database = nested("database", given)
     groups = database.of("AWS::Logs::LogGroup")
-    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {"Logs": "7", "ProxyLogs": "7"}
+    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {
+        "ClusterLogGroup": "7",
+        "ProxyLogGroup": "7",
+    }
     cluster = database.of("AWS::RDS::DBCluster")["Cluster"]
     assert cluster["EnableCloudwatchLogsExports"] == ["postgresql"]
-    assert cluster["DBClusterIdentifier"] == {"Fn::Select": [4, {"Fn::Split": ["/", {"Ref": "Logs"}]}]}
-    name = groups["Logs"]["LogGroupName"].split("/")[4]
+    assert cluster["DBClusterIdentifier"] == {"Fn::Select": [4, {"Fn::Split": ["/", {"Ref": "ClusterLogGroup"}]}]}
+    name = groups["ClusterLogGroup"]["LogGroupName"].split("/")[4]
     # RDS makes the letters of a name small, CloudWatch does not.
     assert re.fullmatch("dedup-[0-9a-f-]{36}", name)
-    assert groups["Logs"]["LogGroupName"] == f"/aws/rds/cluster/{name}/postgresql"
-    assert groups["ProxyLogs"]["LogGroupName"] == "/aws/rds/proxy/${Cluster}"
+    assert groups["ClusterLogGroup"]["LogGroupName"] == f"/aws/rds/cluster/{name}/postgresql"
+    assert groups["ProxyLogGroup"]["LogGroupName"] == "/aws/rds/proxy/${Cluster}"
     for made in database.of("AWS::RDS::DBProxy").values():
         assert made["DBProxyName"] == {"Ref": "Cluster"}
-        assert database.resources["DatabaseProxy"]["DependsOn"] == "ProxyLogs"
+        assert database.resources["DatabaseProxy"]["DependsOn"] == "ProxyLogGroup"
 
 
 def test_standby_is_an_instance_like_the_first_one_and_made_after_it() -> None:
@@ -739,7 +752,7 @@ def test_database_without_a_proxy_has_none() -> None:
 
 
 def test_endpoint_of_the_bucket_lets_through_what_the_functions_may_do() -> None:
-    statements = nested("network").of("AWS::EC2::VPCEndpoint")["S3"]["PolicyDocument"]["Statement"]
+    statements = nested("network").of("AWS::EC2::VPCEndpoint")["S3Endpoint"]["PolicyDocument"]["Statement"]
     through = {action for statement in statements for action in as_list(statement["Action"])}
     used = {action for function in functions(stack(BATCH)) for action in allowed(stack(BATCH), function)}
     assert {action for action in used if action.startswith("s3:")} == through
@@ -758,7 +771,7 @@ def test_network_has_no_way_out_but_the_endpoints_that_the_code_calls() -> None:
     }
     assert all(endpoint["PolicyDocument"] for endpoint in endpoints)
     starts_jobs = nested("network", {"Batch": "true"})
-    assert set(starts_jobs.resources) - set(network.resources) == {"EmrServerless"}
+    assert set(starts_jobs.resources) - set(network.resources) == {"EmrServerlessEndpoint"}
     for group in network.of("AWS::EC2::SecurityGroup").values():
         assert "CidrIp" not in json.dumps(group.get("SecurityGroupIngress", []))
 
@@ -783,7 +796,7 @@ def test_job_on_spark_reads_what_arrived_and_writes_its_results_alone() -> None:
 
 
 def test_there_is_no_spark_unless_it_is_asked_for() -> None:
-    assert "Batch" not in stack().resources
+    assert "BatchStack" not in stack().resources
     for function in ("CreateJob", "RunJob", "ShowJob", "Match"):
         assert functions(stack())[function]["Environment"]["Variables"]["BATCH_APPLICATION"] == ""
         assert functions(stack(BATCH))[function]["Environment"]["Variables"]["BATCH_APPLICATION"]
@@ -805,11 +818,14 @@ def test_bundled_roots_are_of_rds_and_in_date() -> None:
 
 def test_every_function_logs_to_a_group_that_forgets() -> None:
     groups = stack().of("AWS::Logs::LogGroup")
-    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {"Logs": "30", "AccessLogs": "30"}
-    assert groups["Logs"]["LogGroupName"] == "/aws/lambda/dedup"
+    assert {name: group["RetentionInDays"] for name, group in groups.items()} == {
+        "FunctionLogGroup": "30",
+        "AccessLogGroup": "30",
+    }
+    assert groups["FunctionLogGroup"]["LogGroupName"] == "/aws/lambda/dedup"
     for function, properties in functions(stack(COGNITO)).items():
-        assert properties["LoggingConfig"] == {"LogGroup": {"Ref": "Logs"}, "LogFormat": "JSON"}
-        assert allowed(stack(COGNITO), function)["logs:PutLogEvents"] == {'{"Fn::GetAtt": "Logs.Arn"}'}
+        assert properties["LoggingConfig"] == {"LogGroup": {"Ref": "FunctionLogGroup"}, "LogFormat": "JSON"}
+        assert allowed(stack(COGNITO), function)["logs:PutLogEvents"] == {'{"Fn::GetAtt": "FunctionLogGroup.Arn"}'}
 
 
 def test_every_function_is_traced_without_the_sdk() -> None:
@@ -821,7 +837,7 @@ def test_every_function_is_traced_without_the_sdk() -> None:
 def test_somebody_is_told_of_what_goes_wrong() -> None:
     observability = nested("observability", {"AlarmEmail": "ops@example.com", "Cluster": "c"})
     alarms = observability.of("AWS::CloudWatch::Alarm")
-    assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in alarms.values())
+    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
     watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms.values() if "MetricName" in alarm}
     assert watched == {
         ("AWS/ApiGateway", "5XXError"),
@@ -833,7 +849,7 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
         ("Dedup", "ThrottledRequests-<Environment>"),
     }
-    jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrors"]["Metrics"] if "MetricStat" in metric]
+    jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrorsAlarm"]["Metrics"] if "MetricStat" in metric]
     assert {(metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in jobs} == {
         ("Errors", "<Export>"),
         ("Errors", "<RunJob>"),
@@ -844,26 +860,26 @@ def test_somebody_is_told_of_what_goes_wrong() -> None:
         ("Errors", "<Verify>"),
         ("FailedMessages", "<ApiName>"),
     }
-    assert alarms["SlowAnswers"]["ExtendedStatistic"] == "p99"
-    assert observability.of("AWS::SNS::Subscription")["Email"]["Endpoint"] == "ops@example.com"
+    assert alarms["LatencyAlarm"]["ExtendedStatistic"] == "p99"
+    assert observability.of("AWS::SNS::Subscription")["EmailSubscription"]["Endpoint"] == "ops@example.com"
 
 
 def test_every_queue_of_dead_letters_has_an_alarm() -> None:
     alarms = nested("observability").of("AWS::CloudWatch::Alarm").values()
-    given = stack().of("AWS::CloudFormation::Stack")["Observability"]["Parameters"]
+    given = stack().of("AWS::CloudFormation::Stack")["ObservabilityStack"]["Parameters"]
     watched = [
         given[alarm["Dimensions"][0]["Value"].strip("<>")]["Fn::GetAtt"]
         for alarm in alarms
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible" and alarm["Threshold"] == 1
     ]
-    dead = [name for name in stack().of("AWS::SQS::Queue") if name.startswith("Dead")]
+    dead = [name for name in stack().of("AWS::SQS::Queue") if name.endswith("DeadLetterQueue")]
     assert sorted(watched) == [f"{name}.QueueName" for name in sorted(dead)]
 
 
 def test_every_queue_of_dead_letters_is_an_output() -> None:
-    dead = {name for name in stack().of("AWS::SQS::Queue") if name.startswith("Dead")}
+    dead = {name for name in stack().of("AWS::SQS::Queue") if name.endswith("DeadLetterQueue")}
     outputs = source()["Outputs"]
-    assert {name for name in outputs if name.startswith("Dead")} == dead
+    assert {name for name in outputs if name.endswith("DeadLetterQueue")} == dead
     assert all(outputs[name]["Value"] == {"Ref": name} for name in dead)
 
 
@@ -916,7 +932,7 @@ def test_jobs_go_past_the_proxy_and_the_others_may() -> None:
     def sign_in(output: str) -> str:
         return f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{json.dumps({'Fn::GetAtt': output})}/dedup_app"
 
-    direct, by_proxy = sign_in("Database.Outputs.DirectResourceId"), sign_in("Database.Outputs.ResourceId")
+    direct, by_proxy = sign_in("DatabaseStack.Outputs.DirectResourceId"), sign_in("DatabaseStack.Outputs.ResourceId")
     for function, properties in functions(stack()).items():
         host = json.dumps(properties["Environment"]["Variables"]["DB_HOST"])
         assert ("DirectHost" in host) == (function in JOBS), function
@@ -944,7 +960,7 @@ def test_tables_are_new_before_the_functions_are() -> None:
         "OwnerSecret": "DB_SECRET_ARN",
     }
     assert {name: owner[name] for name in told} == {name: variables[of] for name, of in told.items()}
-    assert migration["Host"] == {"Fn::GetAtt": "Database.Outputs.DirectHost"}
+    assert migration["Host"] == {"Fn::GetAtt": "DatabaseStack.Outputs.DirectHost"}
     for function in functions(stack(COGNITO)):
         waits = stack(COGNITO).resources[function].get("DependsOn") == "Migration"
         assert waits == (function not in WITHOUT_DATABASE | {"Migrate"}), function
@@ -956,10 +972,10 @@ def test_migration_that_failed_is_not_tried_again_behind_the_stack() -> None:
 
 
 def test_api_gateway_takes_its_role_in_an_account_that_never_used_it() -> None:
-    assert stack().resources["ApiGatewayAccount"]["DependsOn"] == "FirstOfApiGateway"
+    assert stack().resources["ApiGatewayAccount"]["DependsOn"] == "BootstrapApiKey"
     assert "ApiGatewayAccount" in as_list(stack().resources["Api"]["DependsOn"])
-    assert stack().of("AWS::ApiGateway::ApiKey")["FirstOfApiGateway"]["Enabled"] is False
-    assert "FirstOfApiGateway" not in stack(OWN_DATABASE | {"ApiGatewayLogRole": "false"}).resources
+    assert stack().of("AWS::ApiGateway::ApiKey")["BootstrapApiKey"]["Enabled"] is False
+    assert "BootstrapApiKey" not in stack(OWN_DATABASE | {"ApiGatewayLogRole": "false"}).resources
 
 
 CANARY = OWN_DATABASE | {"Deployment": "Canary10Percent5Minutes"}
@@ -982,7 +998,9 @@ def test_lost_messages_are_looked_for_without_keeping_a_database_awake(given: di
 
 def test_every_kind_of_task_has_its_queue_and_patience_outlasts_what_queues_do() -> None:
     variables = functions(stack())["Sweep"]["Environment"]["Variables"]
-    queues = {name: queue for name, queue in stack().of("AWS::SQS::Queue").items() if not name.startswith("Dead")}
+    queues = {
+        name: queue for name, queue in stack().of("AWS::SQS::Queue").items() if not name.endswith("DeadLetterQueue")
+    }
     given = {setting: variables[setting.upper()]["Ref"] for setting in set(tasks.QUEUES.values())}
     assert sorted(given.values()) == sorted(queues)
     assert set(tasks.QUEUES) == {outbox.kind for outbox in KINDS}

@@ -23,7 +23,7 @@ install(app)
         "Upload a snapshot",
         ExpectedUpload,
         description="The file states everything that a source holds now: its records replace all others of the source, "
-        "and customers that are not in it leave. Needs the policy Publisher or Admin, or the scope `dedup/publish`.",
+        "and customers that are not in it leave. Needs PublisherPolicy or AdminPolicy, or the scope `dedup/publish`.",
         status=201,
         errors=BODY_ERRORS,
     ),
