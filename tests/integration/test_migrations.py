@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from dedup.errors import Unavailable
 from dedup.store import Store
-from dedup.store.connection import Unavailable
 
 from tests.conftest import connect
 
@@ -35,33 +35,33 @@ def test_migrations_run_once_each_also_side_by_side(new_store: Callable[..., Sto
     stores = [new_store() for _ in range(3)]
 
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(Store.migrate, stores)) == [[], [], []]
-        applied = list(pool.map(Store.migrate, stores, [folder] * 3))
+        assert list(pool.map(lambda store: store.schema.migrate(), stores)) == [[], [], []]
+        applied = list(pool.map(lambda store: store.schema.migrate(folder), stores))
 
     assert sorted(applied) == [[], [], ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]]
     assert things() == [[1, "one"]]
 
 
 def test_migrations_run_in_the_order_of_their_names(store: Store, folder: Path) -> None:
-    assert store.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
+    assert store.schema.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
     assert things() == [[1, "one"]]
 
 
 def test_new_migration_is_applied_alone(store: Store, folder: Path) -> None:
-    store.migrate(folder)
+    store.schema.migrate(folder)
     (folder / "0004_more.sql").write_text("INSERT INTO thing (id, name) VALUES (2, 'two')")
 
-    assert store.migrate(folder) == ["0004_more.sql"]
+    assert store.schema.migrate(folder) == ["0004_more.sql"]
     assert things() == [[1, "one"], [2, "two"]]
 
 
 def test_failed_migration_leaves_nothing_of_those_before_it(store: Store, folder: Path) -> None:
     (folder / "0002_add.sql").write_text("ALTER TABLE thing ADD COLUMN name text; ALTER TABLE missing ADD COLUMN a int")
     with pytest.raises(Unavailable, match="42P01"):
-        store.migrate(folder)
+        store.schema.migrate(folder)
     with connect() as owner:
         assert owner.run("SELECT to_regclass('thing')") == [[None]]
 
     (folder / "0002_add.sql").write_text(SCRIPTS["0002_add.sql"])
-    assert store.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
+    assert store.schema.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
     assert things() == [[1, "one"]]
