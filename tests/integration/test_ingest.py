@@ -149,7 +149,7 @@ def shown(upload_id: int) -> dict[str, Any]:
         ("incoming/hubspot/header.csv", HEADER.encode(), "no rows"),
         ("incoming/hubspot/columns.csv", b"a,b\n1,2\n", "customer_id"),
         ("incoming/hubspot/twice.csv", b"id,record id,name,email\n1,1,A,a@example.com\n", "customer_id"),
-        ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "could be accepted"),
+        ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "No row was accepted"),
         ("incoming/hubspot/picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, ""),
         ("incoming/hubspot/broken.csv.gz", gzip.compress(csv_of(range(50_000)), mtime=0)[:-2000], ""),
         ("incoming/oracle/night.csv", csv_of([1]), "'oracle' is not a source"),
@@ -425,7 +425,7 @@ def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store
 
     assert account
     assert account.status == "failed"
-    assert "split" in str(account.reason)
+    assert "Split the file" in str(account.reason)
     assert staging_tables(store) == []
 
 
@@ -496,7 +496,7 @@ def test_large_upload_is_deleted_by_the_queue(
     environment.setenv("FILES_QUEUE", url)
     current.cache_clear()
     deleting = load_function("delete_upload")
-    deleting.AT_ONCE = 2
+    deleting.MAX_SYNCHRONOUS = 2
     path = f"/api/v1/uploads/{account.id}"
     event = api_event("DELETE", path, parameters={"upload_id": str(account.id)})
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from dedup import files
 from dedup.files import Rejected, Unreadable, read, rejected_csv
+from dedup.files.checks import reason_for
 from dedup.files.compression import CHUNK
 from dedup.records import KNOWN, NamedFields, Record
 from hypothesis import HealthCheck, example, given, settings
@@ -198,6 +199,10 @@ emails: st.SearchStrategy[Any] = (
 )
 
 
+def reason(problem: Any) -> str:
+    return reason_for(str(problem["loc"][0]), problem["type"], problem["msg"])[:900]
+
+
 @given(st.lists(st.tuples(st.integers(), names, emails), min_size=1, max_size=6))
 @example([(1, "Ann", "Info@example.com"), (2**63, "", "x"), (3, "Bob", "bob@example.com")])
 @example([(1, "Ann", "a" * 64 + "@" + "a." * 93 + "com")])
@@ -210,7 +215,7 @@ def test_rows_are_accepted_and_refused_as_record_does(values: list[tuple[int, An
         try:
             expected.append(tuple(NamedFields.model_validate(trimmed).model_dump().values()))
         except ValidationError as error:
-            expected.append([(problem["loc"][0], problem["msg"][:900]) for problem in error.errors()])
+            expected.append([(problem["loc"][0], reason(problem)) for problem in error.errors()])
 
     lines = [json.dumps(dict(zip(("id", "name", "email"), row, strict=True))) for row in values]
     rows, rejected = load("\n".join(lines))
@@ -269,7 +274,7 @@ def test_name_is_made_of_first_and_last_where_there_is_none() -> None:
     )
 
     assert [name for _, name, *_ in rows] == ["Ann Lee", "Bob Ray", "Ray"]
-    assert [(row.field, row.reason) for row in rejected] == [("name", "String should have at least 1 character")]
+    assert [(row.field, row.reason) for row in rejected] == [("name", "The name is missing")]
 
 
 def test_fields_are_trimmed_and_extra_columns_ignored() -> None:
@@ -286,9 +291,9 @@ def test_short_row_is_rejected_and_long_one_unless_its_rest_is_empty() -> None:
 
     assert rows == [ANN]
     assert [(row.line, row.field, row.reason) for row in rejected] == [
-        (2, "", "2 fields where the header has 3: no email"),
-        (4, "", "5 fields where the header has 3"),
-        (5, "", "1 fields where the header has 3: no name and email"),
+        (2, "", "The row has 2 fields, but the header has 3: no email"),
+        (4, "", "The row has 5 fields, but the header has 3"),
+        (5, "", "The row has 1 fields, but the header has 3: no name and email"),
     ]
 
 
@@ -308,14 +313,16 @@ def test_what_need_not_be_there_may_be_left_out_at_the_end_of_a_row() -> None:
         (None, "Ulm"),
         ("8", None),
     ]
-    assert [row.reason for row in load(text, None)[1]] == ["neither the row nor the upload names a source"] * 2
+    assert [row.reason for row in load(text, None)[1]] == [
+        "The source is missing, and no source was given for the upload"
+    ] * 2
 
 
 def test_row_that_ends_before_a_part_of_its_name_is_rejected() -> None:
     rows, rejected = load("Id,Email,First Name,Phone,Last Name\n1,ann@example.com,Ann,7\n1,ann@example.com,Ann,,Lee\n")
 
     assert rows == [ANN]
-    assert [row.reason for row in rejected] == ["4 fields where the header has 5: no last_name"]
+    assert [row.reason for row in rejected] == ["The row has 4 fields, but the header has 5: no last_name"]
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -333,8 +340,8 @@ def test_delimiter_is_the_one_that_excel_is_told(said: str) -> None:
 def test_delimiter_that_excel_is_told_may_be_any_other() -> None:
     assert load("sep=^\nid^name^email\n1^Ann Lee^ann@example.com\n")[0] == [ANN]
     assert load("sep=\t\nid\tname\temail\n1\tAnn Lee\tann@example.com\n")[0] == [ANN]
-    assert "no usable header" in reason_of("sep=;\nid,name,email\n1,Ann Lee,ann@example.com\n")
-    assert "no usable header" in reason_of("sep=;\n")
+    assert "No usable header" in reason_of("sep=;\nid,name,email\n1,Ann Lee,ann@example.com\n")
+    assert "No usable header" in reason_of("sep=;\n")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +354,7 @@ def test_broken_quotes_reject_their_row_and_no_other(broken: str) -> None:
 
     assert ids(rows) == [1, *range(10, 3000)]
     assert [(row.line, row.field, row.row) for row in rejected] == [(3, "", broken)]
-    assert rejected[0].reason.startswith("not a row of CSV: ")
+    assert rejected[0].reason.startswith("Not valid CSV: ")
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -355,7 +362,7 @@ def test_quote_left_open_at_the_end_takes_no_row_with_it() -> None:
     rows, rejected = load('id,name,email\n1,"A,a@example.com\n2,B,b@example.com\n3,C,c@example.com')
 
     assert ids(rows) == [2, 3]
-    assert [row.reason for row in rejected] == ["not a row of CSV: a quote is opened and not closed"]
+    assert [row.reason for row in rejected] == ["Not valid CSV: a quote is not closed"]
 
 
 def test_quote_inside_an_unquoted_field_is_a_character() -> None:
@@ -396,8 +403,8 @@ def test_nul_rejects_its_row_wherever_it_is() -> None:
 
     assert ids(rows) == [3]
     assert [(row.line, row.field, row.reason) for row in rejected] == [
-        (2, "name", "a NUL character; Control characters are not allowed"),
-        (3, "", "a NUL character"),
+        (2, "name", "NUL characters are not allowed; Control characters are not allowed"),
+        (3, "", "NUL characters are not allowed"),
     ]
     assert rejected[0].row == "1,A\ufffdnn,a@example.com,"
 
@@ -428,7 +435,7 @@ def test_broken_bytes_in_utf8_reject_their_row() -> None:
 
     assert ids(rows) == [1, 2]
     assert rejected.cells == (4, "name", rejected.reason, "3,Jos\ufffd,c@example.com")
-    assert rejected.reason.startswith("bytes that are not in the encoding of the file; ")
+    assert rejected.reason.startswith("Invalid bytes for the file's encoding; ")
 
 
 def test_byte_that_windows_1252_does_not_have_rejects_its_row() -> None:
@@ -456,18 +463,18 @@ def test_envelope_with_other_keys_around_it() -> None:
     ("text", "reason"),
     [
         ('{"customers": [{"id": 1}', "found the end"),
-        ('[{"id": 1, "name', "not JSON: Unterminated string"),
+        ('[{"id": 1, "name', "Not valid JSON: Unterminated string"),
         ('[{"id": 1} {"id": 2}]', "expected ',' or ']', found '{'"),
-        ("[1, 2] 3", "goes on after its end"),
-        ("[nope]", "cut off, or not a value"),
-        ("[NaN]", "NaN is not a value of JSON"),
-        ("[" * 200_000, "not JSON"),
-        ("[" + "9" * 5000 + "]", "not JSON"),
+        ("[1, 2] 3", "there is text after the end of the document"),
+        ("[nope]", "a value is cut off or not valid"),
+        ("[NaN]", "NaN is not valid in JSON"),
+        ("[" * 200_000, "Not valid JSON"),
+        ("[" + "9" * 5000 + "]", "Not valid JSON"),
         ('{\n"data": []\n}', 'no array "customers"'),
         ('{"customers": {}}', 'no array "customers"'),
         ('{"customers": []}', "no rows"),
         ("[]", "no rows"),
-        ("[" + '"' * 3, "not JSON"),
+        ("[" + '"' * 3, "Not valid JSON"),
     ],
 )
 def test_broken_json_document_is_unreadable(text: str, reason: str) -> None:
@@ -481,11 +488,21 @@ def test_items_that_are_no_records_are_rejected_by_their_place() -> None:
 
     assert rows == [ANN]
     assert [(row.line, row.field, row.reason, row.row) for row in rejected] == [
-        (1, "", "Input should be an object", "5"),
-        (3, "", "Input should be an object", "null"),
-        (4, "", "Input should be an object", json.dumps([good])),
-        (5, "customer_id, name, email", "Field required; Field required; Field required", "{}"),
-        (6, "", "'id' and 'Record ID' are both the customer_id", '{"id": 1, "Record ID": 2}'),
+        (1, "", "Expected a JSON object", "5"),
+        (3, "", "Expected a JSON object", "null"),
+        (4, "", "Expected a JSON object", json.dumps([good])),
+        (
+            5,
+            "customer_id, name, email",
+            "The customer_id is missing; The name is missing; The email is missing",
+            "{}",
+        ),
+        (
+            6,
+            "",
+            "'id' and 'Record ID' both map to customer_id. Remove or rename one of them",
+            '{"id": 1, "Record ID": 2}',
+        ),
     ]
 
 
@@ -526,15 +543,15 @@ def test_value_of_another_type_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("record id,id,name,email", "'record id' and 'id' are both the customer_id"),
-        ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' are both the customer_id"),
-        ("id,name,Email,E-Mail", "'Email' and 'E-Mail' are both the email"),
-        ("id,name,name,email", "'name' and 'name' are both the name"),
-        ("id,name", "no column for email; its first row has 2 columns"),
-        ("id,first name,email", "no column for name (or first name and last name); its first row has 3 columns"),
+        ("record id,id,name,email", "'record id' and 'id' both map to customer_id"),
+        ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' both map to customer_id"),
+        ("id,name,Email,E-Mail", "'Email' and 'E-Mail' both map to email"),
+        ("id,name,name,email", "'name' and 'name' both map to name"),
+        ("id,name", "no column for email. The first row has 2 columns"),
+        ("id,first name,email", "no column for name (or first name and last name). The first row has 3 columns"),
         ("1,Ann,ann@example.com", "no column for customer_id and email and name"),
-        ("<html>", "no usable header"),
-        ('"id,name,email', "no usable header"),
+        ("<html>", "No usable header"),
+        ('"id,name,email', "No usable header"),
     ],
 )
 def test_unusable_header_is_named(header: str, reason: str) -> None:
@@ -580,21 +597,21 @@ def test_id_as_spreadsheets_write_it(written: str, customer_id: int) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        ("1.234", "either a thousands separator or a decimal one"),
-        ("1,234", "either a thousands separator or a decimal one"),
-        ("1.000", "either a thousands separator or a decimal one"),
-        ("1.23E+12", "scientific notation has lost digits"),
-        ("1,23e12", "scientific notation has lost digits"),
+        ("1.234", "thousands separator or a decimal separator"),
+        ("1,234", "thousands separator or a decimal separator"),
+        ("1.000", "thousands separator or a decimal separator"),
+        ("1.23E+12", "Scientific notation has lost digits"),
+        ("1,23e12", "Scientific notation has lost digits"),
         ("9007199254740992.0", "has lost digits"),
         ("9007199254740993.0", "has lost digits"),
         ("-9007199254740993.0", "has lost digits"),
-        ("0035g00000XyZ1aAAB", "an id of letters and digits"),
-        ("0035g00000XyZ1a", "an id of letters and digits"),
-        ("", "Field required"),
-        ('=""', "Field required"),
-        ("9223372036854775808", "Input should be less than or equal to 9223372036854775807"),
-        ("9" * 64, "Input should be less than or equal to"),
-        *((text, "Input should be a whole number") for text in (
+        ("0035g00000XyZ1aAAB", "record ids of letters and digits"),
+        ("0035g00000XyZ1a", "record ids of letters and digits"),
+        ("", "The customer_id is missing"),
+        ('=""', "The customer_id is missing"),
+        ("9223372036854775808", "Expected a number from -9223372036854775808 to 9223372036854775807"),
+        ("9" * 64, "Expected a number from -9223372036854775808 to 9223372036854775807"),
+        *((text, "Expected a whole number") for text in (
             "12.5", "1,23,456", "1,234.567", "1,234,56", "0,123,456", "1 23", "1 234,567", "+5", "--5", "-", "1_000",
             "٣", "１２", "0x10", "n/a", "NaN", "9" * 65, "=1+1", "1'234 567", "1\n2",
         )),
@@ -642,20 +659,20 @@ def test_source_of_the_row_or_of_the_upload() -> None:
     rows, rejected = load(text, "hubspot")
     assert [(row[0], row[3]) for row in rows] == [(1, "hubspot"), (2, "hubspot")]
     assert [(row.field, row.reason) for row in rejected] == [
-        ("source", "'internal' contradicts the upload's source 'hubspot'"),
-        ("source", "'x' contradicts the upload's source 'hubspot'"),
+        ("source", "The source 'internal' differs from the upload's source 'hubspot'"),
+        ("source", "The source 'x' differs from the upload's source 'hubspot'"),
     ]
 
     rows, rejected = load(text, None)
     assert [(row[0], row[3]) for row in rows] == [(1, "hubspot"), (3, "internal")]
     assert [row.reason for row in rejected] == [
-        "neither the row nor the upload names a source",
-        "Input should be 'salesforce', 'hubspot' or 'internal'",
+        "The source is missing, and no source was given for the upload",
+        "Unknown source. Expected 'salesforce', 'hubspot' or 'internal'",
     ]
 
 
 def test_no_source_at_all_is_unreadable_and_so_is_an_unknown_one() -> None:
-    assert "no column for source" in reason_of("id,name,email\n1,A,a@example.com\n", None)
+    assert "no source column" in reason_of("id,name,email\n1,A,a@example.com\n", None)
     assert "'sap'" in reason_of("id,name,email\n1,A,a@example.com\n", "sap")
 
 
@@ -665,15 +682,15 @@ def test_no_source_at_all_is_unreadable_and_so_is_an_unknown_one() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it is empty"),
-        (b" \r\n\n ", "it is empty"),
-        (b"\xef\xbb\xbf", "it is empty"),
-        (gzip.compress(b"", mtime=0), "it is empty"),
+        (b"", "The file is empty"),
+        (b" \r\n\n ", "The file is empty"),
+        (b"\xef\xbb\xbf", "The file is empty"),
+        (gzip.compress(b"", mtime=0), "The file is empty"),
         (b"id,name,email", "no rows"),
         (b"id,name,email\r\n\r\n,,\r\n", "no rows"),
-        (PNG, "a PNG image"),
-        (b"PK\x03\x04\x14\0", "an Excel workbook"),
-        (b"PAR1\x15\x04", "a Parquet file"),
+        (PNG, "PNG images are not supported"),
+        (b"PK\x03\x04\x14\0", "Excel workbooks are not supported"),
+        (b"PAR1\x15\x04", "Parquet files are not supported"),
         (gzip.compress(gzip.compress(b"id", mtime=0), mtime=0), "compressed twice"),
         (b"BZh91AY&SY", "bzip2"),
         (bytes(range(32)) * 10, "not CSV, JSON or NDJSON"),

@@ -1,16 +1,14 @@
-"""A stream of bytes, as a CRM or a spreadsheet wrote it, made into records and rejected rows.
+"""Reads files of CRMs and spreadsheets as records and rejected rows.
 
-    bytes → decompressed → text → rows of a format → columns of our fields → records
+    bytes → decompressed bytes → text → rows → columns of our fields → records
 
-Each arrow is a generator that holds about CHUNK of the file, whatever its size: `compression`, `text`, `formats` (of
-`csv_rows` and `json_rows`, by the names in `columns`), `values` and `checks`. `cells` writes what a spreadsheet may
-open."""
+Each step is a generator that holds about CHUNK bytes of the file, whatever its size: `compression`, `text`, `formats`
+(`csv_rows` and `json_rows`, with the column names in `columns`), `values` and `checks`. `cells` writes CSV that is safe
+to open in a spreadsheet."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
-
-from pydantic_core import PydanticCustomError
 
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
 from dedup.files.checks import Row, validated
@@ -18,7 +16,7 @@ from dedup.files.compression import Counted, Stream, decompressed
 from dedup.files.formats import tables_of
 from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
 from dedup.files.text import texts_of
-from dedup.records import known_source
+from dedup.records import one_of
 from dedup.settings import settings
 
 __all__ = [
@@ -38,50 +36,49 @@ __all__ = [
 
 
 class Batch(NamedTuple):
-    """What one CHUNK of the file held: the accepted rows, in the file's order, and the rejected ones. `bytes_read`: of
-    the stream so far, which may be compressed. `known`: the fields of records.KNOWN that the rows have at their end.
-    `faults`: in how many of the rejected rows a field was at fault, by its name and whether it was missing; the name is
-    empty where the row could not be read."""
+    """The accepted and rejected rows of one CHUNK of the file, in the file's order.
+
+    `bytes_read` is the number of bytes read from the stream so far; the stream may be compressed. `known` are the
+    optional fields (of records.KNOWN) at the end of each row. `error_counts` is the number of rejected rows by field
+    and by whether its value is missing; the field is empty if the row as a whole was rejected."""
 
     rows: list[Row]
     rejected: list[Rejected]
     bytes_read: int
     known: tuple[str, ...] = ()
-    faults: Mapping[tuple[str, bool], int] = MappingProxyType({})
+    error_counts: Mapping[tuple[str, bool], int] = MappingProxyType({})
 
 
 def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
-    """The rows of a CSV, JSON or NDJSON file, plain or compressed with gzip or zstd, as it is read.
+    """Yields the rows of a CSV, JSON or NDJSON file, plain or compressed with gzip or zstd, while it is read.
 
-    `source` is that of the rows that name none; a row that names another is rejected. A bad row stops no good one.
-    Raises Unreadable where the file as a whole can't be used, possibly after rows were given: nothing of it should be
-    kept then. Errors of the stream itself pass through."""
-    if source is not None:
-        try:
-            known_source(source)
-        except PydanticCustomError as error:
-            raise Unreadable(f"the upload's source {quoted(source)}: {error.message()}") from None
+    `source` is the source of rows that have none; a row with another source is rejected. An invalid row does not affect
+    other rows. Raises Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
+    should then be discarded. Errors of the stream are not caught."""
+    if source is not None and source not in settings().sources:
+        expected = one_of(settings().sources)
+        raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
     empty = True
     for table in tables_of(texts_of(decompressed(counted))):
-        rows, rejected, known, faults = validated(table, source)
+        rows, rejected, known, error_counts = validated(table, source)
         if rows or rejected:
             empty = False
-            yield Batch(rows, rejected, counted.taken, known, faults)
+            yield Batch(rows, rejected, counted.taken, known, error_counts)
     if empty:
-        raise Unreadable("there are no rows in it")
+        raise Unreadable("The file has no rows")
 
 
 def read_whole(stream: Stream, source: str | None, size: int) -> Iterator[Batch]:
-    """What `read` gives of a file of `size` bytes that is to be used whole or not at all.
+    """Yields the same as `read` for a file of `size` bytes whose rows are used all or not at all.
 
-    Raises Unreadable as well where that is more than settings().max_file_bytes, and where no row is accepted."""
+    Also raises Unreadable if the file is larger than settings().max_file_bytes, or if no row is accepted."""
     most = settings().max_file_bytes
     if size > most:
-        raise Unreadable(f"The file has {size} bytes, and {most} are the most that is taken: split it")
+        raise Unreadable(f"The file has {size} bytes, but at most {most} are allowed. Split the file")
     accepted = rejected = 0
     for batch in read(stream, source):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         yield batch
     if not accepted:
-        raise Unreadable(f"None of the {rejected} rows could be accepted")
+        raise Unreadable(f"No row was accepted ({rejected} rejected)")

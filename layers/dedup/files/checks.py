@@ -1,5 +1,5 @@
-"""Columns of values made into records and rejected rows: what a record is, and why one is refused, is said by
-records.py alone, whose types check whole columns."""
+"""Validates columns of values, and separates accepted from rejected rows. The rules are those of records.py, whose
+types validate whole columns."""
 
 import json
 import re
@@ -9,15 +9,15 @@ from itertools import compress
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticKnownError
 
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
 from dedup.files.values import Problems, all_trimmed, as_texts, customer_ids, full_names, meant_id, sources_of
-from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address
+from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address, one_of
+from dedup.settings import settings
 from dedup.traces import addresses
 
 Row = tuple[Any, ...]
-"""What Record says of a row: customer_id, name, email, source, and the fields that its batch names."""
+"""Values of a record: customer_id, name, email, source, and the optional fields of its batch."""
 
 _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
     "customer_id": TypeAdapter(list[CustomerId]),
@@ -26,31 +26,30 @@ _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
     "source": TypeAdapter(list[Source]),
     **dict.fromkeys(KNOWN, TypeAdapter(list[Known])),
 }
-_MISSING = PydanticKnownError("missing").message()
-_ONE_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_WHITE_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """The values of a field of KNOWN, each on one line."""
-    told = as_texts(name, values, problems)
+    """Validates the values of an optional field. Line breaks in them are replaced by spaces."""
+    texts = as_texts(name, values, problems)
     try:
-        if "".join(filter(None, told)).isprintable():
-            return _checked(name, told, problems)
+        if "".join(filter(None, texts)).isprintable():
+            return _checked(name, texts, problems)
     except TypeError:
         pass
-    return _checked(name, [_ONE_LINE.sub(" ", v).strip() if isinstance(v, str) else v for v in told], problems)
+    return _checked(name, [_WHITE_SPACE.sub(" ", v).strip() if isinstance(v, str) else v for v in texts], problems)
 
 
 def validated(
     table: Table, given: str | None
 ) -> tuple[list[Row], list[Rejected], tuple[str, ...], Counter[tuple[str, bool]]]:
-    """The accepted rows of a table, the rejected ones in the order of their lines, the fields of records.KNOWN that the
-    rows have, and the faults as Batch has them. `given`: the source of rows that name none. Raises Unreadable where no
-    row says its source and nothing is given."""
+    """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
+    rows, and the error counts of Batch. `given` is the source of rows without a source. Raises Unreadable if the table
+    has no source column and `given` is None."""
     count = len(table.lines)
     columns = {name: all_trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
-        raise Unreadable("no column for source, and the upload names none")
+        raise Unreadable("The file has no source column, and no source was given for the upload")
     problems: Problems = defaultdict(list)
     _find_damage(table.rows, problems)
     ids = _checked("customer_id", customer_ids(columns["customer_id"], problems), problems)
@@ -65,35 +64,36 @@ def validated(
     more = [_known(name, columns[name], problems) for name in known]
 
     rejected = list(table.rejected)
-    faults = Counter({("", False): len(rejected)} if rejected else {})
-    came = {**columns, "name": named}
-    for place, found in problems.items():
-        faults.update({(name, name in came and came[name][place] in (None, "")) for name, _ in found})
+    error_counts = Counter({("", False): len(rejected)} if rejected else {})
+    original = {**columns, "name": named}
+    for position, found in problems.items():
+        error_counts.update({(name, name in original and original[name][position] in (None, "")) for name, _ in found})
         fields = ", ".join(dict.fromkeys(name for name, _ in found if name))
         reason = "; ".join(reason for _, reason in found)
-        customer_id = meant_id(columns["customer_id"][place])
-        mails = _addresses([columns["email"][place], *(table.more_emails[place] if table.more_emails else ())])
-        rejected.append(reject(table.lines[place], fields, reason, table.rows[place], customer_id, mails))
+        customer_id = meant_id(columns["customer_id"][position])
+        mails = _addresses([columns["email"][position], *(table.more_emails[position] if table.more_emails else ())])
+        rejected.append(reject(table.lines[position], fields, reason, table.rows[position], customer_id, mails))
     rejected.sort(key=lambda row: row.line)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
-    kept = list(compress(rows, [place not in problems for place in range(count)]) if problems else rows)
-    return kept, rejected, known, faults
+    accepted = list(compress(rows, [position not in problems for position in range(count)]) if problems else rows)
+    return accepted, rejected, known, error_counts
 
 
 def _addresses(values: Sequence[Any]) -> set[str]:
-    """The addresses in the values of a row; in JSON one may be a list."""
+    """Returns the addresses in the values of a row. In JSON, a value may be a list."""
     texts = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values if value)
     return set().union(*(addresses(text[:MAX_EXCERPT]) for text in texts))
 
 
-# At a domain that is accepted unchanged every address of this form is, which the tests prove. Role names (Info@) have
-# only letters, and are put in lower case.
+# Addresses of this form are accepted unchanged if their domain is; a property test compares this with email-validator.
+# Local parts that have only letters must be lower case: role names (Info@) are converted to lower case.
 _PLAIN_LOCAL = re.compile(r"(?=.{1,64}\Z)(?:[a-z]+|(?=.*[0-9_+.-])[A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*)\Z")
 _PLAIN_DOMAIN_LENGTH = 254 - 65
 
 
 def _emails(values: Sequence[Any], problems: Problems) -> list[Any]:
-    """As _checked, and three times as fast: most addresses share a domain with others, which is validated once."""
+    """Returns the same as _checked in a third of the time, by validating each domain once: most addresses share a
+    domain with others."""
     try:
         parts = [value.rpartition("@") for value in values]
     except AttributeError:
@@ -107,8 +107,8 @@ def _emails(values: Sequence[Any], problems: Problems) -> list[Any]:
     found: Problems = defaultdict(list)
     for at, email in zip(others, _checked("email", [values[at] for at in others], found), strict=True):
         emails[at] = email
-    for place, reasons in found.items():
-        problems[others[place]] += reasons
+    for position, reasons in found.items():
+        problems[others[position]] += reasons
     return emails
 
 
@@ -116,34 +116,55 @@ def _is_plain_domain(domain: str) -> bool:
     address = f"a@{domain}"
     try:
         return len(domain) <= _PLAIN_DOMAIN_LENGTH and email_address(address) == address
-    except ValueError:  # PydanticCustomError is one, and so is an encoding's
+    except ValueError:  # PydanticCustomError and UnicodeError are subclasses
         return False
 
 
 def _checked(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """The values as Record has them, and None for those that it refuses."""
+    """Returns the values as Record converts them, with None for those that it refuses."""
     validate = _TYPES[name].validate_python
     try:
         return validate(values)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-    refused = {int(e["loc"][0]): e["msg"] for e in errors}
-    for place, reason in refused.items():
-        problems[place].append((name, _MISSING if values[place] is None else reason))
-    good = iter(validate([value for place, value in enumerate(values) if place not in refused]))
-    return [None if place in refused else next(good) for place in range(len(values))]
+    refused = {int(problem["loc"][0]): problem for problem in errors}
+    for position, problem in refused.items():
+        kind = "missing" if values[position] is None else problem["type"]
+        problems[position].append((name, reason_for(name, kind, problem["msg"])))
+    good = iter(validate([value for position, value in enumerate(values) if position not in refused]))
+    return [None if position in refused else next(good) for position in range(len(values))]
+
+
+def reason_for(name: str, kind: str, message: str) -> str:
+    """Returns the reason why a value was rejected, for the sender of the file. `kind` and `message` are those of
+    pydantic's error, whose messages are written for developers."""
+    match kind:
+        case "missing" | "string_too_short":
+            return f"The {name} is missing"
+        case "string_too_long":
+            return f"The {name} has more than 255 characters"
+        case "int_type":
+            return "Expected a whole number"
+        case "less_than_equal" | "greater_than_equal":
+            return f"Expected a number from {-(2**63)} to {2**63 - 1}"
+        case "string_type":
+            return f"The {name} must be a text"
+        case "enum":
+            return f"Unknown source. Expected {one_of(settings().sources)}"
+        case _:
+            return message[:1].upper() + message[1:]
 
 
 def _find_damage(rows: Sequence[str], problems: Problems) -> None:
-    """Finds rows with a NUL, or with bytes that are not in the file's encoding."""
+    """Finds rows with a NUL character, or with bytes that are not valid in the file's encoding."""
     text = "".join(rows)
     try:
-        text.encode()  # faster than a search
+        text.encode()  # faster than searching for surrogates
         if "\0" not in text:
             return
     except UnicodeEncodeError:
         pass
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if found := UNWRITABLE.search(row):
-            reason = "a NUL character" if found[0] == "\0" else "bytes that are not in the encoding of the file"
-            problems[place].append(("", reason))
+            reason = "NUL characters are not allowed" if found[0] == "\0" else "Invalid bytes for the file's encoding"
+            problems[position].append(("", reason))

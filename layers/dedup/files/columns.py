@@ -1,4 +1,4 @@
-"""What the CRMs and others call the fields of a record."""
+"""Maps the column names of CRMs and other systems to the fields of a record."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,9 +32,12 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "country": ("country", "country/region", "mailing country", "billing country", "mailing country code"),
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
-"""What each field is called by Salesforce, HubSpot and others. Case, spaces, hyphens and underscores don't count. Of
-several columns for one field the first in this order counts: of those in KNOWN, in each row the first that says
-something; of others the one with the field's own name, which is the first, and no column else."""
+"""Column names of each field in Salesforce, HubSpot and other systems. Case, spaces, hyphens and underscores are
+ignored.
+
+If a file has several columns for an optional field, each row takes the first of them that has a value, in this order.
+For the required fields, a column with the field's own name, which is the first, takes precedence over one other
+column."""
 
 
 _FIELD_OF = {plain(alias): field for field, aliases in COLUMNS.items() for alias in aliases}
@@ -42,41 +45,44 @@ _RANK = {plain(alias): rank for aliases in COLUMNS.values() for rank, alias in e
 
 
 def fields(names: Sequence[str]) -> dict[str, list[int]]:
-    """The places in `names` of each field that they have, in the order in which they count; several of KNOWN only.
-    Raises Unreadable where it is not certain which is meant."""
+    """Returns the positions in `names` of the columns of each field, in order of precedence. Only optional fields have
+    several. Raises Unreadable if the columns of a required field are ambiguous."""
     found: dict[str, list[int]] = {}
-    for place in sorted(range(len(names)), key=lambda place: _RANK.get(plain(names[place]), 0)):
-        if field := _FIELD_OF.get(plain(names[place])):
-            found.setdefault(field, []).append(place)
-    return {field: places if field in KNOWN else [_only(field, places, names)] for field, places in found.items()}
+    for position in sorted(range(len(names)), key=lambda position: _RANK.get(plain(names[position]), 0)):
+        if field := _FIELD_OF.get(plain(names[position])):
+            found.setdefault(field, []).append(position)
+    return {
+        field: positions if field in KNOWN else [_only(field, positions, names)] for field, positions in found.items()
+    }
 
 
-def _only(field: str, places: Sequence[int], names: Sequence[str]) -> int:
-    first, *others = (_RANK[plain(names[place])] for place in places)
+def _only(field: str, positions: Sequence[int], names: Sequence[str]) -> int:
+    first, *others = (_RANK[plain(names[position])] for position in positions)
     if others and (first > 0 or others[0] == 0):
-        one, other = (quoted(names[place]) for place in sorted(places[:2]))
-        raise Unreadable(f"{one} and {other} are both the {field}")
-    return places[0]
+        one, other = (quoted(names[position]) for position in sorted(positions[:2]))
+        raise Unreadable(f"{one} and {other} both map to {field}. Remove or rename one of them")
+    return positions[0]
 
 
 def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:
-    """The places in `names` of columns for addresses that no field is read from; `found`: what `fields` says."""
+    """Returns the positions in `names` of columns with addresses that are not read as the email. `found` is the result
+    of `fields`."""
     read = found.get("email", ())
-    return [place for place, name in enumerate(names) if "email" in plain(name) and place not in read]
+    return [position for position, name in enumerate(names) if "email" in plain(name) and position not in read]
 
 
-def first_told(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """Of each row the first of its values that says something; columns[0] itself where there is no other."""
+def first_values(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Returns the first non-blank value of each row; columns[0] itself if it is the only column."""
     first, *others = columns
     for other in others:
-        first = [one if _tells(one) else second for one, second in zip(first, other, strict=True)]
+        first = [one if _has_value(one) else second for one, second in zip(first, other, strict=True)]
     return first
 
 
-def _tells(value: Any) -> bool:
+def _has_value(value: Any) -> bool:
     return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
 def is_known(name: str) -> bool:
-    """Whether a column of that name holds a field of ours."""
+    """Whether a column of this name maps to a field."""
     return plain(name) in _FIELD_OF

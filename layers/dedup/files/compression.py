@@ -1,4 +1,4 @@
-"""Bytes, plain or compressed with gzip or zstd, and no more of them than an honest file has."""
+"""Decompresses gzip and zstd, and stops decompression bombs."""
 
 import gzip
 import sys
@@ -14,23 +14,24 @@ else:
     from backports import zstd
 
 CHUNK = 1 << 20
-"""Bytes of the decompressed file that are worked on at a time, and so about the size of one batch of rows."""
+"""Bytes of the decompressed file in one batch of rows."""
 
 MAX_RATIO = 200
-"""Bytes out for one byte in, once BOMB_FROM bytes are out. Exports reach 50; deflate ends at 1,032."""
+"""Most decompressed bytes for one compressed byte, applied from BOMB_FROM decompressed bytes on. Exports of CRMs reach
+50; the maximum of deflate is 1,032."""
 
 BOMB_FROM = 50_000_000
 
 
 class Stream(Protocol):
-    """What is needed of a file."""
+    """A readable stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end only."""
+        """Returns at most `size` bytes; empty only at the end."""
 
 
 class Counted:
-    """A stream whose first bytes are known as `head`, and which counts the bytes taken from it."""
+    """A stream that counts the bytes read from it. `head` has its first bytes, which read() returns again."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -38,7 +39,7 @@ class Counted:
         self.head = self._unread = _filled(stream, 8)
 
     def read(self, size: int = CHUNK, /) -> bytes:
-        """As a Stream's."""
+        """Returns at most `size` bytes; empty only at the end."""
         given, self._unread = self._unread[:size], self._unread[size:]
         data = given or self._stream.read(size)
         self.taken += len(data)
@@ -46,7 +47,7 @@ class Counted:
 
 
 def _filled(stream: Stream, size: int) -> bytes:
-    """`size` bytes, fewer at the end only: a read from the network may give any number."""
+    """Reads `size` bytes, or fewer at the end. A single read from the network may return any number."""
     parts = []
     while size and (part := stream.read(size)):
         parts.append(part)
@@ -71,7 +72,8 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
 
 
 def decompressed(stream: Counted) -> Iterator[bytes]:
-    """The file's own bytes by CHUNK. Raises Unreadable where the compression is damaged, or is a bomb."""
+    """Yields the decompressed bytes in chunks of CHUNK bytes. Raises Unreadable if the compression is damaged, or if
+    the file is a decompression bomb."""
     opener = next((opener for magic, opener in _COMPRESSIONS if stream.head.startswith(magic)), None)
     file: Stream = opener(stream) if opener else stream
     size = 0
@@ -79,10 +81,10 @@ def decompressed(stream: Counted) -> Iterator[bytes]:
         try:
             chunk = _filled(file, CHUNK)
         except _DAMAGED as error:
-            raise Unreadable(f"its compression is damaged or cut off: {str(error)[:200]}") from None
+            raise Unreadable(f"The compression is damaged or cut off: {str(error)[:200]}") from None
         if not chunk:
             return
         size += len(chunk)
         if size > BOMB_FROM and size > MAX_RATIO * stream.taken:
-            raise Unreadable(f"it expands to more than {MAX_RATIO} times its size, as no export does")
+            raise Unreadable(f"The file expands to more than {MAX_RATIO} times its size. Upload it without compression")
         yield chunk

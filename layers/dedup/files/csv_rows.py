@@ -1,4 +1,4 @@
-"""The rows of CSV (RFC 4180), with a comma, semicolon, tab or pipe between the fields."""
+"""Reads CSV (RFC 4180) with a comma, semicolon, tab or pipe as delimiter."""
 
 import csv
 import re
@@ -7,53 +7,53 @@ from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import fields, first_told, is_known, more_emails
+from dedup.files.columns import fields, first_values, is_known, more_emails
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
 from dedup.records import KNOWN
 from dedup.traces import addresses
 
-Places = Mapping[str, Sequence[int]]
-"""The columns of each field, as columns.fields has them."""
+Positions = Mapping[str, Sequence[int]]
+"""The column positions of each field, as columns.fields returns them."""
 
 _DELIMITERS = ",;\t|"
-_LEFT_OUT = {*KNOWN, "source"}
-"""Fields whose cells a row may leave out at its end: the others' are missing because it was cut off."""
+_OPTIONAL = {*KNOWN, "source"}
+"""Fields whose cells may be missing at the end of a short row. If other cells are missing, the row was cut off."""
 
-_SAID = re.compile(r'"?sep=(\t|[^\w\s"])"?\s*', re.IGNORECASE)
-"""A line above the header, by which Excel is told the delimiter."""
+_SEP_LINE = re.compile(r'"?sep=(\t|[^\w\s"])"?\s*', re.IGNORECASE)
+"""A line above the header that tells Excel the delimiter."""
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def is_csv(head: str) -> bool:
-    """Whether it may be CSV: its first line is text."""
+    """Whether the file may be CSV: its first line has no binary characters."""
     return not _BINARY.search(first_line(head))
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Any:
-    # Strict: the lenient reader makes a wrong value of a quote that was not doubled, and says nothing.
+    # Strict, because the lenient reader silently returns wrong values if a quote inside a field is not doubled.
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def read_csv(texts: Iterator[str]) -> Iterator[Table]:
-    """The rows below the header, those of a text at a time. Raises Unreadable where the header has not what is
-    needed."""
+    """Yields the rows below the header, one table for each text. Raises Unreadable if the header lacks a required
+    column."""
     blocks = lines_of(texts)
     lines, line = _filled([], 1, blocks)
-    said = _SAID.fullmatch(lines[0])
-    if said:
+    sep_line = _SEP_LINE.fullmatch(lines[0])
+    if sep_line:
         lines, line = _filled(lines[1:], line + 1, blocks)
-    delimiter, header, done = _header(lines, said[1] if said else _DELIMITERS)
-    places = fields(header)
-    _require(places, header)
-    others = more_emails(header, places)
+    delimiter, header, done = _header(lines, sep_line[1] if sep_line else _DELIMITERS)
+    positions = fields(header)
+    _require(positions, header)
+    others = more_emails(header, positions)
     while True:
         line += done
         lines = lines[done:]
         more = next(blocks, None)
-        closed = more is None or _begins_too_long(more)
-        table, done = _table(lines, line, delimiter, len(header), places, others, closed)
+        closed = more is None or _starts_too_long(more)
+        table, done = _table(lines, line, delimiter, len(header), positions, others, closed)
         yield table
         if more is None:
             return
@@ -61,8 +61,8 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
 
 
 def _filled(lines: list[str], line: int, blocks: Iterator[list[str]]) -> tuple[list[str], int]:
-    """`lines`, or the next of the blocks that has more than blank lines, from the first that isn't blank; and which of
-    the file's lines that is, where `lines` begins with the file's line `line`."""
+    """Returns the first block of lines that is not blank, from its first line that is not blank, and the number of that
+    line in the file. `lines` is the current block, which starts at the file's line `line`."""
     for some in chain([lines], blocks):
         for at, text in enumerate(some):
             if text.strip():
@@ -72,7 +72,8 @@ def _filled(lines: list[str], line: int, blocks: Iterator[list[str]]) -> tuple[l
 
 
 def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]:
-    """Which of the delimiters it is, the first row that isn't blank, and how many lines it ends after."""
+    """Returns the delimiter, the cells of the header, and the number of lines up to the end of the header. The
+    delimiter is the one that splits the header into most known columns."""
 
     def read_with(delimiter: str) -> tuple[str, list[str], int]:
         reader = _reader(lines, delimiter)
@@ -81,27 +82,27 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
         except (csv.Error, StopIteration):
             return delimiter, [], 0
 
-    def ours(header: Sequence[str]) -> int:
+    def count_known(header: Sequence[str]) -> int:
         return sum(map(is_known, header))
 
-    return max(map(read_with, delimiters), key=lambda found: (ours(found[1]), len(found[1])))
+    return max(map(read_with, delimiters), key=lambda found: (count_known(found[1]), len(found[1])))
 
 
-def _require(places: Places, header: Sequence[str]) -> None:
-    named = "name" in places or {"first_name", "last_name"} <= places.keys()
-    missing = [name for name in ("customer_id", "email") if name not in places]
+def _require(positions: Positions, header: Sequence[str]) -> None:
+    named = "name" in positions or {"first_name", "last_name"} <= positions.keys()
+    missing = [name for name in ("customer_id", "email") if name not in positions]
     missing += [] if named else ["name (or first name and last name)"]
     if missing:
-        # Without what it says: where a file has no header, this is somebody's row, and the reason is kept and sent on.
-        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "nothing"
-        raise Unreadable(f"no usable header: no column for {' and '.join(missing)}; its first row has {width}")
+        # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
+        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
+        raise Unreadable(f"No usable header: no column for {' and '.join(missing)}. The first row has {width}")
 
 
 def _table(
-    lines: list[str], line: int, delimiter: str, width: int, places: Places, others: Sequence[int], closed: bool
+    lines: list[str], line: int, delimiter: str, width: int, positions: Positions, others: Sequence[int], closed: bool
 ) -> tuple[Table, int]:
-    """The rows that end in `lines`, of which the first is the file's line `line`, and how many lines they are. The last
-    row is left to be read again when it may go on after them: unless `closed`."""
+    """Returns the rows that end in `lines`, and the number of lines that they take. `line` is the number of the first
+    line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again."""
     try:
         rows = list(_reader(lines, delimiter))
     except csv.Error:
@@ -110,19 +111,21 @@ def _table(
     raws = lines
     errors: list[tuple[int, str]] = []
     done = len(lines)
-    # A row takes a line or more: as many rows as lines are one on each.
-    if len(rows) != len(lines) or _begins_too_long(lines):
+    # A row has at least one line, so if the numbers are equal, each row has exactly one.
+    if len(rows) != len(lines) or _starts_too_long(lines):
         rows, spans, errors, done = _rows(lines, delimiter, closed)
         starts = [begin for begin, _ in spans]
         raws = ["".join(lines[begin:end]) for begin, end in spans]
     rejected = [
-        reject(line + at, "", reason, lines[at], *_about(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), places))
+        reject(
+            line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), positions)
+        )
         for at, reason in errors
     ]
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
-        reasons = [_misshapen(row, width, places) for row in rows]
+        reasons = [_misshapen(row, width, positions) for row in rows]
         rejected += [
-            reject(line + at, "", reason, raw, *_about(raw, row, places))
+            reject(line + at, "", reason, raw, *_traces(raw, row, positions))
             for at, reason, raw, row in zip(starts, reasons, raws, rows, strict=True)
             if reason
         ]
@@ -130,29 +133,30 @@ def _table(
         rows = [[*row, *[""] * (width - len(row))] for row in compress(rows, kept)]
         starts, raws = list(compress(starts, kept)), list(compress(raws, kept))
     columns = {
-        name: first_told([list(map(itemgetter(place), rows)) for place in several]) for name, several in places.items()
+        name: first_values([list(map(itemgetter(position), rows)) for position in several])
+        for name, several in positions.items()
     }
-    spare = [[row[place] for place in others] for row in rows] if others else ()
+    spare = [[row[position] for position in others] for row in rows] if others else ()
     return Table([line + at for at in starts], raws, columns, rejected, spare), done
 
 
-def _about(raw: str, row: Sequence[str], places: Places) -> tuple[int | None, set[str]]:
-    """Whom a row is about that has not the header's shape: the id that is in its place, and the addresses in all of
-    it, since these may be in any place."""
-    [place] = places["customer_id"]
-    return meant_id(row[place]) if place < len(row) else None, addresses(raw[:MAX_EXCERPT])
+def _traces(raw: str, row: Sequence[str], positions: Positions) -> tuple[int | None, set[str]]:
+    """Returns the customer id and the addresses in a row that does not have the header's shape. The id is read from its
+    column, addresses from the whole row."""
+    [position] = positions["customer_id"]
+    return meant_id(row[position]) if position < len(row) else None, addresses(raw[:MAX_EXCERPT])
 
 
 def _rows(
     lines: list[str], delimiter: str, closed: bool
 ) -> tuple[list[list[str]], list[tuple[int, int]], list[tuple[int, str]], int]:
-    """The rows, the lines of each (from, to), the lines that no row can begin at with the reasons, and how many lines
-    all of them are. Slower than csv alone."""
+    """Returns the rows, the lines (from, to) of each, the lines at which no row can start with the reasons, and the
+    number of lines of all of them. It is slower than the csv module alone, because it restarts after each error."""
     rows: list[list[str]] = []
     spans: list[tuple[int, int]] = []
     errors: list[tuple[int, str]] = []
     at = base = 0
-    if _begins_too_long(lines):
+    if _starts_too_long(lines):
         errors.append((0, TOO_LONG))
         at = base = 1
     reader = _reader(_from(lines, at), delimiter)
@@ -168,15 +172,15 @@ def _rows(
             end = base + reader.line_num
             if end == len(lines) and not closed and sum(map(len, lines[at:])) <= MAX_ROW:
                 return rows, spans, errors, at
-            errors.append((at, f"not a row of CSV: {_reason(error)}"))
-            # With the next line, not with the one after the error: a quote left open would take good rows with it.
+            errors.append((at, f"Not valid CSV: {_reason(error)}"))
+            # Continue with the next line, not after the error: an unclosed quote would take valid rows with it.
             at += 1
             if end != at:
                 base = at
                 reader = _reader(_from(lines, at), delimiter)
 
 
-def _begins_too_long(lines: Sequence[str]) -> bool:
+def _starts_too_long(lines: Sequence[str]) -> bool:
     return any(len(line) > MAX_ROW for line in lines[:1])
 
 
@@ -187,16 +191,16 @@ def _from(lines: list[str], at: int) -> Iterable[str]:
 def _reason(error: csv.Error) -> str:
     reason = str(error)
     if reason == "unexpected end of data":
-        return "a quote is opened and not closed"
-    return f"{reason}: is a quote left open?" if "limit" in reason else reason
+        return "a quote is not closed"
+    return f"{reason} (is a quote not closed?)" if "limit" in reason else reason
 
 
-def _misshapen(row: Sequence[str], width: int, places: Places) -> str | None:
-    """Why a row can't be read by the header: None when it can, empty when there is nothing in it."""
+def _misshapen(row: Sequence[str], width: int, positions: Positions) -> str | None:
+    """Returns the reason why a row does not fit the header: None if it fits, empty if the row is blank."""
     if not any(map(str.strip, row)):
         return ""
-    missing = [name for name, (place, *_) in places.items() if place >= len(row) and name not in _LEFT_OUT]
+    missing = [name for name, (position, *_) in positions.items() if position >= len(row) and name not in _OPTIONAL]
     if missing or any(map(str.strip, row[width:])):
-        found = f"{len(row)} fields where the header has {width}"
+        found = f"The row has {len(row)} fields, but the header has {width}"
         return f"{found}: no {' and '.join(missing)}" if missing else found
     return None

@@ -1,4 +1,4 @@
-"""Which format a file is in: seen from its text, not trusted from its name."""
+"""Detects the format of a file from its content. Its name is not used."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -6,7 +6,6 @@ from itertools import chain
 from dedup.files.csv_rows import is_csv, read_csv
 from dedup.files.json_rows import is_json, is_ndjson, read_json, read_ndjson
 from dedup.files.tables import Table, Unreadable
-from dedup.files.text import NOT_OURS
 
 Format = Callable[[Iterator[str]], Iterator[Table]]
 
@@ -15,15 +14,17 @@ _FORMATS: tuple[tuple[Callable[[str], bool], Format], ...] = (
     (is_ndjson, read_ndjson),
     (is_csv, read_csv),
 )
-"""By what a format is recognised in the first CHUNK of text, and what reads it. The first that says yes is taken."""
+"""Each format's detector, which gets the first CHUNK of text, and its reader. The first detector that matches
+decides."""
 
 
 def tables_of(texts: Iterator[str]) -> Iterator[Table]:
-    """The rows of a file in any of the formats, those of a text at a time. Raises Unreadable where it is in none."""
+    """Yields the rows of a file, one table for each text. Raises Unreadable if the file has none of the formats."""
     head = next(texts, "")
     if not head.strip():
-        raise Unreadable("it is empty")
-    reader = next((reader for recognises, reader in _FORMATS if recognises(head)), None)
+        raise Unreadable("The file is empty")
+    reader = next((reader for matches, reader in _FORMATS if matches(head)), None)
     if reader is None:
-        raise Unreadable(f"it is {NOT_OURS}" + (", or UTF-16 without a byte order mark" if "\0" in head else ""))
+        utf16 = ". It may be UTF-16 without a byte order mark" if "\0" in head else ""
+        raise Unreadable(f"The file is not CSV, JSON or NDJSON{utf16}")
     return reader(chain([head], texts))

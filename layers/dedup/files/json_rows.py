@@ -1,4 +1,4 @@
-"""The objects of JSON (RFC 8259), one by one out of a document of any size, and of NDJSON."""
+"""Reads the objects of JSON (RFC 8259) documents of any size, and of NDJSON, one by one."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, first_told, more_emails
+from dedup.files.columns import COLUMNS, fields, first_values, more_emails
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -16,14 +16,15 @@ from dedup.traces import addresses
 from dedup.validation import plain
 
 MAX_VALUE = 8 << 20
-"""Characters of one value in a JSON document; at a longer one the document is given up, for it has no next line."""
+"""Most characters of one value in a JSON document. A longer value makes the file fail, because reading cannot continue
+after it."""
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a value of JSON")
+    raise ValueError(f"{name} is not valid in JSON")
 
 
-# Not strict about control characters in strings: Record refuses them, with the row that has them and not the file.
+# Control characters in strings are allowed here, so that Record refuses the row and not the whole file.
 _JSON: Any = json.JSONDecoder(strict=False, parse_constant=_no_constant)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
@@ -36,7 +37,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Document:
-    """The text of a JSON document, read value by value."""
+    """A JSON document that is read value by value."""
 
     def __init__(self, texts: Iterator[str]) -> None:
         self._texts = texts
@@ -44,7 +45,7 @@ class _Document:
         self._at = 0
 
     def next(self) -> str:
-        """The character that the next token begins with, which is not taken. Empty at the end."""
+        """Returns the first character of the next token without consuming it; empty at the end."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr] # it matches anything
             if self._at < len(self._text):
@@ -53,17 +54,17 @@ class _Document:
                 return ""
 
     def take(self, expected: str) -> str:
-        """Takes the next token, one of the characters in `expected`."""
+        """Consumes the next token, which must be one of the characters in `expected`, and returns it."""
         found = self.next()
         if not found or found not in expected:
             raise Unreadable(
-                f"not JSON: expected {one_of(tuple(expected))}, found {quoted(found) if found else 'the end'}"
+                f"Not valid JSON: expected {one_of(tuple(expected))}, found {quoted(found) if found else 'the end'}"
             )
         self._at += 1
         return found
 
     def value(self) -> tuple[Any, str]:
-        """Takes the next value: what it is, and its text."""
+        """Consumes the next value. Returns the value and its text."""
         self.next()
         while True:
             begin = self._at
@@ -72,15 +73,15 @@ class _Document:
             except (ValueError, RecursionError, StopIteration) as error:
                 if len(self._text) - begin <= MAX_VALUE and self._more():
                     continue
-                reason = "it is cut off, or not a value" if isinstance(error, StopIteration) else _reason(error)
-                raise Unreadable(f"not JSON: {reason}") from None
-            # A number that ends with the text may go on in the next.
+                reason = "a value is cut off or not valid" if isinstance(error, StopIteration) else _reason(error)
+                raise Unreadable(f"Not valid JSON: {reason}") from None
+            # A number at the end of the text may continue in the next text.
             if end < len(self._text) or not self._more():
                 self._at = end
                 return value, self._text[begin:end]
 
     def items(self) -> Iterator[list[tuple[Any, str]]]:
-        """Takes an array, about as many items at a time as are in one of the texts."""
+        """Consumes an array. Yields about as many items at a time as one text has."""
         self.take("[")
         if self.next() == "]":
             self.take("]")
@@ -93,7 +94,7 @@ class _Document:
                 return
 
     def _whole_items(self) -> list[tuple[Any, str]]:
-        """Takes the items that a comma follows in this text."""
+        """Consumes the items that are followed by a comma in the current text."""
         self.next()
         items = []
         text, at, scan, comma = self._text, self._at, _JSON.scan_once, _COMMA.match
@@ -110,7 +111,7 @@ class _Document:
         return items
 
     def keys(self) -> Iterator[str]:
-        """Takes an object, key by key: the caller takes the value after each."""
+        """Consumes an object and yields its keys. The caller must consume the value after each key."""
         self.take("{")
         if self.next() == "}":
             self.take("}")
@@ -132,7 +133,7 @@ class _Document:
 
 
 def is_json(head: str) -> bool:
-    """Whether it is one document: an array, or an object with the array "customers" or one that goes on in the next
+    """Whether the file is one document: an array, or an object that has the key "customers" or continues on the next
     line."""
     start = head.lstrip()
     return start.startswith("[") or (
@@ -153,40 +154,40 @@ def _has_customers(head: str) -> bool:
 
 
 def is_ndjson(head: str) -> bool:
-    """Whether it has an object in its first line."""
+    """Whether the first line starts an object."""
     return head.lstrip().startswith("{")
 
 
 def read_json(texts: Iterator[str]) -> Iterator[Table]:
-    """The objects of the array, or of the array "customers", those of a text at a time. Raises Unreadable where it is
-    not JSON, or has no such array."""
+    """Yields the objects of the array, or of the array "customers", one table for each text. Raises Unreadable if the
+    file is not valid JSON, or has no such array."""
     document = _Document(texts)
     found = False
     if document.next() == "[":
         found = True
         yield from _tables(document, count(1))
     else:
-        # Of all arrays: no two rows of a file have one place.
-        places = count(1)
+        # Shared by all arrays, so that the line numbers of a file's rows are unique.
+        positions = count(1)
         for key in document.keys():  # noqa: SIM118 # not a mapping's
             if plain(key) == "customers" and document.next() == "[":
                 found = True
-                yield from _tables(document, places)
+                yield from _tables(document, positions)
             else:
                 document.value()
     if document.next():
-        raise Unreadable("not JSON: it goes on after its end")
+        raise Unreadable("Not valid JSON: there is text after the end of the document")
     if not found:
-        raise Unreadable('there is no array "customers" in it')
+        raise Unreadable('The file has no array "customers"')
 
 
-def _tables(document: _Document, places: Iterator[int]) -> Iterator[Table]:
+def _tables(document: _Document, positions: Iterator[int]) -> Iterator[Table]:
     for items in document.items():
-        yield _object_table([(next(places), item, row) for item, row in items])
+        yield _object_table([(next(positions), item, row) for item, row in items])
 
 
 def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
-    """The objects, one in a line, those of a text at a time. A line that is no JSON is rejected."""
+    """Yields the objects, one table for each text. A line that is not valid JSON is rejected."""
     before = 0
     for lines in lines_of(texts):
         items: list[tuple[int, Any, str]] = []
@@ -196,7 +197,7 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
                 if row.strip():
                     items.append((line, _JSON.decode(row) if len(row) <= MAX_ROW else None, row))
             except (ValueError, RecursionError) as error:
-                rejected.append(reject(line, "", f"not JSON: {_reason(error)}", row, *_about(row)))
+                rejected.append(reject(line, "", f"Not valid JSON: {_reason(error)}", row, *_traces(row)))
         before += len(lines)
         yield _object_table(items, rejected)
 
@@ -208,15 +209,15 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             if len(row) > MAX_ROW:
                 raise Unreadable(TOO_LONG)
             if not isinstance(item, dict):
-                raise Unreadable("Input should be an object")
+                raise Unreadable("Expected a JSON object")
             get = item.get
             keys, others, emails = _object_keys(tuple(item))
-            told = [get(key) for key in keys]
+            found = [get(key) for key in keys]
             for at, names in others:
-                [told[at]] = first_told([[get(name)] for name in names])
-            values.append(told)
+                [found[at]] = first_values([[get(name)] for name in names])
+            values.append(found)
         except Unreadable as error:
-            refused.append(reject(line, "", str(error), row, *_about(row)))
+            refused.append(reject(line, "", str(error), row, *_traces(row)))
         else:
             lines.append(line)
             rows.append(row)
@@ -229,20 +230,20 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _MEMBER = re.compile(r""""((?:[^"\\]|\\.){1,100})"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)""")
 
 
-def _about(row: str) -> tuple[int | None, set[str]]:
-    """Whom a row is about that is not an object of JSON: the id that it seems to say, and the addresses in it."""
+def _traces(row: str) -> tuple[int | None, set[str]]:
+    """Returns the customer id and the addresses that seem to be in a row that is not a JSON object."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), row[:MAX_EXCERPT]).replace("\\/", "/")
-    said = {plain(name): value.strip('"') for name, value in _MEMBER.findall(text)}
-    ids = [said[name] for name in map(plain, COLUMNS["customer_id"]) if name in said]
+    members = {plain(name): value.strip('"') for name, value in _MEMBER.findall(text)}
+    ids = [members[name] for name in map(plain, COLUMNS["customer_id"]) if name in members]
     return meant_id(ids[0]) if ids else None, addresses(text)
 
 
 @lru_cache(maxsize=32)
 def _object_keys(keys: tuple[str, ...]) -> tuple[list[str | None], list[tuple[int, list[str]]], list[str]]:
-    """The key of each field of COLUMNS in an object with these keys; the fields that several keys say: the place in
-    COLUMNS, and all of the keys; and the keys of further addresses."""
+    """Maps the keys of an object to fields. Returns the first key of each field of COLUMNS (None without one), the
+    fields with several keys as (index in COLUMNS, keys), and the keys of further addresses."""
     found = fields(keys)
-    places = {name: [keys[place] for place in several] for name, several in found.items()}
-    several = [(at, places[name]) for at, name in enumerate(COLUMNS) if len(places.get(name, ())) > 1]
-    emails = [keys[place] for place in more_emails(keys, found)]
-    return [places[name][0] if name in places else None for name in COLUMNS], several, emails
+    positions = {name: [keys[position] for position in several] for name, several in found.items()}
+    several = [(at, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
+    emails = [keys[position] for position in more_emails(keys, found)]
+    return [positions[name][0] if name in positions else None for name in COLUMNS], several, emails

@@ -1,4 +1,4 @@
-"""What a file is on its way to records: tables of its rows, and the rows that are rejected."""
+"""Intermediate results of reading a file: tables of rows, and rejected rows."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -6,22 +6,25 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MAX_ROW = 1 << 20
-"""Characters of one row; a longer one is rejected. A field of CSV ends at 131,072 (csv.field_size_limit), the longest
-text that Salesforce keeps."""
-TOO_LONG = f"the row is longer than {MAX_ROW:,} characters"
+"""Most characters of a row. The limit of a CSV field is 131,072 (csv.field_size_limit), which is also the longest text
+that Salesforce stores."""
+TOO_LONG = f"The row is longer than {MAX_ROW:,} characters"
 
 MAX_EXCERPT = 10_000
-"""Characters of a rejected row that are kept."""
+"""Most characters of a rejected row that are kept."""
 
 
 class Unreadable(Exception):
-    """The file as a whole fails. Its text is the reason, for the user."""
+    """The file as a whole fails. The message is the reason, for the user."""
 
 
 class Rejected(NamedTuple):
-    """A row that was refused. `line`: the physical line, from 1, on which it begins; in a JSON array its place, from 1;
-    no other row of the file has it. `field`: what was refused, empty for the row as a whole. `row`: as it came,
-    MAX_EXCERPT characters at most. `customer_id` and `addresses`: whom it is about, as dedup.traces has it."""
+    """A rejected row.
+
+    `line` is the line, from 1, on which the row starts; in a JSON array its index, from 1. It is unique in the file.
+    `field` has the names of the invalid fields, separated by commas; empty if the row as a whole is not valid. `row` is
+    the original text, truncated to MAX_EXCERPT characters. `customer_id` and `addresses` are its traces (dedup.traces)
+    of a customer."""
 
     line: int
     field: str
@@ -32,18 +35,18 @@ class Rejected(NamedTuple):
 
     @property
     def cells(self) -> tuple[int, str, str, str]:
-        """What its sender is shown."""
+        """The values of CELLS, which are shown to the sender."""
         return self.line, self.field, self.reason, self.row
 
 
 CELLS = ("line", "field", "reason", "row")
-"""What the cells of a rejected row are called."""
+"""Column names of a file with rejected rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Some rows of the file. `lines`, `rows` (as they came) and each column have one element for each. So have
-    `more_emails`, or none: the values of a row's columns for addresses beside the one that is mapped."""
+    """Some rows of a file. `lines` (line numbers), `rows` (original texts) and each column have one element for each
+    row. `more_emails` has the values of each row's unmapped address columns; empty if there are no such columns."""
 
     lines: Sequence[int]
     rows: Sequence[str]
@@ -53,22 +56,22 @@ class Table:
 
 
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL and UTF-8 can't hold: NUL, and the lone surrogates that stand for bytes of no encoding."""
+"""Characters that PostgreSQL or UTF-8 cannot store: NUL, and the lone surrogates that stand for invalid bytes."""
 
 
 def reject(
     line: int, field: str, reason: str, row: str, customer_id: int | None = None, addresses: Collection[str] = ()
 ) -> Rejected:
-    """A rejected row, cut and cleaned so that it can be written anywhere."""
+    """Returns a rejected row with its texts truncated, and without characters that cannot be stored."""
     excerpt = writable(row.rstrip("\r\n"), MAX_EXCERPT)
     return Rejected(line, field, writable(reason, 1_000), excerpt, customer_id, addresses)
 
 
 def writable(text: str, limit: int) -> str:
-    """At most `limit` characters of the text, and none that UTF-8 or PostgreSQL can't hold."""
+    """Truncates the text to `limit` characters, and replaces characters that cannot be stored."""
     return UNWRITABLE.sub("\ufffd", text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def quoted(text: str) -> str:
-    """The beginning of a text of the file, as a reason may show it."""
+    """Truncates and quotes a text of the file for an error message."""
     return repr(writable(text, 60))

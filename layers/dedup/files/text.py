@@ -1,4 +1,4 @@
-"""The text of a file, whichever encoding it is in, and its lines."""
+"""Decodes the text of a file, detecting its encoding, and splits it into lines."""
 
 import codecs
 import io
@@ -8,51 +8,56 @@ from itertools import chain, repeat
 
 from dedup.files.tables import MAX_ROW, Unreadable
 
-_NOT_TEXT: Mapping[bytes, str] = {
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"%PDF": "a PDF document",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"PAR1": "a Parquet file",
-    b"Obj\x01": "an Avro file",
-    b"SQLite format 3": "an SQLite database",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ": "compressed with xz",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"\x1f\x8b": "compressed twice",
-    b"\x28\xb5\x2f\xfd": "compressed twice",
+_CONVERT = "Convert the file to CSV, JSON or NDJSON"
+_RECOMPRESS = "Use gzip or zstd, or upload the file without compression"
+
+_UNSUPPORTED: Mapping[bytes, str] = {
+    b"PK\x03\x04": "ZIP archives and Excel workbooks are not supported. Upload the file inside the archive, or save "
+    "the workbook as CSV",
+    b"\xd0\xcf\x11\xe0": "Excel workbooks are not supported. Save the workbook as CSV",
+    b"%PDF": f"PDF documents are not supported. {_CONVERT}",
+    b"\x89PNG": f"PNG images are not supported. {_CONVERT}",
+    b"\xff\xd8\xff": f"JPEG images are not supported. {_CONVERT}",
+    b"PAR1": f"Parquet files are not supported. {_CONVERT}",
+    b"Obj\x01": f"Avro files are not supported. {_CONVERT}",
+    b"SQLite format 3": f"SQLite databases are not supported. {_CONVERT}",
+    b"BZh": f"Compression with bzip2 is not supported. {_RECOMPRESS}",
+    b"\xfd7zXZ": f"Compression with xz is not supported. {_RECOMPRESS}",
+    b"7z\xbc\xaf": "Archives (7z) are not supported. Upload the file inside the archive",
+    b"\x1f\x8b": "The file is compressed twice. Compress it once",
+    b"\x28\xb5\x2f\xfd": "The file is compressed twice. Compress it once",
 }
-NOT_OURS = "not CSV, JSON or NDJSON"
+"""The first bytes of files that are often uploaded by mistake, and the reason why each fails."""
 
 _MARKS: tuple[tuple[bytes, str, str], ...] = (
     (codecs.BOM_UTF8, "utf-8", "surrogateescape"),
     (codecs.BOM_UTF16_LE, "utf-16-le", "surrogatepass"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "surrogatepass"),
 )
-"""Byte order mark, the encoding it tells, and how to let bytes that aren't in it through: as lone surrogates, by which
-the rows that have them are found and rejected."""
+"""Byte order mark, its encoding, and the error handler that decodes invalid bytes as lone surrogates, so that their
+rows can be found and rejected."""
 
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _BEYOND_ASCII = re.compile("[^\0-\x7f]")
 
 
 def texts_of(chunks: Iterator[bytes]) -> Iterator[str]:
-    """The text of bytes in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252. Raises Unreadable."""
+    """Yields the text of bytes in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252. Raises Unreadable if the
+    file is not text."""
     head = next(chunks, b"")
-    kind = next((kind for magic, kind in _NOT_TEXT.items() if head.startswith(magic)), None)
-    if kind:
-        raise Unreadable(f"it is {kind}, {NOT_OURS}")
+    unsupported = next((reason for magic, reason in _UNSUPPORTED.items() if head.startswith(magic)), None)
+    if unsupported:
+        raise Unreadable(unsupported)
     mark, encoding, errors = next((m for m in _MARKS if head.startswith(m[0])), (b"", "utf-8", "surrogateescape"))
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     decided = bool(mark)
-    pieces = chain([head[len(mark) :]], chunks)
-    for chunk, final in chain(zip(pieces, repeat(False)), [(b"", True)]):
+    content = chain([head[len(mark) :]], chunks)
+    for chunk, final in chain(zip(content, repeat(False)), [(b"", True)]):
         try:
             text = decoder.decode(chunk, final)
         except UnicodeDecodeError:
-            raise Unreadable("it ends in the middle of a character") from None
-        # What was given before this was ASCII, the same in both encodings.
+            raise Unreadable("The file ends in the middle of a character. It may be cut off") from None
+        # The text before this was ASCII, which is the same in both encodings.
         if not decided and not text.isascii():
             decided = True
             escaped = len(_ESCAPED.findall(text))
@@ -65,12 +70,12 @@ def texts_of(chunks: Iterator[bytes]) -> Iterator[str]:
 
 
 def lines_of(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Whole lines with their ends (LF, CRLF or CR), many at a time. One that is longer than MAX_ROW comes cut, and is
-    the first of its list."""
+    """Yields lists of complete lines with their line ends (LF, CRLF or CR). A line longer than MAX_ROW is truncated,
+    and is the first of its list."""
     rest = ""
     for text in texts:
         lines = list(io.StringIO(rest + text, newline=""))
-        # The last line may go on in the next text, and so may its end: CR there can be the half of CRLF.
+        # The last line may continue in the next text, and so may its line end: a CR may be the first half of a CRLF.
         rest = lines.pop()
         if len(rest) > MAX_ROW:
             rest = rest[:MAX_ROW] + rest[-1]
@@ -81,5 +86,5 @@ def lines_of(texts: Iterator[str]) -> Iterator[list[str]]:
 
 
 def first_line(head: str) -> str:
-    """The first line that has more than white space."""
+    """Returns the first line that is not blank."""
     return re.split(r"[\r\n]", head.lstrip(), maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Values as spreadsheets and CRMs write them, made into what Record is asked about."""
+"""Converts values as spreadsheets and CRMs write them to values that Record can validate."""
 
 import re
 from collections import defaultdict
@@ -10,11 +10,11 @@ from dedup.records import trimmed
 from dedup.settings import settings
 
 Problems = defaultdict[int, list[tuple[str, str]]]
-"""By the place of a row in its table: each field that is refused, and why."""
+"""The invalid fields of a row and the reason for each, by the row's index in its table."""
 
 
 class _Refused(Exception):
-    """A value that Record is not asked about, and why."""
+    """The value cannot be converted. The message is the reason."""
 
 
 _WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'(.*?)'?""")
@@ -27,28 +27,29 @@ _ID_AMBIGUOUS = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}")
 _ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+"),
-        "scientific notation has lost digits: export the column as text or as a number without decimals",
+        "Scientific notation has lost digits. Export the column as text or as a number without decimals",
     ),
     (
         _ID_AMBIGUOUS,
-        "either a thousands separator or a decimal one: write the number without it",
+        "The separator may be a thousands separator or a decimal separator. Write the number without it",
     ),
     (
         re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?"),
-        "an id of letters and digits, as Salesforce makes them, is not a whole number: export your own customer number",
+        "Salesforce record ids of letters and digits are not whole numbers. Export your own customer number",
     ),
 )
 Number = TypeVar("Number", int, float)
 
 _INEXACT = 2**53
-"""From here on a 64-bit floating-point number (IEEE 754) stands for several whole numbers: 9007199254740993.0 in a JSON
-document is read as 9007199254740992.0, and nobody can tell the two apart."""
+"""From this number on, a 64-bit floating-point number (IEEE 754) stands for several whole numbers: 9007199254740993.0
+in a JSON document is read as 9007199254740992.0."""
 
 
 def _customer_id(value: Any) -> Any:
-    """A customer_id as spreadsheets write it, as the whole number it says; what else it is, for Record to judge.
+    """Converts a customer_id as spreadsheets write it to a whole number. Other types are returned unchanged, for Record
+    to validate.
 
-    Raises _Refused where it could mean two numbers or none."""
+    Raises _Refused if the text has no meaning as a number, or more than one."""
     if isinstance(value, float) and value.is_integer():
         return _exact(int(value))
     if not isinstance(value, str):
@@ -64,7 +65,7 @@ def _customer_id(value: Any) -> Any:
         if decimal := _ID_DECIMAL.fullmatch(value):
             return _exact(int(decimal[1]))
     raise _Refused(
-        next((reason for form, reason in _ID_REFUSED if form.fullmatch(value)), "Input should be a whole number")
+        next((reason for pattern, reason in _ID_REFUSED if pattern.fullmatch(value)), "Expected a whole number")
     )
 
 
@@ -74,26 +75,26 @@ def _unwrapped(value: str) -> str:
 
 
 def meant_id(value: Any) -> int | None:
-    """The id that a value of a rejected row says, as _customer_id reads it; None where it says none. `1,234` means
-    1234 here: it is refused because it might be no whole number, and then it would be nobody's."""
+    """Returns the customer id in a value of a rejected row, or None. In contrast to _customer_id, `1,234` is read as
+    1234: the row was rejected because this may be a decimal number, but then it is the id of no customer."""
     trimmed_value = value.strip() if isinstance(value, str) else value
     try:
         read = _customer_id(trimmed_value)
     except _Refused:
         text = _unwrapped(trimmed_value) if isinstance(trimmed_value, str) else ""
         read = int(re.sub("[.,]", "", text)) if _ID_AMBIGUOUS.fullmatch(text) else None
-    # True is an int too.
+    # type() and not isinstance(), because True is an int too.
     return read if type(read) is int and -(2**63) <= read < 2**63 else None
 
 
 def _exact(number: Number) -> Number:
     if abs(number) >= _INEXACT:
-        raise _Refused("a decimal number of this size has lost digits: export the column as text")
+        raise _Refused("A decimal number of this size has lost digits. Export the column as text")
     return number
 
 
 def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """The values of a field of text: a number in JSON is as good as its digits, while it has them all."""
+    """Returns the values of a text field. Numbers of JSON become text; those that may have lost digits are refused."""
     if {*map(type, values)} <= {str, type(None)}:
         return list(values)
 
@@ -106,7 +107,7 @@ def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
 
 
 def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
-    """The whole numbers that the ids of a column say; what else a value is, for Record to judge."""
+    """Converts the customer ids of a column to whole numbers; see _customer_id."""
     if {*map(type, values)} == {int}:
         return list(values)
     try:
@@ -119,16 +120,17 @@ def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
 
 
 def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> list[Any]:
-    """The source of each row: `given` to those that name none. Refused is another, and none where none is given."""
+    """Returns the source of each row, `given` for rows without one. A source other than `given` is refused, and so is a
+    missing source if `given` is None."""
 
     def convert(value: Any) -> Any:
         name = value.lower() if isinstance(value, str) else value
         if name in (None, ""):
             if given is None:
-                raise _Refused("neither the row nor the upload names a source")
+                raise _Refused("The source is missing, and no source was given for the upload")
             return given
         if given is not None and name != given:
-            raise _Refused(f"{quoted(str(value))} contradicts the upload's source {given!r}")
+            raise _Refused(f"The source {quoted(str(value))} differs from the upload's source {given!r}")
         return name
 
     return _converted("source", convert, values, settings().sources[0], problems)
@@ -137,19 +139,19 @@ def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> 
 def _converted(
     name: str, convert: Callable[[Any], Any], values: Sequence[Any], stand_in: Any, problems: Problems
 ) -> list[Any]:
-    """The values as `convert` makes them; for those that it refuses `stand_in`, which Record accepts."""
+    """Converts each value. Values that `convert` refuses become `stand_in`, which Record accepts."""
     converted = []
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         try:
             converted.append(convert(value))
         except _Refused as refused:
-            problems[place].append((name, str(refused)))
+            problems[position].append((name, str(refused)))
             converted.append(stand_in)
     return converted
 
 
 def full_names(columns: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
-    """The names; where there is none, first and last name."""
+    """Returns the name of each row. Rows without a name get first and last name joined."""
     nothing = [None] * count
     first, last = columns.get("first_name", nothing), columns.get("last_name", nothing)
     names = columns.get("name", nothing)
@@ -167,8 +169,8 @@ def _joined(*parts: Any) -> Any:
 
 
 def all_trimmed(values: Sequence[Any]) -> list[Any]:
-    """The values without white space around them."""
+    """Returns the values stripped of white space."""
     try:
-        return list(map(str.strip, values))  # as records.trimmed, and faster
+        return list(map(str.strip, values))  # the same as records.trimmed, but faster
     except TypeError:
         return list(map(trimmed, values))

@@ -1,7 +1,7 @@
-"""From an object in the bucket to records: once, whole, and accounted for.
+"""Loads an object of the bucket as records: exactly once, and all accepted rows or none.
 
-Every delivery of an event may be the first, a repeat, or one of several at the same moment, and the function may die
-anywhere. What happened is in the upload's row; this only moves it on.
+An event may be delivered repeatedly or concurrently, and the function may be killed at any point. The state of the
+upload is in its database row, so that any attempt can continue from it.
 """
 
 import hashlib
@@ -32,11 +32,12 @@ LEASE = 60.0
 
 FINISHING_ROWS_PER_SECOND = 20_000
 FINISHING_SECONDS = 30
-"""How much time is kept for making records of the waiting rows: 30,000 to 70,000 a second were measured on two busy
-cores."""
+"""Time reserved for converting the staged rows to records: FINISHING_SECONDS, and a second for so many rows. Measured
+on two busy cores: 30,000 to 70,000 rows a second."""
 
 MATCHED_ROWS_PER_SECOND = {"add": 6_000, "replace": 2_000}
-"""With entities to keep in step: 9,000 were measured, and 2,000 to 4,000 where others leave."""
+"""The same with an active matching run, whose entities are updated too. Measured: 9,000 rows a second, and 2,000 to
+4,000 if a snapshot also removes records."""
 
 _OVERWRITTEN = {"412", "PreconditionFailed"}
 
@@ -44,13 +45,13 @@ logger = Logger(service=SERVICE, child=True)
 
 
 class Refused(Exception):
-    """The file can't be loaded; the text tells its sender why."""
+    """The file cannot be loaded. The message is shown to its sender."""
 
 
 def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
-    """The objects that an event of S3 or of EventBridge says were created, folder markers and S3's test event left out.
+    """Yields the created objects of an S3 or EventBridge event, without folder markers and S3's test event.
 
-    S3's own events quote keys, with + for a space; EventBridge's do not."""
+    Keys in S3's events are URL-encoded, with + for a space; those in EventBridge's events are not."""
     from aws_lambda_powertools.utilities.data_classes import S3Event, S3EventBridgeNotificationEvent
 
     found: list[tuple[str, str, str | None, str | None]] = []
@@ -72,32 +73,33 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
             yield ObjectVersion(name, key, version_id or None, sender)
 
 
-def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
-    """Loads one object, unless that was done before; its account, or None where the object is gone and unknown.
+def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+    """Loads one object, unless it was loaded before. Returns its upload, or None if the object no longer exists and has
+    no upload.
 
-    Raises errors.Busy while another attempt is at it, and whatever keeps it from being loaded now: then it is to be
-    delivered again."""
+    Raises store.Busy while another attempt holds the lease, and any error that interrupts loading: then the event must
+    be delivered again."""
     while True:
         try:
             opened = bucket.open_object(version)
         except ClientError as error:
             if bucket.is_gone(error):
-                logger.warning("Object is gone", extra={"reason": _code(error)})
+                logger.warning("The object no longer exists", extra={"reason": _code(error)})
                 return None
             raise
         key = f"s3/{version.bucket}/{version.key}/{version.version_id or opened.etag}"
         try:
             _load(version, opened, key, store, remaining_seconds)
         except _Overwritten:
-            logger.info("Object was overwritten while it was read: reading it again")
+            logger.info("The object was overwritten while it was read: reading it again")
             continue
         return store.uploads.with_key(key)
 
 
-def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
-    """Loads an object whose event was lost after somebody began with it; its account, or None where nobody waits for
-    it. Raises as ingest()."""
-    lost = store.uploads.lost_object(upload_id)
+def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+    """Loads the object of an upload whose event was lost after an attempt had started. Returns the upload, or None if
+    it does not wait for its object. Raises the same errors as ingest()."""
+    lost = store.lost_object(upload_id)
     if lost is None:
         return None
     account = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
@@ -107,24 +109,27 @@ def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float])
 
 
 class RejectedRows:
-    """The object with the rejected rows of one attempt to load a file, as they come."""
+    """Writes the rejected rows of one attempt to load a file to an object."""
 
     def __init__(self, version: ObjectVersion, load: Load) -> None:
         self._load = load
-        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.id), MEDIA)
-        self._begun = self._closed = False
+        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.upload_id), MEDIA)
+        self._has_header = self._closed = False
         self._made: ObjectVersion | None = None
 
     def write(self, rows: Sequence[files.Rejected]) -> None:
-        """Appends the rows; before the first of them, the header."""
+        """Appends rows, and the header before the first row."""
         if rows:
             header, *lines = files.rejected_csv(rows)
-            self._object.write(lines if self._begun else [header, *lines])
-            self._begun = True
+            self._object.write(lines if self._has_header else [header, *lines])
+            self._has_header = True
 
     def close(self, store: Store, end: Callable[[tuple[str, str | None] | None], None]) -> None:
-        """Makes the object appear, and ends the upload by `end`, which is given the object's key and version, or None
-        where no row was rejected: without rows of customers who were erased since the file was put into the bucket."""
+        """Completes the object and ends the upload by calling `end` with the object's key and version, or with None if
+        no row was rejected.
+
+        Rows of customers who were erased after the file was sent are removed first. `end` raises ErasedMeanwhile if
+        there are more of them."""
         if not self._closed:
             self._made, self._closed = self._object.close(), True
         while True:
@@ -136,11 +141,11 @@ class RejectedRows:
                 continue
 
     def abort(self, store: Store) -> None:
-        """Forgets the rows, and deletes the object where the upload did not end with it after all."""
+        """Discards the rows, and deletes a completed object unless the upload refers to it."""
         if not self._closed:
             self._object.abort()
         elif self._made and self._made.version_id:
-            # What can't be deleted now stays until the bucket's lifecycle deletes it.
+            # If deleting fails, the bucket's lifecycle deletes the object later.
             with suppress(Unavailable, BotoCoreError, ClientError):
                 account = store.uploads.get(self._load.id)
                 if account is None or account.rejected_version != self._made.version_id:
@@ -148,7 +153,7 @@ class RejectedRows:
 
     def _cut(self, made: ObjectVersion, lines: Collection[int], store: Store) -> ObjectVersion | None:
         left = without(made, lines)
-        # Without versions the object itself was replaced.
+        # In a bucket without versioning the object itself was replaced.
         if made.version_id or not left:
             bucket.delete_version(made)
         store.loads.forget_lines(self._load, lines)
@@ -156,7 +161,7 @@ class RejectedRows:
 
 
 class _Overwritten(Exception):
-    """The object has other content than the one that was begun."""
+    """The object was overwritten while it was read."""
 
 
 def _load(
@@ -178,11 +183,11 @@ def _load(
                 raise Refused(str(misplaced))
             rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.runs.active() else FINISHING_ROWS_PER_SECOND
 
-            def may_go_on(accepted: int, rejected: int) -> bool:
+            def has_time(accepted: int, rejected: int) -> bool:
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            _stage(opened, place.source, load, store, rejects, faults, may_go_on)
+            _stage(opened, place.source, load, store, rejects, faults, has_time)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
             rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, faults))
@@ -209,23 +214,25 @@ def _stage(
     store: Store,
     rejects: RejectedRows,
     faults: Counter[tuple[str, bool]],
-    may_go_on: Callable[[int, int], bool],
+    has_time: Callable[[int, int], bool],
 ) -> None:
-    """Puts the file's rows where they wait, batch by batch. Writing one while the next is read was tried: reading takes
-    most of the time, and the interpreter's lock, and nothing was gained."""
+    """Stages the file's rows batch by batch.
+
+    Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
+    the interpreter's lock."""
     accepted = rejected = 0
     for batch in files.read_whole(opened.body, source, opened.size):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
-        if not may_go_on(accepted, rejected):
-            raise Refused(f"The file is too large for one function, which got through {accepted} rows: split it")
+        if not has_time(accepted, rejected):
+            raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
         rejects.write(batch.rejected)
-        faults.update(batch.faults)
+        faults.update(batch.error_counts)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
         store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
 
 
 def _digest(key: str) -> str:
-    """What stands for a key in logs: a file's name may be a person's."""
+    """Returns a digest of an object's key for logs, because file names may contain personal data."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
