@@ -107,7 +107,7 @@ def test_a_pairs_own_edge_has_weighed_its_dates() -> None:
 def test_one_customer_and_records_that_say_the_same_are_one_however_many() -> None:
     """Neither do they contradict each other, nor others again and again."""
     one = {n: Facts("1950-01-01" if n % 2 else "1980-12-24", customer="one") for n in range(100)}
-    same = {n: Facts("1966-06-06", customer=n, says=100) for n in range(100, 140)}
+    same = {n: Facts("1966-06-06", customer=n, representative=100) for n in range(100, 140)}
     edges = [Edge((0, n), 9) for n in range(1, 100)] + [Edge((100, n), 8) for n in range(101, 140)]
 
     clusters, refused = resolve(one | same, [*edges, Edge((0, 120), 7), Edge((0, 100), 6)], frozenset(), max_entity=50)

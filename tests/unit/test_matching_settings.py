@@ -30,7 +30,7 @@ def test_default_model_is_made_for_the_default_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "reason"),
     [
         ({"rules": [{"name": "x", "equal": ["shoe_size"]}]}, "shoe_size"),
         ({"rules": [{"name": "x", "equal": ["email:3"]}]}, "email:3"),
@@ -39,26 +39,26 @@ def test_default_model_is_made_for_the_default_settings() -> None:
         ({"comparisons": [{"name": "x", "columns": ["email"], "levels": [{"label": "same"}]}]}, "expected equal"),
         ({"comparisons": [{"name": "x", "columns": ["customer_id"], "levels": []}]}, "customer_id"),
         ({"survivorship": {"fields": {"shoe_size": ["most_recent"]}}}, "shoe_size"),
-        ({"survivorship": {"fields": {"city": ["most_recent"]}}}, "survives with 'address'"),
+        ({"survivorship": {"fields": {"city": ["most_recent"]}}}, "from the same record as 'address'"),
         ({"survivorship": {"trusted": ["hubspot\0"]}}, "without NUL"),
         ({"normalising": {"providers": {}, "placeholder_dates": ["\0"]}}, "without NUL"),
         ({"thresholds": {"keep": float("nan"), "review": -1, "match": 1, "confident": 2}}, "finite"),
-        ({"rules": [{"name": "x", "equal": ["email"]}, {"name": "x", "equal": ["phone"]}]}, "there twice"),
+        ({"rules": [{"name": "x", "equal": ["email"]}, {"name": "x", "equal": ["phone"]}]}, "is repeated"),
         ({"blocking": []}, "blocking"),
         ({"methods": ["guess"]}, "methods"),
         ({"surprise": 1}, "surprise"),
         ({"thresholds": {"keep": 0, "review": -1, "match": 1, "confident": 2}}, "keep <= review"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused_with_the_reason(change: dict[str, Any], fault: str) -> None:
-    with pytest.raises(ValidationError, match=fault):
+def test_settings_that_mean_nothing_are_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
         Settings.model_validate(default() | change)
 
 
 def test_veto_of_columns_that_nothing_compares_is_refused() -> None:
     changed = default()
     changed["constraints"]["vetoes"] = [{"name": "x", "differ": ["given"], "other": ["phone"], "unless": {}}]
-    with pytest.raises(ValidationError, match="no level of given is about phone"):
+    with pytest.raises(ValidationError, match="no level of given uses phone"):
         Settings.model_validate(changed)
 
 
@@ -74,7 +74,7 @@ def test_one_provider_needs_one_rule() -> None:
     changed = default()
     changed["normalising"]["providers"]["gmail.com"]["dots"] = True
 
-    with pytest.raises(ValidationError, match="one provider"):
+    with pytest.raises(ValidationError, match="the same provider"):
         Settings.model_validate(changed)
 
 

@@ -1,1 +1,1 @@
-"""Entity resolution, pure: settings, rules, normalised values, scoring, clustering, golden records."""
+"""Entity resolution: settings, match rules, normalised values, scoring, clustering, golden records. Pure functions."""

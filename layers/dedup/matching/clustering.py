@@ -1,4 +1,4 @@
-"""Where one false edge would make two people one: the constraints, and the clusters that they leave. Pure."""
+"""Clusters records by edges under constraints, which prevent that one false edge joins two people. Pure functions."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence, Set
@@ -9,28 +9,28 @@ Pair = tuple[int, int]
 
 
 STRONGEST = 1e6
-"""How strong an edge is that a person's word or the first rule made: more than any match weight. Each later rule's is
+"""Strength of an edge of a decision or of the first match rule, which exceeds any match weight. Each further rule is
 weaker by one."""
 
 
 class Edge(NamedTuple):
-    """Why two records may be one. The stronger holds where both can't."""
+    """Evidence that two records are the same person. If edges conflict, the stronger one applies."""
 
     pair: Pair
     strength: float
     binding: bool = False
-    """A person said so: no constraint but another person's word stands against it."""
+    """The edge is a decision (must-link): only another decision can refuse it."""
 
 
 class Refused(NamedTuple):
-    """An edge that a constraint did not let join its records."""
+    """An edge that was refused by a constraint."""
 
     pair: Pair
     constraint_name: str
 
 
 class Facts(NamedTuple):
-    """What is known of a record that can say it is another person's, and of which customer of which source it is."""
+    """The values of a record that constraints compare, its customer, and its representative."""
 
     date_of_birth: str | None = None
     given: str | None = None
@@ -38,14 +38,14 @@ class Facts(NamedTuple):
     root: str | None = None
     formal: str | None = None
     customer: Hashable = None
-    """The same for records that are one customer's of one source, where a rule makes these one."""
-    says: int | None = None
-    """The earliest record that says the same, where a rule makes these one."""
+    """Equal for records of the same customer and source, if a match rule joins these."""
+    representative: int | None = None
+    """Id of the first of its exact duplicates, if a match rule joins these."""
 
 
 def dates_contradict(one: str | None, other: str | None) -> bool:
-    """Whether two dates (YYYY-MM-DD) can't be one date with a slip: more than two digits differ, in more than one of
-    year, month and day, and not because day and month changed places."""
+    """Whether two dates (YYYY-MM-DD) differ by more than a typing error: in more than two digits, in more than one of
+    year, month and day, and not by swapped day and month."""
     if not one or not other or one == other:
         return False
     first, second = one.split("-"), other.split("-")
@@ -56,100 +56,108 @@ def dates_contradict(one: str | None, other: str | None) -> bool:
 
 
 def givens_contradict(one: Facts, other: Facts) -> bool:
-    """Whether two given names can't be one person's: not alike, or short for two full names, no nickname or initial of
-    one another, and not the other's family name, as where the parts changed places."""
+    """Whether two given names cannot belong to the same person.
+
+    They contradict each other unless they are similar, nicknames or initials of each other, or swapped with the family
+    name. Nicknames of different full names (`formal`) contradict each other, however similar they are."""
     if not one.given or not other.given:
         return False
-    two = None not in (one.formal, other.formal) and one.formal != other.formal
-    if one.root == other.root and not two:
+    different_formal = None not in (one.formal, other.formal) and one.formal != other.formal
+    if one.root == other.root and not different_formal:
         return False
     if 1 in (len(one.given), len(other.given)) and one.given[0] == other.given[0]:
         return False
-    alike = [0.0 if two else jaro_winkler(one.given, other.given)]
-    alike += [jaro_winkler(a, b) for a, b in ((one.given, other.family), (one.family, other.given)) if a and b]
-    return max(alike) < ALIKE
+    similarities = [0.0 if different_formal else jaro_winkler(one.given, other.given)]
+    similarities += [jaro_winkler(a, b) for a, b in ((one.given, other.family), (one.family, other.given)) if a and b]
+    return max(similarities) < ALIKE
 
 
 ALIKE = 0.75
-"""Given names that are less alike, by Jaro-Winkler, are two names."""
+"""Jaro-Winkler similarity below which two given names are different names."""
 
 
 def jaro_winkler(one: str, other: str) -> float:
-    """How alike two texts are, neither empty, from 0 to 1, a common beginning counting more. Winkler (1990), with his
-    0.1 for each of the first four letters and, as DuckDB has it, only from 0.7 on."""
-    from jellyfish import jaro_winkler_similarity  # here, since few of the functions that import this compare
+    """Returns the Jaro-Winkler similarity (Winkler, 1990) of two non-empty texts, from 0 to 1. As in DuckDB, the bonus
+    of 0.1 for each of the first four common letters applies from a similarity of 0.7 on."""
+    from jellyfish import jaro_winkler_similarity  # imported here, because few functions that import this module use it
 
     return jaro_winkler_similarity(one, other)
 
 
 CONTRADICTIONS: Mapping[str, Callable[[Facts, Facts], bool]] = {
     "date_of_birth": lambda one, other: dates_contradict(one.date_of_birth, other.date_of_birth),
-    # The same birth date outweighs it: people have a second given name, and are called by either.
+    # Not with the same birth date: people with two given names may be called by either.
     "given": lambda one, other: (
         (one.date_of_birth is None or one.date_of_birth != other.date_of_birth) and givens_contradict(one, other)
     ),
 }
-"""The constraints by what contradicts."""
+"""The function that compares two records, by the name of the constraint."""
 
 
 class _Cluster:
-    """Records that are joined so far."""
+    """The records that have been joined so far. `checked` are those that contradictions are looked for in."""
 
-    def __init__(self, record: int, facts: Facts, voices: Container[int]) -> None:
+    def __init__(self, record: int, facts: Facts, checked: Container[int]) -> None:
         self.records = {record}
         self.customers = {record if facts.customer is None else facts.customer}
-        self.said = {record if facts.says is None else facts.says}
-        self.voices = {record} if record in voices else set()
+        self.representatives = {record if facts.representative is None else facts.representative}
+        self.checked = {record} if record in checked else set()
 
-    def take(self, other: "_Cluster") -> None:
-        """Makes the records of another its own."""
+    def merge(self, other: "_Cluster") -> None:
+        """Adds the records of another cluster."""
         self.records |= other.records
         self.customers |= other.customers
-        self.said |= other.said
-        self.voices |= other.voices
+        self.representatives |= other.representatives
+        self.checked |= other.checked
 
     def size_with(self, other: "_Cluster") -> int:
-        """How many customers, or how many that say different things, whichever are fewer, both have together."""
+        """Returns the size of both clusters together: the number of customers or of representatives, whichever is
+        smaller."""
         customers = len(self.customers) + len(other.customers - self.customers)
-        return min(customers, len(self.said) + len(other.said - self.said))
+        return min(customers, len(self.representatives) + len(other.representatives - self.representatives))
 
 
-def _voices(facts: Mapping[int, Facts], spoken_of: Container[int], most: int) -> set[int]:
-    """The records that may contradict others: the first of those that say the same, and so many of one customer's."""
-    heard: Counter[Hashable] = Counter()
-    voices = set()
+def _checked_records(facts: Mapping[int, Facts], decided: Container[int], most: int) -> set[int]:
+    """Returns the records to check for contradictions, which limits the number of comparisons: `decided` records, and
+    the representatives, at most `most` of each customer."""
+    per_customer: Counter[Hashable] = Counter()
+    checked = set()
     for record in sorted(facts):
-        customer, says = facts[record].customer, facts[record].says
-        if record not in spoken_of and (heard[customer] >= most or (says != record and says in facts)):
+        customer, representative = facts[record].customer, facts[record].representative
+        is_duplicate = representative != record and representative in facts
+        if record not in decided and (per_customer[customer] >= most or is_duplicate):
             continue
-        heard[customer] += customer is not None
-        voices.add(record)
-    return voices
+        per_customer[customer] += customer is not None
+        checked.add(record)
+    return checked
 
 
 def resolve(
     facts: Mapping[int, Facts],
     edges: Iterable[Edge],
-    apart: Set[Pair],
+    cannot_link: Set[Pair],
     *,
     max_entity: int,
     contradictions: Sequence[str] = tuple(CONTRADICTIONS),
 ) -> tuple[list[frozenset[int]], list[Refused]]:
-    """The clusters of some records, joined by the strongest edges first, and the edges that a constraint refused.
+    """Returns the clusters of the records, joined by the strongest edges first, and the edges that were refused by a
+    constraint. The result does not depend on the order of the edges.
 
-    `apart`: pairs that are different people, whatever joins them. An edge is refused where its cluster would hold such
-    a pair, or more than `max_entity` customers that say as many different things, or where between the two clusters
-    that it joins as many pairs contradict each other as edges join; a pair that an edge of its own joins, or that is of
-    one customer, contradicts nothing: that has weighed it. Binding edges are refused by the first alone, and what they
-    join counts as one record: a person has weighed it. The answer depends on the edges and not on their order."""
-    known = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
-    own = {edge.pair for edge in known}
-    enemies: dict[int, set[int]] = {}
-    for left, right in apart:
-        enemies.setdefault(left, set()).add(right)
-        enemies.setdefault(right, set()).add(left)
-    voices = _voices(facts, enemies, max_entity)
-    clusters = {record: _Cluster(record, known_of, voices) for record, known_of in facts.items()}
+    An edge is refused if the joined cluster
+    - would contain a pair of `cannot_link`: a decision that the records are different people;
+    - would have more than `max_entity` customers and more than `max_entity` representatives;
+    - would have at least as many contradicting pairs between the two parts as pairs with an edge. A pair with an edge,
+      or of the same customer, is not a contradiction: the rule or the model has already considered its values.
+
+    Binding edges are refused for the first reason only. The records that they join count as one record in the third."""
+    ordered = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
+    own = {edge.pair for edge in ordered}
+    forbidden: dict[int, set[int]] = {}
+    for left, right in cannot_link:
+        forbidden.setdefault(left, set()).add(right)
+        forbidden.setdefault(right, set()).add(left)
+    checked = _checked_records(facts, forbidden, max_entity)
+    clusters = {record: _Cluster(record, known_of, checked) for record, known_of in facts.items()}
     groups = {record: frozenset({record}) for record in facts}
 
     def conflict(a: int, b: int) -> str | None:
@@ -163,14 +171,14 @@ def resolve(
         return None if None in found else min(filter(None, found))
 
     def constraint_name(edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
-        if any(not enemies[record].isdisjoint(large.records) for record in small.records if record in enemies):
+        if any(not forbidden[record].isdisjoint(large.records) for record in small.records if record in forbidden):
             return "decision"
         if edge.binding:
             return None
         if large.size_with(small) > max_entity:
             return "size"
         first, second = (
-            {groups[record] for record in (*one.voices, *(r for r in edge.pair if r in one.records))}
+            {groups[record] for record in (*one.checked, *(r for r in edge.pair if r in one.records))}
             for one in (large, small)
         )
         pairs = [(a, b) for a in first for b in second]
@@ -181,23 +189,23 @@ def resolve(
         return min(conflicts) if len(conflicts) >= joining else None
 
     refused: list[Refused] = []
-    for edge in known:
+    for edge in ordered:
         small, large = sorted((clusters[record] for record in edge.pair), key=lambda one: len(one.records))
         if small is large:
             continue
         if reason := constraint_name(edge, large, small):
             refused.append(Refused(edge.pair, reason))
             continue
-        # The smaller into the larger: so nobody is moved more often than there are doublings.
-        large.take(small)
+        # Merging the smaller into the larger moves each record at most log2(n) times.
+        large.merge(small)
         clusters |= dict.fromkeys(small.records, large)
         if edge.binding:
             whole = groups[edge.pair[0]] | groups[edge.pair[1]]
             groups |= dict.fromkeys(whole, whole)
-    # A pair that was refused once and joined later by another way needs nobody.
-    still = [item for item in refused if clusters[item.pair[0]] is not clusters[item.pair[1]]]
+    # A refused edge whose records were joined later by other edges is not reported.
+    separate = [item for item in refused if clusters[item.pair[0]] is not clusters[item.pair[1]]]
     found = {id(one): one for one in clusters.values()}
-    return sorted((frozenset(one.records) for one in found.values()), key=min), still
+    return sorted((frozenset(one.records) for one in found.values()), key=min), separate
 
 
 def _pair(a: int, b: int) -> Pair:
@@ -205,11 +213,13 @@ def _pair(a: int, b: int) -> Pair:
 
 
 def keep_ids(clusters: Sequence[frozenset[int]], previous: Mapping[int, int], first_free: int) -> dict[int, int]:
-    """An entity id for every record. A cluster keeps the id of an entity of `previous` (record → entity) where more
-    than half of that entity's remaining records are in it: of several such, the one it has most records of. Others get
-    new ids from `first_free` on, in the order of their smallest record.
+    """Returns the entity id of each record.
 
-    The SQL of jobs.matching.clustering says the same for tables of any size, and is tested against this one."""
+    A cluster keeps the id of an entity of `previous` (record → entity) if it contains more than half of that entity's
+    remaining records; among several such entities, the one with most records in the cluster. Other clusters get new ids
+    from `first_free` on, in the order of their smallest record.
+
+    jobs.match implements the same rule in SQL for tables of any size; a test compares both."""
     sizes: dict[int, int] = {}
     for records in clusters:
         for record in records:

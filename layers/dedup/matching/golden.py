@@ -1,4 +1,4 @@
-"""The golden record: one value for each field of an entity, and the record that it comes from. Pure."""
+"""The golden record: one value for each field of an entity, with its provenance. Pure functions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from typing import Any, Literal, NamedTuple
 from dedup.matching.normalise import FIELDS
 
 Rule = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
-"""What decides which record's value survives:
+"""A survivorship rule chooses the value
 
 most_recent     of the record that was written last
 most_complete   with the most letters and digits: `Margaret A. Hill` before `M. Hill`
-most_trusted    of the source that `trusted` names first; sources that it does not name come last
-most_common     that most records have, however they write it"""
+most_trusted    of the source that comes first in `trusted`; sources that are not listed come last
+most_common     that most records have, ignoring case, spaces and punctuation"""
 
 TOGETHER = (("address", "city", "postcode", "country"),)
-"""Fields that survive from one record, all of them: half of an address and half of another is nobody's."""
+"""Groups of fields that are taken from the same record, so that a golden record does not mix two addresses."""
 
 
 @dataclass(frozen=True)
 class Survivorship:
-    """The rules: for each field the first rule decides, and the next ones where it leaves several."""
+    """The survivorship rules of each field. If a rule leaves several values, the next rule decides."""
 
     trusted: tuple[str, ...] = ()
     default: tuple[Rule, ...] = ("most_trusted", "most_recent", "most_complete")
@@ -35,8 +35,9 @@ class Survivorship:
 
 
 class Origin(NamedTuple):
-    """A value that survived: the record that it comes from, its source, and the rule that decided (`only` where there
-    was no other value, `oldest` where all rules left several: then the record that came first)."""
+    """A value of the golden record with its provenance: the record and source that it comes from, and the rule that
+    chose it. The rule is `only` if there was no other value, and `oldest` if all rules left several: then the value is
+    that of the record with the smallest id."""
 
     value: Any
     record_id: int
@@ -52,11 +53,12 @@ class _Candidate:
 
 
 def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = None) -> dict[str, Origin]:
-    """The golden record of an entity's records: for each field that any of them has, what survives and why.
+    """Returns the golden record of an entity's records: a value with its provenance for each field that any of them
+    has.
 
-    A record is a mapping with `id` and `source`, the fields that it has, and, for most_recent, `updated_at` or
-    `created_at` (any that compare; a record without them is the oldest). The answer does not depend on the order of
-    the records. Raises ValueError for no records."""
+    A record is a mapping with `id`, `source`, the fields that it has, and, for most_recent, `updated_at` or
+    `created_at` (of any comparable type; a record without them is the oldest). The result does not depend on the order
+    of the records. Raises ValueError if there are no records."""
     if not records:
         raise ValueError("an entity has at least one record")
     rules = rules or Survivorship()
@@ -70,7 +72,7 @@ def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = No
         ]
         if not candidates:
             continue
-        # Of what belongs together, the part counts that comes first: a bare country is no address.
+        # Within a group, the first field that any record has must be present: a country alone is not an address.
         leading = min(place for candidate in candidates for place, value in enumerate(candidate.values) if value)
         candidates = [candidate for candidate in candidates if candidate.values[leading]]
         chosen, rule = _choose(candidates, rules.fields.get(group[0], rules.default), rules.trusted)
@@ -93,7 +95,7 @@ def _choose(left: list[_Candidate], rules: Sequence[Rule], trusted: Sequence[str
 
 
 def _comparable(values: Sequence[Any]) -> str:
-    """The values without case, spaces and punctuation."""
+    """Returns the values in lower case without spaces and punctuation, joined to one text."""
     return "\0".join("".join(filter(str.isalnum, str(value or "").casefold())) for value in values)
 
 

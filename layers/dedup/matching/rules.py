@@ -1,6 +1,6 @@
-"""What the settings of a matching run say to whoever has no engine: how to normalise, which rules join records, and by
-what to find records that may be someone. The settings are dedup.matching.settings', as a run keeps them: what was
-valid when it was made."""
+"""Reads a run's stored settings without an engine: conventions for normalising, match rules, and the columns by which
+candidates are found. The format is that of dedup.matching.settings, but stored settings are not validated again: they
+were valid when the run was created."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dedup.matching.golden import Survivorship
 from dedup.matching.normalise import SAID, Conventions, MailProvider
 
 IDENTITY = ("source", "customer_id")
-"""The columns that say whose record it is."""
+"""The columns that identify the customer of a record."""
 
 LOOKUP: tuple[tuple[str, ...], ...] = (
     ("email",),
@@ -21,34 +21,35 @@ LOOKUP: tuple[tuple[str, ...], ...] = (
     ("address",),
     ("postcode", "initials"),
 )
-"""Columns by which a record is looked for beside those of the rules: all of one line, where it has them."""
+"""Lookup keys in addition to those of the match rules. A candidate must agree in all columns of a key."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Records that have all columns of `equal` in common are one, unless they differ in one of `unless_different`."""
+    """A match rule: records that agree in all columns of `equal` are joined, unless they differ in a column of
+    `unless_different`."""
 
     name: str
     equal: tuple[str, ...]
     unless_different: tuple[str, ...]
 
-    def key(self, form: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """What records that the rule joins have in common; None where the record lacks some of it."""
-        values = tuple(form[column] for column in self.equal)
+    def key(self, normalised: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Returns the values of `equal`, in which joined records agree; None if one of them is missing."""
+        values = tuple(normalised[column] for column in self.equal)
         return None if None in values else values
 
     def differs(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Whether the records differ in what the rule minds."""
+        """Whether the records differ in a column of `unless_different`."""
         return any(differ(one[column], other[column]) for column in self.unless_different)
 
 
 def differ(one: Any, other: Any) -> bool:
-    """Whether both values are known, and not the same."""
+    """Whether both values are present and different."""
     return one is not None and other is not None and bool(one != other)
 
 
 def rules_of(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules, the strongest first; none where the model alone decides."""
+    """Returns the match rules, the strongest first; empty if the settings use the model only."""
     if "rules" not in settings.get("methods", ("rules",)):
         return ()
     return tuple(
@@ -57,55 +58,54 @@ def rules_of(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
 
 
 def identity_rule(rules: Sequence[Rule]) -> Rule | None:
-    """The first of the rules that joins the records of one customer of one source, whatever else they say; None where
-    none does."""
+    """Returns the first rule that joins the records of a customer by IDENTITY alone; None if there is no such rule."""
     return next((rule for rule in rules if "customer_id" in rule.equal and {*rule.equal} <= {*IDENTITY}), None)
 
 
 def content_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """The rules that join records of any two customers, by what these say alone: those that hold of a record are all
-    that is needed to join it with one that says the same."""
+    """Returns the rules that do not use IDENTITY. A record for which such a rule has a key is joined with all of its
+    exact duplicates, whatever their customers."""
     return tuple(rule for rule in rules if not {*rule.equal} & {*IDENTITY})
 
 
 def count_people(members: Sequence[Mapping[str, Any]]) -> int:
-    """How many people some records may be at most: as many as there are customers of a source, or as say different
-    things, whichever are fewer."""
+    """Returns an upper bound of the number of people that records may belong to: the number of customers (source and
+    customer id) or of distinct normalised values, whichever is smaller."""
     return min(len({tuple(one[column] for column in columns) for one in members}) for columns in (IDENTITY, SAID))
 
 
 def conventions_of(settings: Mapping[str, Any]) -> Conventions:
-    """How values are normalised."""
-    told = settings["normalising"]
-    providers = {domain: MailProvider(**rule) for domain, rule in told["providers"].items()}
-    return Conventions(told["region"], providers, frozenset(told["placeholder_dates"]))
+    """Returns the conventions for normalising values."""
+    given = settings["normalising"]
+    providers = {domain: MailProvider(**rule) for domain, rule in given["providers"].items()}
+    return Conventions(given["region"], providers, frozenset(given["placeholder_dates"]))
 
 
 def survivorship_of(settings: Mapping[str, Any]) -> Survivorship:
-    """The rules of the golden record."""
-    told = settings.get("survivorship") or {}
-    plain = Survivorship()
+    """Returns the survivorship rules."""
+    given = settings.get("survivorship") or {}
+    defaults = Survivorship()
     return Survivorship(
-        tuple(told.get("trusted", plain.trusted)),
-        tuple(told.get("default", plain.default)),
-        {**plain.fields, **{name: tuple(order) for name, order in told.get("fields", {}).items()}},
+        tuple(given.get("trusted", defaults.trusted)),
+        tuple(given.get("default", defaults.default)),
+        {**defaults.fields, **{name: tuple(order) for name, order in given.get("fields", {}).items()}},
     )
 
 
 def term_columns(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns whose rare values say more than common ones."""
+    """Returns the columns with term frequency adjustments."""
     levels = (level for comparison in settings["comparisons"] for level in comparison["levels"])
     return tuple(sorted({level["term_frequency"] for level in levels if level.get("term_frequency")}))
 
 
 def lookup_keys(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """Columns that members must share with a record to be looked at: those of each rule, then LOOKUP, each once."""
+    """Returns the keys by which candidates of a record are found: those of the match rules, then those of LOOKUP."""
     return tuple(dict.fromkeys([*(rule.equal for rule in rules_of(settings)), *LOOKUP]))
 
 
 def index_columns(settings: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The columns of each index that finds records by `lookup_keys` or by a value of `term_columns`; one that another
-    begins with is left out."""
+    """Yields the columns of each index that is needed to find records by `lookup_keys` and `term_columns`, without
+    prefixes of other indexes."""
     wanted = tuple(dict.fromkeys([*lookup_keys(settings), *((term,) for term in term_columns(settings))]))
     for columns in wanted:
         if not any(len(other) > len(columns) and other[: len(columns)] == columns for other in wanted):

@@ -1,5 +1,5 @@
-"""How likely two records are one, as Splink says with the same settings and model, for a pair at a time and without an
-engine. Pure: settings and model are what a run keeps, records their comparable forms (dedup.matching.normalise)."""
+"""Scores pairs of records one at a time and without an engine, with the same result as Splink. Pure functions: settings
+and model are those that a run stores, records their normalised values (dedup.matching.normalise)."""
 
 import json
 import math
@@ -14,20 +14,23 @@ ELSE = "else"
 MISSING = "missing"
 
 SMALLEST = 1e-9
-"""No level is taken as impossible because none of its pairs were seen: that would outweigh everything else."""
+"""Lower bound of learnt m and u probabilities: 0, for a level without observed pairs, would outweigh all other
+levels."""
 RECORDS_FOR_RARITY = 1000
-"""With so many records, their term frequencies count half."""
+"""Number of records at which term frequency adjustments have half their weight."""
 SWAPPED = 0.88
-"""How alike, by Jaro-Winkler, parts of names must be that changed places."""
+"""Jaro-Winkler similarity from which swapped parts of a name count as similar."""
 
-Form = Mapping[str, Any]
+Normalised = Mapping[str, Any]
 Shares = Mapping[str, Mapping[str | None, int]]
-"""For a column, how many records have a value, where several do; by None how many have any."""
+"""For each column the number of records with a value, by value if it is more than one; None has the number of records
+with any value."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one comparison adds to the match weight: its name, the level's label, log2(m/u) and what rarity adds."""
+    """The part of a comparison in the match weight: its name, the label of the level, and log2(m/u) with the term
+    frequency adjustment."""
 
     field: str
     level: str
@@ -36,8 +39,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Score:
-    """How likely two records are one. `weight` is the sum of the steps and of the prior's weight; `veto` names the
-    constraint that says they are not, whatever the weight."""
+    """The score of a pair. `weight` is the sum of the steps and the prior. `veto` is the name of the veto that forbids
+    the match whatever its weight, or None."""
 
     weight: float
     probability: float
@@ -46,7 +49,7 @@ class Score:
 
 
 class Scorer:
-    """Scores pairs by the settings and the model of a run over so many records."""
+    """Scores pairs with the settings and the model of a run. `records` is the number of records of the run."""
 
     def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any], records: int) -> None:
         self._comparisons = settings["comparisons"]
@@ -58,17 +61,18 @@ class Scorer:
         self._prior = math.log2(model["prior"] / (1 - model["prior"]))
         self._rarity = records / (records + RECORDS_FOR_RARITY)
 
-    def score(self, one: Form, other: Form, shares: Shares) -> Score:
-        """How likely two records are one, by their comparable forms. `shares` is about the values that both have."""
+    def score(self, one: Normalised, other: Normalised, shares: Shares) -> Score:
+        """Returns the score of two records, given their normalised values and the `shares` of the values that both
+        have."""
         steps = tuple(self._step(comparison, one, other, shares) for comparison in self._comparisons)
         weight = self._prior + sum(step.weight for step in steps)
         return Score(
             weight, probability(weight), steps, self._veto({step.field: step.level for step in steps}, one, other)
         )
 
-    def _step(self, comparison: Mapping[str, Any], one: Form, other: Form, shares: Shares) -> Step:
+    def _step(self, comparison: Mapping[str, Any], one: Normalised, other: Normalised, shares: Shares) -> Step:
         name = comparison["name"]
-        if any(all(form[column] is None for column in comparison["columns"]) for form in (one, other)):
+        if any(all(record[column] is None for column in comparison["columns"]) for record in (one, other)):
             return Step(name, MISSING, 0.0)
         levels = comparison["levels"]
         place = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
@@ -82,7 +86,7 @@ class Scorer:
             weight += self._rarity * (math.log2(u) - math.log2(share))
         return Step(name, label, weight)
 
-    def _veto(self, levels: Mapping[str, str], one: Form, other: Form) -> str | None:
+    def _veto(self, levels: Mapping[str, str], one: Normalised, other: Normalised) -> str | None:
         return next(
             (
                 veto["name"]
@@ -98,32 +102,35 @@ class Scorer:
 def level_weights(
     comparison: Mapping[str, Any], learnt: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[float, float], ...]:
-    """`m` and `u` of each level of a comparison, the added last one's too: how often it is seen among pairs that are
-    one person, and among others. Where nothing was learnt, or for other levels, it is what Splink begins with and then
-    predicts with: a weight of 10 for the first level, and from 3 down to -5 for the others."""
+    """Returns the m and u probabilities of each level of a comparison, including the added last level: how often the
+    level occurs among matching pairs, and among other pairs.
+
+    If nothing was learnt, or for other levels, these are Splink's defaults: a weight of 10 for the first level, and
+    from 3 down to -5 for the others."""
     others = len(comparison["levels"])
-    begins = [(0.95, 0.95 / 2**10)]
-    for place in range(others):
+    defaults = [(0.95, 0.95 / 2**10)]
+    for index in range(others):
         m = 0.05 / others
-        begins.append((m, m / 2 ** (-5 + 8 * (others - 1 - place) / max(others - 1, 1))))
+        defaults.append((m, m / 2 ** (-5 + 8 * (others - 1 - index) / max(others - 1, 1))))
     labels = [*(level["label"] for level in comparison["levels"]), ELSE]
     if [level["label"] for level in learnt] != labels:
-        return tuple(begins)
+        return tuple(defaults)
     return tuple(
         (m if level["m"] is None else max(level["m"], SMALLEST), u if level["u"] is None else max(level["u"], SMALLEST))
-        for level, (m, u) in zip(learnt, begins, strict=True)
+        for level, (m, u) in zip(learnt, defaults, strict=True)
     )
 
 
 def probability(weight: float) -> float:
-    """The match probability, from 0 to 1, of a match weight: log2 of the odds, any number."""
-    # exp2, because 2 ** of a large int is an int of as many bits; -abs, because a double ends at 2 ** 1024.
+    """Returns the match probability, from 0 to 1, of a match weight (log2 of the odds)."""
+    # exp2, because 2 ** of a large int is an int of as many bits; -abs, because a double overflows at 2 ** 1024.
     odds = math.exp2(-abs(weight))
     return (odds if weight < 0 else 1.0) / (1 + odds)
 
 
 def steps_of(waterfall: str | None, settings: Mapping[str, Any]) -> Iterator[Step]:
-    """The steps that a run wrote down: comparison → [level from the top or 0 for missing, weight]."""
+    """Yields the steps of a stored waterfall, which is JSON: comparison → [level, weight]. Levels count from 1 for the
+    most similar; 0 means that a value is missing."""
     levels = {c["name"]: [MISSING, *(level["label"] for level in c["levels"]), ELSE] for c in settings["comparisons"]}
     for name, (place, weight) in json.loads(waterfall or "{}").items():
         yield Step(name, levels[name][place], weight)
@@ -134,10 +141,10 @@ def _share(counts: Mapping[str | None, int], value: str) -> float | None:
     return counts.get(value, 1) / records if records else None
 
 
-def _holds(level: Mapping[str, Any], one: Form, other: Form) -> bool:
+def _holds(level: Mapping[str, Any], one: Normalised, other: Normalised) -> bool:
     for part in level.get("equal", ()):
         column, _, length = part.partition(":")
-        values = [form[column] and form[column][: int(length) if length else None] for form in (one, other)]
+        values = [record[column] and record[column][: int(length) if length else None] for record in (one, other)]
         if values[0] is None or values[0] != values[1]:
             return False
     if level.get("swapped"):
@@ -160,7 +167,7 @@ def _alike(one: str | None, other: str | None, least: float) -> bool:
 
 
 def near(one: str | None, other: str | None, most: int) -> bool:
-    """Whether at most so many letters have to be inserted, left out or replaced to make one text of the other."""
+    """Whether the Levenshtein distance of two texts is at most `most`; False if one of them is missing."""
     if one is None or other is None or abs(len(one) - len(other)) > most:
         return False
     from jellyfish import levenshtein_distance

@@ -1,4 +1,4 @@
-"""Everything that says how records are matched, typed: one file for every engine. See docs/reference/settings.md."""
+"""Typed settings of matching, the same for every engine. See docs/reference/settings.md."""
 
 import json
 import re
@@ -19,20 +19,20 @@ from dedup.validation import Request
 DEFAULT = files("dedup.matching") / "settings.json"
 
 MOST = 1_000_000_000
-"""No number of records or pairs that is larger means anything."""
+"""Upper limit of all numbers of records or pairs."""
 
 MAX_WEIGHT = 1000
-"""The largest match weight, either way, that a threshold may be: its odds are still a number that a double can hold."""
+"""Largest absolute match weight of a threshold, so that its odds do not overflow a double."""
 
 
-def _one_of(columns: tuple[str, ...], *, beginnings: bool = False) -> AfterValidator:
-    def check(said: str) -> str:
-        column, colon, letters = said.partition(":") if beginnings else (said, "", "")
+def _one_of(columns: tuple[str, ...], *, prefixes: bool = False) -> AfterValidator:
+    def check(value: str) -> str:
+        column, colon, letters = value.partition(":") if prefixes else (value, "", "")
         if column not in columns:
             raise ValueError(f"{column!r}: expected one of {', '.join(columns)}")
         if colon and not re.fullmatch("[1-9][0-9]?", letters):
-            raise ValueError(f"{said!r}: expected a column, or column:N for its first N letters, 99 at most")
-        return said
+            raise ValueError(f"{value!r}: expected a column, or column:N for its first N letters, with N at most 99")
+        return value
 
     return AfterValidator(check)
 
@@ -40,15 +40,15 @@ def _one_of(columns: tuple[str, ...], *, beginnings: bool = False) -> AfterValid
 Column = Annotated[str, _one_of((*COLUMNS, *IDENTITY))]
 Columns = Annotated[tuple[Column, ...], Field(min_length=1, max_length=10)]
 Compared = Annotated[str, _one_of(COLUMNS)]
-"""A column of the comparable form."""
+"""A column of the normalised values."""
 Order = Annotated[tuple[Survives, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 
 
-def _storable(said: str) -> str:
-    if "\0" in said:
-        raise ValueError("expected a text without NUL, which PostgreSQL can't hold")
-    return said
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("expected a text without NUL characters, which PostgreSQL cannot store")
+    return value
 
 
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
@@ -59,7 +59,7 @@ class _Model(Request, BaseModel):
 
 
 class Provider(_Model):
-    """A mail provider's rule; see dedup.matching.normalise.MailProvider."""
+    """How addresses of a mail provider are normalised; see dedup.matching.normalise.MailProvider."""
 
     domain: Text | None = None
     dots: bool = True
@@ -67,7 +67,7 @@ class Provider(_Model):
 
 
 class Normalising(_Model):
-    """What normalising is told; see dedup.matching.normalise.Conventions."""
+    """Conventions for normalising values; see dedup.matching.normalise.Conventions."""
 
     region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
     providers: dict[Text, Provider]
@@ -77,12 +77,13 @@ class Normalising(_Model):
     def _one_rule_per_provider(self) -> Self:
         for domain, rule in self.providers.items():
             if rule.domain and self.providers.get(rule.domain, rule).model_copy(update={"domain": rule.domain}) != rule:
-                raise ValueError(f"providers: {domain} and {rule.domain} are one provider and need one rule")
+                raise ValueError(f"providers: {domain} and {rule.domain} are the same provider and need the same rule")
         return self
 
 
 class Rule(_Model):
-    """Two records that agree in all of `equal`, and don't contradict each other in `unless_different`, are one."""
+    """A match rule: two records that agree in all columns of `equal` are joined, unless they differ in a column of
+    `unless_different`."""
 
     name: Name
     equal: Columns
@@ -90,26 +91,27 @@ class Rule(_Model):
 
 
 class Level(_Model):
-    """How alike two values may be: all of its conditions hold. The first level that holds counts."""
+    """A comparison level. It applies if all of its conditions hold; the first level of a comparison that applies
+    counts."""
 
     label: Annotated[Text, Field(max_length=100)]
-    equal: tuple[Annotated[str, _one_of(COLUMNS, beginnings=True)], ...] = ()
+    equal: tuple[Annotated[str, _one_of(COLUMNS, prefixes=True)], ...] = ()
     swapped: tuple[Compared, Compared] | None = None
-    """Each is like the other record's other, by Jaro-Winkler 0.88 at least."""
+    """Each column is similar to the other record's other column: Jaro-Winkler of at least 0.88."""
     initial: Compared | None = None
-    """One record has the other's first letter and no more."""
+    """The value of one record is the first letter of the other's."""
     jaro_winkler: dict[Compared, Annotated[float, Field(gt=0, le=1)]] = {}
-    """At least this similar; 1 is equal."""
+    """Minimum similarity of each column; 1 is equal."""
     levenshtein: dict[Compared, Annotated[int, Field(gt=0, le=100)]] = {}
-    """At most this many letters changed."""
+    """Maximum distance of each column."""
     unless_different: tuple[Compared, ...] = ()
-    """Not where both have one of these, and differ in it."""
+    """The level does not apply if both records have a value in one of these columns, and the values differ."""
     term_frequency: Compared | None = None
-    """The column whose rare values say more than its common ones, here where it is equal."""
+    """The column with term frequency adjustments: equal rare values weigh more than equal common ones."""
 
     @property
     def compared(self) -> set[str]:
-        """The columns that it is about."""
+        """The columns that the level uses."""
         parts = (part.partition(":")[0] for part in self.equal)
         initial = (self.initial,) if self.initial else ()
         return {*parts, *(self.swapped or ()), *initial, *self.jaro_winkler, *self.levenshtein, *self.unless_different}
@@ -122,53 +124,55 @@ class Level(_Model):
 
 
 class Comparison(_Model):
-    """One thing that two records are compared in. Says nothing where one of them has none of `columns`."""
+    """A comparison of two records. It has no weight if one of them has no value in `columns`."""
 
     name: Name
     columns: Annotated[tuple[Compared, ...], Field(min_length=1)]
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=50)]
-    """The most alike first; a last one, for all else, is added."""
+    """The most similar level first. A last level, `else`, is added."""
 
     @property
     def compared(self) -> set[str]:
-        """All columns that its levels are about."""
+        """All columns that the comparison uses."""
         return {*self.columns}.union(*(level.compared for level in self.levels))
 
 
 class Block(_Model):
-    """Pairs that agree in all of `equal`, columns or `column:N` for the first N letters of one, are scored, unless more
-    than `at_most` records have the same."""
+    """A blocking rule: pairs that agree in all of `equal` are scored, unless more than `at_most` records agree. An item
+    of `equal` is a column, or `column:N` for its first N letters."""
 
-    equal: Annotated[tuple[Annotated[str, _one_of((*COLUMNS, *IDENTITY), beginnings=True)], ...], Field(min_length=1)]
+    equal: Annotated[tuple[Annotated[str, _one_of((*COLUMNS, *IDENTITY), prefixes=True)], ...], Field(min_length=1)]
     at_most: Annotated[int, Field(ge=2, le=MOST)] = 60
 
 
 class Veto(_Model):
-    """A scored pair is no match, whatever its weight, where all comparisons of `differ` are at their `else`, both
-    records have all of `other` and differ in them, and none of `unless` is at one of the levels named there. It goes to
-    review instead."""
+    """A constraint that sends a scored pair to review instead of joining it, whatever its weight. It applies if all
+    comparisons of `differ` are at their level `else`, both records have different values in all columns of `other`, and
+    no comparison of `unless` is at one of the levels listed there."""
 
     name: Name
     differ: Annotated[tuple[Name, ...], Field(min_length=1)]
     other: tuple[Compared, ...] = ()
-    """Columns that a level of `differ` is about."""
+    """Columns that the comparisons of `differ` use."""
     unless: dict[Name, tuple[str, ...]]
 
 
 class Training(_Model):
-    """How the model learns from the records themselves."""
+    """How the match model is trained on the records."""
 
     from_records: Annotated[int, Field(ge=0, le=MOST)]
-    """Fewer records than this teach nothing dependable: the given model is used as it is."""
+    """Minimum number of records for training. With fewer records, the default model is used unchanged."""
     passes: Annotated[tuple[Columns, ...], Field(min_length=1, max_length=50)]
-    """Each pass of EM looks at pairs that agree in these columns, and learns all comparisons but those."""
+    """Each pass of expectation maximisation uses pairs that agree in these columns, and trains the other
+    comparisons."""
     pass_needs_pairs: Annotated[int, Field(ge=1, le=MOST)]
+    """Minimum number of pairs of a pass. A pass with fewer pairs is skipped."""
     max_pairs: Annotated[int, Field(ge=1000, le=MOST)]
-    """Pairs of random records, and pairs per pass, at most."""
+    """Maximum number of random pairs, and of pairs in each pass."""
     weight_of_default: Annotated[float, Field(ge=0, le=MOST)]
-    """The default model counts as much as so many true pairs: it speaks where the records have few for a level."""
+    """The default model has the weight of this number of matching pairs. It dominates levels with few pairs."""
     recall_of_rules: Annotated[float, Field(gt=0, le=1)]
-    """Which part of all true pairs the rules are taken to find: it says how likely two random records are one."""
+    """Assumed share of all matching pairs that the match rules find, from which the prior is estimated."""
     seed: Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -176,15 +180,17 @@ MatchWeight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
 
 
 class Thresholds(_Model):
-    """Match weights: log2 of the odds that two records are one. 0 is even, 10 about a thousand to one."""
+    """Thresholds as match weights, log2 of the odds that two records match: 0 is even odds, 10 about a thousand to
+    one."""
 
     keep: MatchWeight
-    """Scored pairs below it are not kept, and not in the histogram."""
+    """Scored pairs below this weight are not stored, and not in the histogram."""
     review: MatchWeight
-    """From here to `confident`, people are asked."""
+    """Pairs from this weight to `confident` are listed for review."""
     match: MatchWeight
-    """From here, two records are one."""
+    """Pairs from this weight on are joined."""
     confident: MatchWeight
+    """Pairs from this weight on are not listed for review."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -194,44 +200,47 @@ class Thresholds(_Model):
 
 
 class Households(_Model):
-    """Whether different people of one family name live at one address in these records. Of the pairs that share both,
-    and know both their given names and their birth dates, the part in which both differ says so."""
+    """Detects whether the records contain households: people with the same family name at the same address.
+
+    Among the pairs that share both, and whose given names and birth dates are present, it is measured in which share
+    both given name and birth date differ."""
 
     from_pairs: Annotated[int, Field(ge=0, le=MOST)]
-    """Fewer such pairs say nothing: households are taken to be there."""
+    """Minimum number of such pairs. With fewer pairs, households are assumed."""
     at_least: Annotated[float, Field(ge=0, le=1)]
-    """Where both differ in a smaller part, there are none: two names at one address are one person's."""
+    """Minimum share for households. Below it, two given names at one address are taken to be the same person's."""
 
 
 class Constraints(_Model):
-    """What keeps one shared value from making a thousand people one."""
+    """Constraints that prevent a shared value from joining many people."""
 
     max_entity: Annotated[int, Field(ge=2, le=MOST)]
-    """Records of one entity at most."""
+    """Maximum size of an entity, in customers or distinct records, whichever is smaller."""
     max_rule_block: Annotated[int, Field(ge=2, le=MOST)]
-    """A value that more records share than this is nobody's own: no rule uses it."""
+    """Match rules ignore a value that more people than this share."""
     personal: tuple[Compared, ...] = ()
-    """Columns whose values are one person's own, or a household's."""
+    """Columns whose values normally belong to one person or household."""
     max_names: Annotated[int, Field(ge=1, le=MOST)] = 4
-    """A value of a personal column that people of more given names have is a company's: it is not compared at all."""
+    """A value of a personal column that occurs with more given names than this is not compared: it may be a
+    company's."""
     contradictions: tuple[Literal["date_of_birth", "given"], ...]
-    """What keeps two records apart that only others join: see dedup.matching.clustering.Facts."""
+    """Values that forbid joining two records by way of other records; see dedup.matching.clustering.CONTRADICTIONS."""
     vetoes: tuple[Veto, ...] = ()
     review_flags: tuple[Veto, ...] = ()
-    """As vetoes, but the pair is a match all the same: people are asked about it afterwards."""
+    """Like vetoes, but the pair is joined, and listed for review."""
     households: Households
-    """Where these records have none, vetoes and contradictions do not apply."""
+    """If the records contain no households, vetoes and contradictions do not apply."""
 
 
 def _decides(field: str) -> str:
     leader = next((group[0] for group in TOGETHER if field in group[1:]), None)
     if leader:
-        raise ValueError(f"{field!r} survives with {leader!r}: expected a rule for that")
+        raise ValueError(f"{field!r} is taken from the same record as {leader!r}: expected a rule for {leader!r}")
     return field
 
 
 class Survivorship(_Model):
-    """What the golden record takes from whom; see dedup.matching.golden. What is not said here is as that has it."""
+    """Survivorship rules of the golden record; see dedup.matching.golden, which also has the default of each field."""
 
     trusted: tuple[Text, ...] = ()
     """Sources, the most trusted first."""
@@ -240,7 +249,7 @@ class Survivorship(_Model):
 
 
 class Settings(_Model):
-    """All of it."""
+    """All settings of a matching run."""
 
     normalising: Normalising
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=50)]
@@ -266,32 +275,31 @@ class Settings(_Model):
                 raise ValueError(f"veto {veto.name!r}: no comparison or level named {', '.join(sorted(wrong))}")
             compared = {column for c in self.comparisons if c.name in veto.differ for column in c.compared}
             if unknown := {*veto.other} - compared:
-                raise ValueError(
-                    f"veto {veto.name!r}: no level of {', '.join(veto.differ)} is about {', '.join(unknown)}"
-                )
+                raise ValueError(f"veto {veto.name!r}: no level of {', '.join(veto.differ)} uses {', '.join(unknown)}")
         return self
 
     @classmethod
     def load(cls, path: Traversable = DEFAULT) -> Self:
-        """The settings in a file. Raises OSError, or pydantic.ValidationError, which names the field and the reason."""
+        """Reads settings from a file. Raises OSError, or pydantic.ValidationError, which names the field and the
+        reason."""
         return cls.model_validate_json(path.read_text())
 
     @classmethod
-    def over(cls, asked: Mapping[str, Any]) -> Self:
-        """The default settings with others in place of some: objects are laid over one another, all else is replaced.
-        Raises pydantic.ValidationError."""
-        return cls.model_validate(_laid_over(json.loads(DEFAULT.read_text()), asked))
+    def over(cls, changes: Mapping[str, Any]) -> Self:
+        """Returns the default settings with `changes`: objects are merged, other values are replaced. Raises
+        pydantic.ValidationError."""
+        return cls.model_validate(_merged(json.loads(DEFAULT.read_text()), changes))
 
 
-def _laid_over(under: Any, over: Any) -> Any:
-    if not isinstance(under, dict) or not isinstance(over, Mapping):
-        return over
-    return under | {name: _laid_over(under.get(name), value) for name, value in over.items()}
+def _merged(defaults: Any, changes: Any) -> Any:
+    if not isinstance(defaults, dict) or not isinstance(changes, Mapping):
+        return changes
+    return defaults | {name: _merged(defaults.get(name), value) for name, value in changes.items()}
 
 
 def _unique(what: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{what} {name!r} is there twice")
+            raise ValueError(f"{what} {name!r} is repeated")
         seen.add(name)
