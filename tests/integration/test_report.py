@@ -110,24 +110,24 @@ def test_every_form_says_what_the_api_says(get: Any, store: Store) -> None:
     sheets = from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))
 
     assert page.tiles[:3] == [["Records", "13"], ["Customers", "8"], ["Duplicate records", "5"]]
-    assert [row[:2] for row in page.tables["Who has whom"][1:]] == [[name, str(n)] for name, n in regions]
+    assert [row[:2] for row in page.tables["Overlap"][1:]] == [[name, str(n)] for name, n in regions]
     assert {row[0]: row[1:] for row in page.tables["Sources"][1:]} == {
         "salesforce": ["5", "4", "1", "1"],
         "hubspot": ["4", "4", "0", "1"],
         "internal": ["4", "4", "0", "2"],
     }
     assert lines["Totals", "Records", "Now"] == "13"
-    assert all(lines["Who has whom", name, "Customers"] == str(n) for name, n in regions)
-    assert lines["Sources", "salesforce", "Duplicates within"] == "1"
-    assert [row[:2] for row in sheets["Who has whom"][1:]] == [[name, n] for name, n in regions]
+    assert all(lines["Overlap", name, "Customers"] == str(n) for name, n in regions)
+    assert lines["Sources", "salesforce", "Duplicate records"] == "1"
+    assert [row[:2] for row in sheets["Overlap"][1:]] == [[name, n] for name, n in regions]
     assert sheets["Totals"][1:4] == [["Records", 13], ["Customers", 8], ["Duplicate records", 5]]
 
 
 def test_completeness_is_the_share_of_records_that_have_a_field(get: Any, store: Store) -> None:
     store.records.add([record(n, "hubspot", phone="1" if n % 4 else None, city="Rome") for n in range(100)])
 
-    assert from_csv(get("csv"))["How complete", "hubspot", "Phone"] == "0.750000"
-    row = dict(zip(*Page(get("html")["body"]).tables["How complete"], strict=True))
+    assert from_csv(get("csv"))["Completeness", "hubspot", "Phone"] == "0.750000"
+    row = dict(zip(*Page(get("html")["body"]).tables["Completeness"], strict=True))
     assert (row["Phone"], row["City"], row["Company"]) == ("75.0%", "100.0%", "0.0%")
 
 
@@ -155,10 +155,10 @@ def test_rejected_rows_are_counted_by_field_missing_and_malformed(get: Any, stor
 
     lines = from_csv(get("csv"))
 
-    title = "What files brought"
+    title = "Uploaded files"
     assert (lines[title, "hubspot, all rows", "Rows"], lines[title, "hubspot, all rows", "Rejected"]) == ("4", "3")
     found = {
-        field: (lines[title, f"hubspot, {field}", "Missing"], lines[title, f"hubspot, {field}", "Malformed"])
+        field: (lines[title, f"hubspot, {field}", "Missing"], lines[title, f"hubspot, {field}", "Invalid"])
         for field in ("name", "email", "customer_id")
     }
     assert found == {"name": ("2", "0"), "email": ("0", "1"), "customer_id": ("0", "1")}
@@ -176,21 +176,19 @@ def test_change_is_that_since_figures_were_kept(get: Any, keep: Any, store: Stor
     lines = from_csv(get("csv"))
 
     assert lines["Totals", "Records", "Change"] == "-1"
-    changes = {
-        row: value for (table, row, column), value in lines.items() if (table, column) == ("Who has whom", "Change")
-    }
+    changes = {row: value for (table, row, column), value in lines.items() if (table, column) == ("Overlap", "Change")}
     assert changes == {"hubspot": "0", "salesforce": "1", "hubspot + internal": "-1"}
     assert lines["Sources", "salesforce", "Change in records"] == "1"
     assert keep()["id"] != kept["id"]
     assert {value for (_, _, column), value in from_csv(get("csv")).items() if column.startswith("Change")} == {"0"}
 
 
-BY_PERSON = "Who has whom, by person"
+BY_PERSON = "Overlap by person"
 
 
 @pytest.fixture
 def match(store: Store) -> Callable[..., int]:
-    """Runs the matching on what there is, with settings; the run that is in force then."""
+    """Runs the matching on what there is, with settings; the run that is active then."""
     pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it")
     from jobs.matching import runs
 
@@ -216,7 +214,7 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
     lines = from_csv(get("csv"))
     sheets = from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))
 
-    totals = [["People", 2], ["Records beyond a person's first", 1], ["People in several sources", 1]]
+    totals = [["People", 2], ["Additional records of people", 1], ["People in several sources", 1]]
     assert page.tiles[5:8] == [[name, str(n)] for name, n in totals]
     assert sheets["Totals"][6:9] == totals
     assert [lines["Totals", str(name), "Now"] for name, _ in totals] == [str(n) for _, n in totals]
@@ -225,17 +223,17 @@ def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: S
     assert [row[:2] for row in sheets[BY_PERSON][1:]] == [[name, n] for name, n in regions]
     assert [lines[BY_PERSON, name, "People"] for name, _ in regions] == ["1", "1"]
     rules = {
-        "Settings": "The defaults but for constraints, methods",
-        "Rule same_email_and_name": "The same email and given name or a short form of it, unless the date of birth or "
-        "full given name differs",
-        "Most records of a person": "7, those of one customer, and those that say the same, counted once",
-        "Decisions of people": "0 in force; they overrule the rest",
+        "Settings": "Defaults, except for constraints, methods",
+        "Rule same_email_and_name": "Same email and given name or nickname, unless the date of birth or full given "
+        "name differs",
+        "Size limit": "At most 7 customers or distinct records per person, whichever is fewer",
+        "Decisions": "0 active; they take precedence over rules and model",
     }
-    for said in (dict(page.tables["Matching in force"]), dict(sheets["Matching in force"])):
+    for said in (dict(page.tables["Matching"]), dict(sheets["Matching"])):
         assert rules.items() <= said.items()
         assert said["Run"].startswith(f"{run}, finished 2")
-        assert not {"Model", "One person"} & said.keys(), "the run was told to ask no model"
-    assert all(lines["Matching in force", name, "Says"] == says for name, says in rules.items())
+        assert not {"Match model", "Match threshold"} & said.keys(), "the run uses no model"
+    assert all(lines["Matching", name, "Definition"] == definition for name, definition in rules.items())
 
 
 def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match: Any) -> None:
@@ -244,13 +242,13 @@ def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match:
     found = store.runs.get(run)
     assert found
 
-    said = dict(Page(get("html")["body"]).tables["Matching in force"])
+    said = dict(Page(get("html")["body"]).tables["Matching"])
 
-    assert said["One person"] == "From match weight +2 on: 80.0% likely"
-    assert said["Asked of people"] == "Match weights from -3 to +6"
-    assert said["Model"].startswith(f"Version {found['model']['version']}, learnt from ")
+    assert said["Match threshold"] == "Match weight of at least +2, a probability of 80.0%"
+    assert said["Review"] == "Match weights from -3 to +6"
+    assert said["Match model"].startswith(f"Version {found['model']['version']}, trained on ")
     assert said["Veto other_name"] == (
-        "Never with another given name and family name, unless alike in date of birth (same or one digit)"
+        "No match if given name and family name differ, unless similar in date of birth (same or one digit)"
     )
 
 
@@ -273,7 +271,7 @@ def test_report_of_a_run_with_an_extreme_threshold_is_answered(
     for form in ("html", "csv", "xlsx"):
         assert get(form, XLSX if form == "xlsx" else "*/*")["statusCode"] == 200
     likely = "0.0%" if match_weight < 0 else "100.0%"
-    assert from_csv(get("csv"))["Matching in force", "One person", "Says"].endswith(f"on: {likely} likely")
+    assert from_csv(get("csv"))["Matching", "Match threshold", "Definition"].endswith(f"a probability of {likely}")
 
 
 def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, store: Store, match: Any) -> None:
@@ -295,8 +293,8 @@ def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, stor
     store.decisions.decide([ann, also_ann], "different", None, "someone")
     match()
     page = get("html")["body"]
-    assert f"run {first} was in force" in page
-    assert dict(Page(page).tables["Matching in force"])["Decisions of people"].startswith("1 in force")
+    assert f"the active run of the baseline was {first}." in page
+    assert dict(Page(page).tables["Matching"])["Decisions"].startswith("1 active")
     lines = from_csv(get("csv"))
     assert lines["Totals", "People", "Change"] == "2"
     assert lines[BY_PERSON, "hubspot + internal", "Change"] == "-1"
@@ -306,8 +304,8 @@ def test_before_the_first_run_nobody_is_told_apart_by_person(get: Any, store: St
     store.records.add(sample_records())
     page = Page(get("html")["body"])
 
-    assert dict(page.tables["Rules in force"])["People"] == "Not told: no run of the matching was finished"
-    assert not {BY_PERSON, "Matching in force"} & page.tables.keys()
+    assert dict(page.tables["Rules"])["People"] == "Not available: no matching run has finished"
+    assert not {BY_PERSON, "Matching"} & page.tables.keys()
     assert len(page.tiles) == 5
 
 
@@ -356,13 +354,13 @@ def test_texts_are_texts_in_every_form(store: Store, text: str) -> None:
     lines = list(csv.reader(io.StringIO(report.to_csv(made).decode("utf-8-sig"), newline="")))
 
     page = Page(html)
-    assert [text, text, "", "", "1", "0"] in page.tables["What files brought"]
+    assert [text, text, "", "", "1", "0"] in page.tables["Uploaded files"]
     assert not page.tags & {"img", "script"}
     assert f"<bdi>{report_escape(text)}</bdi>" in html
     book = openpyxl.load_workbook(io.BytesIO(report.to_xlsx(made)))
     kinds = {cell.data_type for sheet in book.worksheets for row in sheet.iter_rows() for cell in row}
     assert kinds <= {"s", "n"}
-    assert [text, text, None, None, 1, 0] in from_xlsx(report.to_xlsx(made))["What files brought"]
+    assert [text, text, None, None, 1, 0] in from_xlsx(report.to_xlsx(made))["Uploaded files"]
     assert not any(cell.hyperlink for sheet in book.worksheets for row in sheet.iter_rows() for cell in row)
     assert not any(cell.startswith(("=", "@", "+")) for line in lines for cell in line)
 
@@ -380,7 +378,7 @@ def test_report_of_regions_with_long_names_fits_in_an_answer(store: Store) -> No
 
     made = report.make(replace(store.reports.figures(), regions=regions), None, names)
 
-    [table] = [table for table in made.tables if table.title == "Who has whom"]
+    [table] = [table for table in made.tables if table.title == "Overlap"]
     assert sum(len(str(row[0])) for row in table.rows) < report.MAX_NAMES + 100
     assert sum(int(row[1]) for row in table.rows if row[1]) == len(regions)
 
@@ -390,7 +388,7 @@ def test_empty_report_is_one(get: Any) -> None:
 
     assert page.tiles[0] == ["Records", "0"]
     assert "svg" not in page.tags
-    assert from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))["Who has whom"] == [["Sources", "Customers", "Share"]]
+    assert from_xlsx(base64.b64decode(get("xlsx", XLSX)["body"]))["Overlap"] == [["Sources", "Customers", "Share"]]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The report: what there is, as tables that a page, a spreadsheet and a CSV file show alike.
+"""The report: tables that are rendered as HTML, spreadsheet and CSV with the same contents.
 
-Jinja and XlsxWriter are imported where they are used: the one function that makes reports brings them."""
+Jinja and XlsxWriter are imported where they are used, because only the report function has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ _UNITS = ("", "k", "M", "G", "T")
 
 MAX_REGIONS = 1_000
 MAX_NAMES = 250_000
-"""Characters that the sources of a table's regions have together: the CSV names each region three times, by customer
-and by person, and an answer has 6 MB."""
+"""Most characters of the region names in one table. The CSV has each name three times, by customer and by person, and
+the response limit is 6 MB."""
 
 PLOTTED = 30
-"""Regions that a plot shows: as many columns as fit on a page."""
+"""Most regions in a plot, which is the number of columns that fit on a page."""
 
 Cell = str | int | float | None
 Change = int | None
@@ -31,19 +31,19 @@ Change = int | None
 
 @dataclass(frozen=True)
 class Table:
-    """One part of the report. The first cell of a row names it; a float is a share, of 1."""
+    """A table of the report. The first cell of a row is its name. A float is a share from 0 to 1."""
 
     title: str
     note: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     regions: sets.Regions | None = None
-    """Those to plot, where it is about regions."""
+    """The regions to plot, if the table is about regions."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it. `at` and `since` are moments in UTC; `since` is None where no earlier figures were kept."""
+    """The whole report. `at` and `since` are times in UTC; `since` is None if there is no baseline."""
 
     at: str
     since: str | None
@@ -51,17 +51,17 @@ class Report:
     sources: Sequence[str]
 
 
-def make(figures: Figures, last: Baseline | None, sources: Sequence[str]) -> Report:
-    """The report of these figures, compared with the last ones that were kept; `sources` are those configured."""
+def make(figures: Figures, last: Kept | None, sources: Sequence[str]) -> Report:
+    """Returns the report of the figures, with changes since the baseline `last`. `sources` are the configured ones."""
     named = [*sources, *sorted(figures.records.keys() - {*sources})]
     people = figures.people
     tables = [
         _totals(figures, last, named),
-        _customers(figures.regions, last),
-        *([_people(people, last)] if people else []),
+        _overlap(figures.regions, last),
+        *([_overlap_by_person(people, last)] if people else []),
         _sources(figures, last, named),
-        _complete(figures, named),
-        _refused(figures),
+        _completeness(figures, named),
+        _files(figures),
         _rules(sources, people),
         *([_matching(people)] if people else []),
     ]
@@ -87,14 +87,15 @@ def _totals(figures: Figures, last: Baseline | None, named: Sequence[str]) -> Ta
         return [total, customers, total - customers, shared, everywhere]
 
     note = (
-        "A customer is a customer id, however many records it has. A duplicate is a record beyond a customer's first."
+        "A customer is a customer id, however many records it has. A duplicate is an additional record of a customer "
+        "already counted."
     )
     names = ["Records", "Customers", "Duplicate records", "Customers in several sources", "Customers in every source"]
     now = totals(figures.records, figures.regions)
     before: list[Change] = [*totals(last.records, last.regions)] if last else [None] * len(now)
     if figures.people:
-        note += " A person is who matching takes records to be, whatever their ids."
-        names += ["People", "Records beyond a person's first", "People in several sources", "People in every source"]
+        note += " A person is an entity that matching found, which may have several customer ids."
+        names += ["People", "Additional records of people", "People in several sources", "People in every source"]
         now += totals(figures.records, figures.people.regions)[1:]
         before += totals(last.records, last.people)[1:] if last and last.run else [None] * 4
     return Table(
@@ -105,24 +106,23 @@ def _totals(figures: Figures, last: Baseline | None, named: Sequence[str]) -> Ta
     )
 
 
-def _customers(regions: sets.Regions, last: Baseline | None) -> Table:
-    note = "Customers that exactly these sources have, and no other."
-    return _regions("Who has whom", note, "Customers", regions, last.regions if last else None)
+def _overlap(regions: sets.Regions, last: Kept | None) -> Table:
+    note = "Customers in exactly these sources and in no other."
+    return _regions("Overlap", note, "Customers", regions, last.regions if last else None)
 
 
-def _people(people: People, last: Baseline | None) -> Table:
-    note = f"People that exactly these sources have, and no other, as run {people.run} of the matching has them."
+def _overlap_by_person(people: People, last: Kept | None) -> Table:
+    note = f"People in exactly these sources and in no other, as found by matching run {people.run}."
     if last and last.run and last.run != people.run:
-        note += f" Changes are also the matching's: run {last.run} was in force."
+        note += f" Changes may come from matching too: the active run of the baseline was {last.run}."
     before = last.people if last and last.run else None
-    return _regions("Who has whom, by person", note, "People", people.regions, before)
+    return _regions("Overlap by person", note, "People", people.regions, before)
 
 
 def _regions(title: str, note: str, counted: str, regions: sets.Regions, before: sets.Regions | None) -> Table:
-    everyone, known = sets.count(regions), before or {}
-    every = sets.largest_first(regions)
-    gone = sorted((sorted(region), 0) for region, count in known.items() if count and not regions.get(region))
-    listed = [*every, *gone]
+    total, known = sets.count(regions), before or {}
+    emptied = sorted((sorted(region), 0) for region, count in known.items() if count and not regions.get(region))
+    listed = [*sets.largest_first(regions), *emptied]
     names = [" + ".join(sources) for sources, _ in listed[:MAX_REGIONS]]
     shown = sum(length <= MAX_NAMES for length in accumulate(map(len, names)))
     old = [known.get(frozenset(sources), 0) for sources, _ in listed]
@@ -135,7 +135,7 @@ def _regions(title: str, note: str, counted: str, regions: sets.Regions, before:
         note,
         ("Sources", counted, "Share", "Change"),
         [
-            (name, now, now / everyone if everyone else 0.0, _change(now, None if before is None else then))
+            (name, now, now / total if total else 0.0, _change(now, None if before is None else then))
             for name, now, then in rows
         ],
         regions,
@@ -149,55 +149,56 @@ def _sources(figures: Figures, last: Baseline | None, named: Sequence[str]) -> T
         only = sets.SetQuery(exactly=frozenset({name})).count(figures.regions)
         change = _change(records, last.records.get(name, 0) if last else None)
         rows.append((name, records, customers, records - customers, only, change))
-    columns = ("Source", "Records", "Customers", "Duplicates within", "Only there", "Change in records")
+    columns = ("Source", "Records", "Customers", "Duplicate records", "Only in this source", "Change in records")
     return Table("Sources", "", columns, rows)
 
 
-def _complete(figures: Figures, named: Sequence[str]) -> Table:
-    looked_at, total = sum(figures.sampled.values()), sum(figures.records.values())
-    note = "The share of each source's records that have the field. All have an id, a name and an address of e-mail."
-    if looked_at < total:
-        note += f" Estimated from {looked_at:,} of {total:,} records."
+def _completeness(figures: Figures, named: Sequence[str]) -> Table:
+    sampled, total = sum(figures.looked_at.values()), sum(figures.records.values())
+    note = "Share of each source's records that have the field. Id, name and email are always present."
+    if sampled < total:
+        note += f" Estimated from {sampled:,} of {total:,} records."
     rows: list[Sequence[Cell]] = [
         (name, *(figures.filled[name][field] / count for field in KNOWN))
         for name in named
         if (count := figures.sampled.get(name, 0))
     ]
-    return Table("How complete", note, ("Source", *(field.replace("_", " ").capitalize() for field in KNOWN)), rows)
+    return Table("Completeness", note, ("Source", *(field.replace("_", " ").capitalize() for field in KNOWN)), rows)
 
 
-def _refused(figures: Figures) -> Table:
+def _files(figures: Figures) -> Table:
     rows: list[Sequence[Cell]] = []
-    for source, (brought, rejected) in sorted(figures.rows.items(), key=lambda item: item[0] or ""):
-        name = source or "(named in each row)"
-        rows.append((name, "all rows", brought, rejected, None, None))
+    for source, (total, rejected) in sorted(figures.rows.items(), key=lambda item: item[0] or ""):
+        name = source or "(source in each row)"
+        rows.append((name, "all rows", total, rejected, None, None))
         rows += [
-            (name, fault.field or "the row as a whole", None, None, fault.missing, fault.malformed)
-            for fault in figures.field_errors
-            if fault.source == source
+            (name, error.field or "whole row", None, None, error.missing, error.malformed)
+            for error in figures.faults
+            if error.source == source
         ]
     return Table(
-        "What files brought",
-        "Rows of all files that were loaded, those that were rejected, and why. A row may have several faults.",
-        ("Source of the file", "Field", "Rows", "Rejected", "Missing", "Malformed"),
+        "Uploaded files",
+        "Rows of all loaded files, rejected rows, and missing or invalid fields. A row may have several errors.",
+        ("Source of the file", "Field", "Rows", "Rejected", "Missing", "Invalid"),
         rows,
     )
 
 
 def _rules(sources: Sequence[str], people: People | None) -> Table:
-    found = f"Found by run {people.run} of the matching" if people else "Not told: no run of the matching was finished"
-    return Table("Rules in force", "", ("Rule", "Says"), [("People", found), *report_rules.of_records(sources)])
+    found = f"Found by matching run {people.run}" if people else "Not available: no matching run has finished"
+    return Table("Rules", "", ("Rule", "Definition"), [("People", found), *report_rules.of_records(sources)])
 
 
 def _matching(people: People) -> Table:
-    asked = ", ".join(sorted(people.asked))
+    changed = ", ".join(sorted(people.asked))
     rows = [
         ("Run", f"{people.run}, finished {_moment(people.finished_at)}, on {people.engine}"),
-        ("Settings", f"The defaults but for {asked}" if asked else "The defaults"),
+        ("Settings", f"Defaults, except for {changed}" if changed else "Defaults"),
         *report_rules.of_matching(people.settings, people.model),
-        ("Decisions of people", f"{people.decisions:,} in force; they overrule the rest"),
+        ("Decisions", f"{people.decisions:,} active; they take precedence over rules and model"),
     ]
-    return Table("Matching in force", "What makes records one person.", ("Rule", "Says"), rows)
+    note = "How matching decides which records are the same person."
+    return Table("Matching", note, ("Rule", "Definition"), rows)
 
 
 def _change(now: int, before: int | None) -> Change:
@@ -205,12 +206,12 @@ def _change(now: int, before: int | None) -> Change:
 
 
 def to_csv(report: Report) -> bytes:
-    """One cell of a table in each line: the table, its row, its column, the value."""
+    """Renders the report as CSV, with one line for each cell: table, row, column, value."""
     lines = [csv_header(("table", "row", "column", "value")), csv_line(("Report", "", "at", report.at))]
     if report.since:
         lines.append(csv_line(("Report", "", "changes since", report.since)))
     for table in report.tables:
-        # A row may need two cells to be named, as in "hubspot, email".
+        # The name of a row may be in two cells, as in "hubspot, email".
         for row in table.rows:
             name = ", ".join(str(cell) for cell in row[:2]) if isinstance(row[1], str) and len(row) > 2 else row[0]
             for column, cell in zip(table.columns[1:], row[1:], strict=True):
@@ -221,16 +222,16 @@ def to_csv(report: Report) -> bytes:
 
 
 def to_xlsx(report: Report) -> bytes:
-    """A workbook with a sheet for each table, and a chart of the regions."""
+    """Renders the report as a workbook, with a sheet for each table and charts of the regions."""
     import xlsxwriter
 
     content = BytesIO()
-    # In memory, for the function has no disk of its own; a text is a text and no formula, link or number.
+    # In memory, because the function's file system is read-only. Text is not converted to formulas, links or numbers.
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     with xlsxwriter.Workbook(content, options) as book:
         book.set_properties({"title": "Customers across sources", "comments": f"As of {report.at}"})
         head = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
-        forms = {int: book.add_format({"num_format": "#,##0"}), float: book.add_format({"num_format": "0.0%"})}
+        formats = {int: book.add_format({"num_format": "#,##0"}), float: book.add_format({"num_format": "0.0%"})}
         note = book.add_format({"italic": True, "font_color": "#5b6675"})
         signed = book.add_format({"num_format": "+#,##0;-#,##0;0"})
         for table in report.tables:
@@ -245,7 +246,7 @@ def to_xlsx(report: Report) -> bytes:
                     if isinstance(cell, str):
                         sheet.write_string(at, column, cell)
                     elif cell is not None:
-                        sheet.write_number(at, column, cell, signed if change else forms[type(cell)])
+                        sheet.write_number(at, column, cell, signed if change else formats[type(cell)])
             sheet.set_column(0, 0, 36)
             sheet.set_column(1, 1, 60 if len(table.columns) == 2 else 16)
             sheet.set_column(2, len(table.columns), 16)
@@ -264,7 +265,7 @@ def to_xlsx(report: Report) -> bytes:
 
 
 def to_html(report: Report) -> str:
-    """One page that needs nothing else, to be read and printed."""
+    """Renders the report as a printable page without external resources."""
     from jinja2 import Environment
 
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -274,8 +275,8 @@ def to_html(report: Report) -> str:
 
 
 def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
-    """Where the parts of an UpSet plot are, in pixels. By hand: what draws such plots in Python needs Matplotlib, which
-    is larger than a function may be, and this is bars and dots."""
+    """Returns the positions in pixels of the parts of an UpSet plot. Python libraries for such plots need Matplotlib,
+    which exceeds the size limit of a function."""
     regions = sets.largest_first(every)[:PLOTTED]
     by_source = sets.count_by_source(every)
     customers_of = {name: by_source.get(name, 0) for name in sources}
@@ -324,7 +325,7 @@ def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
 
 
 def compact(number: float, digits: int = 3) -> str:
-    """A number of so many digits, to fit over a bar: 950, 1.23k, 45.6M."""
+    """Formats a number with so many significant digits for the label of a bar: 950, 1.23k, 45.6M."""
     power = 0
     while float(f"{number:.{digits}g}") >= 1000 and power < len(_UNITS) - 1:
         number, power = number / 1000, power + 1
