@@ -1,1 +1,1 @@
-"""Customers counted once: the code that every function shares."""
+"""Counts every customer once across source systems: the package that all functions share."""

@@ -1,8 +1,8 @@
-"""Ends a process with the one that started it, however that one ends.
+"""Ends a process when its parent process ends, even if the parent is killed.
 
-Whoever starts the process gives it the reading end of a pipe as standard input and keeps the writing end: the kernel
-closes that with its holder, also after a kill -9. Linux's parent-death signal would not do: it is sent when the thread
-that started the process ends."""
+The parent passes the reading end of a pipe as standard input and keeps the writing end, which the kernel closes when
+the parent ends, also after kill -9. Linux's parent-death signal is not suitable: it is sent when the thread that
+started the process ends."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from multiprocessing import parent_process
 
 
 def end_with_input() -> None:
-    """Kills this process from now on as soon as its standard input ends; and all that it started, where it leads a
-    process group of its own."""
+    """From now on, kills this process when its standard input ends. If the process leads a process group, the whole
+    group is killed."""
     threading.Thread(target=_kill_at_end_of_input, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """Ends this process, one that multiprocessing made, as soon as its parent is gone: it would wait for ever."""
+    """From now on, ends this multiprocessing child when its parent ends. Otherwise it would wait forever."""
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The logger and the metrics that all functions share."""
+"""The logger and the metrics shared by all functions."""
 
 import traceback
 
@@ -14,13 +14,13 @@ metrics = Metrics(namespace="Dedup", service=SERVICE)
 
 
 def count_accepted(records: int) -> None:
-    """Counts records that were stored for the first time, in the metrics."""
+    """Adds records that an upload stored to the metrics."""
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, records)
 
 
 def log_failure(error: Exception, **about: str) -> None:
-    """Logs an error that nobody expected, and what more is known about it."""
-    # The message of an exception may hold a customer's data; where it was raised does not.
+    """Logs an unexpected error with its stack, and `about` as additional fields."""
+    # The message of the exception is left out: it may contain a customer's data.
     logger.error(
         "Unexpected failure",
         extra={

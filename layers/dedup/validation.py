@@ -1,4 +1,4 @@
-"""What all requests have in common: misspelt names are refused, and validating ends before it is costly."""
+"""Validation shared by all requests: misspelt names are refused, and the cost of invalid requests is limited."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -10,54 +10,54 @@ from pydantic import BaseModel, BeforeValidator, ModelWrapValidatorHandler, Vali
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
-"""What Lambda takes, and answers: of the answer, as a string in JSON."""
+"""Lambda's limit for a request body and for a response body, the latter as a JSON string."""
 
 MAX_ERRORS = 100
-"""Validation errors that an answer lists. A list of records is validated until there are as many."""
+"""Most validation errors in one response. Validation of a list of records stops at this number."""
 
 UNKNOWN_NAME = "extra_forbidden"
-"""The type of the error that a name is which nothing here has; pydantic's own."""
+"""Type of the error for an unknown field or parameter, as in pydantic."""
 
-_PIECE = 500
-"""Records that are validated before their errors are counted."""
+_CHUNK = 500
+"""Number of records that are validated before their errors are counted."""
 
 _MAX_NAME = 100
-"""Characters of a caller's name that an answer repeats."""
+"""Most characters of an unknown name that an error message quotes."""
 
-_WORDS_OF_THEIR_OWN = frozenset({"county"})
-"""Names of fields that clients have, although they are one letter away from a field of ours."""
+_NOT_MISSPELT = frozenset({"county"})
+"""Field names of clients that are one letter away from a field of ours, but not misspelt."""
 
 
 def plain(name: str) -> str:
-    """The name without what does not count in it."""
+    """Returns the name in lower case, without spaces, hyphens and underscores."""
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def cut(text: str, most: int = _MAX_NAME) -> str:
-    """The beginning of what a caller wrote, a name unless told otherwise, as an answer repeats it."""
+    """Truncates a text of the client so that an error message can quote it."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> str:
-    """The message for a name that is not among those that are known, with the nearest of these."""
-    from jellyfish import damerau_levenshtein_distance  # few requests need it
+    """Returns the error message for an unknown name. It suggests the nearest known name, or lists all of them."""
+    from jellyfish import damerau_levenshtein_distance  # imported here, because few requests need it
 
-    said = f"Unknown {what} {cut(name)!r}"
+    message = f"Unknown {what} {cut(name)!r}"
     if not known:
-        return f"{said}: none is expected here"
+        return f"{message}. None is expected here"
     wanted = plain(cut(name))
     near = {one: damerau_levenshtein_distance(wanted, plain(one)) for one in known}
     nearest = min(near, key=near.__getitem__)
     if 3 * near[nearest] <= max(len(wanted), len(nearest)):
-        return f"{said}. Did you mean {nearest!r}?"
-    return f"{said}. Expected one of {', '.join(map(repr, known))}"
+        return f"{message}. Did you mean {nearest!r}?"
+    return f"{message}. Expected one of {', '.join(map(repr, known))}"
 
 
 @lru_cache(maxsize=4096)
 def misspellings(name: str, known: frozenset[str]) -> tuple[str, ...]:
-    """The known names that a caller may have meant by this one: they differ from it in case and separators, or by one
-    letter that is missing, added, another, or in its neighbour's place. A digit makes it another field: address2."""
-    if len(name) > _MAX_NAME or name in _WORDS_OF_THEIR_OWN or any(map(str.isdigit, name)):
+    """Returns the known names of which `name` may be a misspelling: they differ in case and separators, or by one
+    inserted, deleted, replaced or transposed letter. A name with a digit, such as address2, is not a misspelling."""
+    if len(name) > _MAX_NAME or name in _NOT_MISSPELT or any(map(str.isdigit, name)):
         return ()
     from jellyfish import damerau_levenshtein_distance
 
@@ -70,9 +70,8 @@ def misspellings(name: str, known: frozenset[str]) -> tuple[str, ...]:
 
 
 class Request(BaseModel):
-    """A body, or a part of one. A field that the model has not is refused where the model forbids others
-    (`extra="forbid"`); where it does not, other fields are ignored, unless one seems to be the misspelt name of a field
-    that is not there."""
+    """Base of request bodies. Unknown fields are refused if the model has `extra="forbid"`. Otherwise they are ignored,
+    unless the name seems to be a misspelt field that is missing."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -86,8 +85,8 @@ class Request(BaseModel):
         if not errors:
             return handler(value)
         try:
-            # Pydantic would refuse the other fields once more, without saying what is meant.
-            handler({name: told for name, told in value.items() if name in names})
+            # Without the unknown fields: pydantic would report them again, without a suggestion.
+            handler({name: given for name, given in value.items() if name in names})
         except ValidationError as error:
             errors = [*_details(error), *errors]
         raise ValidationError.from_exception_data(cls.__name__, errors)
@@ -115,7 +114,7 @@ def _error(name: str, message: str) -> InitErrorDetails:
 
 
 def _details(error: ValidationError) -> list[InitErrorDetails]:
-    """The errors, to be raised anew with others: each with its place, message and type."""
+    """Converts the errors so that they can be raised again together with others."""
     return [
         InitErrorDetails(type=PydanticCustomError(found["type"], found["msg"]), loc=found["loc"], input=None)
         for found in error.errors(include_url=False, include_context=False, include_input=False)
@@ -123,7 +122,8 @@ def _details(error: ValidationError) -> list[InitErrorDetails]:
 
 
 def at_most(count: int) -> BeforeValidator:
-    """Refuses a longer list before any of its items is validated: pydantic counts those alone that are valid."""
+    """Returns a validator that refuses a longer list before its items are validated. Pydantic's max_length counts valid
+    items only."""
 
     def check(value: Any) -> Any:
         if isinstance(value, list) and len(value) > count:
@@ -135,15 +135,16 @@ def at_most(count: int) -> BeforeValidator:
 
 
 def until_enough_errors(value: Any, validate: Any) -> Any:
-    """For pydantic.WrapValidator, around a list: as the list is validated, but no further than to the item whose errors
-    make them MAX_ERRORS. All errors of half a million items would take gigabytes."""
+    """Validates a list up to the item that reaches MAX_ERRORS errors. For pydantic.WrapValidator.
+
+    Collecting all errors of half a million items takes gigabytes of memory."""
     if not isinstance(value, list):
         return validate(value)
     valid: list[Any] = []
     errors: list[tuple[int, InitErrorDetails]] = []
-    for start in range(0, len(value), _PIECE):
+    for start in range(0, len(value), _CHUNK):
         try:
-            valid += validate(value[start : start + _PIECE])
+            valid += validate(value[start : start + _CHUNK])
         except ValidationError as error:
             for found in _details(error):
                 place, *within = found["loc"]

@@ -307,7 +307,7 @@ def test_what_can_not_be_written_in_time_is_refused_and_leaves_nothing(
 
     account = show(begun["id"])
     assert (account["status"], account["url"]) == ("failed", None)
-    assert "ask for less" in account["reason"]
+    assert "Select fewer customers" in account["reason"]
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from dedup.api.models.common import Question
+from dedup.api.models.common import RequestModel
 from dedup.api.unknown_parameters import API
 from dedup.records import Batch, Record
 from dedup.validation import MAX_ERRORS, misspellings, plain
@@ -55,7 +55,7 @@ def test_misspelt_parameter_is_422_and_names_the_right_one(route: Route) -> None
 @pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
 def test_parameter_that_no_operation_has_is_422_and_the_right_ones_are_named(route: Route) -> None:
     known = parameters(route)
-    expected = f". Expected one of {', '.join(map(repr, known))}" if known else ": none is expected here"
+    expected = f". Expected one of {', '.join(map(repr, known))}" if known else ". None is expected here"
 
     messages = [error["msg"] for error in asked(route, {"xyzzy": 1}) if error["loc"] == ["query", "xyzzy"]]
 
@@ -123,8 +123,8 @@ def test_value_that_a_message_repeats_is_cut() -> None:
 # Bodies
 
 
-@pytest.mark.parametrize("model", Question.__subclasses__(), ids=lambda model: model.__name__)
-def test_unknown_field_of_our_own_operations_is_refused_and_the_nearest_is_named(model: type[Question]) -> None:
+@pytest.mark.parametrize("model", RequestModel.__subclasses__(), ids=lambda model: model.__name__)
+def test_unknown_field_of_our_own_operations_is_refused_and_the_nearest_is_named(model: type[RequestModel]) -> None:
     names = [field.alias or name for name, field in model.model_fields.items()]
     for name in names:
         wrong = f"{name}s"

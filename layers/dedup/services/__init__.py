@@ -1,1 +1,1 @@
-"""Use cases that need storage and AWS."""
+"""Use cases that need the store and AWS."""

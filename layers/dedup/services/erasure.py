@@ -1,7 +1,7 @@
-"""Erases one customer: first their records and what was made of these, in one transaction; then their rows in the
-files of rejected rows, which a function cuts that a queue starts.
+"""Erases one customer: first the records and everything derived from them, in one transaction; then, as a task, the
+customer's rows in files of rejected rows.
 
-Which rows are theirs is found in the database, so that the number of uploads that ever were makes no difference."""
+The rows are found by an index in the database, so the cost does not depend on the number of past uploads."""
 
 import time
 from collections.abc import Callable
@@ -21,18 +21,18 @@ from dedup.store.customers import ErasedCustomer
 from dedup.store.erasures import ErasureAttempt, RejectedFile
 
 MAX_EXPORTS = 1_000
-"""Exports that an erasure names at most."""
+"""Most exports that an erasure lists."""
 
 LEASE = 60.0
-"""Seconds without a sign of life after which another attempt may start over."""
+"""Seconds without a renewal after which another attempt may take over."""
 
 RENEW_SECONDS = 5.0
 STOP_SECONDS = 30.0
-"""How much time is kept for the end of the file that is being cut."""
+"""Remaining seconds of the function below which no further file is started."""
 
 LINGER_DAYS = 10
-"""Days after FileRetentionDays until an object is gone for sure: as an old version it stays seven more, and the
-bucket's rules are applied once a day."""
+"""Days after FileRetentionDays until an object is certainly deleted: it stays seven more days as a noncurrent version,
+and S3 applies lifecycle rules once a day."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,41 @@ class Erasure:
 
 
 def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
-    """Erases a customer. Returns None if nothing is known of them, or nothing any more."""
-    erased = store.customers.erase(customer_id, principal)
+    """Erases a customer, and returns what was erased and what remains in files of rejected rows. Returns None if
+    nothing about the customer is stored."""
+    erased = store.erase(customer_id, principal)
     if erased is None:
         return None
     remaining = erased.remaining
-    tasks.begin("erasure", (remaining.erasure_id, remaining.status), store)
-    # After the erasure: an export that starts now no longer finds the records.
-    return Erasure(erased, store.exports.with_objects(KEPT_DAYS, MAX_EXPORTS))
+    tasks.enqueue_created("erasure", (remaining.erasure_id, remaining.status), store)
+    return Erasure(
+        customer_id=customer_id,
+        records=erased.records,
+        sources=erased.sources,
+        rejected_files=RejectedFiles(
+            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
+        ),
+        files=erased.files,
+        # Read after the records are deleted: an export that starts now does not contain them.
+        exports=store.exports_there(KEPT_DAYS, MAX_EXPORTS),
+    )
 
 
 def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
-    """Cuts what an erasure left out of the files of rejected rows, unless that was done before; its status then, or
-    None.
+    """Removes an erased customer's rows from the files of rejected rows. Returns the status of the task, or None if
+    another attempt has already ended it.
 
-    Raises errors.Busy while another attempt is at it, and whatever keeps it from being done now: then it is to be
-    delivered again, and goes on with the files that are left."""
-    cutting = store.erasures.claim(erasure_id, LEASE)
+    Raises store.Busy while another attempt holds the lease, and any error that interrupts the task: then the message
+    must be delivered again, and the next attempt continues with the remaining files."""
+    cutting = store.claim_erasure(erasure_id, LEASE)
     if cutting is None:
         return None
     renewed = time.monotonic()
 
-    def is_alive() -> None:
+    def keep_lease() -> None:
         nonlocal renewed
         if remaining_seconds() < STOP_SECONDS:
-            raise Unavailable("There are more files than could be cut in time")
+            raise Unavailable("The function's time ended before all files were processed")
         if time.monotonic() - renewed > RENEW_SECONDS:
             store.erasures.renew(cutting)
             renewed = time.monotonic()
@@ -78,30 +88,31 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
         _delete_leftovers(cutting, store)
         while found := store.erasures.files_to_cut(cutting):
             for file in found:
-                is_alive()
-                _cut_file(cutting, file, store, is_alive)
-        store.erasures.finish(cutting)
+                keep_lease()
+                _cut_file(cutting, file, store, keep_lease)
+        store.finish_erasure(cutting)
     except Superseded:
         return None
     except BaseException as error:
-        store.erasures.interrupt(
-            cutting, f"Interrupted ({type(error).__name__}): it goes on by itself, or when the request is sent again"
+        store.interrupt_erasure(
+            cutting,
+            f"Interrupted ({type(error).__name__}). It continues automatically, or when the request is repeated",
         )
         raise
     return "done"
 
 
 def forget_expired(store: Store) -> None:
-    """Forgets rejected rows whose objects have expired, and erasures of that age."""
-    store.erasures.forget_expired(settings().file_retention_days + LINGER_DAYS)
+    """Deletes what the database stores about rejected rows whose objects have expired, and erasures of that age."""
+    store.forget_expired(settings().file_retention_days + LINGER_DAYS)
 
 
-def _cut_file(cutting: ErasureAttempt, file: RejectedFile, store: Store, is_alive: Callable[[], None]) -> None:
-    lines = store.erasures.lines_to_cut(cutting, file)
+def _cut_file(cutting: Cutting, file: RejectedFile, store: Store, keep_lease: Callable[[], None]) -> None:
+    lines = store.lines_to_cut(cutting, file)
     if not lines:
-        return  # another erasure has cut them
+        return  # another erasure has removed them
     try:
-        made = without(ObjectVersion(settings().bucket, file.key, file.version), lines, is_alive)
+        made = without(ObjectVersion(settings().bucket, file.key, file.version), lines, keep_lease)
     except ClientError as error:
         if not bucket.is_gone(error):
             raise
@@ -111,7 +122,7 @@ def _cut_file(cutting: ErasureAttempt, file: RejectedFile, store: Store, is_aliv
     if store.erasures.replace_file(cutting, file, lines, version, left=made is not None):
         _delete_leftovers(cutting, store)
     elif made and made.version_id:
-        # Another erasure has cut it meanwhile: this begins again with what that one left.
+        # Another erasure has replaced the file in the meantime: the caller starts again with the new version.
         bucket.delete_version(made)
 
 

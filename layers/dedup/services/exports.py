@@ -1,8 +1,8 @@
-"""Writes the records of the customers that a set question selects to an object in the bucket, in bounded memory.
+"""Writes the records of the customers of a set question to an object in the bucket, in bounded memory.
 
-A line for each record: customer_id, sources (all that have the customer), source, record_id, name, email, what more is
-known, created_at; ordered by customer, then record. So every line says whom it is about, whichever others are kept.
-By entity, entity_id comes first, sources are all that have the entity, and the order is by entity, then record.
+The file has one line for each record: customer_id, sources (all sources of the customer), source, record_id, name,
+email, the optional fields, created_at; ordered by customer, then by record. By entity, the first column is entity_id,
+sources are all sources of the entity, and the order is by entity, then by record.
 """
 
 import time
@@ -21,18 +21,18 @@ from dedup.store import Store
 from dedup.store.exports import ExportAttempt
 
 KEPT_DAYS = 7
-"""Days after which the bucket's lifecycle deletes an export. It holds names and addresses."""
+"""Days after which the bucket's lifecycle deletes an export, because it contains personal data."""
 
 LEASE = 60.0
-"""Seconds without a sign of life after which another attempt may start over."""
+"""Seconds without a renewal after which another attempt may start over."""
 
 RENEW_SECONDS = 5.0
 STOP_SECONDS = 30.0
-"""How much time is kept for the last part and the end of the account."""
+"""Remaining seconds of the function that are reserved for the last part and the final status."""
 
 BLOCK_LINES = 5_000
 ROW_GROUP_LINES = 100_000
-"""Of a Parquet file: some 20 MB in memory."""
+"""Lines in a row group of a Parquet file, about 20 MB in memory."""
 
 COLUMNS = ("customer_id", "sources", "source", "record_id", "name", "email", *KNOWN, "created_at")
 MEDIA = {
@@ -43,10 +43,10 @@ MEDIA = {
 
 
 class TooLarge(Exception):
-    """More than one function can write; the text tells the caller what to do."""
+    """The export is too large for the time limit of the function. The message is shown to the user."""
 
 
-class _Form(Protocol):
+class _Format(Protocol):
     block: int
 
     def __init__(self, file: "_Object", columns: Sequence[str]) -> None: ...
@@ -57,15 +57,15 @@ class _Form(Protocol):
 
 
 def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
-    """Writes one export, unless that was done before; its status then, or None.
+    """Writes one export. Returns its status, or None if another attempt has already ended it.
 
-    Raises errors.Busy while another attempt is at it, and whatever keeps it from being written now: then it is to be
-    delivered again."""
-    writing = store.exports.claim(export_id, LEASE)
+    Raises store.Busy while another attempt holds the lease, and any error that interrupts the export: then the message
+    must be delivered again."""
+    writing = store.claim_export(export_id, LEASE)
     if writing is None:
         return None
-    # The rows come on a connection of their own: on the other the lease is renewed meanwhile.
-    rows = store.with_own_connection()
+    # A second connection reads the rows, so that the first can renew the lease in the meantime.
+    rows = store.apart()
     output = _Output(writing, store, remaining_seconds)
     try:
         rows.exports.copy_rows(_query(writing.question), output.begin, output.by)
@@ -93,11 +93,11 @@ def _query(question: Mapping[str, Any]) -> SetQuery:
 
 
 def _nothing() -> None:
-    """There is nothing to forget."""
+    """Does nothing: no object has been started."""
 
 
 class _Output:
-    """Where the lines of one attempt go."""
+    """Writes the lines of one attempt to an object."""
 
     def __init__(self, writing: ExportAttempt, store: Store, remaining_seconds: Callable[[], float]) -> None:
         self.by = str(writing.question.get("by", "customer"))
@@ -106,10 +106,10 @@ class _Output:
         self._remaining_seconds = remaining_seconds
         self._abort: Callable[[], None] = _nothing
         self._object: _Object
-        self._form: _Form
+        self._format: _Format
 
     def begin(self) -> "_Output":
-        """Forgets what came before."""
+        """Starts a new object, and discards one that was started before."""
         self.abort()
         self.lines = 0
         self._block: list[bytes] = []
@@ -117,43 +117,45 @@ class _Output:
         self._object = _Object(f"exports/export-{self._writing.id}.{self._writing.format}", self._writing.format)
         self._abort = self._object.abort
         columns = ("entity_id", *COLUMNS) if self.by == "entity" else COLUMNS
-        self._form = FORMS[self._writing.format](self._object, columns)
+        self._format = FORMATS[self._writing.format](self._object, columns)
         return self
 
     def write(self, line: bytes) -> None:
-        # In COPY's text format a backslash is two; nothing else is escaped in what JSON leaves of a text.
+        # COPY's text format doubles backslashes. JSON has no other characters that COPY escapes.
         self._block.append(line.replace(b"\\\\", b"\\"))
-        if len(self._block) == self._form.block:
+        if len(self._block) == self._format.block:
             self._flush()
 
     def close(self) -> tuple[int, bucket.ObjectVersion]:
-        """Makes the object appear: its bytes, its key and its version."""
+        """Completes the object. Returns its size in bytes, and its key and version."""
         self._flush()
-        self._form.close()
+        self._format.close()
         return self._object.size, self._object.finish()
 
     def abort(self) -> None:
-        """Forgets all of it."""
+        """Discards the object."""
         self._abort()
 
     def _flush(self) -> None:
-        self._form.write(self._block)
+        self._format.write(self._block)
         self.lines += len(self._block)
         self._block = []
         if self._remaining_seconds() < STOP_SECONDS:
-            raise TooLarge(f"This is too large for one function, which got through {self.lines} rows: ask for less")
+            raise TooLarge(
+                f"The export is too large: the time limit was reached after {self.lines} rows. Select fewer customers"
+            )
         if time.monotonic() - self._renewed > RENEW_SECONDS:
             self._store.exports.renew(self._writing, self.lines)
             self._renewed = time.monotonic()
 
 
 class _Object:
-    """The object as a file that is written from its beginning to its end."""
+    """The object as a writable file, as PyArrow expects it."""
 
     closed = False
 
-    def __init__(self, key: str, form: str) -> None:
-        self._writer = bucket.ObjectWriter(settings().bucket, key, MEDIA[form])
+    def __init__(self, key: str, file_format: str) -> None:
+        self._writer = bucket.ObjectWriter(settings().bucket, key, MEDIA[file_format])
         self.size = 0
 
     def write(self, data: bytes) -> int:
@@ -162,10 +164,10 @@ class _Object:
         return len(data)
 
     def flush(self) -> None:
-        """Parts are sent when they are large enough."""
+        """Does nothing: parts are sent when they are large enough."""
 
     def close(self) -> None:
-        """Whoever writes a format ends it with this; the object is finished later."""
+        """Does nothing: PyArrow closes the file, but the object is completed by finish()."""
 
     def finish(self) -> bucket.ObjectVersion:
         return cast(bucket.ObjectVersion, self._writer.close(even_empty=True))
@@ -195,7 +197,7 @@ class _Csv:
         file.write(csv_header(columns))
 
     def write(self, lines: Sequence[bytes]) -> None:
-        # All at once: a third of the time of one after the other.
+        # Parsing all lines at once takes a third of the time of parsing them one by one.
         rows = from_json(b"[%b]" % b",".join(lines))
         self._file.write(b"".join([csv_line(_cells(row)) for row in rows]))
 
@@ -212,7 +214,7 @@ class _Parquet:
     block = ROW_GROUP_LINES
 
     def __init__(self, file: _Object, columns: Sequence[str]) -> None:
-        # Only in the container image: PyArrow does not fit in the layer.
+        # Imported here, because only the container image has PyArrow: it does not fit into the layer.
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
@@ -239,4 +241,8 @@ class _Parquet:
         self._writer.close()
 
 
-FORMS: Mapping[str, Callable[[_Object, Sequence[str]], _Form]] = {"csv": _Csv, "ndjson": _Ndjson, "parquet": _Parquet}
+FORMATS: Mapping[str, Callable[[_Object, Sequence[str]], _Format]] = {
+    "csv": _Csv,
+    "ndjson": _Ndjson,
+    "parquet": _Parquet,
+}

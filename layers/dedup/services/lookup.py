@@ -1,4 +1,4 @@
-"""Finds the entities that a record most likely belongs to."""
+"""Finds entities that match the given details."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -24,14 +24,14 @@ MAX_MATCHES = 10
 
 
 MAX_CANDIDATES = 50
-"""Records that are looked at for each key that they share with the one that is asked about."""
+"""Most candidates for each lookup key."""
 
 
 MAX_CANDIDATES_IN_ALL = 600
 
 
 def values(records: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The golden record without the origins."""
+    """Returns the values of the golden record without their provenance."""
     return {name: origin.value for name, origin in golden(records, survivorship_of(settings)).items()}
 
 
@@ -45,12 +45,12 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
     return settings, Scorer(settings, model, records)
 
 
-def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
-    """Who a record most likely is: entities of the active run, the best first, by the record of each that is most
-    like it. `sent`: the record's values by field, None for those that are not known. Nothing is written. Raises
-    NoRun."""
-    run = store.runs.require_active()
+def look_up(details: LookupRecord, store: Store) -> list[dict[str, Any]]:
+    """Returns the entities of the active run that match, the best first, each scored by its most similar record.
+    Nothing is written. Raises NoRun."""
+    run = store.active_run()
     settings, scorer = _scorer(store, run)
+    sent = details.model_dump()
     asked = {
         "customer_id": sent["customer_id"],
         "source": sent["source"],
@@ -77,19 +77,19 @@ def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
         if _order(match) < _order(best.get(member["entity_id"], match | {"weight": -1e9, "rule": None})):
             best[member["entity_id"]] = match
     first = sorted(best.values(), key=_order)[:MAX_MATCHES]
-    records = store.entities.records([match["entity_id"] for match in first])
-    return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in _there(first, records)]
-
-
-def _there(matches: Iterable[dict[str, Any]], records: Mapping[int, Any]) -> Iterable[dict[str, Any]]:
-    return (match for match in matches if match["entity_id"] in records)
+    records = store.records_of([match["entity_id"] for match in first])
+    # An entity may have been deleted since its candidates were read.
+    existing = [match for match in first if match["entity_id"] in records]
+    return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in existing]
 
 
 def _joined(
     rules: Iterable[Rule], asked: Mapping[str, Any], members: Sequence[Mapping[str, Any]], most: int
 ) -> dict[int, str]:
-    """The strongest rule for each record that one joins with the record that is asked about. What `most` people share
-    already is nobody's own: of that a rule says nothing but of who says the same, here as when it is uploaded."""
+    """Returns the strongest match rule for each candidate (by record id) that a rule joins with the given details.
+
+    Values that `most` people share identify nobody: by these, a rule joins exact duplicates only, as it does when
+    records are uploaded."""
     joined: dict[int, str] = {}
     for rule in rules:
         key = rule.key(asked)

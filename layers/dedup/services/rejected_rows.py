@@ -1,4 +1,4 @@
-"""Objects with rejected rows, written anew without some of them."""
+"""Removes rows from objects with rejected rows."""
 
 import csv
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -9,20 +9,20 @@ from dedup.aws.bucket import ObjectVersion, ObjectWriter
 
 MEDIA = "text/csv; charset=utf-8"
 _ROWS = 10_000
-"""Rows between two signs of life."""
+"""Rows between two calls of `keep_lease`."""
 
 
-def _nothing() -> None:
-    """Nobody waits for a sign of life."""
+def _no_lease() -> None:
+    """Does nothing: the caller holds no lease."""
 
 
 def without(
-    version: ObjectVersion, lines: Collection[int], is_alive: Callable[[], None] = _nothing
+    version: ObjectVersion, lines: Collection[int], keep_lease: Callable[[], None] = _no_lease
 ) -> ObjectVersion | None:
-    """Writes the object anew without the rows of these lines; its new version, or None where no row is left, and then
-    nothing is written. The version before stays. `is_alive` is called now and then, and may raise.
+    """Writes a new version of the object without the rows of `lines`, and returns it. If no row is left, nothing is
+    written, and None is returned. The previous version is kept. `keep_lease` is called regularly, and may raise.
 
-    Raises botocore's ClientError, of an object that is gone too."""
+    Raises botocore's ClientError, also if the object no longer exists."""
     cut, kept_any = {str(line) for line in lines}, False
     kept = ObjectWriter(version.bucket, version.key, MEDIA)
     try:
@@ -32,7 +32,7 @@ def without(
         kept.write([header.encode()])
         for number, (row, raw) in enumerate(rows):
             if number % _ROWS == 0:
-                is_alive()
+                keep_lease()
             if row[0] not in cut:
                 kept.write([raw.encode()])
                 kept_any = True
@@ -46,7 +46,7 @@ def without(
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[list[str], str]]:
-    """The rows of a CSV file, each as its cells and as it is written, so that what stays is not written otherwise."""
+    """Yields each row of a CSV file as its cells and as its original text, so that rows are copied unchanged."""
     taken: list[str] = []
 
     def noted() -> Iterator[str]:

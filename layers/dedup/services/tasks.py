@@ -1,6 +1,6 @@
-"""Messages of tasks: the first one, where the task is asked for, and those of the sweeper, which sends what was lost.
+"""Sends the messages of tasks: the first one when a task is created, and further ones by the sweeper if it was lost.
 
-The rule is dedup.store.tasks': the row that asks for a task is the outbox of its messages."""
+The row of a task is the outbox of its messages; see dedup.store.tasks."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +16,10 @@ from dedup.store import Store
 from dedup.store.tasks import Task
 
 PATIENCE = 7_200.0
-"""Seconds that a message may be on its way: more than it takes any queue to deliver again one that was not handled."""
+"""Seconds after which a message counts as lost: longer than any queue takes to deliver a failed message again."""
 
 AT_ONCE = 100
-"""Tasks of each kind that are seen to by one sweep. The others are seen to by the next."""
+"""Most tasks of each kind that one sweep handles. The next sweep handles the others."""
 
 QUEUES: Mapping[str, str] = {
     "export": "export_queue",
@@ -29,44 +29,48 @@ QUEUES: Mapping[str, str] = {
     "delete_upload": "files_queue",
     "erasure": "files_queue",
 }
-"""The setting with the queue of each kind of task."""
+"""The setting that has the queue's URL, by kind of task."""
 
 logger = Logger(service=SERVICE, child=True)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did: the tasks of which it sent messages, and those that it ended because they can't go on."""
+    """The result of a sweep: tasks whose message was sent again, and tasks that were ended because they cannot
+    continue."""
 
     enqueued: Sequence[Task]
     ended: Sequence[Task]
 
 
-def begin(kind: str, noted: tuple[int, str], store: Store) -> dict[str, Any]:
-    """Has a task begun that was noted, its id and status, if it waits; what the API says of it."""
-    task_id, status = noted
+def enqueue_created(kind: str, created: tuple[int, str], store: Store) -> dict[str, Any]:
+    """Enqueues a task that was created, if it is waiting. `created` is its id and status; returns both for the API's
+    response."""
+    task_id, status = created
     if status == "waiting":
         enqueue(Task(kind, task_id), store)
     return {"id": task_id, "status": status}
 
 
 def enqueue(task: Task, store: Store, delay: int = 0) -> None:
-    """Sends the message of a task that was noted, to be delivered after so many seconds. Where the queue does not take
-    it, the sweeper will send it: the caller was promised no more than that the task is noted."""
+    """Sends the message of a task, for delivery after `delay` seconds. If the queue is not available, the sweeper sends
+    the message later: the task is stored already."""
     try:
         _send(task, delay)
     except Unavailable:
-        logger.warning("The queue took no message: the sweeper will send it", extra={"task": task.kind, "id": task.id})
-        # Else it waits for as long as one whose message was lost.
+        logger.warning(
+            "The queue is not available: the sweeper will send the message", extra={"task": task.kind, "id": task.id}
+        )
+        # Without this, the sweeper would wait for PATIENCE.
         with suppress(Unavailable):
             store.tasks.not_enqueued([task])
 
 
 def sweep(store: Store, patience: float = PATIENCE) -> Swept:
-    """Sends again what was lost on its way, and ends what can't go on. Any number of sweeps may run at the same time.
-    Raises Unavailable where the database or a queue is not to be had; what was not sent is sent by the next."""
-    ended = store.tasks.end_overdue(patience, AT_ONCE)
-    due = store.tasks.due(patience, AT_ONCE)
+    """Sends lost messages again, and ends tasks that cannot continue. Sweeps may run concurrently. Raises Unavailable
+    if the database or a queue is not available; the next sweep sends the remaining messages."""
+    ended = store.end_overdue_tasks(patience, AT_ONCE)
+    due = store.due_tasks(patience, AT_ONCE)
     for sent, task in enumerate(due):
         try:
             _send(task)

@@ -1,4 +1,4 @@
-"""Tells others how an upload ended: an event on the bus, and metrics."""
+"""Announces that an upload ended: by an event on the event bus, and by metrics."""
 
 import json
 from dataclasses import asdict
@@ -28,9 +28,10 @@ def _client() -> "EventBridgeClient":
     return boto3.client("events")
 
 
-def announce(account: Upload, store: Store) -> None:
-    """Tells of an upload that is done or failed, and of any other nothing: once, or again by the next delivery of its
-    event when the function dies in here. Raises RuntimeError where EventBridge does not take it."""
+def announce(account: Account, store: Store) -> None:
+    """Announces an upload that is done or failed; does nothing for other statuses. An upload is announced once, or
+    again by the next delivery of its event if the function is killed in between. Raises RuntimeError if EventBridge
+    does not accept the event."""
     if account.announced or account.status not in DETAIL_TYPES:
         return
     if settings().event_bus:
@@ -42,10 +43,10 @@ def announce(account: Upload, store: Store) -> None:
         }
         answer = _client().put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
-            raise RuntimeError("EventBridge did not take the event")
-    # Before the first metric is added: what fails after that leaves it to the next event.
-    found = store.questions.select({"ids": EVERYBODY}, {}, 1)
-    customers = EVERYBODY.count(found.regions)
+            raise RuntimeError("EventBridge did not accept the event")
+    # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
+    found = store.select(lambda regions: {"ids": set(regions)}, {}, 1)
+    customers = sets.count(found.regions)
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
     metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
     if account.started_at and account.finished_at:
