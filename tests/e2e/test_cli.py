@@ -291,7 +291,7 @@ def test_names_do_nothing_to_the_terminal(dedup: Dedup, tmp_path: Path) -> None:
         (["upload", "no/such.csv"], {}, 3, "no/such.csv can't be read: No such file or directory"),
         (["upload", "samples/customers.csv", "--source", "zoho"], {}, 3, "(422): source: Input should be"),
         (["customers", "--in", "zoho"], {}, 3, "(422): in: Input should be"),
-        (["customer", "9"], {}, 3, "(404): There is no such customer"),
+        (["customer", "9"], {}, 3, "(404): Customer not found"),
         (["analyze"], {"DEDUP_URL": "http://127.0.0.1:1"}, 4, "is `make run` running?"),
         (["analyze"], {"DEDUP_URL": "localhost:3000"}, 3, "expected http://… or https://…"),
         (["analyze"], {"DEDUP_PROFILE": "nowhere"}, 3, "There is no profile nowhere"),

@@ -309,7 +309,7 @@ def test_waiting_is_seen(sample: str, show: Open) -> None:
 
 def test_errors_are_told_in_the_apis_words(api: str, show: Open) -> None:
     page = show("/customers/424242")
-    expect(page.get_by_role("alert")).to_contain_text("There is no such customer")
+    expect(page.get_by_role("alert")).to_contain_text("Customer not found")
     page.goto(page.url.partition("#")[0] + f"#/customers/{2**64}")
     expect(page.get_by_role("alert")).to_contain_text("less than or equal to")
     page.goto(page.url.partition("#")[0] + "#/nowhere")

@@ -30,7 +30,7 @@ def test_message_comes_again_soon_once_and_then_when_its_queue_says(s3: Any, mon
         raise ValueError
 
     queues.client.cache_clear()
-    monkeypatch.setattr(queue_handler, "SOON", 0)
+    monkeypatch.setattr(queue_handler, "FIRST_RETRY_SECONDS", 0)
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": str(LATER)})["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="1")

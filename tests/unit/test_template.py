@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 import pytest
-from dedup.api.queue_handler import SOON
-from dedup.aws import bucket
-from dedup.services import jobs, tasks
+from dedup.api.queue_handler import FIRST_RETRY_SECONDS
+from dedup.aws import bucket, spark
+from dedup.services import tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
@@ -371,7 +371,7 @@ def test_every_scope_is_known_to_the_pool_the_page_and_its_sign_in() -> None:
     [scopes] = re.findall('const SCOPES = "(.*)"', (ROOT / "web" / "auth.js").read_text())
     assert set(scopes.split()) == {"openid", *asked}
     groups = {group["GroupName"] for group in nested("users").of("AWS::Cognito::UserPoolGroup").values()}
-    assert groups == set(load_function("scopes").GIVES)
+    assert groups == set(load_function("scopes").SCOPES_OF_GROUP)
 
 
 def test_no_origin_may_call_unless_it_is_named() -> None:
@@ -1005,7 +1005,7 @@ def test_every_kind_of_task_has_its_queue_and_patience_outlasts_what_queues_do()
     assert sorted(given.values()) == sorted(queues)
     assert set(tasks.QUEUES) == {outbox.kind for outbox in KINDS}
     for queue in queues.values():
-        assert queue["VisibilityTimeout"] + SOON < tasks.PATIENCE
+        assert queue["VisibilityTimeout"] + FIRST_RETRY_SECONDS < tasks.PATIENCE
 
 
 def test_traffic_moves_back_on_an_alarm() -> None:

@@ -1,4 +1,4 @@
-"""POST /api/v1/customers/bulk: stores many records, all or none."""
+"""POST /api/v1/customers/bulk: stores many records in one transaction."""
 
 from typing import Annotated
 
@@ -19,9 +19,10 @@ install(app)
 @app.post(
     "/api/v1/customers/bulk",
     **operation(
-        "Store many records, all or none",
+        "Store many records",
         Uploaded,
-        description="Records that repeat one that is stored already are kept and counted as duplicates.",
+        description="All records are stored, or none if any of them is not valid. Records that repeat a stored record "
+        "are kept and counted as duplicates.",
         status=201,
         errors=BODY_ERRORS,
     ),

@@ -1,4 +1,4 @@
-"""GET /api/v1/customers/source/{source}: the stored records of one source, in id order."""
+"""GET /api/v1/customers/source/{source}: lists the records of one source in id order."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""DELETE /api/v1/customers: deletes every record."""
+"""DELETE /api/v1/customers: deletes all records."""
 
 from typing import Annotated
 
@@ -17,15 +17,15 @@ install(app)
 
 
 Confirm = Annotated[
-    str | None, Query(max_length=100, description="`everything`, where the deployment asks for confirmation")
+    str | None, Query(max_length=100, description="Must be `everything` if the deployment requires a confirmation")
 ]
 
 
 @app.delete("/api/v1/customers", **operation("Delete all records", Cleared, errors=[422]))
 def clear(confirm: Confirm = None) -> Cleared:
     if settings().clear_confirm and confirm != "everything":
-        raise Invalid(("query", "confirm"), "This deletes every record: confirm=everything says that it is meant")
-    deleted = open_store().records.clear(caller(app))
+        raise Invalid(("query", "confirm"), "This deletes all records. To confirm, add confirm=everything to the query")
+    deleted = open_store().clear(caller(app))
     return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
 
 

@@ -1,4 +1,4 @@
-"""DELETE /api/v1/customers/{customer_id}: erases one customer, and says what it erased."""
+"""DELETE /api/v1/customers/{customer_id}: erases one customer and reports what was erased."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -19,19 +19,18 @@ install(app)
     **operation(
         "Erase one customer",
         Erased,
-        description="Deletes their records, their place in every count, and what matching runs and decisions hold of "
-        "them. Rejected rows with their id or one of their addresses are cut out of files in the bucket afterwards: "
-        "repeat the request to see what is left, until the answer is 404. A source that still has the customer "
-        "brings them again with its next export.",
+        description="Deletes the customer's records, and removes the customer from all counts, matching runs and "
+        "decisions. Afterwards, rejected rows with the customer's id or email addresses are removed from files in the "
+        "bucket: repeat the request to see what is left, until the response is 404. If a source still has the "
+        "customer, the next upload of that source adds the customer again.",
         errors=[404, 422],
     ),
 )
 def erase_customer(customer_id: CustomerInPath) -> Erased:
     erasure = erase(customer_id, open_store(), caller(app))
     if erasure is None:
-        raise NotFoundError("There is no such customer")
-    details = erasure_details(customer_id, erasure)
-    return Erased(message=f"Successfully erased customer {customer_id}", details=details)
+        raise NotFoundError("Customer not found")
+    return Erased(message=f"Successfully erased customer {customer_id}", details=erasure)
 
 
 handler = make_handler(app)

@@ -1,4 +1,4 @@
-"""GET /api/v1/customers: the stored records, in id order."""
+"""GET /api/v1/customers: lists the records in id order."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -14,7 +14,7 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/customers", **operation("List the records", list[StoredRecord], errors=[422], paged=True))
+@app.get("/api/v1/customers", **operation("List records", list[StoredRecord], errors=[422], paged=True))
 def list_customers(limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
     after = decode_cursor(cursor, QUESTION).get("id")
     records, last = open_store().records.page(after, limit)

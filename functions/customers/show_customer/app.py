@@ -1,4 +1,4 @@
-"""GET /api/v1/customers/{customer_id}: one customer's records in all sources."""
+"""GET /api/v1/customers/{customer_id}: shows one customer's records in all sources."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -15,15 +15,15 @@ install(app)
 
 @app.get(
     "/api/v1/customers/<customer_id>",
-    **operation("See one customer in all sources", Customer, errors=[404, 422], paged=True),
+    **operation("Show one customer in all sources", Customer, errors=[404, 422], paged=True),
 )
 def show_customer(customer_id: CustomerInPath, limit: Limit = 1000, cursor: Cursor = None) -> Response[str]:
     question = f"customer {customer_id}"
     after = decode_cursor(cursor, question).get("id")
     customer = open_store().customers.get(customer_id, after, limit)
     if customer is None:
-        raise NotFoundError("There is no such customer")
-    # The records are JSON already: made in SQL, and not read again.
+        raise NotFoundError("Customer not found")
+    # The records are JSON text from SQL: parsing them here would only cost time.
     about = {"sources": json_of(customer.sources), "entity_ids": json_of(customer.entities)}
     body = json_object({"customer_id": customer_id, **about, "records": customer.records})
     return paged(app, body, {"id": customer.last} if customer.last else None, question)

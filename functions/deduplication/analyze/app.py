@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/analyze: how many customers there are, and how many records are duplicates."""
+"""GET /api/v1/deduplication/analyze: counts customers and duplicate records."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -20,8 +20,8 @@ install(app)
     **operation(
         "Count customers and duplicates",
         Analysis,
-        description="A duplicate is a record of a customer beyond the first, also in the same source. "
-        "The counts are of everything; the ids come in pages, ascending.",
+        description="A duplicate is an additional record of a customer already counted, in the same source too. "
+        "Counts are of the whole set; ids are paginated in ascending order.",
         errors=[409, 422],
         paged=True,
     ),

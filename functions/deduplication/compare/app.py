@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/compare-sources: which customers every source has, and which only one has."""
+"""GET /api/v1/deduplication/compare-sources: lists customers in every source, and in only one."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -19,10 +19,10 @@ install(app)
 @app.get(
     "/api/v1/deduplication/compare-sources",
     **operation(
-        "Compare the sources",
+        "Compare sources",
         Comparison,
-        description="Which customers every source has, and which only one has. The counts are of everything; each list "
-        "of ids is a page, ascending, and the link leads to the next page of all of them.",
+        description="Customers in every source, and in only one. Counts are of the whole set. Each list of ids is one "
+        "page in ascending order; the `Link` header leads to the next page of all lists.",
         errors=[409, 422],
         paged=True,
     ),
@@ -37,9 +37,9 @@ def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     counts = {f"{name}_count": query.count(found.regions) for name, query in queries.items()}
     by_source = count_by_source(found.regions)
     distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
-    said: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
-    # What the model names comes first.
-    comparison = json_object({name: said[name] for name in (*Comparison.model_fields, *said)})
+    fields: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
+    # The model's own fields come first.
+    comparison = json_object({name: fields[name] for name in (*Comparison.model_fields, *fields)})
     return paged(app, comparison, found.next_positions(after), question)
 
 

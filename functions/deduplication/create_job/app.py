@@ -1,4 +1,4 @@
-"""POST /api/v1/deduplication/jobs: has regions counted straight from files, on Spark."""
+"""POST /api/v1/deduplication/jobs: starts a Spark job that counts regions directly from files."""
 
 from typing import Annotated
 
@@ -18,11 +18,12 @@ install(app)
 @app.post(
     "/api/v1/deduplication/jobs",
     **operation(
-        "Count regions straight from files, on Spark",
+        "Start a Spark job",
         JobCreated,
-        description="Reads the objects that are in the bucket now, below a prefix, as loading reads them, "
-        "and changes no record. Ask for the job until its status is done: then it has the regions, and URLs of Parquet "
-        "files with them, each customer's sources, the rejected rows, and what became of each file.",
+        description="Counts regions directly from the files below a prefix of the bucket, and changes no record. Files "
+        "are read by the same rules as uploads. Poll the job until its status is `done`: then it has the region "
+        "counts, and URLs of Parquet files with the regions, the sources of each customer, the rejected rows, and the "
+        "result of each file.",
         status=202,
         errors=[*BODY_ERRORS, 409],
     ),
@@ -31,9 +32,9 @@ def create_job(request: Annotated[JobRequest, Body()], idempotency_key: Idempote
     jobs.require()
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.jobs.create(request.prefix, key, digest, caller(app))
-    begun = tasks.begin("job", noted, store)
-    return Response(202, "application/json", JobCreated.model_validate(begun))
+    noted = store.expect_job(request.prefix, key, digest, caller(app))
+    created = tasks.enqueue_created("job", noted, store)
+    return Response(202, "application/json", JobCreated.model_validate(created))
 
 
 handler = make_handler(app)

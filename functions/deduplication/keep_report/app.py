@@ -1,4 +1,4 @@
-"""POST /api/v1/deduplication/reports: keeps the figures of now, for later reports to say what changed."""
+"""POST /api/v1/deduplication/reports: stores the current figures as the report baseline."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -13,9 +13,10 @@ install(app)
 @app.post(
     "/api/v1/deduplication/reports",
     **operation(
-        "Keep the report's figures",
+        "Store the report baseline",
         KeptReport,
-        description="Later reports say what changed since. What is the same as was kept last is not kept twice.",
+        description="Later reports show what changed since the latest baseline. If the figures equal those of the "
+        "latest baseline, no new baseline is stored.",
         status=201,
         errors=[422],
     ),

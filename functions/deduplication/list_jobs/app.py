@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/jobs: the jobs, the newest first."""
+"""GET /api/v1/deduplication/jobs: lists Spark jobs, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -19,9 +19,10 @@ install(app)
 @app.get(
     "/api/v1/deduplication/jobs",
     **operation(
-        "List the jobs",
+        "List Spark jobs",
         list[JobStatus],
-        description="As they were when last asked for one by one: only then EMR Serverless is asked.",
+        description="The status of a job is as of its latest request by id, because only that request polls EMR "
+        "Serverless.",
         errors=[422],
         paged=True,
     ),

@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/regions: how many customers are in exactly which sources."""
+"""GET /api/v1/deduplication/regions: counts the customers of each region."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -17,11 +17,12 @@ install(app)
 @app.get(
     "/api/v1/deduplication/regions",
     **operation(
-        "Count the customers of every Venn region",
+        "Count the customers of each region",
         list[RegionCount],
-        description="A region is the customers that are in exactly these sources and in no other. Regions without a "
-        "customer are left out. The largest region comes first, regions of one size by their sources. Each page is of "
-        "its own moment: a region whose count changes between two pages may be in both or in neither.",
+        description="A region is the customers that are in exactly these sources and in no other. Regions without "
+        "customers are omitted. The largest region comes first; regions of the same size are ordered by their sources. "
+        "Each page is read at a different time: a region whose count changes between two pages may be in both or in "
+        "neither.",
         errors=[409, 422],
         paged=True,
         counted=True,

@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/report: all figures as a page, a spreadsheet or CSV."""
+"""GET /api/v1/deduplication/report: shows the report as HTML, spreadsheet or CSV."""
 
 from base64 import b64encode
 from typing import Annotated, Literal
@@ -24,25 +24,25 @@ install(app)
 @app.get(
     "/api/v1/deduplication/report",
     **operation(
-        "The report",
+        "Show the report",
         str,
-        description="Totals and who has whom, by customer and by person, how complete each source is, what files "
-        "brought, the rules in force, and what changed since the last baseline (`POST /api/v1/deduplication/reports`). "
-        f"Who accepts `{XLSX}` first, or a web page, is given a spreadsheet: the gateway makes bytes for these alone.",
+        description="Totals, overlap by customer and by person, completeness of each source, uploaded files, the rules "
+        "of records and of matching, and changes since the latest baseline (`POST /api/v1/deduplication/reports`). "
+        f"A spreadsheet is returned only if `Accept` starts with `{XLSX}` or `{HTML}`.",
         media=HTML,
         others={CSV: {"model": str}, XLSX: {"schema": {"type": "string", "format": "binary"}}},
         errors=[406, 422],
     ),
 )
 def report(
-    form: Annotated[Literal["html", "csv", "xlsx"] | None, Query(alias="format")] = None,
+    file_format: Annotated[Literal["html", "csv", "xlsx"] | None, Query(alias="format")] = None,
     accept: Annotated[str, Header()] = "*/*",
 ) -> Response[str]:
     accepted = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
-    media = FORMATS[form] if form else next((one for one in accepted if one in FORMATS.values()), HTML)
+    media = FORMATS[file_format] if file_format else next((one for one in accepted if one in FORMATS.values()), HTML)
     if media == XLSX and accepted[0] not in (XLSX, HTML):
-        return problem(406, f"For a spreadsheet the header Accept has to begin with {XLSX}")
-    found = make(open_store().reports.figures(), open_store().reports.baseline(), settings().sources)
+        return problem(406, f"A spreadsheet needs an Accept header that starts with {XLSX}")
+    found = make(open_store().figures(), open_store().last_report(), settings().sources)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     if media == HTML:
         policy = {"Content-Security-Policy": STYLES_ALONE}
@@ -51,7 +51,7 @@ def report(
     headers |= {"Content-Disposition": f'attachment; filename="{name}"'}
     if media == CSV:
         return Response(200, f"{CSV}; charset=utf-8", content.decode(), headers)
-    # As text already, for the validation of answers reads no bytes.
+    # Encoded here, because response validation does not accept bytes.
     spreadsheet = Response[str](200, media, b64encode(content).decode(), headers)
     spreadsheet.base64_encoded = True
     return spreadsheet

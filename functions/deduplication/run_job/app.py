@@ -1,4 +1,4 @@
-"""Starts the jobs that its queue names."""
+"""Starts the Spark jobs that its queue delivers."""
 
 from dedup.api import queue_handler
 from dedup.services import jobs

@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/customers: the customers in every one of some sources and in none of others."""
+"""GET /api/v1/deduplication/customers: lists the customers of a set question."""
 
 from typing import Annotated
 
@@ -17,19 +17,24 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 In = Annotated[
-    SourceList, Query(alias="in", description="Sources that have the customer, every one; separated by commas")
+    SourceList, Query(alias="in", description="Include customers present in all of these sources; separated by commas")
 ]
-NotIn = Annotated[SourceList, Query(description="Sources that do not have the customer, none of them")]
-Region = Annotated[SourceList, Query(description="Sources that have the customer, every one, and no other has")]
+NotIn = Annotated[
+    SourceList, Query(description="Exclude customers present in any of these sources; separated by commas")
+]
+Region = Annotated[
+    SourceList,
+    Query(description="Include customers present in exactly these sources and in no other; separated by commas"),
+]
 
 
 @app.get(
     "/api/v1/deduplication/customers",
     **operation(
-        "Ask any set question",
+        "List the customers of a set question",
         CustomerSelection,
-        description="The customers that every source of `in` has and no source of `not_in`: an intersection, less a "
-        "union. With `region`, those in exactly these sources. With none of the three, every customer.",
+        description="Customers that are in all sources of `in` and in no source of `not_in`; with `region`, in exactly "
+        "these sources. Without any of the three parameters, all customers.",
         errors=[409, 422],
         paged=True,
     ),

@@ -1,4 +1,4 @@
-"""GET /api/v1/deduplication/jobs/{job_id}: what became of a job."""
+"""GET /api/v1/deduplication/jobs/{job_id}: shows the status and results of a Spark job."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -14,13 +14,13 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/deduplication/jobs/<job_id>", **operation("See what became of a job", JobStatus, errors=[404, 422]))
+@app.get("/api/v1/deduplication/jobs/<job_id>", **operation("Show a Spark job", JobStatus, errors=[404, 422]))
 def show_job(job_id: JobId) -> JobStatus:
     store = open_store()
     job = store.jobs.get(job_id, jobs.KEPT_DAYS)
     if job is None:
-        raise NotFoundError("There is no such job")
-    return job_status(jobs.refresh(job, store))
+        raise NotFoundError("Job not found")
+    return job_status(spark.seen_to(job, store))
 
 
 handler = make_handler(app)

@@ -1,4 +1,4 @@
-"""GET /api/v1/entities: the people that the last run of the matching found."""
+"""GET /api/v1/entities: lists the entities of the active matching run."""
 
 from typing import Annotated
 
@@ -17,14 +17,18 @@ from dedup.store import open_store
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
-In = Annotated[SourceList, Query(alias="in", description="Sources that have the person, every one")]
-NotIn = Annotated[SourceList, Query(description="Sources that do not have the person, none of them")]
-MinRecords = Annotated[int, Query(ge=1, le=1000, description="Only people with so many records at least")]
+In = Annotated[
+    SourceList, Query(alias="in", description="Include entities present in all of these sources; separated by commas")
+]
+NotIn = Annotated[
+    SourceList, Query(description="Exclude entities present in any of these sources; separated by commas")
+]
+MinRecords = Annotated[int, Query(ge=1, le=1000, description="Include entities with at least this number of records")]
 
 
 @app.get(
     "/api/v1/entities",
-    **operation("List the entities", list[EntitySummary], errors=[409, 422], paged=True),
+    **operation("List entities", list[EntitySummary], errors=[409, 422], paged=True),
 )
 def list_entities(
     within: In = "",

@@ -1,4 +1,4 @@
-"""POST /api/v1/entities/lookup: who a record most likely is. Nothing is written."""
+"""POST /api/v1/entities/lookup: finds entities that match the given details. Nothing is written."""
 
 from typing import Annotated
 
@@ -17,9 +17,9 @@ install(app)
 @app.post(
     "/api/v1/entities/lookup",
     **operation(
-        "Find who a record most likely is",
+        "Find entities that match the given details",
         Matches,
-        description="By the rules and the model of the last run. Nothing is written.",
+        description="Uses the rules and the model of the active matching run. Nothing is written.",
         errors=[409, *BODY_ERRORS],
     ),
 )

@@ -1,4 +1,4 @@
-"""GET /api/v1/entities/{entity_id}: one person, with all records and why they belong together."""
+"""GET /api/v1/entities/{entity_id}: shows an entity with its records and the evidence that joins them."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -13,11 +13,11 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/entities/<entity_id>", **operation("See an entity", Entity, errors=[404, 409, 422]))
+@app.get("/api/v1/entities/<entity_id>", **operation("Show an entity", Entity, errors=[404, 409, 422]))
 def show_entity(entity_id: EntityId) -> Response[str]:
     found = open_store().entities.get(entity_id)
     if found is None:
-        raise NotFoundError("There is no such entity")
+        raise NotFoundError("Entity not found")
     return Response(200, "application/json", json_of(presenters.entity_details(*found)))
 
 

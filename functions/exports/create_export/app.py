@@ -1,4 +1,4 @@
-"""POST /api/v1/exports: has the records of the customers of a set question written to a file."""
+"""POST /api/v1/exports: starts an export, a file with the records of the customers of a set question."""
 
 from typing import Annotated
 
@@ -18,12 +18,12 @@ install(app)
 @app.post(
     "/api/v1/exports",
     **operation(
-        "Write customers and their records to a file",
+        "Start an export",
         ExportCreated,
-        description="A line for each record, by customer: customer_id, sources (all that have the customer), source, "
-        "record_id, name, email, what more is known, created_at. By entity, a line for each record of each person, by "
-        "entity_id, which comes first. All of it is of one moment. Ask for the export until its status is done: then "
-        "its url leads to the file.",
+        description="The file has one line for each record, ordered by customer: customer_id, sources (all sources of "
+        "the customer), source, record_id, name, email, the optional fields, created_at. With `by=entity` the first "
+        "column is entity_id, and lines are ordered by it. The data is one consistent snapshot. Poll the export until "
+        "its status is `done`: then `url` leads to the file.",
         status=202,
         errors=[*BODY_ERRORS, 409],
     ),
@@ -34,9 +34,9 @@ def create_export(
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.exports.create(question, request.format, key, digest, caller(app), request.by)
-    begun = tasks.begin("export", noted, store)
-    return Response(202, "application/json", ExportCreated.model_validate(begun))
+    noted = store.expect_export(question, request.format, key, digest, caller(app), request.by)
+    created = tasks.enqueue_created("export", noted, store)
+    return Response(202, "application/json", ExportCreated.model_validate(created))
 
 
 handler = make_handler(app)

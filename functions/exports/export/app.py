@@ -1,4 +1,4 @@
-"""Writes the exports that its queue names."""
+"""Writes the exports that its queue delivers."""
 
 from dedup.api import queue_handler
 from dedup.services import exports

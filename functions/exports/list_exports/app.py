@@ -1,4 +1,4 @@
-"""GET /api/v1/exports: the exports, the newest first."""
+"""GET /api/v1/exports: lists exports, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -16,7 +16,7 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/exports", **operation("List the exports", list[ExportStatus], errors=[422], paged=True))
+@app.get("/api/v1/exports", **operation("List exports", list[ExportStatus], errors=[422], paged=True))
 def list_exports(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[ExportStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
     found = open_store().exports.page(before, limit + 1, KEPT_DAYS)

@@ -1,4 +1,4 @@
-"""GET /api/v1/exports/{export_id}: what became of an export."""
+"""GET /api/v1/exports/{export_id}: shows the status of an export and the URL of its file."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -14,11 +14,11 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/exports/<export_id>", **operation("See what became of an export", ExportStatus, errors=[404, 422]))
+@app.get("/api/v1/exports/<export_id>", **operation("Show an export", ExportStatus, errors=[404, 422]))
 def show_export(export_id: ExportId) -> ExportStatus:
     export = open_store().exports.get(export_id, KEPT_DAYS)
     if export is None:
-        raise NotFoundError("There is no such export")
+        raise NotFoundError("Export not found")
     return export_status(export)
 
 

@@ -1,4 +1,4 @@
-"""POST /api/v1/matching/decisions: someone says that records are one person, or different ones."""
+"""POST /api/v1/matching/decisions: stores the decision that records are the same person, or different people."""
 
 from typing import Annotated
 
@@ -18,17 +18,17 @@ install(app)
 @app.post(
     "/api/v1/matching/decisions",
     **operation(
-        "Decide that records are one person, or different ones",
+        "Decide whether records are the same person",
         Decision,
-        description="It binds every later run until it is taken back, and the entities of the last one at once. Of two "
-        "decisions about the same pair the later one holds.",
+        description="A decision applies to the entities of the active run immediately, and to every later run until it "
+        "is revoked. Of two decisions about the same pair, the later one applies.",
         status=201,
         errors=BODY_ERRORS,
     ),
 )
 def decide(request: Annotated[DecisionRequest, Body()]) -> Response[Decision]:
     if len(set(request.record_ids)) < 2:
-        raise Invalid(("body", "record_ids"), "Two different records at least are needed")
+        raise Invalid(("body", "record_ids"), "At least two different records are needed")
     try:
         made = open_store().decisions.decide(request.record_ids, request.verdict, request.note, caller(app))
     except LookupError as error:

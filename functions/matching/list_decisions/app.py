@@ -1,4 +1,4 @@
-"""GET /api/v1/matching/decisions: what people said of records, the newest first."""
+"""GET /api/v1/matching/decisions: lists decisions, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -16,7 +16,7 @@ install(app)
 
 @app.get(
     "/api/v1/matching/decisions",
-    **operation("List the decisions", list[Decision], errors=[422], paged=True),
+    **operation("List decisions", list[Decision], errors=[422], paged=True),
 )
 def list_decisions(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[Decision]]:
     before = decode_cursor(cursor, QUESTION).get("id")

@@ -1,4 +1,4 @@
-"""GET /api/v1/matching/runs: the runs of the matching, the newest first."""
+"""GET /api/v1/matching/runs: lists matching runs, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -14,9 +14,7 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get(
-    "/api/v1/matching/runs", **operation("List the runs of the matching", list[MatchRun], errors=[422], paged=True)
-)
+@app.get("/api/v1/matching/runs", **operation("List matching runs", list[MatchRun], errors=[422], paged=True))
 def list_runs(limit: SmallLimit = 20, cursor: Cursor = None) -> Response[list[MatchRun]]:
     before = decode_cursor(cursor, QUESTION).get("id")
     found = open_store().runs.page(before, limit + 1)

@@ -1,4 +1,4 @@
-"""Works on the runs of the matching that the queue names."""
+"""Executes the matching runs that its queue delivers."""
 
 from dedup.api import queue_handler
 

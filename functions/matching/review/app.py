@@ -1,4 +1,4 @@
-"""GET /api/v1/matching/review: the pairs that a person should look at, the most uncertain first."""
+"""GET /api/v1/matching/review: lists pairs for clerical review, the most uncertain first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api import presenters
@@ -15,9 +15,9 @@ install(app)
 @app.get(
     "/api/v1/matching/review",
     **operation(
-        "List the pairs that nobody is sure of",
+        "List pairs for review",
         list[ReviewPair],
-        description="Those that the last run was least sure of come first; those that were decided are gone.",
+        description="The most uncertain pairs of the active run come first. Pairs with a decision are not listed.",
         errors=[409, 422],
     ),
 )

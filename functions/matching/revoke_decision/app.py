@@ -1,4 +1,4 @@
-"""DELETE /api/v1/matching/decisions/{decision_id}: takes a decision back."""
+"""DELETE /api/v1/matching/decisions/{decision_id}: revokes a decision."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -14,12 +14,12 @@ install(app)
 
 @app.delete(
     "/api/v1/matching/decisions/<decision_id>",
-    **operation("Take a decision back", Decision, errors=[404, 409, 422]),
+    **operation("Revoke a decision", Decision, errors=[404, 409, 422]),
 )
 def revoke_decision(decision_id: DecisionId) -> Decision:
     decision = open_store().decisions.revoke(decision_id, caller(app))
     if decision is None:
-        raise NotFoundError("There is no such decision")
+        raise NotFoundError("Decision not found")
     return Decision.model_validate(decision)
 
 

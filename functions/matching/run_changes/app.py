@@ -1,4 +1,4 @@
-"""GET /api/v1/matching/runs/{run_id}/changes: who came together and who came apart between two runs."""
+"""GET /api/v1/matching/runs/{run_id}/changes: lists the entities that were merged or split between two runs."""
 
 from typing import Annotated
 
@@ -14,22 +14,23 @@ from dedup.store import open_store
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
-Since = Annotated[int, Query(ge=1, le=2**63 - 1, description="The other run")]
+Since = Annotated[int, Query(ge=1, le=2**63 - 1, description="The id of the run to compare with")]
 
 
 @app.get(
     "/api/v1/matching/runs/<run_id>/changes",
     **operation(
-        "Compare two runs of the matching",
+        "Compare two matching runs",
         RunChanges,
-        description="Of the records that both know. The tables of the last five runs are kept.",
+        description="Compares the entities of the records that are in both runs. Tables are kept for the last five "
+        "runs only.",
         errors=[404, 422],
     ),
 )
 def run_changes(run_id: RunId, since: Since) -> RunChanges:
     changes = open_store().runs.changes(run_id, since)
     if changes is None:
-        raise NotFoundError("One of the runs is not there, was not finished, or is too long ago")
+        raise NotFoundError("Not found: one of the runs does not exist, has not finished, or its tables were deleted")
     return RunChanges.model_validate(changes)
 
 

@@ -1,4 +1,4 @@
-"""GET /api/v1/matching/runs/{run_id}: how far a run of the matching is, and what it came to."""
+"""GET /api/v1/matching/runs/{run_id}: shows the progress and results of a matching run."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -12,11 +12,11 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/matching/runs/<run_id>", **operation("See a run of the matching", MatchRun, errors=[404, 422]))
+@app.get("/api/v1/matching/runs/<run_id>", **operation("Show a matching run", MatchRun, errors=[404, 422]))
 def show_run(run_id: RunId) -> MatchRun:
     run = open_store().runs.get(run_id)
     if run is None:
-        raise NotFoundError("There is no such run")
+        raise NotFoundError("Run not found")
     return MatchRun.model_validate(run)
 
 

@@ -1,4 +1,4 @@
-"""POST /api/v1/matching/runs: begins a run of the matching."""
+"""POST /api/v1/matching/runs: starts a matching run."""
 
 from typing import Annotated
 
@@ -18,9 +18,9 @@ install(app)
 @app.post(
     "/api/v1/matching/runs",
     **operation(
-        "Begin a run of the matching",
+        "Start a matching run",
         RunCreated,
-        description="It finds which records are one person. Until it is done, the last run that was stays active.",
+        description="A run finds which records are the same person. The previous run stays active until it is done.",
         status=202,
         errors=BODY_ERRORS,
     ),
@@ -28,9 +28,9 @@ install(app)
 def start_run(request: Annotated[RunRequest, Body()], idempotency_key: IdempotencyKey = None) -> Response[RunCreated]:
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.runs.create(request.settings, key, digest, caller(app))
-    begun = tasks.begin("run", noted, store)
-    return Response(202, "application/json", RunCreated.model_validate(begun))
+    noted = store.expect_run(request.settings, key, digest, caller(app))
+    created = tasks.enqueue_created("run", noted, store)
+    return Response(202, "application/json", RunCreated.model_validate(created))
 
 
 handler = make_handler(app)

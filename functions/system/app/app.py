@@ -1,4 +1,5 @@
-"""GET /app, /app/{file} and /app/config.json: the page, from files of ours alone; it calls the API and nothing else."""
+"""GET /app, /app/{file} and /app/config.json: serves the page. It loads nothing from other hosts, and calls only the
+API, the bucket and the sign-in."""
 
 from pathlib import Path
 
@@ -23,24 +24,25 @@ install(app)
 
 
 def sign_in() -> SignIn | None:
-    """Where people sign in: what the template gave the stage, which is made after the user pool's client."""
-    given = app.current_event.stage_variables
-    return SignIn(url=given["SignIn"], client_id=given["ClientId"]) if given.get("ClientId") else None
+    """The sign-in of this deployment, or None. It is in stage variables, because the template creates the stage after
+    the user pool's client."""
+    variables = app.current_event.stage_variables
+    return SignIn(url=variables["SignIn"], client_id=variables["ClientId"]) if variables.get("ClientId") else None
 
 
-@app.get("/app", **operation("The page", str, media="text/html", unavailable=None))
+@app.get("/app", **operation("Show the page", str, media="text/html", unavailable=None))
 def page() -> Response[str]:
-    where = sign_in()
-    talks_to = ["'self'", bucket.origin(), where.url if where else ""]
-    return FILES.page(HTML, **{"Content-Security-Policy": POLICY.format(" ".join(filter(None, talks_to)))})
+    provider = sign_in()
+    hosts = ["'self'", bucket.origin(), provider.url if provider else ""]
+    return FILES.page(HTML, **{"Content-Security-Policy": POLICY.format(" ".join(filter(None, hosts)))})
 
 
-@app.get("/app/config.json", **operation("What the page has to know", PageConfig, unavailable=None))
+@app.get("/app/config.json", **operation("Show the page's configuration", PageConfig, unavailable=None))
 def config() -> PageConfig:
     return PageConfig(sources=settings().sources, sign_in=sign_in())
 
 
-@app.get("/app/<file>", **operation("A file of the page", str, media="text/*", errors=[404], unavailable=None))
+@app.get("/app/<file>", **operation("Download a file of the page", str, media="text/*", errors=[404], unavailable=None))
 def page_file(file: str) -> Response[str]:
     return FILES.file(file, app)
 

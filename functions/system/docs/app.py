@@ -1,4 +1,4 @@
-"""GET /docs, /redoc and /openapi.json: the whole API as two pages and as a document, from files of ours alone."""
+"""GET /docs, /redoc and /openapi.json: serves the API's documentation. Nothing is loaded from other hosts."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.openapi import operation
 from dedup.settings import settings
 
-# Swagger UI as Powertools brings it; its module would import all that makes documents.
+# The path of Powertools' Swagger UI files, without importing its module, which imports the OpenAPI generator.
 HERE, BUNDLED = Path(__file__).parent, Path(event_handler.__file__).parent / "openapi" / "swagger_ui"
 ASSETS = static_files.Files((*HERE.glob("assets/*"), *BUNDLED.iterdir()))
 
@@ -18,17 +18,17 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/docs", **operation("Swagger UI", str, media="text/html", unavailable=None))
+@app.get("/docs", **operation("Show Swagger UI", str, media="text/html", unavailable=None))
 def swagger() -> Response[str]:
     return ASSETS.page((HERE / "swagger-ui.html").read_text())
 
 
-@app.get("/redoc", **operation("ReDoc", str, media="text/html", unavailable=None))
+@app.get("/redoc", **operation("Show ReDoc", str, media="text/html", unavailable=None))
 def redoc() -> Response[str]:
     return ASSETS.page((HERE / "redoc.html").read_text())
 
 
-@app.get("/openapi.json", **operation("This document", dict[str, object], unavailable=None))
+@app.get("/openapi.json", **operation("Show the OpenAPI document", dict[str, object], unavailable=None))
 def openapi() -> Response[str]:
     document, event = json.loads((HERE / "openapi.json").read_text()), app.current_event
     scheme, host = event.headers.get("X-Forwarded-Proto", "https"), event.request_context.domain_name
@@ -38,7 +38,10 @@ def openapi() -> Response[str]:
     return Response(200, "application/json", json.dumps(document), static_files.SAFE | {"Cache-Control": "max-age=60"})
 
 
-@app.get("/docs/<asset>", **operation("A file of the pages", str, media="text/*", errors=[404], unavailable=None))
+@app.get(
+    "/docs/<asset>",
+    **operation("Download a file of the documentation", str, media="text/*", errors=[404], unavailable=None),
+)
 def asset_file(asset: str) -> Response[str]:
     return ASSETS.file(asset, app)
 

@@ -1,5 +1,6 @@
-"""Brings the database's tables up to date, each migration once, and lets the application's role use them.
-CloudFormation asks before a new version serves; anyone may ask at any time."""
+"""Applies pending database migrations and grants the application's role access to the tables.
+
+CloudFormation invokes it before a new version receives traffic. It can be invoked manually at any time."""
 
 import json
 from typing import Any
@@ -18,10 +19,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "ResponseURL" not in event:
         return migrate()
     try:
-        # A stack that is deleted leaves its tables: they go with their database.
+        # Deleting the stack keeps the tables: they are deleted with their database.
         done = {} if event["RequestType"] == "Delete" else migrate()
     except Exception as error:
-        # The message of an exception may hold a customer's data.
+        # The message of the exception is left out: it may contain a customer's data.
         reason = f"The migrations failed: {type(error).__name__} {sqlstate(error)}".strip()
         respond(event, "FAILED", reason)
         raise RuntimeError(reason) from None
@@ -38,10 +39,11 @@ def migrate() -> dict[str, Any]:
 
 
 def respond(event: dict[str, Any], status: str, reason: str) -> None:
-    """Answers CloudFormation, which waits for it until the resource's ServiceTimeout."""
-    answer = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
-    answer |= {"Status": status, "Reason": reason, "PhysicalResourceId": "migration"}
-    # The address is signed for a request without a content type.
-    request = Request(event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")  # noqa: S310
+    """Sends the custom resource's response to CloudFormation, which waits for it until the resource's
+    ServiceTimeout."""
+    response = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
+    response |= {"Status": status, "Reason": reason, "PhysicalResourceId": "migration"}
+    # The URL is signed for a request with an empty content type.
+    request = Request(event["ResponseURL"], json.dumps(response).encode(), {"Content-Type": ""}, method="PUT")  # noqa: S310
     with urlopen(request, timeout=30):  # noqa: S310 # nosec B310
         pass

@@ -1,4 +1,4 @@
-"""GET / and GET /health: that the API runs, and whether its database answers."""
+"""GET / and GET /health: shows that the API runs, and whether its database is available."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -12,12 +12,12 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/", **operation("That the API runs", Service, unavailable=None))
+@app.get("/", **operation("Show the API's version", Service, unavailable=None))
 def service() -> Service:
     return Service(message="Customer Deduplication API", status="running", version=VERSION, docs="/docs")
 
 
-@app.get("/health", **operation("Whether the database answers", Health, unavailable=Health))
+@app.get("/health", **operation("Check the database", Health, unavailable=Health))
 def health() -> Response[Health]:
     try:
         open_store().ping()

@@ -1,5 +1,5 @@
-"""Sends messages of tasks again that were lost, ends tasks that can't go on, and forgets rejected rows whose objects
-have expired. A schedule starts it."""
+"""Sends lost messages of tasks again, ends tasks that cannot continue, and deletes what the database stores about
+rejected rows whose objects have expired. A schedule invokes it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Recomputes membership and counts from the records, says whether they agreed, and mends them."""
+"""Recomputes membership and counts from the records, repairs differences, and reports them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ from dedup.store import open_store
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    found = open_store().maintenance.verify()
-    answer = {"agreed": found.agreed, **asdict(found)}
-    logger.info("Verified", extra=answer)
-    return answer
+    found = open_store().verify()
+    result = {"agreed": found.agreed, **asdict(found)}
+    logger.info("Verified", extra=result)
+    return result

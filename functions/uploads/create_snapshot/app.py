@@ -1,6 +1,6 @@
-"""POST /api/v1/uploads/snapshots: where to PUT a file with all of a source's records.
+"""POST /api/v1/uploads/snapshots: creates an upload that replaces all records of a source.
 
-A route of its own: policies know the method and the path of a request, and nothing of its body."""
+It has a route of its own because IAM policies see the method and the path of a request, but not its body."""
 
 from typing import Annotated
 
@@ -22,8 +22,9 @@ install(app)
     **operation(
         "Upload a snapshot",
         ExpectedUpload,
-        description="The file states everything that a source holds now: its records replace all others of the source, "
-        "and customers that are not in it leave. Needs PublisherPolicy or AdminPolicy, or the scope `dedup/publish`.",
+        description="The file contains all records that the source holds now. They replace all other records of the "
+        "source: customers that are not in the file are removed. Send the file with PUT to the returned URL. Requires "
+        "the policy Publisher or Admin, or the scope `dedup/publish`.",
         status=201,
         errors=BODY_ERRORS,
     ),

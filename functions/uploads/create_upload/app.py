@@ -1,4 +1,4 @@
-"""POST /api/v1/uploads: where to PUT a file that is too large for the API."""
+"""POST /api/v1/uploads: creates an upload and returns the URL to PUT its file to."""
 
 from typing import Annotated
 
@@ -20,8 +20,8 @@ install(app)
     **operation(
         "Upload a file",
         ExpectedUpload,
-        description="The records of the file are added to those there are. `POST /api/v1/uploads/snapshots` replaces "
-        "those of a source.",
+        description="Returns a presigned URL: send the file to it with PUT. Its records are added to the stored "
+        "records. To replace all records of a source, use `POST /api/v1/uploads/snapshots`.",
         status=201,
         errors=BODY_ERRORS,
     ),

@@ -1,4 +1,4 @@
-"""DELETE /api/v1/uploads/{upload_id}: takes one upload's records out again."""
+"""DELETE /api/v1/uploads/{upload_id}: deletes the records of one upload."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -11,8 +11,8 @@ from dedup.settings import settings
 from dedup.store import open_store
 from dedup.store.tasks import Task
 
-AT_ONCE = 20_000
-"""Records that are deleted while the caller waits: seconds. What has more is left to the function that loads files."""
+MAX_SYNCHRONOUS = 20_000
+"""Most records deleted in the request, which takes seconds. Larger uploads are deleted by the ingest function."""
 
 app = APIGatewayRestResolver(**RESOLVER)
 install(app)
@@ -21,11 +21,11 @@ install(app)
 @app.delete(
     "/api/v1/uploads/<upload_id>",
     **operation(
-        "Take an upload's records out",
+        "Delete the records of an upload",
         Cleared,
-        description=f"Of an upload with more than {AT_ONCE:,} records they are deleted later: the answer is 202, and "
-        "the upload's status is `deleting` until they are gone.",
-        later=True,
+        description=f"Records of an upload with more than {MAX_SYNCHRONOUS:,} records are deleted asynchronously: the "
+        "response is 202, and the upload's status is `deleting` until all of them are deleted.",
+        asynchronous=True,
         errors=[404, 409, 422],
     ),
 )
@@ -33,16 +33,16 @@ def delete_upload(upload_id: UploadId) -> Response[Cleared]:
     store, principal = open_store(), caller(app)
     account = store.uploads.get(upload_id)
     if account is None:
-        raise NotFoundError("There is no such upload")
-    if account.accepted > AT_ONCE and account.status != "deleted" and settings().files_queue:
-        store.uploads.request_deletion(upload_id, principal)
+        raise NotFoundError("Upload not found")
+    if account.accepted > MAX_SYNCHRONOUS and account.status != "deleted" and settings().files_queue:
+        store.delete_later(upload_id, principal)
         tasks.enqueue(Task("delete_upload", upload_id), store)
-        return answer(202, f"The records of upload {upload_id} will be deleted", 0)
-    deleted = store.uploads.delete(upload_id, principal) or 0
-    return answer(200, f"Successfully deleted the records of upload {upload_id}", deleted)
+        return response(202, f"The records of upload {upload_id} will be deleted", 0)
+    deleted = store.delete_upload(upload_id, principal) or 0
+    return response(200, f"Successfully deleted the records of upload {upload_id}", deleted)
 
 
-def answer(status: int, message: str, deleted: int) -> Response[Cleared]:
+def response(status: int, message: str, deleted: int) -> Response[Cleared]:
     body = Cleared(message=message, details=DeletionDetails(deleted_count=deleted))
     return Response(status, "application/json", body)
 

@@ -1,6 +1,6 @@
-"""Loads the objects that an event names: from the queue, or S3's and EventBridge's events as they are. The queue also
-brings uploads whose events were lost, and what takes longer than an answer may: deletions of uploads, and what
-erasures have to cut out of files."""
+"""Loads the objects of S3 or EventBridge events, received from the queue or directly. The queue also delivers uploads
+whose event was lost, and tasks too long for a request: deletions of uploads, and removals of an erased customer's rows
+from files."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""GET /api/v1/uploads: the uploads, the newest first."""
+"""GET /api/v1/uploads: lists uploads, the newest first."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
@@ -15,11 +15,11 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/uploads", **operation("List the uploads", list[UploadStatus], errors=[422], paged=True))
+@app.get("/api/v1/uploads", **operation("List uploads", list[UploadStatus], errors=[422], paged=True))
 def list_uploads(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[UploadStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().uploads.page(before, limit + 1)
-    shown = [upload_status(account) for account in found[:limit]]
+    found = open_store().accounts(before, limit + 1)
+    shown = [upload_status(upload) for upload in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 
 

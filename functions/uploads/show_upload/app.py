@@ -1,4 +1,4 @@
-"""GET /api/v1/uploads/{upload_id}: what became of an upload."""
+"""GET /api/v1/uploads/{upload_id}: shows the status and results of an upload."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -13,11 +13,11 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/uploads/<upload_id>", **operation("See what became of an upload", UploadStatus, errors=[404, 422]))
+@app.get("/api/v1/uploads/<upload_id>", **operation("Show an upload", UploadStatus, errors=[404, 422]))
 def show_upload(upload_id: UploadId) -> UploadStatus:
     account = open_store().uploads.get(upload_id)
     if account is None:
-        raise NotFoundError("There is no such upload")
+        raise NotFoundError("Upload not found")
     return upload_status(account)
 
 

@@ -1,4 +1,4 @@
-"""The resolver's options and the handler that every API function shares."""
+"""The resolver's options and the Lambda handler that all API functions share."""
 
 import base64
 import binascii
@@ -24,18 +24,17 @@ from dedup.records import MAX_RECORDS
 from dedup.validation import MAX_BODY_BYTES
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
-_TOO_MUCH = f"The answer would have more than {MAX_BODY_BYTES} bytes: ask for fewer"
+_RESPONSE_TOO_LARGE = f"The response would exceed {MAX_BODY_BYTES} bytes. Use a smaller limit"
 
 MAX_CONTAINERS = 2 * MAX_RECORDS
-"""Objects and lists in a body. Python takes up to 280 bytes for one that JSON writes with two: 6 MB of them would take
-all of a function's memory before anything could be counted."""
+"""Most objects and lists in a request body. An empty one is two bytes of JSON but up to 280 bytes in Python, so a body
+of 6 MB could exhaust the function's memory before validation."""
 
-_EMPTY_PART = "A part of the path is empty: write the id or name that is missing, and no slash at the end"
+_EMPTY_SEGMENT = "The path has an empty segment. Add the missing id or name, and remove a slash at the end"
 
 
 def parse_json(text: str) -> Any:
-    """The value that a JSON text stands for. Raises NotJson, also where the text is nested or its numbers are long
-    beyond reason."""
+    """Parses JSON. Raises NotJson, also if the text is nested too deeply or has a number with too many digits."""
     try:
         return from_json(text, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
@@ -43,7 +42,7 @@ def parse_json(text: str) -> Any:
 
 
 def json_of(body: Any) -> str:
-    """The body as JSON text: what is absent stays absent."""
+    """Serialises a body as JSON. Fields that are not set are omitted."""
     return to_json(body).decode()
 
 
@@ -60,26 +59,29 @@ RESOLVER: dict[str, Any] = {
     "serializer": json_of,
     "cors": CORS,
 }
-"""The options of every function's resolver. Written `app = APIGatewayRestResolver(**RESOLVER)`: Powertools' OpenAPI
-merge finds a resolver by that assignment."""
+"""The options of every function's resolver. Functions must write `app = APIGatewayRestResolver(**RESOLVER)` literally:
+Powertools' OpenAPI merge finds resolvers by that assignment."""
 
 
 def install(app: APIGatewayRestResolver) -> None:
-    """Gives the resolver the answer to every error."""
+    """Registers the exception handlers that all functions share."""
     app.exception_handler(RequestValidationError)(partial(on_invalid_request, app))
-    for error, answer in ON_ERROR.items():
-        app.exception_handler(error)(answer)
+    for error, handle in ON_ERROR.items():
+        app.exception_handler(error)(handle)
 
 
 def make_handler(app: APIGatewayRestResolver) -> Handler:
-    """The function that Lambda calls: the resolver, behind what has to be refused before it parses anything."""
+    """Returns the Lambda handler: it checks the request before it is parsed, calls the resolver, and checks the size of
+    the response."""
 
     def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
-            if refusal := _refusal(event):
-                return _refused(event, refusal)
-            answer = app.resolve(event, context)
-            return answer if _fits(answer["body"] or "") else _refused(event, invalid(("query", "limit"), _TOO_MUCH))
+            if error := _request_error(event):
+                return _as_proxy_response(event, error)
+            response = app.resolve(event, context)
+            if _fits(response["body"] or ""):
+                return response
+            return _as_proxy_response(event, invalid(("query", "limit"), _RESPONSE_TOO_LARGE))
         finally:
             if metrics.metric_set:
                 metrics.flush_metrics()
@@ -89,32 +91,33 @@ def make_handler(app: APIGatewayRestResolver) -> Handler:
     )
 
 
-def _refused(event: dict[str, Any], refusal: Response[str]) -> dict[str, Any]:
-    """An answer that no resolver gave, for the gateway."""
+def _as_proxy_response(event: dict[str, Any], error: Response[str]) -> dict[str, Any]:
+    """Converts an error that was not returned by the resolver to API Gateway's proxy format."""
     cors = CORS.to_dict(APIGatewayProxyEvent(event).headers.get("Origin")) if CORS else {}
     return {
-        "statusCode": refusal.status_code,
-        "headers": refusal.headers | cors,
-        "body": refusal.body,
+        "statusCode": error.status_code,
+        "headers": error.headers | cors,
+        "body": error.body,
         "isBase64Encoded": False,
     }
 
 
 def _fits(body: str) -> bool:
-    """Whether Lambda answers with it. In JSON a character is twelve bytes at most, so that few have to be counted."""
+    """Whether the response is within Lambda's limit. JSON needs at most twelve bytes for a character, so most bodies
+    pass without being serialised."""
     return 12 * len(body) <= MAX_BODY_BYTES or len(json.dumps(body)) <= MAX_BODY_BYTES
 
 
-def _refusal(event: dict[str, Any]) -> Response[str] | None:
-    """The answer to a path with an empty part, and to a body that is too large, of another type, undecodable or an
-    array; None where the resolver may go on.
+def _request_error(event: dict[str, Any]) -> Response[str] | None:
+    """Returns the error for a path with an empty segment, or for a body that is too large, has another media type,
+    cannot be decoded, or is an array; None if the request is acceptable.
 
-    A body that came as base64 is decoded in place."""
+    Decodes a base64 body in place."""
     path = event.get("path") or "/"
     if path != "/" and (path != path.strip() or not all(part.strip() for part in path.split("/")[1:])):
-        # Powertools ignores slashes at the end, as API Gateway does, and a line break: DELETE /customers/, where an id
-        # was forgotten, would be DELETE /customers.
-        return problem(404, _EMPTY_PART)
+        # API Gateway and Powertools ignore a slash or line break at the end, so DELETE /customers/ with a forgotten id
+        # would delete all customers.
+        return problem(404, _EMPTY_SEGMENT)
     body = event.get("body")
     if not body:
         return None
@@ -128,24 +131,26 @@ def _refusal(event: dict[str, Any]) -> Response[str] | None:
         try:
             body = base64.b64decode(body, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            return problem(400, "The body is not UTF-8 text in base64")
+            return problem(400, "The body is not base64-encoded UTF-8 text")
         event |= {"body": body, "isBase64Encoded": False}
     if len(body) > MAX_BODY_BYTES or (not body.isascii() and len(body.encode("utf-8", "replace")) > MAX_BODY_BYTES):
-        return problem(413, f"A body may have {MAX_BODY_BYTES} bytes; upload larger files to the bucket")
-    if _holds_too_much(body):
-        return problem(413, f"A body may have {MAX_CONTAINERS:,} objects and lists; upload larger files to the bucket")
+        return problem(413, f"The body exceeds {MAX_BODY_BYTES} bytes. Upload larger data as a file")
+    if _has_too_many_containers(body):
+        return problem(
+            413, f"The body has more than {MAX_CONTAINERS:,} objects and lists. Upload larger data as a file"
+        )
     if body.lstrip().startswith("["):
-        # Powertools would take its first element for the body.
+        # Powertools would use the first element of the array as the body.
         return invalid(("body",), "Input should be an object", "model_type")
     return None
 
 
-# Of a string, also of one that does not end: nothing is read twice.
+# Possessive quantifiers, and a closing quote that is optional: the search takes linear time for any input.
 _STRING_OR_OPENING = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[{]', re.DOTALL)
 
 
-def _holds_too_much(body: str) -> bool:
-    """Whether a body of JSON has more than MAX_CONTAINERS objects and lists."""
+def _has_too_many_containers(body: str) -> bool:
+    """Whether a JSON body has more than MAX_CONTAINERS objects and lists."""
     if body.count("{") + body.count("[") <= MAX_CONTAINERS:
         return False
     openings = (found for found in _STRING_OR_OPENING.finditer(body) if found[0] in "{[")

@@ -1,4 +1,4 @@
-"""The error model: every exception that reaches a handler, as application/problem+json (RFC 9457)."""
+"""Converts every exception that reaches a handler to application/problem+json (RFC 9457)."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ from dedup.validation import MAX_ERRORS
 
 
 class Invalid(Exception):
-    """A request that is refused for a reason that no single field's type can say: where, and why."""
+    """A request that is not valid for a reason that the type of a field cannot express. `loc` is the path of the
+    field."""
 
     def __init__(self, loc: Sequence[str | int], msg: str) -> None:
         super().__init__(msg)
@@ -30,40 +31,41 @@ class Invalid(Exception):
 
 
 class NotJson(json.JSONDecodeError):
-    """A body that does not parse."""
+    """The body is not valid JSON."""
 
 
 def problem(
     status: int, detail: str | Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None
 ) -> Response[str]:
-    """An error as application/problem+json (RFC 9457). A list of faults is cut at MAX_ERRORS and counted."""
+    """Returns an error as application/problem+json (RFC 9457). A list of validation errors is truncated to MAX_ERRORS,
+    with the full number in `total`."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if isinstance(detail, str):
         body["detail"] = detail
     else:
         body |= {"detail": list(detail[:MAX_ERRORS]), "total": len(detail)}
-    # Powertools serialises only application/json by itself.
+    # Powertools serialises application/json only.
     return Response(status, "application/problem+json", json.dumps(body), dict(headers or {}))
 
 
 def invalid(loc: Sequence[str | int], msg: str, kind: str = "value_error") -> Response[str]:
-    """A 422 with one fault, in the shape that validation gives."""
+    """Returns a 422 with one validation error."""
     return problem(422, [{"loc": list(loc), "msg": msg, "type": kind}])
 
 
 def on_invalid_request(app: APIGatewayRestResolver, error: RequestValidationError) -> Response[str]:
-    """A 400 where the body is not JSON, else a 422 that lists the errors, those in unknown parameters too."""
-    faults = [describe(fault) for fault in error.errors()]
-    if any(fault["type"] == "json_invalid" for fault in faults):
+    """Returns a 400 if the body is not JSON, otherwise a 422 that lists the errors and all unknown parameters."""
+    errors = [describe(found) for found in error.errors()]
+    if any(found["type"] == "json_invalid" for found in errors):
         return problem(400, "The body is not valid JSON")
-    # Also where validation found something: a parameter that is missing may have been misspelt.
-    unknown = [describe(fault) for fault in unknown_parameters(app)]
-    return problem(422, [*(fault for fault in faults if fault not in unknown), *unknown])
+    # Unknown parameters are listed beside other errors: a missing parameter may be a misspelt one.
+    unknown = [describe(found) for found in unknown_parameters(app)]
+    return problem(422, [*(found for found in errors if found not in unknown), *unknown])
 
 
 def _on_failure(error: Exception) -> Response[str]:
     log_failure(error)
-    return problem(500, "Something went wrong here; the log has it under this request's id")
+    return problem(500, "Internal error; see the log for this request id")
 
 
 def _on_unavailable(error: Unavailable) -> Response[str]:
@@ -76,11 +78,11 @@ ON_ERROR: dict[type[Exception], Callable[[Any], Response[str]]] = {
     RequestUnsupportedContentType: lambda error: problem(415, "Expected application/json"),
     ServiceError: lambda error: problem(error.status_code, error.msg),
     Unavailable: _on_unavailable,
-    BadCursor: lambda error: invalid(("query", "cursor"), "Not a cursor of this question"),
+    BadCursor: lambda error: invalid(("query", "cursor"), "The cursor does not belong to this request"),
     Invalid: lambda error: invalid(error.loc, str(error)),
     Conflict: lambda error: problem(409, str(error)),
     NoRun: lambda error: problem(409, str(error)),
-    KeyReused: lambda error: invalid(("header", "Idempotency-Key"), "This key came before with another body"),
-    # Found by class before Powertools' own, so all of those are named above.
+    KeyReused: lambda error: invalid(("header", "Idempotency-Key"), "This key was already used with another body"),
+    # Powertools prefers this handler to its own, so the exceptions that it handles itself must be listed above.
     Exception: _on_failure,
 }

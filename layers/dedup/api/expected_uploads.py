@@ -1,4 +1,4 @@
-"""Files that are expected: what the operations share that say where to PUT one."""
+"""Creates uploads that wait for a file: shared by the operations that return a presigned URL."""
 
 from dedup.api.errors import Invalid
 from dedup.api.models.uploads import ExpectedUpload, SnapshotRequest, UploadRequest
@@ -8,9 +8,10 @@ from dedup.store import Store
 
 
 def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Store) -> ExpectedUpload:
-    """Notes that `principal` will send this file; its upload, and the URL to PUT it at. Raises api.Invalid."""
+    """Creates the upload of a file that `principal` will send, and returns it with the presigned URL to PUT the file
+    to. Raises Invalid if the file is too large."""
     if request.size and request.size > settings().max_file_bytes:
-        raise Invalid(("body", "size"), f"At most {settings().max_file_bytes} bytes are taken: split the file")
+        raise Invalid(("body", "size"), f"A file can have at most {settings().max_file_bytes} bytes. Split the file")
     key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
     upload_id = store.uploads.create(key, request.source, request.mode, principal)
     url = bucket.upload_url(key.format(upload_id), request.size)

@@ -1,4 +1,4 @@
-"""What a route's decorator adds to the OpenAPI document."""
+"""The OpenAPI documentation of a route, as arguments of its decorator."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -10,22 +10,22 @@ from dedup.api.unknown_parameters import refuse_unknown_parameters
 
 BODY_ERRORS = (400, 413, 415, 422)
 
-_FAULTS = {
-    400: "The body is not JSON",
-    404: "No such thing",
-    406: "Not in a form that the header Accept lets be given",
-    409: "Not possible now: `detail` says why",
-    413: "The body has more bytes than are allowed",
-    415: "The body is not application/json",
-    422: "Not valid: `detail` lists what is wrong and where",
-    500: "A failure of ours; the log has it",
-    503: "The database, or another service that this takes, is not available now",
+_ERRORS = {
+    400: "The body is not valid JSON",
+    404: "Not found",
+    406: "The requested format needs another `Accept` header",
+    409: "Not possible in the current state; `detail` has the reason",
+    413: "The body is too large",
+    415: "The body is not `application/json`",
+    422: "The request is not valid; `detail` lists the validation errors",
+    500: "Internal error; see the log for this request id",
+    503: "The database or another service is not available; wait for `Retry-After` seconds",
 }
 
 
 def operation(
     summary: str,
-    answer: Any,
+    response: Any,
     *,
     description: str = "",
     status: int = 200,
@@ -35,29 +35,33 @@ def operation(
     unavailable: Any = Problem,
     paged: bool = False,
     counted: bool = False,
-    later: bool = False,
+    asynchronous: bool = False,
 ) -> dict[str, Any]:
-    """What a route's decorator says of it in the OpenAPI document: its summary, its answer, its errors. `others`:
-    the content that it may have of other media, as Powertools takes it. `unavailable` is what it answers while the
-    database is down; None where it does not ask the database. `counted`: a page says how many items all pages have.
-    `later`: it may leave the work to a queue, and then answers 202."""
-    fault = "application/problem+json"
+    """Returns the decorator arguments that document a route.
+
+    `response` is the model of the body, `others` its content in other media types (in Powertools' format). `errors` are
+    the statuses beside 500 and 503. `unavailable` is the model of a 503; None if the route does not use the database.
+    `paged` adds the header Link, `counted` the header X-Total-Count, and `asynchronous` a 202 response."""
+    problem_json = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
-        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": answer}, **(others or {})}},
-        **{error: {"description": _FAULTS[error], "content": {fault: {"model": Problem}}} for error in (*errors, 500)},
+        status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": response}, **(others or {})}},
+        **{
+            error: {"description": _ERRORS[error], "content": {problem_json: {"model": Problem}}}
+            for error in (*errors, 500)
+        },
     }
     if paged:
-        link = {"description": 'The next page, where there is one: `<…>; rel="next"`', "schema": {"type": "string"}}
+        link = {"description": 'Link to the next page, if any: `<…>; rel="next"`', "schema": {"type": "string"}}
         responses[status]["headers"] = {"Link": link}
     if counted:
-        total = {"description": "Items on all pages", "schema": {"type": "integer", "minimum": 0}}
+        total = {"description": "Number of items on all pages", "schema": {"type": "integer", "minimum": 0}}
         responses[status]["headers"][TOTAL] = total
-    if later:
-        responses[202] = {"description": HTTPStatus(202).phrase, "content": {media: {"model": answer}}}
+    if asynchronous:
+        responses[202] = {"description": HTTPStatus(202).phrase, "content": {media: {"model": response}}}
     if unavailable:
-        content = {fault if unavailable is Problem else media: {"model": unavailable}}
-        wait = {"description": "Seconds to wait before the next try", "schema": {"type": "integer"}}
-        responses[503] = {"description": _FAULTS[503], "content": content, "headers": {"Retry-After": wait}}
+        content = {problem_json if unavailable is Problem else media: {"model": unavailable}}
+        wait = {"description": "Seconds to wait before the next attempt", "schema": {"type": "integer"}}
+        responses[503] = {"description": _ERRORS[503], "content": content, "headers": {"Retry-After": wait}}
     return {
         "summary": summary,
         "description": description or None,

@@ -1,4 +1,4 @@
-"""Pages of long lists: the cursor that says where the next page starts, and the Link header to it (RFC 8288)."""
+"""Pagination: the cursor that marks the start of the next page, and the Link header to it (RFC 8288)."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
 TOTAL = "X-Total-Count"
-"""The header that says how many items all pages of a list have together."""
+"""The header with the number of items on all pages."""
 
 
 def paged(
@@ -21,8 +21,9 @@ def paged(
     question: str,
     total: int | None = None,
 ) -> Response[Any]:
-    """A 200 with `body` (a model, or JSON text), and the link to the next page where `positions` says there is one.
-    `total`: items on all pages, where the answer says so."""
+    """Returns a 200 with `body` (a model, or JSON text). If `positions` is given, the response has a Link header to the
+    next page, which starts after these positions; if `total` is given, a header with the number of items on all
+    pages."""
     headers = {} if total is None else {TOTAL: str(total)}
     if positions is not None:
         headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
@@ -30,13 +31,12 @@ def paged(
 
 
 def json_object(fields: Mapping[str, int | str]) -> str:
-    """The text of a JSON object of these fields: numbers, and what is the text of JSON itself, such as a page of
-    ids."""
+    """Returns the text of a JSON object with these fields. Values are numbers, or JSON text such as a page of ids."""
     return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
 
 
 def cursor_question(asked: str, by: str) -> str:
-    """What a cursor belongs to: ids of customers and of entities are two lists."""
+    """Returns the text that identifies the list of a cursor. Ids of customers and of entities are different lists."""
     return asked if by == "customer" else f"{asked} by {by}"
 
 
@@ -44,7 +44,7 @@ _DIGEST_BYTES = 6
 
 
 class BadCursor(ValueError):
-    """A cursor that was not made here, or not for this question."""
+    """A cursor that encode_cursor did not return, or returned for another question."""
 
 
 def _digest(positions: bytes, question: str) -> bytes:
@@ -52,19 +52,19 @@ def _digest(positions: bytes, question: str) -> bytes:
 
 
 def encode_cursor(positions: Mapping[str, int], question: str) -> str:
-    """The opaque form of the last id given of each list. `question` says what was asked: the cursor fits no other."""
+    """Returns an opaque cursor for the last id returned from each list. It is valid for this `question` only."""
     raw = json.dumps(positions, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(_digest(raw, question) + raw).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, question: str) -> dict[str, int]:
-    """The positions that encode_cursor was given; none without a cursor. Raises BadCursor."""
+    """Returns the positions that encode_cursor was called with; empty without a cursor. Raises BadCursor."""
     if cursor is None:
         return {}
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         positions = {name: int(position) for name, position in json.loads(raw[_DIGEST_BYTES:]).items()}
-        # Made again and compared: this finds a changed digest, and the spellings that base64 has for one value.
+        # Encoded again and compared: base64 has several spellings of one value, and the digest may have been changed.
         if encode_cursor(positions, question) == cursor and all(-(2**63) <= p < 2**63 for p in positions.values()):
             return positions
     except (ValueError, AttributeError, TypeError, RecursionError):
@@ -73,7 +73,7 @@ def decode_cursor(cursor: str | None, question: str) -> dict[str, int]:
 
 
 def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
-    """The value of a Link header to the same request's next page, stage and host as the client used them."""
+    """Returns the value of a Link header to the next page, with the host and stage that the client used."""
     query = [
         (name, value)
         for name, values in (event.multi_value_query_string_parameters or {}).items()
@@ -81,7 +81,7 @@ def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
         if name != "cursor"
     ]
     context, path = event.request_context, event.path
-    # The context's path begins with the stage where the client's did; SAM's local gateway has the pattern there.
+    # The context's path has the stage if the client's URL had it; in SAM's local gateway it is the route's pattern.
     stage = context.path.removesuffix(path) if context.path.endswith(path) else ""
     scheme = "http" if event.headers.get("X-Forwarded-Proto") == "http" else "https"
     return (

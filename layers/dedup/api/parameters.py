@@ -1,4 +1,4 @@
-"""Query, path and header parameters that several operations share."""
+"""Query, path and header parameters shared by several operations."""
 
 import hashlib
 from typing import Annotated, Literal
@@ -12,26 +12,26 @@ from dedup.store.audit import UNKNOWN
 MAX_LIMIT = 10_000
 
 MAX_IDS = 250_000
-"""Ids in one answer, over all of its lists: 21 bytes each, and Lambda answers 6 MB."""
+"""Most ids in one response, in all of its lists: an id takes up to 21 bytes, and Lambda's limit is 6 MB."""
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items on a page")]
 CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 By = Annotated[
     Literal["customer", "entity"],
-    Query(description="entity: counts people, as the last run of the matching found them, and lists entities' ids"),
+    Query(description="`entity` counts entities of the active matching run instead of customers, and lists their ids"),
 ]
 
-SmallLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="How many items a page has at most")]
+SmallLimit = Annotated[int, Query(alias="limit", ge=1, le=1000, description="Maximum number of items on a page")]
 RunId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 EntityId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 Cursor = Annotated[
-    str | None, Query(max_length=8192, description="Where the page starts: from the Link of the one before")
+    str | None, Query(max_length=8192, description="Start of the page, from the `Link` header of the previous page")
 ]
 
 IdempotencyKey = Annotated[
@@ -41,14 +41,17 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key and body get the first answer again, and nothing is written",
+        description="A repeated request with the same key and body returns the first response and writes nothing",
     ),
 ]
 
 
 def client_key(idempotency_key: str | None, request: BaseModel) -> tuple[str | None, str]:
-    """The key for a client's Idempotency-Key, apart from those of files, and 64 hexadecimal digits of SHA-256 that tell
-    what came with it from other content, or from the same asked of another operation. Without one, None and nothing."""
+    """Returns the stored key for a client's Idempotency-Key, and a digest of the request.
+
+    The prefix separates the key from those of files. The digest is the hexadecimal SHA-256 of the model's name and
+    content: it differs for another body, and for the same body of another operation. Without Idempotency-Key, the key
+    is None and the digest is empty."""
     if not idempotency_key:
         return None, ""
     content = f"{type(request).__name__} {request.model_dump_json(exclude_none=True)}"
@@ -56,7 +59,7 @@ def client_key(idempotency_key: str | None, request: BaseModel) -> tuple[str | N
 
 
 def caller(app: APIGatewayRestResolver) -> str:
-    """Who asks: the subject of their token, or the ARN that signed; store.UNKNOWN where nobody has to sign in."""
+    """Returns who sent the request: the subject of the token, or the ARN that signed; store.UNKNOWN without sign-in."""
     context = app.current_event.request_context
     claims = context.authorizer.claims or {}
     return str(claims.get("sub") or claims.get("client_id") or context.identity.user_arn or UNKNOWN)

@@ -1,4 +1,4 @@
-"""Turns what the store returns into response models."""
+"""Presenters: convert objects of the store to response models."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,43 +19,28 @@ from dedup.store.jobs import Job
 from dedup.store.uploads import Upload
 
 MAX_OUTPUTS = 1_000
-"""URLs in one answer, each of some 500 bytes on AWS and of up to 1,500 with a session's token."""
+"""Most URLs in one response. On AWS a URL has about 500 bytes, and up to 1,500 with a session token."""
 
 MAX_REGIONS = 100
-"""Regions of a job in one answer, which may list a hundred jobs."""
+"""Most regions of a job in one response, which may list a hundred jobs."""
 
 
-def erasure_details(customer_id: int, erased: erasure.Erasure) -> Erasure:
-    """What was erased of a customer, and what remains."""
-    customer, remaining = erased.customer, erased.customer.remaining
-    return Erasure(
-        customer_id=customer_id,
-        records=customer.records,
-        sources=customer.sources,
-        rejected_files=RejectedFiles(
-            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
-        ),
-        files=customer.files,
-        exports=erased.exports,
-    )
-
-
-def upload_status(account: Upload) -> UploadStatus:
-    """The account with a URL for the rejected rows in the place of their key."""
+def upload_status(upload: Account) -> UploadStatus:
+    """Returns the upload with a presigned URL of its rejected rows."""
     url: str | None = None
-    if account.rejected_key:
-        url = bucket.download_url(account.rejected_key, account.rejected_version)
-    return UploadStatus.model_validate({**asdict(account), "rejected_url": url})
+    if upload.rejected_key:
+        url = bucket.download_url(upload.rejected_key, upload.rejected_version)
+    return UploadStatus.model_validate({**asdict(upload), "rejected_url": url})
 
 
 def export_status(export: Export) -> ExportStatus:
-    """The account with a URL for the file in the place of its key, while the bucket has it."""
+    """Returns the export with a presigned URL of its file, until the bucket deletes it."""
     url = bucket.download_url(export.object_key, export.object_version) if export.object_key and export.fresh else None
     return ExportStatus.model_validate({**asdict(export), **export.question, "url": url})
 
 
 def job_status(job: Job) -> JobStatus:
-    """The job with URLs for what it wrote in the place of the keys, while the bucket has it."""
+    """Returns the job with its results and with presigned URLs of its files, until the bucket deletes them."""
     prefix, keys = f"jobs/{job.id}/", (job.objects or []) if job.fresh else []
     outputs = [{"name": key.removeprefix(prefix), "url": bucket.download_url(key, None)} for key in keys[:MAX_OUTPUTS]]
     figures = dict(job.figures or {})
@@ -65,7 +50,7 @@ def job_status(job: Job) -> JobStatus:
 
 
 def entity_summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An entity in a list: how many records, whose, of which sources, and the values of its golden record."""
+    """Returns an entity for a list, as the fields of EntitySummary."""
     records = entity["records"]
     return {
         "id": entity["id"],
@@ -77,8 +62,7 @@ def entity_summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 
 def entity_details(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One entity with everything: its records, the golden record with the origin of each field, why its records belong
-    together, and what people said of them."""
+    """Returns an entity with its golden record and the evidence of its edges, as the fields of Entity."""
     return {
         **entity,
         "golden": {
@@ -89,6 +73,6 @@ def entity_details(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 
 def explained_pair(pair: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A pair with the fields of its waterfall in place of the text."""
+    """Returns a pair with its waterfall parsed into `fields`."""
     fields = [_shown(step) for step in scoring.steps_of(pair["waterfall"], settings)]
     return {**{name: value for name, value in pair.items() if name != "waterfall"}, "fields": fields}

@@ -1,4 +1,4 @@
-"""The handlers of functions that a queue starts."""
+"""Lambda handlers of functions with a queue as event source."""
 
 import json
 from collections.abc import Callable
@@ -14,47 +14,51 @@ from dedup.errors import Busy
 from dedup.observability import log_failure, logger, metrics
 from dedup.store import Store, open_store
 
-SOON = 65
-"""Seconds after which a message that failed for the first time comes again: more than the lease of an attempt that
-died, and what most troubles take, a database that wakes or changes over. After that it waits as long as its queue says,
-so that in a longer trouble not all of its tries are gone at once."""
+FIRST_RETRY_SECONDS = 65
+"""Delay before the first retry of a message. It exceeds the lease of an attempt that was killed, and covers the most
+common failures: a database that resumes or fails over. Later retries wait for the queue's visibility timeout, so that a
+longer outage does not use up all attempts at once."""
 
 
-def messages(work: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
-    """Gives each message of a batch to `work`. One of which it raises is reported, and comes again; the others do
-    not. It is logged and counted as failed, unless another attempt is at it."""
+def messages(process: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
+    """Returns a handler that calls `process` for each message of a batch.
+
+    If `process` raises, the message alone is reported as failed, and is delivered again. The error is logged and
+    counted, unless it is Busy, which means that another attempt holds the lease."""
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
     def counted(record: SQSRecord, lambda_context: LambdaContext) -> object:
         try:
-            return work(record, lambda_context)
+            return process(record, lambda_context)
         except Busy:
-            logger.info("Another attempt is at it", extra={"message_id": record.message_id})
-            _give_back(record)
+            logger.info("Another attempt is running", extra={"message_id": record.message_id})
+            _retry_soon(record)
             raise
         except Exception as error:
             log_failure(error, message_id=record.message_id)
-            # Lambda's own errors leave it out: the function itself has answered.
+            # Lambda's Errors metric does not count it, because the function itself succeeds.
             metrics.add_metric("FailedMessages", MetricUnit.Count, 1)
             metrics.flush_metrics()
-            _give_back(record)
+            _retry_soon(record)
             raise
 
     return lambda event, context: dict(process_partial_response(event, counted, processor, context))
 
 
-def _give_back(record: SQSRecord) -> None:
+def _retry_soon(record: SQSRecord) -> None:
     if record.attributes.approximate_receive_count == "1":
-        queues.give_back(record.queue_url, record.receipt_handle, SOON)
+        queues.give_back(record.queue_url, record.receipt_handle, FIRST_RETRY_SECONDS)
 
 
-def handler(kind: str, work: Callable[[int, Store, Callable[[], float]], str | None]) -> Handler:
-    """Gives each message's id, under the name of its kind, to `work`, with the store and what says how many seconds are
-    left; that answers with the status that it came to, or None where it was done before."""
+def handler(kind: str, execute: Callable[[int, Store, Callable[[], float]], str | None]) -> Handler:
+    """Returns a handler that executes the tasks of its queue.
+
+    A message is `{kind: task id}`. `execute` is called with the id, the store, and a function that returns the
+    remaining seconds. It returns the status of the task, or None if another attempt has already ended it."""
 
     def one(record: SQSRecord, lambda_context: LambdaContext) -> None:
-        piece = int(json.loads(record.body)[kind])
-        status = work(piece, open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)
-        logger.info("Worked", extra={f"{kind}_id": piece, "status": status or "repeated delivery"})
+        task_id = int(json.loads(record.body)[kind])
+        status = execute(task_id, open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)
+        logger.info("Executed", extra={f"{kind}_id": task_id, "status": status or "repeated delivery"})
 
     return logger.inject_lambda_context(messages(one), clear_state=True)

@@ -1,4 +1,4 @@
-"""Finds query parameters that an operation does not declare, and the nearest declared ones."""
+"""Refuses query parameters that an operation does not declare, and suggests the nearest declared one."""
 
 from itertools import islice
 from typing import Any
@@ -10,23 +10,23 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from dedup.validation import MAX_ERRORS, UNKNOWN_NAME, unknown_name
 
 API = "/api/"
-"""What the paths of the operations begin with that take no parameters but their own. To others, the page's and the
-documentation's, whoever leads there may add some: signing in does."""
+"""Path prefix of the operations that are checked. The page and the documentation accept other parameters, such as those
+that the sign-in adds."""
 
 SIGNATURE = "x-amz-"
-"""What the parameters begin with that sign a request, in lower case."""
+"""Prefix of the parameters of a signed request, in lower case."""
 
 
-def refuse_unknown_parameters(app: APIGatewayRestResolver, go_on: NextMiddleware) -> Response[Any]:
-    """For a route: goes on where the query has no other parameters than the route declares. Raises
-    RequestValidationError."""
+def refuse_unknown_parameters(app: APIGatewayRestResolver, next_middleware: NextMiddleware) -> Response[Any]:
+    """Middleware of a route. Raises RequestValidationError if the query has a parameter that the route does not
+    declare."""
     if errors := unknown_parameters(app):
         raise RequestValidationError(errors)
-    return go_on(app)
+    return next_middleware(app)
 
 
 def unknown_parameters(app: APIGatewayRestResolver) -> list[dict[str, Any]]:
-    """An error for each parameter of the query that the route does not declare, in the shape that validation gives."""
+    """Returns a validation error for each query parameter that the route does not declare."""
     route, event = app.context["_route"], app.current_event
     if not route.path.startswith(API):
         return []

@@ -4,6 +4,6 @@ SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  // By default a badge sends the document's address to Swagger's own validator.
+  // Without this, a badge sends the document's URL to Swagger's public validator.
   validatorUrl: null,
 });

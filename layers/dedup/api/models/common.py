@@ -1,4 +1,4 @@
-"""Types that the models of several domains share, and the error model."""
+"""Types shared by the models of several domains, and the error model."""
 
 from typing import Annotated, Literal
 
@@ -15,15 +15,15 @@ Sources = Annotated[list[Source], Field(max_length=MAX_SOURCES), at_most(MAX_SOU
 
 
 class Model(BaseModel, defer_build=True):
-    """What the models here are. Each is built when it is first used, for a function uses a few of them."""
+    """Base of all response models. Each model is built on first use, because a function uses only a few of them."""
 
 
-class Question(Model, Request, extra="forbid"):
-    """What the bodies of requests here are: a field that is unknown is refused."""
+class RequestModel(Model, Request, extra="forbid"):
+    """Base of request models. Unknown fields are refused."""
 
 
 class InvalidField(Model):
-    """One thing wrong with a request: where, why, and the kind of error."""
+    """A validation error: `loc` is the path of the field, `msg` the message, `type` the kind of error."""
 
     loc: list[str | int]
     msg: str
@@ -31,7 +31,7 @@ class InvalidField(Model):
 
 
 class Problem(Model):
-    """An error, as RFC 9457 shapes it. A validation error lists the first 100 validation errors in `detail`."""
+    """An error (RFC 9457). If the request is not valid, `detail` lists the first 100 validation errors."""
 
     type: str = "about:blank"
     title: str
@@ -39,6 +39,6 @@ class Problem(Model):
     detail: str | list[InvalidField]
     total: Count | None = Field(
         default=None,
-        description=f"How many validation errors were found. From {MAX_ERRORS} on there may be more: a list of records "
-        "is validated no further than to the record that brings them to that number.",
+        description=f"The number of validation errors found. If it is {MAX_ERRORS} or more, there may be others, "
+        "because validation of a list of records stops at the record that reaches this number.",
     )

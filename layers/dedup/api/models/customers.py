@@ -7,7 +7,7 @@ from dedup.records import CustomerId, Email, KnownFields, Name
 
 
 class StoredFields(Model):
-    """What every stored record has."""
+    """The fields that every stored record has."""
 
     id: int
     customer_id: CustomerId
@@ -19,71 +19,75 @@ class StoredFields(Model):
 
 
 class StoredRecord(KnownFields, StoredFields):
-    """A record as it is stored. Of the fields from phone to date_of_birth it has those that are known."""
+    """A stored record. Optional fields without a value are omitted."""
 
 
 class Customer(Model):
-    """One customer: the sources that have them, and a page of their records in id order."""
+    """A customer: the sources that have the customer, and one page of its records in id order."""
 
     customer_id: CustomerId
     sources: list[str]
-    entity_ids: list[int] = Field(description="Who they are by matching; none before the first run")
+    entity_ids: list[int] = Field(description="Entities of the customer's records; empty before the first matching run")
     records: list[StoredRecord]
 
 
 class RejectedFiles(Model):
-    """Rejected rows of an erased customer that are still in the bucket. A function cuts them out of their files."""
+    """Rejected rows of an erased customer that are still in files in the bucket. They are removed asynchronously."""
 
     status: TaskStatus = Field(
-        description="done: none is left. failed: it was tried three times; the same request tries it again"
+        description="`done`: no rows are left. `failed`: three attempts failed; repeat the request to try again"
     )
-    files: Count = Field(description="Files that are still to be cut")
-    rows: Count = Field(description="Rows of the customer in them")
+    files: Count = Field(description="Number of files that still contain rows of the customer")
+    rows: Count = Field(description="Number of rows of the customer in these files")
     reason: str | None
 
 
 class Erasure(Model):
-    """What was erased of a customer. `files` are the keys of the files that brought them: these stay in the bucket
-    until they expire, at most 1,000 are named. `exports` are the ids of those that were asked for here and are in the
-    bucket or being written: any of them may hold the customer, until it expires or its object is deleted."""
+    """What was erased of a customer, and where the customer's data may still be stored."""
 
     customer_id: CustomerId
     records: Count
     sources: list[str]
     rejected_files: RejectedFiles
-    files: list[str]
-    exports: list[int] = Field(description="Exports of /api/v1/exports that may hold the customer, at most 1,000")
+    files: list[str] = Field(
+        description="Keys of uploaded files that contain the customer, at most 1,000. They stay in the bucket until "
+        "they expire"
+    )
+    exports: list[int] = Field(
+        description="Ids of exports that may contain the customer, at most 1,000. Their files stay in the bucket until "
+        "they expire or are deleted"
+    )
 
 
 class Erased(Model):
-    """That a customer was erased."""
+    """The result of erasing a customer."""
 
     message: str
     details: Erasure
 
 
 class UploadDetails(Model):
-    """What an upload stored."""
+    """The number of stored records, and the id of their upload."""
 
     count: Count
     upload_id: int
 
 
 class Uploaded(Model):
-    """An upload that was accepted whole."""
+    """The result of a bulk upload."""
 
     message: str
     details: UploadDetails
 
 
 class DeletionDetails(Model):
-    """What was deleted."""
+    """The number of deleted records."""
 
     deleted_count: Count
 
 
 class Cleared(Model):
-    """That all records were deleted."""
+    """The result of a deletion."""
 
     message: str
     details: DeletionDetails

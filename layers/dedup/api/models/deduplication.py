@@ -1,16 +1,16 @@
-"""Request and response models of the set questions, the report baseline and the Spark jobs."""
+"""Request and response models of set questions, the report baseline and Spark jobs."""
 
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from dedup.api.models.common import Count, Model, Question, TaskStatus, Time
+from dedup.api.models.common import Count, Model, RequestModel, TaskStatus, Time
 
-Ids = Annotated[list[int], Field(description="One page of customer ids, ascending")]
+Ids = Annotated[list[int], Field(description="One page of ids in ascending order")]
 
 
 class Analysis(Model):
-    """How many customers there are. Counts are of everything; the ids are one page."""
+    """Counts of customers and duplicates. Counts are of the whole set; the ids are one page."""
 
     total_records: Count
     unique_customers: Count
@@ -19,8 +19,8 @@ class Analysis(Model):
 
 
 class Comparison(Model):
-    """Which sources have whom. Beside the fields here, for each source: `only_in_<source>` (one page of ids),
-    `only_in_<source>_count` and `<source>_count` (distinct customers, of everything)."""
+    """Overlap of the sources. There are three more fields for each source: `only_in_<source>` (one page of ids),
+    `only_in_<source>_count`, and `<source>_count` (distinct customers). Counts are of the whole set."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Ids | Count]
@@ -30,46 +30,46 @@ class Comparison(Model):
 
 
 class CustomerSelection(Model):
-    """The customers that a set question selects. The count is of everything; the ids are one page."""
+    """The customers of a set question. The count is of the whole set; the ids are one page."""
 
     count: Count
     customer_ids: Ids
 
 
 class RegionCount(Model):
-    """How many customers are in exactly these sources and in no other."""
+    """A region: the number of customers in exactly these sources and in no other."""
 
     sources: list[str]
     count: Count
 
 
 class KeptReport(Model):
-    """The figures that later reports are compared with."""
+    """A stored report baseline."""
 
     id: int
     created_at: Time
 
 
-class JobRequest(Question):
-    """Which files are to be read."""
+class JobRequest(RequestModel):
+    """The files that a Spark job reads."""
 
     prefix: str = Field(
         default="incoming/",
         max_length=900,
         pattern=r"^incoming/[^\u0000-\u001f\u007f-\u009f]*$",
-        description="Of the objects' keys: incoming/hubspot/ for those of one source",
+        description="Prefix of the keys of the files, such as incoming/hubspot/ for the files of one source",
     )
 
 
 class JobCreated(Model):
-    """A job that will be done."""
+    """A Spark job that was created."""
 
     id: int
     status: TaskStatus
 
 
 class JobRegion(Model):
-    """How many customers exactly these sources have, in how many records."""
+    """A region: the number of customers in exactly these sources and in no other, and of their records."""
 
     sources: list[str]
     count: Count
@@ -79,26 +79,30 @@ class JobRegion(Model):
 class JobOutput(Model):
     """A file that a job wrote."""
 
-    name: str = Field(description="regions/…, customers/…, rejects/… or files/…, Parquet; summary.json")
-    url: str = Field(description="The file, for 15 minutes")
+    name: str = Field(description="A Parquet file: regions/…, customers/…, rejects/… or files/…; or summary.json")
+    url: str = Field(description="Presigned URL of the file, valid for 15 minutes")
 
 
 class JobStatus(Model):
-    """What became of a job. What it found is there when it is done."""
+    """The status of a Spark job. Its results are present when it is done."""
 
     id: int
     status: TaskStatus
     prefix: str
     regions: list[JobRegion] | None = Field(
-        default=None, description="The 100 largest, the largest first; the output regions has all of them"
+        default=None, description="The 100 largest regions, the largest first; the output `regions` has all of them"
     )
-    region_count: Count | None = Field(default=None, description="Regions that have a customer")
+    region_count: Count | None = Field(default=None, description="Number of regions with customers")
     customers: Count | None = None
     records: Count | None = None
     files: Count | None = None
-    failed: Count | None = Field(default=None, description="Files that could not be used: the output files says why")
-    rejected: Count | None = Field(default=None, description="Rows that were refused: the output rejects says why")
-    outputs: list[JobOutput] = Field(description="1,000 at most; none when they are older than 7 days")
+    failed: Count | None = Field(
+        default=None, description="Number of files that could not be read; the output `files` has the reasons"
+    )
+    rejected: Count | None = Field(
+        default=None, description="Number of rejected rows; the output `rejects` has the reasons"
+    )
+    outputs: list[JobOutput] = Field(description="At most 1,000 files; empty after 7 days, when they are deleted")
     reason: str | None
     created_at: Time
     started_at: Time | None

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from dedup.api.models.common import Count, Model, Question
+from dedup.api.models.common import Count, Model, RequestModel
 from dedup.api.models.customers import StoredRecord
 from dedup.api.models.matching import Decision, FieldWeight
 from dedup.records import PLAIN, CustomerId, KnownFields, Name, Source, without_controls
 
 
 class EntitySummary(Model):
-    """A person: how many records there are, with which ids, from where, and what survives of them."""
+    """An entity in a list: the number of its records, their customer ids and sources, and its golden record."""
 
     id: int
     records: Count
@@ -21,7 +21,8 @@ class EntitySummary(Model):
 
 
 class GoldenField(Model):
-    """A value that survived, whose it is, and the rule that decided: `only` where there was no other value."""
+    """A field of the golden record: the chosen value, the record and source that it comes from, and the survivorship
+    rule that chose it (`only` if there was no other value)."""
 
     value: str
     record_id: int
@@ -30,7 +31,8 @@ class GoldenField(Model):
 
 
 class EntityEdge(Model):
-    """Why two records are one: a rule, or the match weight field by field. `weight` also has the prior's."""
+    """The evidence that joins two records: a match rule, or the match weight of each comparison. `weight` is their sum
+    and includes the prior."""
 
     record_a: int
     record_b: int
@@ -41,9 +43,9 @@ class EntityEdge(Model):
 
 
 class Entity(Model):
-    """A person with their records, the golden record, why the records belong together, and what was said of them. Of
-    more than 500 records those are shown that repeat no other, and the latest; of more than 2,000 edges, those that
-    join."""
+    """An entity with its records, its golden record, the edges that join its records, and the decisions about them. Of
+    more than 500 records, the representatives and the latest are shown; of more than 2,000 edges, those that join
+    records."""
 
     id: int
     total_records: Count
@@ -53,8 +55,8 @@ class Entity(Model):
     decisions: list[Decision]
 
 
-class LookupRecord(KnownFields, Question):
-    """One record, of which anything may be known."""
+class LookupRecord(KnownFields, RequestModel):
+    """The details to look up. All fields are optional."""
 
     customer_id: CustomerId | None = None
     source: Source | None = None
@@ -65,7 +67,7 @@ class LookupRecord(KnownFields, Question):
 
 
 class Match(Model):
-    """An entity that the record may be, by its record that is most like it."""
+    """An entity that matches, with the score of its most similar record."""
 
     entity_id: int
     record_id: int
@@ -77,6 +79,6 @@ class Match(Model):
 
 
 class Matches(Model):
-    """Who the record most likely is, the best first; ten at most."""
+    """The entities that match best, at most ten, the best first."""
 
     matches: list[Match]

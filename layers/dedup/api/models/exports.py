@@ -4,30 +4,32 @@ from typing import Literal
 
 from pydantic import Field
 
-from dedup.api.models.common import Count, Model, Question, Sources, TaskStatus, Time
+from dedup.api.models.common import Count, Model, RequestModel, Sources, TaskStatus, Time
 
 
-class ExportRequest(Question):
-    """Whose records are to be written: the customers of a set question, as /api/v1/deduplication/customers asks it."""
+class ExportRequest(RequestModel):
+    """The set question that selects the customers to export, as in /api/v1/deduplication/customers."""
 
-    within: Sources = Field(default=[], alias="in", description="Sources that all have the customer")
-    not_in: Sources = Field(default=[], description="Sources that none has the customer")
-    region: Sources = Field(default=[], description="Sources that have the customer, and no other")
+    within: Sources = Field(default=[], alias="in", description="Include customers present in all of these sources")
+    not_in: Sources = Field(default=[], description="Exclude customers present in any of these sources")
+    region: Sources = Field(
+        default=[], description="Include customers present in exactly these sources and in no other"
+    )
     by: Literal["customer", "entity"] = Field(
-        default="customer", description="entity: ask by person, after the first finished run of the matching"
+        default="customer", description="`entity` selects entities of the active matching run instead of customers"
     )
     format: Literal["csv", "ndjson", "parquet"] = "csv"
 
 
 class ExportCreated(Model):
-    """An export that will be written."""
+    """An export that was created."""
 
     id: int
     status: TaskStatus
 
 
 class ExportStatus(Model):
-    """What became of an export: a line for each record of each customer (or entity), by customer (or entity)."""
+    """The status of an export. Its file has one line for each record, ordered by customer (or entity)."""
 
     id: int
     status: TaskStatus
@@ -36,9 +38,11 @@ class ExportStatus(Model):
     region: list[str]
     by: str
     format: str
-    rows: Count = Field(description="Records; so far, while it is written")
+    rows: Count = Field(description="Number of records written, also while the export is running")
     bytes: Count | None
-    url: str | None = Field(description="The file, for 15 minutes; none when it is older than 7 days")
+    url: str | None = Field(
+        description="Presigned URL of the file, valid for 15 minutes; null after 7 days, when the file is deleted"
+    )
     reason: str | None
     created_at: Time
     started_at: Time | None

@@ -6,54 +6,58 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dedup.api.models.common import Count, Model, Question, TaskStatus, Time
+from dedup.api.models.common import Count, Model, RequestModel, TaskStatus, Time
 from dedup.api.models.customers import StoredRecord
 from dedup.records import PLAIN, without_controls
 from dedup.validation import at_most
 
 MAX_SETTINGS = 10_000
-"""Values in the settings of a run, those in lists and objects counted: each of them may have an error."""
+"""Most values in the settings of a run, including those in lists and objects. Each may produce a validation error."""
 
 
-def _of_a_sensible_size(settings: Any) -> Any:
+def _limit_size(settings: Any) -> Any:
     count, inside = 0, [settings]
     while inside:
         value = inside.pop()
         count += 1
         if count > MAX_SETTINGS:
-            raise PydanticCustomError("too_long", f"At most {MAX_SETTINGS:,} values are taken, those in lists included")
+            raise PydanticCustomError(
+                "too_long", f"Settings can have at most {MAX_SETTINGS:,} values, including those in lists and objects"
+            )
         if isinstance(value, dict | list):
             inside += value.values() if isinstance(value, dict) else value
     return settings
 
 
-class RunRequest(Question):
-    """A run of the matching."""
+class RunRequest(RequestModel):
+    """The settings of a matching run."""
 
-    settings: Annotated[dict[str, Any], BeforeValidator(_of_a_sensible_size)] = Field(
-        default={}, description="In place of the defaults: objects are laid over them, all else replaces"
+    settings: Annotated[dict[str, Any], BeforeValidator(_limit_size)] = Field(
+        default={},
+        description="Settings that differ from the defaults. Objects are merged with the default objects; other values "
+        "replace the defaults",
     )
 
     @field_validator("settings")
     @classmethod
-    def _mean_something(cls, settings: dict[str, Any]) -> dict[str, Any]:
+    def _validate_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
         from dedup.matching.settings import Settings
 
         Settings.over(settings)
-        # In one order: a repeat is one whichever way its client orders them.
+        # Sorted, so that the digest for Idempotency-Key does not depend on the order of the keys.
         ordered: dict[str, Any] = json.loads(json.dumps(settings, sort_keys=True))
         return ordered
 
 
 class RunCreated(Model):
-    """A run that waits to begin."""
+    """A matching run that was created."""
 
     id: int
     status: TaskStatus
 
 
 class ModelInfo(Model):
-    """What the run knew of how alike one person's records are."""
+    """The match model of a run."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -61,14 +65,14 @@ class ModelInfo(Model):
 
 
 class WeightBar(Model):
-    """Scored pairs whose match weight is from here to one more."""
+    """A bar of the histogram: the number of scored pairs with a match weight from `weight` to `weight` + 1."""
 
     weight: int
     pairs: Count
 
 
 class NearPair(Model):
-    """Two records near the threshold."""
+    """A pair of records with a match weight near the threshold."""
 
     record_a: int
     record_b: int
@@ -77,7 +81,7 @@ class NearPair(Model):
 
 
 class MatchRun(Model):
-    """A run of the matching. `active`: its entities are those that are asked about."""
+    """A matching run. The entities of the active run are the ones that all operations use."""
 
     id: int
     status: TaskStatus
@@ -87,7 +91,7 @@ class MatchRun(Model):
     stage: str | None
     active: bool
     records: Count | None
-    pairs: Count | None = Field(description="Pairs that were scored")
+    pairs: Count | None = Field(description="Number of scored pairs")
     entities: Count | None
     model: ModelInfo | None
     histogram: list[WeightBar]
@@ -98,14 +102,14 @@ class MatchRun(Model):
 
 
 class ChangedEntity(Model):
-    """An entity whose records had several in the other run."""
+    """An entity whose records belonged to several entities in the other run."""
 
     entity_id: int
     record_ids: list[int]
 
 
 class RunChanges(Model):
-    """What changed between two runs, of the records that both know: the first hundred of each, and how many."""
+    """Entities that were merged or split between two runs: the first hundred of each, and how many there are."""
 
     merged: list[ChangedEntity]
     split: list[ChangedEntity]
@@ -114,7 +118,7 @@ class RunChanges(Model):
 
 
 class FieldWeight(Model):
-    """What one comparison adds to the match weight."""
+    """The match weight of one comparison."""
 
     field: str
     level: str
@@ -122,7 +126,7 @@ class FieldWeight(Model):
 
 
 class Decision(Model):
-    """What someone said of records."""
+    """The decision that records are the same person, or different people."""
 
     id: int
     record_ids: list[int]
@@ -133,17 +137,17 @@ class Decision(Model):
     revoked_at: Time | None
     revoked_by: str | None
     dormant: bool = Field(
-        description="Fewer than two of its records are there: it says nothing until others of the same source and "
-        "customer come"
+        description="Fewer than two of its records exist. It has no effect until other records of the same source and "
+        "customer are added"
     )
 
 
 MAX_DECIDED = 20
-"""Records that one decision is about."""
+"""Most records in one decision."""
 
 
-class DecisionRequest(Question):
-    """That records are one person, or that they are different ones."""
+class DecisionRequest(RequestModel):
+    """A decision about two or more records."""
 
     record_ids: Annotated[
         list[Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]],
@@ -157,12 +161,14 @@ class DecisionRequest(Question):
 
 
 class ReviewPair(Model):
-    """Two records that a person should look at. `constraint_name`: what stood against joining them, or made it
-    doubtful."""
+    """A pair of records for clerical review."""
 
     record_a: StoredRecord
     record_b: StoredRecord
     weight: float | None
     probability: float | None
-    constraint_name: str | None
+    constraint_name: str | None = Field(
+        description="The constraint that kept the records apart, or the review flag of the pair; null if only its "
+        "weight is uncertain"
+    )
     fields: list[FieldWeight]

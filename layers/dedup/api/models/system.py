@@ -6,7 +6,7 @@ from dedup.api.models.common import Model
 
 
 class Service(Model):
-    """That the API runs, and where its documentation is."""
+    """The API's name and version, and the path of its documentation."""
 
     message: str
     status: str
@@ -15,20 +15,20 @@ class Service(Model):
 
 
 class Health(Model):
-    """Whether the database answers."""
+    """Whether the database is available."""
 
     status: str
 
 
 class SignIn(Model):
-    """Where people sign in by OpenID: the user pool's host, and the client that the page is there."""
+    """The OpenID provider of the page: the URL of the user pool, and the page's client id."""
 
     url: str
     client_id: str
 
 
 class PageConfig(Model):
-    """What the page is told of its deployment."""
+    """The deployment's configuration of the page."""
 
     sources: tuple[str, ...]
-    sign_in: SignIn | None = Field(description="None where nobody signs in, or requests are signed instead")
+    sign_in: SignIn | None = Field(description="Null if the deployment has no sign-in")

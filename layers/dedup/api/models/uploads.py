@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dedup.api.models.common import Count, Model, Question, Time
+from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.records import Source, without_controls
 
 Mode = Literal["add", "replace"]
@@ -22,49 +22,51 @@ Filename = Annotated[
 ]
 
 
-class FileRequest(Question):
-    """A file that will be uploaded."""
+class FileRequest(RequestModel):
+    """A file to upload."""
 
     filename: Filename
     size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
-        default=None, description="In bytes; the URL then takes exactly so many"
+        default=None, description="Size in bytes. If given, the URL accepts a file of exactly this size only"
     )
 
 
 class UploadRequest(FileRequest):
-    """A file that will be uploaded, and adds records."""
+    """A file whose records are added."""
 
-    source: Source | None = Field(default=None, description="Whose records these are, where the file does not say")
+    source: Source | None = Field(
+        default=None, description="Source of all rows. Required if the file has no source column"
+    )
     mode: Literal["add"] = "add"
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _add(cls, mode: object) -> object:
+    def _refuse_replace(cls, mode: object) -> object:
         if mode == "replace":
-            reason = "A snapshot, which replaces records, is uploaded with POST /api/v1/uploads/snapshots"
+            reason = "Replacing records needs a snapshot. Use POST /api/v1/uploads/snapshots"
             raise PydanticCustomError("snapshot", reason)
         return mode
 
 
 class SnapshotRequest(FileRequest):
-    """A file that will be uploaded, and has all of a source's records: they take the place of its others."""
+    """A snapshot: a file with all records of a source, which replace its other records."""
 
-    source: Source = Field(description="Whose records these are")
+    source: Source = Field(description="Source of all rows")
     mode: Literal["replace"] = "replace"
 
 
 class ExpectedUpload(Model):
-    """Where to PUT the file, until when, and where to see what became of it."""
+    """An upload that waits for its file."""
 
     id: int
     status: str
-    url: str
+    url: str = Field(description="Presigned URL to send the file to")
     method: str
-    expires_in: int
+    expires_in: int = Field(description="Seconds until the URL expires")
 
 
 class CustomerChanges(Model):
-    """Customers of an upload's sources: new with it, gone with it (of a snapshot), and there before."""
+    """What an upload did to the customers of its sources. Only a snapshot removes customers."""
 
     added: Count
     removed: Count
@@ -72,7 +74,7 @@ class CustomerChanges(Model):
 
 
 class UploadStatus(Model):
-    """The status of an upload, and what it did to the customers of its sources."""
+    """The status and results of an upload."""
 
     id: int
     status: Literal["waiting", "loading", "done", "failed", "deleting", "deleted"]
@@ -80,13 +82,14 @@ class UploadStatus(Model):
     mode: Mode
     source: str | None
     object_key: str | None
-    rows: Count = Field(description="So far, while it loads")
+    rows: Count = Field(description="Number of rows read, also while the upload is loading")
     accepted: Count
     rejected: Count
     customers: CustomerChanges | None
     reason: str | None
     rejected_url: str | None = Field(
-        description="The rejected rows with line, field and reason, as CSV; for 15 minutes"
+        description="Presigned URL of a CSV file with the rejected rows, their line, field and reason; valid for 15 "
+        "minutes"
     )
     created_at: Time
     started_at: Time | None
