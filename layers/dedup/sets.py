@@ -1,49 +1,53 @@
-"""Set questions about regions. A customer is in exactly one region: the set of all sources that have the customer.
+"""The set logic. A customer is in exactly one region: the set of sources that have them.
 
-Every set question selects regions: its count is the sum of their counts, its list the customers in them. The module is
-pure: it uses plain values only and imports nothing from the package.
+Every set question selects regions; a count is the sum over the selected ones, a list is the customers in them.
+Pure: plain values in, plain values out, and nothing of ours is imported.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 Region = frozenset[str]
-"""The names of exactly the sources that have a customer: one area of a Venn diagram."""
+"""The names of the sources that have a customer, and of no other: one area of a Venn diagram."""
 
 Regions = Mapping[Region, int]
-"""The number of customers in each region."""
+"""How many customers are in each region that has any."""
+
+NO_SOURCES: frozenset[str] = frozenset()
 
 
-def select(
-    regions: Iterable[Region],
-    within: Set[str] = frozenset(),
-    without: Set[str] = frozenset(),
-    exactly: Set[str] = frozenset(),
-) -> set[Region]:
-    """Returns the regions of the customers in all sources of `within` and in no source of `without`. If `exactly` is
-    not empty, only the region with exactly these sources is returned. Without any sources, all regions are returned."""
-    return {r for r in regions if within <= r and not r & without and (not exactly or r == exactly)}
+@dataclass(frozen=True)
+class SetQuery:
+    """A set question: the customers that every source in `within` has and no source in `without`, the intersection of
+    the former less the union of the latter. If `exactly` names sources: only those that these sources have and no
+    other. An empty set does not restrict; EVERYBODY restricts nothing."""
+
+    within: frozenset[str] = NO_SOURCES
+    without: frozenset[str] = NO_SOURCES
+    exactly: frozenset[str] = NO_SOURCES
+
+    def select(self, regions: Collection[Region]) -> set[Region]:
+        """The regions whose customers the question is about."""
+        # One lookup: to go through tens of thousands of regions for each source takes half a second.
+        asked = (self.exactly,) if self.exactly in regions else () if self.exactly else regions
+        return {region for region in asked if self.within <= region and region.isdisjoint(self.without)}
+
+    def count(self, regions: Regions) -> int:
+        """How many customers the question is about."""
+        return sum(regions[region] for region in self.select(regions))
 
 
-def union(regions: Iterable[Region], sources: Set[str]) -> set[Region]:
-    """Returns the regions of the customers in at least one of `sources`."""
-    return {region for region in regions if not region.isdisjoint(sources)}
-
-
-def only_in(regions: Collection[Region], source: str) -> set[Region]:
-    """Returns the region of the customers in `source` and in no other; empty if it has no customers."""
-    region = frozenset({source})
-    return {region} if region in regions else set()
+EVERYBODY = SetQuery()
 
 
 def count(regions: Regions, selected: Iterable[Region] | None = None) -> int:
-    """Returns the number of customers in the selected regions, by default in all of them."""
+    """How many customers are in the selected regions, or in all of them."""
     return sum(regions.values()) if selected is None else sum(regions.get(region, 0) for region in set(selected))
 
 
 def count_by_source(regions: Regions) -> dict[str, int]:
-    """Returns the number of customers of each source; sources without customers are omitted. One pass over the regions
-    is enough for all sources, of which there may be 63."""
+    """How many customers each source has, of the sources that have any. In one pass: a question for each of 63 sources
+    goes through all regions 63 times."""
     counts: dict[str, int] = {}
     for region, customers in regions.items():
         for source in region:
@@ -52,6 +56,6 @@ def count_by_source(regions: Regions) -> dict[str, int]:
 
 
 def largest_first(regions: Regions) -> list[tuple[list[str], int]]:
-    """Returns (sources in alphabetical order, number of customers) of each non-empty region, the largest first."""
+    """Each region that has a customer as (its sources in alphabetical order, its customers), the largest first."""
     named = [(sorted(region), customers) for region, customers in regions.items() if customers]
     return sorted(named, key=lambda pair: (-pair[1], pair[0]))

@@ -71,7 +71,9 @@ class Settings(BaseModel):
     job_queue: str = Field(default="", description="the queue of Spark jobs")
     batch_application: str = Field(default="", description="the EMR Serverless application that runs Spark jobs")
     batch_role: str = Field(default="", description="the ARN of the execution role of Spark jobs")
-    batch_here: bool = Field(default=False, description="run Spark jobs as local processes, as `make run` does")
+    batch_runner: str = Field(
+        default="", description="path of the Python file that runs Spark jobs on this machine, set by `make run`"
+    )
     clear_confirm: bool = Field(default=False, description="DELETE /customers requires ?confirm=everything")
     match_queue: str = Field(default="", description="the queue of matching runs")
     match_memory: str = Field(default="2GB", description="memory limit of DuckDB in the match function")

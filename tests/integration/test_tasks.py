@@ -59,7 +59,7 @@ class Stack:
         if kind == DELETION:
             deleting = load_function("delete_upload")
             deleting.MAX_SYNCHRONOUS = 2
-            upload = self.store.add(sample_records()).id
+            upload = self.store.records.add(sample_records()).id
             event = api_event("DELETE", f"/api/v1/uploads/{upload}", parameters={"upload_id": str(upload)})
             assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
             return upload

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from dedup.api.queue_handler import FIRST_RETRY_SECONDS
-from dedup.aws import bucket, spark
-from dedup.services import tasks
+from dedup.aws import bucket
+from dedup.services import jobs, tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings

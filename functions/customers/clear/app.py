@@ -25,7 +25,7 @@ Confirm = Annotated[
 def clear(confirm: Confirm = None) -> Cleared:
     if settings().clear_confirm and confirm != "everything":
         raise Invalid(("query", "confirm"), "This deletes all records. To confirm, add confirm=everything to the query")
-    deleted = open_store().clear(caller(app))
+    deleted = open_store().records.clear(caller(app))
     return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
 
 

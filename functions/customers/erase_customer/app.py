@@ -30,7 +30,7 @@ def erase_customer(customer_id: CustomerInPath) -> Erased:
     erasure = erase(customer_id, open_store(), caller(app))
     if erasure is None:
         raise NotFoundError("Customer not found")
-    return Erased(message=f"Successfully erased customer {customer_id}", details=erasure)
+    return Erased(message=f"Successfully erased customer {customer_id}", details=erasure_details(customer_id, erasure))
 
 
 handler = make_handler(app)

@@ -42,7 +42,7 @@ def report(
     media = FORMATS[file_format] if file_format else next((one for one in accepted if one in FORMATS.values()), HTML)
     if media == XLSX and accepted[0] not in (XLSX, HTML):
         return problem(406, f"A spreadsheet needs an Accept header that starts with {XLSX}")
-    found = make(open_store().figures(), open_store().last_report(), settings().sources)
+    found = make(open_store().reports.figures(), open_store().reports.baseline(), settings().sources)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     if media == HTML:
         policy = {"Content-Security-Policy": STYLES_ALONE}

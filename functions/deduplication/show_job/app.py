@@ -20,7 +20,7 @@ def show_job(job_id: JobId) -> JobStatus:
     job = store.jobs.get(job_id, jobs.KEPT_DAYS)
     if job is None:
         raise NotFoundError("Job not found")
-    return job_status(spark.seen_to(job, store))
+    return job_status(jobs.refresh(job, store))
 
 
 handler = make_handler(app)

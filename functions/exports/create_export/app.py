@@ -34,7 +34,7 @@ def create_export(
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.expect_export(question, request.format, key, digest, caller(app), request.by)
+    noted = store.exports.create(question, request.format, key, digest, caller(app), request.by)
     created = tasks.enqueue_created("export", noted, store)
     return Response(202, "application/json", ExportCreated.model_validate(created))
 

@@ -10,7 +10,7 @@ from dedup.store import open_store
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    found = open_store().verify()
+    found = open_store().maintenance.verify()
     result = {"agreed": found.agreed, **asdict(found)}
     logger.info("Verified", extra=result)
     return result

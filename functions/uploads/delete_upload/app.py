@@ -35,10 +35,10 @@ def delete_upload(upload_id: UploadId) -> Response[Cleared]:
     if account is None:
         raise NotFoundError("Upload not found")
     if account.accepted > MAX_SYNCHRONOUS and account.status != "deleted" and settings().files_queue:
-        store.delete_later(upload_id, principal)
+        store.uploads.request_deletion(upload_id, principal)
         tasks.enqueue(Task("delete_upload", upload_id), store)
         return response(202, f"The records of upload {upload_id} will be deleted", 0)
-    deleted = store.delete_upload(upload_id, principal) or 0
+    deleted = store.uploads.delete(upload_id, principal) or 0
     return response(200, f"Successfully deleted the records of upload {upload_id}", deleted)
 
 

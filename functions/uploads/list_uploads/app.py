@@ -18,7 +18,7 @@ install(app)
 @app.get("/api/v1/uploads", **operation("List uploads", list[UploadStatus], errors=[422], paged=True))
 def list_uploads(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[UploadStatus]]:
     before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().accounts(before, limit + 1)
+    found = open_store().uploads.page(before, limit + 1)
     shown = [upload_status(upload) for upload in found[:limit]]
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
 

@@ -25,7 +25,22 @@ MAX_REGIONS = 100
 """Most regions of a job in one response, which may list a hundred jobs."""
 
 
-def upload_status(upload: Account) -> UploadStatus:
+def erasure_details(customer_id: int, erased: erasure.Erasure) -> Erasure:
+    """Returns what was erased of a customer, and what remains."""
+    customer, remaining = erased.customer, erased.customer.remaining
+    return Erasure(
+        customer_id=customer_id,
+        records=customer.records,
+        sources=customer.sources,
+        rejected_files=RejectedFiles(
+            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
+        ),
+        files=customer.files,
+        exports=erased.exports,
+    )
+
+
+def upload_status(upload: Upload) -> UploadStatus:
     """Returns the upload with a presigned URL of its rejected rows."""
     url: str | None = None
     if upload.rejected_key:

@@ -47,31 +47,22 @@ class Erasure:
 def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
     """Erases a customer, and returns what was erased and what remains in files of rejected rows. Returns None if
     nothing about the customer is stored."""
-    erased = store.erase(customer_id, principal)
+    erased = store.customers.erase(customer_id, principal)
     if erased is None:
         return None
     remaining = erased.remaining
     tasks.enqueue_created("erasure", (remaining.erasure_id, remaining.status), store)
-    return Erasure(
-        customer_id=customer_id,
-        records=erased.records,
-        sources=erased.sources,
-        rejected_files=RejectedFiles(
-            status=remaining.status, files=remaining.files, rows=remaining.rows, reason=remaining.reason
-        ),
-        files=erased.files,
-        # Read after the records are deleted: an export that starts now does not contain them.
-        exports=store.exports_there(KEPT_DAYS, MAX_EXPORTS),
-    )
+    # Read after the records are deleted: an export that starts now does not contain them.
+    return Erasure(erased, store.exports.with_objects(KEPT_DAYS, MAX_EXPORTS))
 
 
 def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
     """Removes an erased customer's rows from the files of rejected rows. Returns the status of the task, or None if
     another attempt has already ended it.
 
-    Raises store.Busy while another attempt holds the lease, and any error that interrupts the task: then the message
+    Raises errors.Busy while another attempt holds the lease, and any error that interrupts the task: then the message
     must be delivered again, and the next attempt continues with the remaining files."""
-    cutting = store.claim_erasure(erasure_id, LEASE)
+    cutting = store.erasures.claim(erasure_id, LEASE)
     if cutting is None:
         return None
     renewed = time.monotonic()
@@ -90,11 +81,11 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
             for file in found:
                 keep_lease()
                 _cut_file(cutting, file, store, keep_lease)
-        store.finish_erasure(cutting)
+        store.erasures.finish(cutting)
     except Superseded:
         return None
     except BaseException as error:
-        store.interrupt_erasure(
+        store.erasures.interrupt(
             cutting,
             f"Interrupted ({type(error).__name__}). It continues automatically, or when the request is repeated",
         )
@@ -104,11 +95,11 @@ def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -
 
 def forget_expired(store: Store) -> None:
     """Deletes what the database stores about rejected rows whose objects have expired, and erasures of that age."""
-    store.forget_expired(settings().file_retention_days + LINGER_DAYS)
+    store.erasures.forget_expired(settings().file_retention_days + LINGER_DAYS)
 
 
-def _cut_file(cutting: Cutting, file: RejectedFile, store: Store, keep_lease: Callable[[], None]) -> None:
-    lines = store.lines_to_cut(cutting, file)
+def _cut_file(cutting: ErasureAttempt, file: RejectedFile, store: Store, keep_lease: Callable[[], None]) -> None:
+    lines = store.erasures.lines_to_cut(cutting, file)
     if not lines:
         return  # another erasure has removed them
     try:

@@ -59,13 +59,13 @@ class _Format(Protocol):
 def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
     """Writes one export. Returns its status, or None if another attempt has already ended it.
 
-    Raises store.Busy while another attempt holds the lease, and any error that interrupts the export: then the message
+    Raises errors.Busy while another attempt holds the lease, and any error that interrupts the export: then the message
     must be delivered again."""
-    writing = store.claim_export(export_id, LEASE)
+    writing = store.exports.claim(export_id, LEASE)
     if writing is None:
         return None
     # A second connection reads the rows, so that the first can renew the lease in the meantime.
-    rows = store.apart()
+    rows = store.with_own_connection()
     output = _Output(writing, store, remaining_seconds)
     try:
         rows.exports.copy_rows(_query(writing.question), output.begin, output.by)

@@ -73,11 +73,11 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
             yield ObjectVersion(name, key, version_id or None, sender)
 
 
-def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
     """Loads one object, unless it was loaded before. Returns its upload, or None if the object no longer exists and has
     no upload.
 
-    Raises store.Busy while another attempt holds the lease, and any error that interrupts loading: then the event must
+    Raises errors.Busy while another attempt holds the lease, and any error that interrupts loading: then the event must
     be delivered again."""
     while True:
         try:
@@ -96,10 +96,10 @@ def ingest(version: ObjectVersion, store: Store, remaining_seconds: Callable[[],
         return store.uploads.with_key(key)
 
 
-def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Account | None:
+def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float]) -> Upload | None:
     """Loads the object of an upload whose event was lost after an attempt had started. Returns the upload, or None if
     it does not wait for its object. Raises the same errors as ingest()."""
-    lost = store.lost_object(upload_id)
+    lost = store.uploads.lost_object(upload_id)
     if lost is None:
         return None
     account = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
@@ -113,7 +113,7 @@ class RejectedRows:
 
     def __init__(self, version: ObjectVersion, load: Load) -> None:
         self._load = load
-        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.upload_id), MEDIA)
+        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.id), MEDIA)
         self._has_header = self._closed = False
         self._made: ObjectVersion | None = None
 

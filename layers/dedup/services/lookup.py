@@ -45,12 +45,11 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
     return settings, Scorer(settings, model, records)
 
 
-def look_up(details: LookupRecord, store: Store) -> list[dict[str, Any]]:
+def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     """Returns the entities of the active run that match, the best first, each scored by its most similar record.
-    Nothing is written. Raises NoRun."""
-    run = store.active_run()
+    `sent`: the details by field, None if unknown. Nothing is written. Raises NoRun."""
+    run = store.runs.require_active()
     settings, scorer = _scorer(store, run)
-    sent = details.model_dump()
     asked = {
         "customer_id": sent["customer_id"],
         "source": sent["source"],
@@ -77,7 +76,7 @@ def look_up(details: LookupRecord, store: Store) -> list[dict[str, Any]]:
         if _order(match) < _order(best.get(member["entity_id"], match | {"weight": -1e9, "rule": None})):
             best[member["entity_id"]] = match
     first = sorted(best.values(), key=_order)[:MAX_MATCHES]
-    records = store.records_of([match["entity_id"] for match in first])
+    records = store.entities.records([match["entity_id"] for match in first])
     # An entity may have been deleted since its candidates were read.
     existing = [match for match in first if match["entity_id"] in records]
     return [{**match, "golden": values(records[match["entity_id"]], settings)} for match in existing]

@@ -51,7 +51,7 @@ class Report:
     sources: Sequence[str]
 
 
-def make(figures: Figures, last: Kept | None, sources: Sequence[str]) -> Report:
+def make(figures: Figures, last: Baseline | None, sources: Sequence[str]) -> Report:
     """Returns the report of the figures, with changes since the baseline `last`. `sources` are the configured ones."""
     named = [*sources, *sorted(figures.records.keys() - {*sources})]
     people = figures.people
@@ -106,12 +106,12 @@ def _totals(figures: Figures, last: Baseline | None, named: Sequence[str]) -> Ta
     )
 
 
-def _overlap(regions: sets.Regions, last: Kept | None) -> Table:
+def _overlap(regions: sets.Regions, last: Baseline | None) -> Table:
     note = "Customers in exactly these sources and in no other."
     return _regions("Overlap", note, "Customers", regions, last.regions if last else None)
 
 
-def _overlap_by_person(people: People, last: Kept | None) -> Table:
+def _overlap_by_person(people: People, last: Baseline | None) -> Table:
     note = f"People in exactly these sources and in no other, as found by matching run {people.run}."
     if last and last.run and last.run != people.run:
         note += f" Changes may come from matching too: the active run of the baseline was {last.run}."
@@ -154,7 +154,7 @@ def _sources(figures: Figures, last: Baseline | None, named: Sequence[str]) -> T
 
 
 def _completeness(figures: Figures, named: Sequence[str]) -> Table:
-    sampled, total = sum(figures.looked_at.values()), sum(figures.records.values())
+    sampled, total = sum(figures.sampled.values()), sum(figures.records.values())
     note = "Share of each source's records that have the field. Id, name and email are always present."
     if sampled < total:
         note += f" Estimated from {sampled:,} of {total:,} records."
@@ -173,7 +173,7 @@ def _files(figures: Figures) -> Table:
         rows.append((name, "all rows", total, rejected, None, None))
         rows += [
             (name, error.field or "whole row", None, None, error.missing, error.malformed)
-            for error in figures.faults
+            for error in figures.field_errors
             if error.source == source
         ]
     return Table(

@@ -69,8 +69,8 @@ def enqueue(task: Task, store: Store, delay: int = 0) -> None:
 def sweep(store: Store, patience: float = PATIENCE) -> Swept:
     """Sends lost messages again, and ends tasks that cannot continue. Sweeps may run concurrently. Raises Unavailable
     if the database or a queue is not available; the next sweep sends the remaining messages."""
-    ended = store.end_overdue_tasks(patience, AT_ONCE)
-    due = store.due_tasks(patience, AT_ONCE)
+    ended = store.tasks.end_overdue(patience, AT_ONCE)
+    due = store.tasks.due(patience, AT_ONCE)
     for sent, task in enumerate(due):
         try:
             _send(task)

@@ -28,7 +28,7 @@ def _client() -> "EventBridgeClient":
     return boto3.client("events")
 
 
-def announce(account: Account, store: Store) -> None:
+def announce(account: Upload, store: Store) -> None:
     """Announces an upload that is done or failed; does nothing for other statuses. An upload is announced once, or
     again by the next delivery of its event if the function is killed in between. Raises RuntimeError if EventBridge
     does not accept the event."""
@@ -45,8 +45,8 @@ def announce(account: Account, store: Store) -> None:
         if answer["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not accept the event")
     # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
-    found = store.select(lambda regions: {"ids": set(regions)}, {}, 1)
-    customers = sets.count(found.regions)
+    found = store.questions.select({"ids": EVERYBODY}, {}, 1)
+    customers = EVERYBODY.count(found.regions)
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
     metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
     if account.started_at and account.finished_at:
