@@ -1,6 +1,8 @@
 """Dependencies point downwards only: docs/explanation/architecture.md."""
 
 import ast
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,43 @@ def test_clients_and_jobs_do_not_reach_into_functions(folder: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.stem)
 def test_command_line_knows_nothing_of_ours_but_the_api(path: Path) -> None:
     assert not any(name.split(".")[0] in ("dedup", "local", "jobs", "tests") for name in imported(path))
+
+
+PRODUCT = sorted(
+    path for folder in ("layers/dedup", "functions", "jobs", "cli", "local") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def test_files_and_functions_are_short() -> None:
+    long_files = [str(path.relative_to(ROOT)) for path in PRODUCT if len(path.read_text().splitlines()) > 500]
+    long_functions = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in PRODUCT
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert (long_files, long_functions) == ([], [])
+
+
+def module_name(path: Path) -> str:
+    """What other modules import a file as."""
+    base = ROOT / "layers" if path.is_relative_to(LAYER) else ROOT
+    return ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules_used(path: Path, modules: Collection[str]) -> set[str]:
+    """Which of some modules a file imports. `from package import module` is an import of the module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & set(modules) or {node.module}
+    return found & set(modules)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = {module_name(path): path for path in PRODUCT}
+    uses = {name: modules_used(path, modules) for name, path in modules.items()}
+    assert list(TopologicalSorter(uses).static_order())

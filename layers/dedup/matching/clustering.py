@@ -132,6 +132,67 @@ def _checked_records(facts: Mapping[int, Facts], decided: Container[int], most: 
     return checked
 
 
+class _Constraints:
+    """What refuses an edge; see resolve()."""
+
+    def __init__(
+        self,
+        facts: Mapping[int, Facts],
+        edges: Iterable[Edge],
+        cannot_link: Set[Pair],
+        max_entity: int,
+        contradictions: Sequence[str],
+    ) -> None:
+        self._facts = facts
+        self._with_edge = {edge.pair for edge in edges}
+        self._max_entity = max_entity
+        self._contradictions = contradictions
+        self._bound = {record: frozenset({record}) for record in facts}
+        self.forbidden: dict[int, set[int]] = {}
+        """The records that decisions keep apart from a record."""
+        for left, right in cannot_link:
+            self.forbidden.setdefault(left, set()).add(right)
+            self.forbidden.setdefault(right, set()).add(left)
+
+    def refusal(self, edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
+        """Returns the name of the constraint that refuses to join two clusters by an edge."""
+        forbidden = self.forbidden
+        if any(not forbidden[record].isdisjoint(large.records) for record in small.records if record in forbidden):
+            return "decision"
+        if edge.binding:
+            return None
+        if large.size_with(small) > self._max_entity:
+            return "size"
+        return self._contradiction(edge, large, small)
+
+    def bind(self, pair: Pair) -> None:
+        """Makes the records that a binding edge joins count as one."""
+        whole = self._bound[pair[0]] | self._bound[pair[1]]
+        self._bound |= dict.fromkeys(whole, whole)
+
+    def _contradiction(self, edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
+        first, second = (
+            {self._bound[record] for record in (*one.checked, *(r for r in edge.pair if r in one.records))}
+            for one in (large, small)
+        )
+        pairs = [(a, b) for a in first for b in second]
+        conflicts = list(filter(None, (self._conflict_between(a, b) for a, b in pairs)))
+        if not conflicts:
+            return None
+        joining = sum(any(_pair(a, b) in self._with_edge for a in one for b in other) for one, other in pairs)
+        return min(conflicts) if len(conflicts) >= joining else None
+
+    def _conflict_between(self, one: frozenset[int], other: frozenset[int]) -> str | None:
+        found = [self._conflict(a, b) for a in one for b in other]
+        return None if None in found else min(filter(None, found))
+
+    def _conflict(self, a: int, b: int) -> str | None:
+        one, other = self._facts[a], self._facts[b]
+        if _pair(a, b) in self._with_edge or (one.customer is not None and one.customer == other.customer):
+            return None
+        return next((name for name in self._contradictions if CONTRADICTIONS[name](one, other)), None)
+
+
 def resolve(
     facts: Mapping[int, Facts],
     edges: Iterable[Edge],
@@ -151,57 +212,22 @@ def resolve(
 
     Binding edges are refused for the first reason only. The records that they join count as one record in the third."""
     ordered = sorted(edges, key=lambda edge: (not edge.binding, -edge.strength, edge.pair))
-    own = {edge.pair for edge in ordered}
-    forbidden: dict[int, set[int]] = {}
-    for left, right in cannot_link:
-        forbidden.setdefault(left, set()).add(right)
-        forbidden.setdefault(right, set()).add(left)
-    checked = _checked_records(facts, forbidden, max_entity)
+    constraints = _Constraints(facts, ordered, cannot_link, max_entity, contradictions)
+    checked = _checked_records(facts, constraints.forbidden, max_entity)
     clusters = {record: _Cluster(record, known_of, checked) for record, known_of in facts.items()}
-    groups = {record: frozenset({record}) for record in facts}
-
-    def conflict(a: int, b: int) -> str | None:
-        one, other = facts[a], facts[b]
-        if _pair(a, b) in own or (one.customer is not None and one.customer == other.customer):
-            return None
-        return next((name for name in contradictions if CONTRADICTIONS[name](one, other)), None)
-
-    def between(one: frozenset[int], other: frozenset[int]) -> str | None:
-        found = [conflict(a, b) for a in one for b in other]
-        return None if None in found else min(filter(None, found))
-
-    def constraint_name(edge: Edge, large: _Cluster, small: _Cluster) -> str | None:
-        if any(not forbidden[record].isdisjoint(large.records) for record in small.records if record in forbidden):
-            return "decision"
-        if edge.binding:
-            return None
-        if large.size_with(small) > max_entity:
-            return "size"
-        first, second = (
-            {groups[record] for record in (*one.checked, *(r for r in edge.pair if r in one.records))}
-            for one in (large, small)
-        )
-        pairs = [(a, b) for a in first for b in second]
-        conflicts = list(filter(None, (between(a, b) for a, b in pairs)))
-        if not conflicts:
-            return None
-        joining = sum(any(_pair(a, b) in own for a in one for b in other) for one, other in pairs)
-        return min(conflicts) if len(conflicts) >= joining else None
-
     refused: list[Refused] = []
     for edge in ordered:
         small, large = sorted((clusters[record] for record in edge.pair), key=lambda one: len(one.records))
         if small is large:
             continue
-        if reason := constraint_name(edge, large, small):
+        if reason := constraints.refusal(edge, large, small):
             refused.append(Refused(edge.pair, reason))
             continue
         # Merging the smaller into the larger moves each record at most log2(n) times.
         large.merge(small)
         clusters |= dict.fromkeys(small.records, large)
         if edge.binding:
-            whole = groups[edge.pair[0]] | groups[edge.pair[1]]
-            groups |= dict.fromkeys(whole, whole)
+            constraints.bind(edge.pair)
     # A refused edge whose records were joined later by other edges is not reported.
     separate = [item for item in refused if clusters[item.pair[0]] is not clusters[item.pair[1]]]
     found = {id(one): one for one in clusters.values()}
@@ -219,7 +245,7 @@ def keep_ids(clusters: Sequence[frozenset[int]], previous: Mapping[int, int], fi
     remaining records; among several such entities, the one with most records in the cluster. Other clusters get new ids
     from `first_free` on, in the order of their smallest record.
 
-    jobs.match implements the same rule in SQL for tables of any size; a test compares both."""
+    jobs.matching implements the same rule in SQL for tables of any size; a test compares both."""
     sizes: dict[int, int] = {}
     for records in clusters:
         for record in records:
