@@ -1,10 +1,12 @@
 """GET /api/v1/exports: lists exports, the newest first."""
 
+from functools import partial
+
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.exports import ExportStatus
 from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor, paged
+from dedup.api.pagination import newest_first
 from dedup.api.parameters import Cursor, SmallLimit
 from dedup.api.presenters import export_status
 from dedup.services.exports import KEPT_DAYS
@@ -18,10 +20,9 @@ install(app)
 
 @app.get("/api/v1/exports", **operation("List exports", list[ExportStatus], errors=[422], paged=True))
 def list_exports(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[ExportStatus]]:
-    before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().exports.page(before, limit + 1, KEPT_DAYS)
-    shown = [export_status(export) for export in found[:limit]]
-    return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
+    return newest_first(
+        app, QUESTION, cursor, limit, partial(open_store().exports.page, kept_days=KEPT_DAYS), export_status
+    )
 
 
 handler = make_handler(app)

@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.matching import Decision
 from dedup.api.openapi import operation
-from dedup.api.pagination import decode_cursor, paged
+from dedup.api.pagination import newest_first
 from dedup.api.parameters import Cursor, SmallLimit
 from dedup.store import open_store
 
@@ -19,10 +19,7 @@ install(app)
     **operation("List decisions", list[Decision], errors=[422], paged=True),
 )
 def list_decisions(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[Decision]]:
-    before = decode_cursor(cursor, QUESTION).get("id")
-    found = open_store().decisions.page(before, limit + 1)
-    shown = [Decision.model_validate(decision) for decision in found[:limit]]
-    return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, QUESTION)
+    return newest_first(app, QUESTION, cursor, limit, open_store().decisions.page, Decision.model_validate)
 
 
 handler = make_handler(app)

@@ -3,12 +3,22 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
+
+
+class HasId(Protocol):
+    """An item of a list that is ordered by id."""
+
+    id: int
+
+
+T = TypeVar("T")
+Item = TypeVar("Item", bound=HasId)
 
 TOTAL = "X-Total-Count"
 """The header with the number of items on all pages."""
@@ -28,6 +38,21 @@ def paged(
     if positions is not None:
         headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
     return Response(200, "application/json", body, headers)
+
+
+def newest_first(
+    app: APIGatewayRestResolver,
+    question: str,
+    cursor: str | None,
+    limit: int,
+    read: Callable[[int | None, int], Sequence[T]],
+    present: Callable[[T], Item],
+) -> Response[list[Item]]:
+    """Returns a page of items, the newest first. `read` returns at most so many from below an id, or from the newest
+    on."""
+    found = read(decode_cursor(cursor, question).get("id"), limit + 1)
+    shown = [present(one) for one in found[:limit]]
+    return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, question)
 
 
 def json_object(fields: Mapping[str, int | str]) -> str:
