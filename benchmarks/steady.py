@@ -177,11 +177,11 @@ class Client:
         records = (self.record(wish["source"]) for _ in range(size))
         rows = "".join(f"{record['customer_id']},{record['name']},{record['email']}\n" for record in records)
         self.session.put(expected["url"], data=f"id,name,email\n{rows}".encode(), timeout=60).raise_for_status()
-        account: dict[str, Any] = {"status": "waiting"}
-        while account["status"] in ("waiting", "loading"):
+        upload: dict[str, Any] = {"status": "waiting"}
+        while upload["status"] in ("waiting", "loading"):
             time.sleep(0.2)
-            account = self.ask("file: account", "GET", f"{self.api}/uploads/{expected['id']}")
-        assert (account["status"], account["accepted"]) == ("done", size), account
+            upload = self.ask("file: account", "GET", f"{self.api}/uploads/{expected['id']}")
+        assert (upload["status"], upload["accepted"]) == ("done", size), upload
         with self.ledger.lock:
             self.ledger.times["file: until counted"].append((time.perf_counter() - start) * 1000)
         return int(expected["id"])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from dedup import files
 from dedup.aws import bucket
-from dedup.aws.bucket import Misplaced, ObjectVersion, OpenObject
+from dedup.aws.bucket import ObjectVersion, OpenObject, WrongFolder
 from dedup.settings import settings
 
 from jobs import BadInput, storage
@@ -140,15 +140,15 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
     opened = file.open()
     with opened.body:
         try:
-            place = bucket.place_of(file.key, opened.metadata)
-            source, mode = place.source, place.mode
+            folder = bucket.folder_of(file.key, opened.metadata)
+            source, mode = folder.source, folder.mode
             for batch in files.read_whole(opened.body, source, opened.size):
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
                     yield number, (customer_id, bits[name], records), None, None
                 for one in batch.rejected:
                     yield number, None, one.cells, None
-        except (Misplaced, files.Unreadable) as refusal:
+        except (WrongFolder, files.Unreadable) as refusal:
             reason = str(refusal)
     modified = round(opened.modified.timestamp() * 1_000_000)
     yield number, None, None, (source, mode, modified, accepted, rejected, reason)

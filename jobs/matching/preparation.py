@@ -3,7 +3,7 @@
 Each function replaces `records` or adds columns to it."""
 
 from dedup.matching.clustering import ALIKE
-from dedup.matching.normalise import SAID
+from dedup.matching.normalise import CONTENT
 from dedup.matching.rules import IDENTITY, Rule, content_rules, identity_rule, rules_of
 from dedup.matching.settings import Settings
 
@@ -27,7 +27,7 @@ def remove_customer_duplicates(engine: Engine, settings: Settings, summary: Summ
     Such duplicates are evidence about no other customer. They would teach the model that records never differ, and they
     would use up the limits on how many records may share a value. Records of decisions are kept."""
     joins = bool(identity_rule_of(settings))
-    everything = ", ".join(f"r.{column}" for column in (*IDENTITY, *SAID))
+    everything = ", ".join(f"r.{column}" for column in (*IDENTITY, *CONTENT))
     engine.create(
         "customer_duplicate",
         f"""SELECT id, representative FROM (
@@ -82,7 +82,7 @@ def add_representatives(engine: Engine, settings: Settings, summary: Summary) ->
     engine.create(
         "represented",
         f"""SELECT r.*, CASE WHEN decided.id IS NULL AND ({applies or "false"})
-                THEN min(r.id) OVER (PARTITION BY {", ".join(f"r.{column}" for column in SAID)})
+                THEN min(r.id) OVER (PARTITION BY {", ".join(f"r.{column}" for column in CONTENT)})
                 ELSE r.id END AS representative
             FROM records r LEFT JOIN decided ON decided.id = r.id""",
     )

@@ -292,15 +292,15 @@ class History:
         unknown = [write for write, place in zip(writes, took_place, strict=True) if place is None]
         _, self.states = orders(self.states, done, unknown)
         # The order of the writes is unknown, except for what the statuses of uploads show.
-        accounts = {account["id"]: account["status"] for account in self._accounts()}
+        loaded_uploads = {upload["id"]: upload["status"] for upload in self._accounts()}
         deleted = {one["of"] for one in operation["writes"] if one["op"] == "delete"}
         cleared = any(one["op"] == "clear" for one in operation["writes"])
         for name, one in self.uploads.items():
             one.changes = None
-            if name in deleted and accounts.get(one.id or 0) == "deleted":
+            if name in deleted and loaded_uploads.get(one.id or 0) == "deleted":
                 one.status = "deleted"
             if cleared and one.status == "done":
-                one.cleared |= name in before or accounts.get(one.id or 0) == "deleted"
+                one.cleared |= name in before or loaded_uploads.get(one.id or 0) == "deleted"
                 if one.cleared:
                     self.states = {s for s in self.states if not any(row.upload == name for row in s)}
 
@@ -387,18 +387,18 @@ class History:
         def ask() -> bool | None:
             before = one.status
             self._deliver(one.message, operation["times"], operation["at_once"])
-            theirs = [account for account in self._accounts() if account["object_key"] == one.object_key]
+            theirs = [upload for upload in self._accounts() if upload["object_key"] == one.object_key]
             if len(theirs) > 1:
                 raise Finding(f"One file became {len(theirs)} uploads: {theirs}")
-            account = theirs[0] if theirs else None
-            if account is None:
+            upload = theirs[0] if theirs else None
+            if upload is None:
                 raise Finding(f"Nothing is known of {one.object_key}")
-            one.id, one.delivered = account["id"], True
+            one.id, one.delivered = upload["id"], True
             if before not in ("waiting", "deleted" if operation.get("name") else "waiting"):
                 return False
-            one.status, one.accepted, one.reason = account["status"], account["accepted"], account["reason"]
+            one.status, one.accepted, one.reason = upload["status"], upload["accepted"], upload["reason"]
             if one.status not in ("done", "failed", "deleted"):
-                raise Finding(f"A file that was delivered did not end: {account}")
+                raise Finding(f"A file that was delivered did not end: {upload}")
             if one.status == "deleted" and operation.get("name"):
                 # Deleted by a concurrent operation: it is unknown whether it was loaded before.
                 return None
@@ -539,15 +539,15 @@ class History:
         assert answer is not None
         run = answer.json()["id"]
         self._deliver(self.stack.message(lambda message: message.body.get("run") == run), 1, at_once=False)
-        account = self.get(f"matching/runs/{run}")
-        if account["status"] == "failed":
+        upload = self.get(f"matching/runs/{run}")
+        if upload["status"] == "failed":
             # After three attempts it fails.
-            if not (account["reason"] == "There are no records" and all(not state for state in self.states)) and not (
-                self.stack.broken and "nterrupted" in account["reason"]
+            if not (upload["reason"] == "There are no records" and all(not state for state in self.states)) and not (
+                self.stack.broken and "nterrupted" in upload["reason"]
             ):
-                raise Finding(f"A run failed: {account['reason']}")
-        elif account["status"] != "done" or not account["active"]:
-            raise Finding(f"A run is not in force after its delivery: {account['status']}")
+                raise Finding(f"A run failed: {upload['reason']}")
+        elif upload["status"] != "done" or not upload["active"]:
+            raise Finding(f"A run is not in force after its delivery: {upload['status']}")
         else:
             self.matched = True
             self.parted = self.decided = False
@@ -587,13 +587,13 @@ class History:
         assert answer is not None
         export = answer.json()["id"]
         self._deliver(self.stack.message(lambda message: message.body.get("export") == export), 1, at_once=False)
-        account = self.get(f"exports/{export}")
-        if account["status"] != "done":
+        upload = self.get(f"exports/{export}")
+        if upload["status"] != "done":
             if not self.stack.broken:
-                raise Finding(f"An export is {account['status']}: {account['reason']}")
+                raise Finding(f"An export is {upload['status']}: {upload['reason']}")
             return
         if question["format"] == "ndjson":
-            file = requests.get(account["url"], timeout=TIMEOUT).content
+            file = requests.get(upload["url"], timeout=TIMEOUT).content
             self._expect_export(question, [json.loads(line) for line in file.splitlines()])
 
     def _expect_export(self, question: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> None:
@@ -738,21 +738,21 @@ class History:
         self._same(f"sources of customer {customer}", set(pages[0]["sources"]), of[customer])
 
     def _check_accounts(self) -> None:
-        accounts = {account["id"]: account for account in self._accounts()}
+        loaded_uploads = {upload["id"]: upload for upload in self._accounts()}
         for name, one in self.uploads.items():
             if one.id is None:
                 continue
-            account = accounts.get(one.id)
-            if account is None:
+            upload = loaded_uploads.get(one.id)
+            if upload is None:
                 raise Finding(f"Nothing is known of {name}, upload {one.id}")
             status = "deleted" if one.status == "done" and one.cleared else one.status
-            self._same(f"status of {name}", account["status"], status)
+            self._same(f"status of {name}", upload["status"], status)
             if one.status == "done":
-                self._same(f"accepted of {name}", account["accepted"], one.accepted)
+                self._same(f"accepted of {name}", upload["accepted"], one.accepted)
                 if one.is_file:
-                    self._same(f"rejected of {name}", account["rejected"], one.rejected)
+                    self._same(f"rejected of {name}", upload["rejected"], one.rejected)
                 if one.changes:
-                    told = tuple((account["customers"] or {}).values())
+                    told = tuple((upload["customers"] or {}).values())
                     self._same(f"came, went and stayed of {name}", told, one.changes)
 
     def _check_entities(self, records: Sequence[Mapping[str, Any]], chance: random.Random) -> None:

@@ -85,18 +85,18 @@ def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup,
 
     assert (done.returncode, done.stderr) == (0, "")
     answers = [line.split("│")[1:3] for line in done.stdout.splitlines() if "│" in line]
-    account = {field.strip(): answer.strip() for field, answer in answers}
-    assert account.items() >= {"status": "done", "accepted": "2", "rejected": "1", "customers added": "2"}.items()
-    assert "[bold]" in account["object key"]
+    upload = {field.strip(): answer.strip() for field, answer in answers}
+    assert upload.items() >= {"status": "done", "accepted": "2", "rejected": "1", "customers added": "2"}.items()
+    assert "[bold]" in upload["object key"]
     [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
     assert "x" in requests.get(url, timeout=30).text
 
 
 def test_json_is_the_account_of_the_api_and_nothing_else(dedup: Dedup, api: str) -> None:
-    account = printed(dedup("upload", "samples/customers.csv", "--json"))
+    upload = printed(dedup("upload", "samples/customers.csv", "--json"))
 
-    assert account == get(f"{api}/uploads/{account['id']}")
-    assert printed(dedup("uploads", "--limit", "1", "--json")) == [account]
+    assert upload == get(f"{api}/uploads/{upload['id']}")
+    assert printed(dedup("uploads", "--limit", "1", "--json")) == [upload]
 
 
 def test_file_that_fails_is_an_exit_code_and_a_reason(dedup: Dedup, tmp_path: Path) -> None:
@@ -182,14 +182,14 @@ def test_one_region_is_asked_for_by_its_sources(sample: Dedup) -> None:
 def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Path, form: str) -> None:
     path = tmp_path / "out"
 
-    account = printed(
+    upload = printed(
         sample("export", "--in", "hubspot", "--not-in", "internal", "--format", form, "-o", str(path), "--json")
     )
 
-    assert (account["status"], account["rows"], account["bytes"]) == ("done", 5, path.stat().st_size)
+    assert (upload["status"], upload["rows"], upload["bytes"]) == ("done", 5, path.stat().st_size)
     if form == "ndjson":
         assert [json.loads(line)["customer_id"] for line in path.read_text().splitlines()] == [103, 103, 104, 104, 106]
-        assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == account["id"]
+        assert printed(sample("exports", "--limit", "1", "--json"))[0]["id"] == upload["id"]
 
 
 @pytest.mark.usefixtures("images")

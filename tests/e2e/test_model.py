@@ -85,9 +85,9 @@ class Clients(RuleBasedStateMachine):
             requests.put(expected["url"], data=rows(customers), timeout=30).raise_for_status()
             self.uploads[name] = expected["id"]
             # One that a newer snapshot of the source overtook changes nothing, and says so.
-            account = ended(self.api, expected["id"])
-            assert account["status"] != "failed" or "newer snapshot" in account["reason"], account
-            return bool(account["status"] != "failed")
+            upload = ended(self.api, expected["id"])
+            assert upload["status"] != "failed" or "newer snapshot" in upload["reason"], upload
+            return bool(upload["status"] != "failed")
 
         return Write(
             ask,

@@ -78,9 +78,9 @@ def test_nobodys_name_is_in_a_log_or_an_error(
         check("DROP CONSTRAINT nobody")
 
     # Files: named after somebody, refused in part and as a whole, taken out again
-    account = send(api, FILE, filename=f"{NAME}.csv", source="hubspot")
-    assert (account["accepted"], account["rejected"]) == (1, 3)
-    assert NAME in requests.get(account["rejected_url"], timeout=30).text
+    upload = send(api, FILE, filename=f"{NAME}.csv", source="hubspot")
+    assert (upload["accepted"], upload["rejected"]) == (1, 3)
+    assert NAME in requests.get(upload["rejected_url"], timeout=30).text
     dropped = unique_key(f"hubspot/{NAME}")
     aws.put(dropped, FILE)
     assert ended_object(api, dropped)["status"] == "done"
@@ -89,7 +89,7 @@ def test_nobodys_name_is_in_a_log_or_an_error(
     )
     aws.put(f"incoming/{NAME}/{ADDRESS}.csv", FILE)
     assert ended_object(api, f"incoming/{NAME}/{ADDRESS}.csv")["status"] == "failed"
-    assert ask("DELETE", f"uploads/{account['id']}").ok
+    assert ask("DELETE", f"uploads/{upload['id']}").ok
 
     # Erasure, with the rejected rows
     assert ask("DELETE", "customers/4711").json()["details"]["records"] > 0

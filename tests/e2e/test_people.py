@@ -91,7 +91,7 @@ def load(api: str, text: str, source: str, path: str) -> None:
     expected = post(f"{api}/{path}", {"filename": "people.csv", "source": source}, 201)
     requests.put(expected["url"], data=text.encode(), timeout=30).raise_for_status()
     deadline = time.monotonic() + WAIT_SECONDS
-    while (account := get(f"{api}/uploads/{expected['id']}"))["status"] in ("waiting", "loading"):
-        assert time.monotonic() < deadline, account
+    while (upload := get(f"{api}/uploads/{expected['id']}"))["status"] in ("waiting", "loading"):
+        assert time.monotonic() < deadline, upload
         time.sleep(0.1)
-    assert account["status"] == "done", account
+    assert upload["status"] == "done", upload

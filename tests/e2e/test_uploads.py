@@ -39,20 +39,20 @@ def expect(api: str, **wish: Any) -> Any:
 def ended(api: str, upload_id: int) -> Any:
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        account = get(f"{api}/uploads/{upload_id}")
-        if account["status"] not in ("waiting", "loading"):
-            return account
+        upload = get(f"{api}/uploads/{upload_id}")
+        if upload["status"] not in ("waiting", "loading"):
+            return upload
         time.sleep(0.05)
-    raise AssertionError(f"the upload did not end: {account}")
+    raise AssertionError(f"the upload did not end: {upload}")
 
 
 def ended_object(api: str, key: str) -> Any:
-    """The account of what was put at `key` of the bucket, past the API."""
+    """The upload of what was put at `key` of the bucket, past the API."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        for account in get(f"{api}/uploads"):
-            if account["object_key"] == key:
-                return ended(api, account["id"])
+        for upload in get(f"{api}/uploads"):
+            if upload["object_key"] == key:
+                return ended(api, upload["id"])
         time.sleep(0.05)
     raise AssertionError(f"nothing was heard of {key}")
 
@@ -100,16 +100,16 @@ def test_a_file_put_at_the_presigned_url_is_loaded(api: str) -> None:
 
     requests.put(expected["url"], data=rows(range(1, 6)), timeout=30).raise_for_status()
 
-    account = ended(api, expected["id"])
-    assert (account["status"], account["origin"], account["mode"], account["source"]) == (
+    upload = ended(api, expected["id"])
+    assert (upload["status"], upload["origin"], upload["mode"], upload["source"]) == (
         "done",
         "s3",
         "add",
         "hubspot",
     )
-    assert (account["rows"], account["accepted"], account["rejected"]) == (5, 5, 0)
-    assert account["customers"] == {"added": 5, "removed": 0, "unchanged": 0}
-    assert (account["reason"], account["rejected_url"]) == (None, None)
+    assert (upload["rows"], upload["accepted"], upload["rejected"]) == (5, 5, 0)
+    assert upload["customers"] == {"added": 5, "removed": 0, "unchanged": 0}
+    assert (upload["reason"], upload["rejected_url"]) == (None, None)
     assert customers(api, "hubspot") == [1, 2, 3, 4, 5]
     assert get(f"{api}/deduplication/analyze")["total_records"] == 5
 
@@ -127,8 +127,8 @@ def test_an_object_put_by_any_client_is_loaded(api: str, aws: Aws) -> None:
 
     aws.put(key, rows([1, 2]))
 
-    account = ended_object(api, key)
-    assert (account["status"], account["accepted"], account["source"]) == ("done", 2, "hubspot")
+    upload = ended_object(api, key)
+    assert (upload["status"], upload["accepted"], upload["source"]) == ("done", 2, "hubspot")
     assert customers(api, "hubspot") == [1, 2]
 
 
@@ -157,18 +157,18 @@ def test_an_object_sent_in_parts_is_one_upload(api: str, aws: Aws) -> None:
 
     aws.s3.complete_multipart_upload(**named, UploadId=upload, MultipartUpload={"Parts": parts})
 
-    account = ended_object(api, key)
-    assert (account["status"], account["mode"], account["accepted"]) == ("done", "replace", 25_001)
+    loaded = ended_object(api, key)
+    assert (loaded["status"], loaded["mode"], loaded["accepted"]) == ("done", "replace", 25_001)
     assert [one["object_key"] for one in get(f"{api}/uploads")].count(key) == 1
 
 
 def test_rejected_rows_can_be_downloaded(api: str) -> None:
     body = rows([1, 2]) + b"three,Customer 3,c3@example.com\n4,=1+1,not an address\n"
 
-    account = send(api, body, source="hubspot")
+    upload = send(api, body, source="hubspot")
 
-    assert (account["status"], account["accepted"], account["rejected"]) == ("done", 2, 2)
-    answer = requests.get(account["rejected_url"], timeout=30)
+    assert (upload["status"], upload["accepted"], upload["rejected"]) == ("done", 2, 2)
+    answer = requests.get(upload["rejected_url"], timeout=30)
     assert answer.headers["Content-Disposition"] == "attachment"
     rejected = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
     assert [row["line"] for row in rejected] == ["4", "5"]
@@ -178,8 +178,8 @@ def test_rejected_rows_can_be_downloaded(api: str) -> None:
 
 
 def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -> None:
-    account = send(api, rows([1, 2]) + b"2,,c2@example.com\nx,,C2@Example.com\n22,,c22@example.com\n", source="hubspot")
-    assert len(requests.get(account["rejected_url"], timeout=30).text.splitlines()) == 4
+    upload = send(api, rows([1, 2]) + b"2,,c2@example.com\nx,,C2@Example.com\n22,,c22@example.com\n", source="hubspot")
+    assert len(requests.get(upload["rejected_url"], timeout=30).text.splitlines()) == 4
 
     details = requests.delete(f"{api}/customers/2", timeout=30).json()["details"]
 
@@ -190,20 +190,20 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert again.status_code == 404
-    left = requests.get(get(f"{api}/uploads/{account['id']}")["rejected_url"], timeout=30).text
+    left = requests.get(get(f"{api}/uploads/{upload['id']}")["rejected_url"], timeout=30).text
     assert "c22@example.com" in left
     assert len(left.splitlines()) == 2
-    assert requests.get(account["rejected_url"], timeout=30).status_code == 404
+    assert requests.get(upload["rejected_url"], timeout=30).status_code == 404
 
 
 def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
     assert send(api, rows([1, 2, 3]), source="hubspot")["customers"]["added"] == 3
     assert send(api, rows([1]), source="salesforce")["customers"]["added"] == 1
 
-    account = send(api, rows([2, 3, 4]), source="hubspot", mode="replace")
+    upload = send(api, rows([2, 3, 4]), source="hubspot", mode="replace")
 
-    assert (account["status"], account["mode"]) == ("done", "replace")
-    assert account["customers"] == {"added": 1, "removed": 1, "unchanged": 2}
+    assert (upload["status"], upload["mode"]) == ("done", "replace")
+    assert upload["customers"] == {"added": 1, "removed": 1, "unchanged": 2}
     assert sorted(customers(api, "hubspot")) == [2, 3, 4]
     assert customers(api, "salesforce") == [1]
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4
@@ -215,8 +215,8 @@ def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws) -> None:
 
     aws.put(key, rows([2]))
 
-    account = ended_object(api, key)
-    assert (account["status"], account["mode"], account["customers"]["removed"]) == ("done", "replace", 1)
+    upload = ended_object(api, key)
+    assert (upload["status"], upload["mode"], upload["customers"]["removed"]) == ("done", "replace", 1)
     assert customers(api, "hubspot") == [2]
 
 
@@ -227,18 +227,18 @@ def test_an_object_that_only_looks_like_a_snapshot_fails_and_changes_nothing(api
 
     aws.put(key, rows([2]), mode="replace")
 
-    account = ended_object(api, key)
-    assert account["status"] == "failed"
-    assert "incoming/hubspot/snapshot/" in account["reason"]
+    upload = ended_object(api, key)
+    assert upload["status"] == "failed"
+    assert "incoming/hubspot/snapshot/" in upload["reason"]
     assert customers(api, "hubspot") == [1]
 
 
 @pytest.mark.parametrize("body", [b"1,Ann,ann@example.com\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", rows([])])
 def test_a_file_that_can_not_be_loaded_fails_with_a_reason(api: str, body: bytes) -> None:
-    account = send(api, body, source="hubspot")
+    upload = send(api, body, source="hubspot")
 
-    assert account["status"] == "failed"
-    assert account["reason"]
+    assert upload["status"] == "failed"
+    assert upload["reason"]
     assert customers(api, "hubspot") == []
 
 

@@ -51,9 +51,9 @@ def exported(s3: "S3Client", store: Store) -> ObjectVersion:
     key = "incoming/hubspot/night.csv"
     made = s3.put_object(Bucket=BUCKET, Key=key, Body=EXPORT)
     version = ObjectVersion(BUCKET, key, made["VersionId"], "AWS:AIDANIGHTLY")
-    account = ingest.ingest(version, store, plenty)
-    assert account is not None
-    assert (account.status, account.accepted, account.rejected) == ("done", 1, 4)
+    upload = ingest.ingest(version, store, plenty)
+    assert upload is not None
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 1, 4)
     return version
 
 

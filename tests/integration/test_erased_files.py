@@ -76,9 +76,9 @@ def work(queue: str, functions: Call) -> Callable[[], int]:
 def load(s3: Any, store: Store) -> Load:
     def load(body: bytes = EXPORT, key: str = "incoming/hubspot/night.csv") -> Upload:
         made = s3.put_object(Bucket=BUCKET, Key=key, Body=body)
-        account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
-        assert account
-        return account
+        upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
+        assert upload
+        return upload
 
     return load
 
@@ -117,11 +117,11 @@ def cut(store: Store, customer_id: int) -> None:
 
 def content(s3: Any, store: Store, upload_id: int) -> bytes:
     """The upload's file of rejected rows; nothing where there is none."""
-    account = store.uploads.get(upload_id)
-    assert account
-    if not account.rejected_key:
+    upload = store.uploads.get(upload_id)
+    assert upload
+    if not upload.rejected_key:
         return b""
-    at = {"Key": account.rejected_key} | ({"VersionId": account.rejected_version} if account.rejected_version else {})
+    at = {"Key": upload.rejected_key} | ({"VersionId": upload.rejected_version} if upload.rejected_version else {})
     body: bytes = s3.get_object(Bucket=BUCKET, **at)["Body"].read()
     return body
 
@@ -164,9 +164,9 @@ def texts() -> str:
 def test_rejected_rows_of_an_erased_customer_are_cut_out_by_the_queue(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int]
 ) -> None:
-    account = load()
-    first = str(account.rejected_version)
-    before = content(s3, store, account.id).split(b"\r\n")
+    upload = load()
+    first = str(upload.rejected_version)
+    before = content(s3, store, upload.id).split(b"\r\n")
 
     status, details = erase(functions, 7)
 
@@ -175,7 +175,7 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_by_the_queue(
     assert store.customers.get(7, None, 1) is None
     assert work() == 1
     assert erase(functions, 7)[0] == 404
-    assert content(s3, store, account.id).split(b"\r\n") == [line for line in before if b"ann@" not in line.lower()]
+    assert content(s3, store, upload.id).split(b"\r\n") == [line for line in before if b"ann@" not in line.lower()]
     assert first not in {v["VersionId"] for v in s3.list_object_versions(Bucket=BUCKET, Prefix="rejected/")["Versions"]}
     assert work() == 0
 
@@ -200,13 +200,13 @@ def test_repeat_of_an_erasure_says_what_is_left_and_has_it_done(
 def test_rejected_rows_alone_are_erased_too(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int]
 ) -> None:
-    account = load()
+    upload = load()
 
     status, details = erase(functions, 8)
 
     assert (status, details["records"], left(details)) == (200, 0, ("waiting", 1, 1))
     work()
-    assert len(rows(s3, store, account.id)) == 3
+    assert len(rows(s3, store, upload.id)) == 3
     assert erase(functions, 8)[0] == 404
 
 
@@ -218,14 +218,14 @@ def test_numbers_elsewhere_in_a_row_are_nobodys_id(s3: Any, store: Store, load: 
 "1,234,567",,d@example.com,,"1,
 Long Street"
 """
-    account = load(body.encode())
+    upload = load(body.encode())
 
     cut(store, 1)
 
-    assert len(rows(s3, store, account.id)) == 3
+    assert len(rows(s3, store, upload.id)) == 3
     assert b",a@example.com" not in everything_in(s3)
     cut(store, 1234567)
-    assert len(rows(s3, store, account.id)) == 2
+    assert len(rows(s3, store, upload.id)) == 2
 
 
 @pytest.mark.parametrize(
@@ -244,24 +244,24 @@ def test_rejected_json_hides_nobody_behind_escapes_punycode_or_accents(
 ) -> None:
     store.records.add([record(7, "hubspot", email="rene+news@münchen.example")])
     text = json.dumps(row, ensure_ascii=escapes).replace("+", r"\u002B")
-    account = load(f'{text}\n{{"id": 8}}\n{{"id": 9, "name": "B", "email": "b@example.com"}}\n'.encode())
-    assert len(rows(s3, store, account.id)) == 2
+    upload = load(f'{text}\n{{"id": 8}}\n{{"id": 9, "name": "B", "email": "b@example.com"}}\n'.encode())
+    assert len(rows(s3, store, upload.id)) == 2
 
     cut(store, 7)
 
-    assert rows(s3, store, account.id) == ['{"id": 8}']
+    assert rows(s3, store, upload.id) == ['{"id": 8}']
 
 
 def test_file_without_an_accepted_row_is_cut_too_and_gone_where_nothing_is_left(
     s3: Any, store: Store, load: Load
 ) -> None:
-    account = load(f"{HEADER}7,,ann@example.com,,\n".encode())
-    assert (account.status, account.rejected) == ("failed", 1)
+    upload = load(f"{HEADER}7,,ann@example.com,,\n".encode())
+    assert (upload.status, upload.rejected) == ("failed", 1)
 
     cut(store, 7)
 
     assert everything_in(s3) == b""
-    after = store.uploads.get(account.id)
+    after = store.uploads.get(upload.id)
     assert after
     assert (after.rejected_key, after.rejected) == (None, 1)
 
@@ -314,7 +314,7 @@ class Explained:
 
 @pytest.mark.parametrize("statistics", ["ANALYZE", "SELECT"])
 def test_erasure_reads_no_table_of_uploads_or_rejected_rows_whole(store: Store, load: Load, statistics: str) -> None:
-    account = load()
+    upload = load()
     many_uploads(100_000, statistics)
     hashes = Hashes(asked("SELECT salt FROM hash_salt")[0][0])
     customer, emails = hashes.customer(7), hashes.emails(["ann@example.com", "b@example.com"])
@@ -324,7 +324,7 @@ def test_erasure_reads_no_table_of_uploads_or_rejected_rows_whole(store: Store, 
         assert erasures.is_known(explained, customer)
         erasures.hide_keys(explained, 7, customer, emails, ["Ann"])
         begun = erasures.begin(explained, customer, emails, anew=True)
-        assert rejected_rows.lines_of_erased(explained, account.id) == {3, 5}
+        assert rejected_rows.lines_of_erased(explained, upload.id) == {3, 5}
         owner.run("ROLLBACK")
 
     assert begun.rows == 2
@@ -337,15 +337,15 @@ def test_erasure_reads_no_table_of_uploads_or_rejected_rows_whole(store: Store, 
 def test_object_that_expired_is_asked_for_once(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int], requests_to_s3: list[str]
 ) -> None:
-    account = load()
-    s3.delete_object(Bucket=BUCKET, Key=account.rejected_key, VersionId=account.rejected_version)
+    upload = load()
+    s3.delete_object(Bucket=BUCKET, Key=upload.rejected_key, VersionId=upload.rejected_version)
     requests_to_s3.clear()
 
     erase(functions, 7)
     work()
     assert requests_to_s3 == ["HeadObject"]
     assert erase(functions, 8)[0] == 404
-    shown = store.uploads.get(account.id)
+    shown = store.uploads.get(upload.id)
 
     assert shown
     assert shown.rejected_key is None
@@ -377,8 +377,8 @@ def test_what_expired_is_forgotten(store: Store, load: Load, monkeypatch: pytest
         counts.append([n for [n] in asked("SELECT count(*) FROM rejected_row GROUP BY upload_id ORDER BY upload_id")])
 
     assert counts == [[2, 4], [4], [4], [4]]
-    accounts = {account.id: bool(account.rejected_key) for account in store.uploads.page(None, 10)}
-    assert accounts == {old.id: False, new.id: True}
+    loaded_uploads = {upload.id: bool(upload.rejected_key) for upload in store.uploads.page(None, 10)}
+    assert loaded_uploads == {old.id: False, new.id: True}
     assert len(asked("SELECT FROM erasure")) == 1
     asked("UPDATE erasure SET created_at = now() - interval '41 days' RETURNING id")
     load_function("sweep").handler({}, lambda_context("sweep"))
@@ -402,11 +402,11 @@ def test_who_is_erased_while_a_file_is_loaded_is_in_none_of_its_rejected_rows(
         return original(*args)
 
     monkeypatch.setattr(store.loads, method, meanwhile)
-    account = load(EXPORT.replace(b"7,Ann", b"6,Ann"))
+    upload = load(EXPORT.replace(b"7,Ann", b"6,Ann"))
 
     assert asked("SELECT status FROM erasure") == [["done"]]
-    assert (account.status, account.accepted, account.rejected) == ("done", 1, 4)
-    assert len(rows(s3, store, account.id)) == 2
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 1, 4)
+    assert len(rows(s3, store, upload.id)) == 2
     assert b"ann@" not in everything_in(s3).lower()
     assert len(asked("SELECT FROM rejected_row")) == 2
     assert store.maintenance.verify().agreed
@@ -425,9 +425,9 @@ def test_who_is_erased_while_a_file_fails_is_in_none_of_its_rejected_rows(
 
     store.records.add([record(7, "internal")])
     monkeypatch.setattr(store.loads, "fail", meanwhile)
-    account = load(f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n".encode())
+    upload = load(f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n".encode())
 
-    assert (account.status, rows(s3, store, account.id)) == ("failed", ["8,,b@example.com,,"])
+    assert (upload.status, rows(s3, store, upload.id)) == ("failed", ["8,,b@example.com,,"])
     assert b"ann@" not in everything_in(s3)
 
 
@@ -493,11 +493,11 @@ def test_upload_that_is_refused_at_its_end_writes_its_rejected_rows_once(s3: Any
     load(key="incoming/hubspot/snapshot/new.csv")
     asked("UPDATE upload SET object_at = object_at + interval '1 day' RETURNING id")
 
-    account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
+    upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
 
-    assert account
-    assert (account.status, len(rows(s3, store, account.id))) == ("failed", 4)
-    [_] = s3.list_object_versions(Bucket=BUCKET, Prefix=account.rejected_key)["Versions"]
+    assert upload
+    assert (upload.status, len(rows(s3, store, upload.id))) == ("failed", 4)
+    [_] = s3.list_object_versions(Bucket=BUCKET, Prefix=upload.rejected_key)["Versions"]
     cut(store, 7)
     assert b"ann@" not in everything_in(s3).lower()
 
@@ -508,7 +508,7 @@ def test_upload_that_is_refused_at_its_end_writes_its_rejected_rows_once(s3: Any
 def test_two_erasures_that_cut_one_file_at_the_same_moment_lose_no_cut(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, s3: Any, store: Store, load: Load
 ) -> None:
-    account = load(
+    upload = load(
         f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n9,,c@example.com,,\n1,D,d@example.com,,\n".encode()
     )
     other, times = new_store(), list[Any]()
@@ -522,7 +522,7 @@ def test_two_erasures_that_cut_one_file_at_the_same_moment_lose_no_cut(
     monkeypatch.setattr("dedup.services.erasure.without", meanwhile)
     cut(store, 7)
 
-    assert rows(s3, store, account.id) == ["9,,c@example.com,,"]
+    assert rows(s3, store, upload.id) == ["9,,c@example.com,,"]
     everything = everything_in(s3)
     assert b"ann@" not in everything
     assert b"b@" not in everything
@@ -540,7 +540,7 @@ STEPS = ("claim", "files_to_cut", "lines_to_cut", "replace_file", "leftovers", "
 def test_cut_that_is_killed_at_any_step_is_gone_on_with(
     functions: Call, monkeypatch: pytest.MonkeyPatch, s3: Any, store: Store, load: Load, step: str, when: str
 ) -> None:
-    account = load()
+    upload = load()
     erased = store.customers.erase(7)
     assert erased
     original = getattr(store.erasures, step)
@@ -560,7 +560,7 @@ def test_cut_that_is_killed_at_any_step_is_gone_on_with(
     # A version that was written and not noted has none of theirs.
     erasure.cut(erased.remaining.erasure_id, store, plenty)
 
-    assert len(rows(s3, store, account.id)) == 2
+    assert len(rows(s3, store, upload.id)) == 2
     assert b"ann@" not in everything_in(s3).lower()
     assert asked("SELECT FROM erasure_leftover") == []
     assert asked("SELECT status, rows FROM erasure") == [["done", 2]]
@@ -573,7 +573,7 @@ def test_erasure_that_failed_three_times_says_so_and_is_tried_again_on_request(
     def away(*_: Any) -> None:
         raise OSError("S3 is away")
 
-    account = load()
+    upload = load()
     _, details = erase(functions, 7)
     assert left(details)[0] == "waiting"
     [[erasure_id]] = asked("SELECT id FROM erasure")
@@ -584,18 +584,18 @@ def test_erasure_that_failed_three_times_says_so_and_is_tried_again_on_request(
                 erasure.cut(erasure_id, store, plenty)
     assert asked("SELECT status FROM erasure") == [["failed"]]
     work()  # the message that was sent first: its work has ended
-    assert len(rows(s3, store, account.id)) == 4
+    assert len(rows(s3, store, upload.id)) == 4
 
     status, details = erase(functions, 7)
 
     assert (status, left(details)) == (200, ("waiting", 1, 2))
     assert work() == 1
-    assert len(rows(s3, store, account.id)) == 2
+    assert len(rows(s3, store, upload.id)) == 2
     assert erase(functions, 7)[0] == 404
 
 
 def test_cut_that_runs_out_of_time_goes_on_with_the_files_that_are_left(store: Store, s3: Any, load: Load) -> None:
-    accounts = [load(key=f"incoming/hubspot/{n}.csv") for n in range(3)]
+    loaded_uploads = [load(key=f"incoming/hubspot/{n}.csv") for n in range(3)]
     erased = store.customers.erase(7)
     assert erased
     times = iter([900.0, 900.0, 900.0, 1.0])
@@ -603,9 +603,9 @@ def test_cut_that_runs_out_of_time_goes_on_with_the_files_that_are_left(store: S
     with pytest.raises(Unavailable):
         erasure.cut(erased.remaining.erasure_id, store, lambda: next(times))
 
-    assert [len(rows(s3, store, account.id)) for account in accounts] == [2, 4, 4]
+    assert [len(rows(s3, store, upload.id)) for upload in loaded_uploads] == [2, 4, 4]
     assert erasure.cut(erased.remaining.erasure_id, store, plenty) == "done"
-    assert [len(rows(s3, store, account.id)) for account in accounts] == [2, 2, 2]
+    assert [len(rows(s3, store, upload.id)) for upload in loaded_uploads] == [2, 2, 2]
 
 
 def test_queue_that_is_down_loses_nothing_of_an_erasure(
@@ -628,7 +628,7 @@ def test_queue_that_is_down_loses_nothing_of_an_erasure(
 def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int]
 ) -> None:
-    account = load(
+    upload = load(
         f"{HEADER}x,,ann@example.com,,\nx,,new@example.com,,\nx,,c@example.com,,\n7,A,ann@example.com,,\n".encode()
     )
     erase(functions, 7)
@@ -637,7 +637,7 @@ def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
     assert left(erase(functions, 7)[1]) == ("waiting", 1, 2)
 
     assert work() == 2
-    assert rows(s3, store, account.id) == ["x,,c@example.com,,"]
+    assert rows(s3, store, upload.id) == ["x,,c@example.com,,"]
     assert asked("SELECT status FROM erasure") == [["done"]]
 
 
@@ -674,7 +674,7 @@ def test_no_table_has_an_address_a_key_or_a_digest_that_tells_who_was_erased(
     _, digest = client_key("any", Record.model_validate(body))
     said = [digest, *(hashlib.sha256(text.encode()).hexdigest() for text in ("77", "zeb@wyvern.example"))]
     assert not any(text in left_in_tables for text in said)
-    assert [account.object_key for account in store.uploads.page(None, 10)] == [
+    assert [upload.object_key for upload in store.uploads.page(None, 10)] == [
         expected,
         "incoming/erased",
         "incoming/erased",
@@ -694,12 +694,12 @@ def test_key_of_an_object_that_comes_after_an_erasure_of_its_address_is_hidden_w
     store.customers.erase(7)
     asked("UPDATE erasure SET created_at = created_at + interval '2 s' RETURNING id")
 
-    account = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
+    upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
     again = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
 
-    assert account
-    assert (account.status, account.object_key) == ("done", "incoming/hubspot/erased")
-    assert again == account
+    assert upload
+    assert (upload.status, upload.object_key) == ("done", "incoming/hubspot/erased")
+    assert again == upload
 
 
 def test_hash_in_sql_is_the_hash_in_python(store: Store) -> None:

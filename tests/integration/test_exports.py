@@ -128,12 +128,12 @@ def test_file_has_what_the_api_says(
 
     body = content(s3, begun["id"], form)
     assert read(body, form) == expected(functions, chosen)
-    account = show(begun["id"])
-    assert account.items() >= {"status": "done", "rows": len(expected(functions, chosen)), "bytes": len(body)}.items()
+    upload = show(begun["id"])
+    assert upload.items() >= {"status": "done", "rows": len(expected(functions, chosen)), "bytes": len(body)}.items()
     assert (
-        account.items() >= {"in": [], "not_in": [], "region": [], "by": "customer", "format": form, **question}.items()
+        upload.items() >= {"in": [], "not_in": [], "region": [], "by": "customer", "format": form, **question}.items()
     )
-    assert f"exports/export-{begun['id']}.{form}" in account["url"]
+    assert f"exports/export-{begun['id']}.{form}" in upload["url"]
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
@@ -152,10 +152,10 @@ def test_file_can_be_loaded_again(ask: Any, store: Store, s3: Any, form: str) ->
     store.records.clear()
     again = s3.put_object(Bucket=BUCKET, Key="incoming/back", Body=content(s3, begun["id"], form))
 
-    account = ingest.ingest(ObjectVersion(BUCKET, "incoming/back", again.get("VersionId")), store, plenty)
+    upload = ingest.ingest(ObjectVersion(BUCKET, "incoming/back", again.get("VersionId")), store, plenty)
 
-    assert account
-    assert (account.status, account.rejected, account.reason) == ("done", 0, None)
+    assert upload
+    assert (upload.status, upload.rejected, upload.reason) == ("done", 0, None)
     assert stored() == before
 
 
@@ -305,9 +305,9 @@ def test_what_can_not_be_written_in_time_is_refused_and_leaves_nothing(
 
     assert exports.write(begun["id"], store, lambda: 1.0) == "failed"
 
-    account = show(begun["id"])
-    assert (account["status"], account["url"]) == ("failed", None)
-    assert "Select fewer customers" in account["reason"]
+    upload = show(begun["id"])
+    assert (upload["status"], upload["url"]) == ("failed", None)
+    assert "Select fewer customers" in upload["reason"]
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
     assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 

@@ -145,18 +145,18 @@ def test_s3_that_fails_costs_a_delivery_at_most(
     version = put("incoming/hubspot/night", compress(CSV + b"x,,\n"))
     proxy.plan.extend(faults)
     proxy.method = method
-    deliveries, account = 0, None
+    deliveries, upload = 0, None
 
-    while account is None and deliveries < 4:
+    while upload is None and deliveries < 4:
         deliveries += 1
         try:
-            account = ingest.ingest(version, store, plenty)
+            upload = ingest.ingest(version, store, plenty)
         except (BotoCoreError, ClientError):
             assert {(one.status, one.accepted) for one in store.uploads.page(None, 10)} <= {("waiting", 0)}
             assert total(store) == 0
 
-    assert account
-    assert (account.status, account.accepted, account.rejected, deliveries) == ("done", ROWS, 1, delivered)
+    assert upload
+    assert (upload.status, upload.accepted, upload.rejected, deliveries) == ("done", ROWS, 1, delivered)
     assert (total(store), store.questions.counts()) == (ROWS, {frozenset({"hubspot"}): ROWS})
     assert store.maintenance.verify().agreed
 
@@ -172,9 +172,9 @@ def test_slow_s3_lets_another_delivery_take_over_and_nothing_comes_twice(
         slow = pool.submit(ingest.ingest, version, new_store(), plenty)
         time.sleep(0.7)
         fast = pool.submit(deliver, version, new_store())
-        accounts = [done.result() for done in (slow, fast)]
+        loaded_uploads = [done.result() for done in (slow, fast)]
 
-    assert [account and account.status for account in accounts][1] == "done"
+    assert [upload and upload.status for upload in loaded_uploads][1] == "done"
     assert total(new_store()) == ROWS
     assert new_store().maintenance.verify().agreed
 
@@ -197,13 +197,13 @@ def test_events_out_of_order_and_ten_times_each_count_once(new_store: Callable[.
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(deliver_all, range(3)))
 
-    accounts = stores[0].uploads.page(None, 100)
-    assert len(accounts) == len(versions)
-    assert {account.status for account in accounts} <= {"done", "failed"}
-    assert all("newer snapshot" in str(account.reason) for account in accounts if account.status == "failed")
-    cut = [account.accepted + account.rejected for account in accounts if account.mode == "add"]
+    loaded_uploads = stores[0].uploads.page(None, 100)
+    assert len(loaded_uploads) == len(versions)
+    assert {upload.status for upload in loaded_uploads} <= {"done", "failed"}
+    assert all("newer snapshot" in str(upload.reason) for upload in loaded_uploads if upload.status == "failed")
+    cut = [upload.accepted + upload.rejected for upload in loaded_uploads if upload.mode == "add"]
     assert sum(cut) == rows
-    added = sum(account.accepted for account in accounts if account.mode == "add")
+    added = sum(upload.accepted for upload in loaded_uploads if upload.mode == "add")
     assert total(stores[0]) == added + 6000
     assert stores[0].maintenance.verify().agreed
 
@@ -249,9 +249,9 @@ def test_dead_letters_redriven_are_loaded_once(
     sqs.delete_message(QueueUrl=dead, ReceiptHandle=buried["ReceiptHandle"])
 
     assert work() == [True]
-    [account] = store.uploads.page(None, 10)
-    assert (account.status, account.accepted + account.rejected) == ("done", rows)
-    assert total(store) == account.accepted
+    [upload] = store.uploads.page(None, 10)
+    assert (upload.status, upload.accepted + upload.rejected) == ("done", rows)
+    assert total(store) == upload.accepted
     assert not sqs.receive_message(QueueUrl=dead).get("Messages")
     assert store.maintenance.verify().agreed
 

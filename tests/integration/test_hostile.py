@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 from dedup.aws import bucket
-from dedup.aws.bucket import ObjectVersion, Place
+from dedup.aws.bucket import Folder, ObjectVersion
 from dedup.records import KNOWN
 from dedup.services import ingest
 from dedup.store import Store, open_store
@@ -86,9 +86,9 @@ def test_every_string_of_a_record_is_kept_as_it_came(functions: Call, store: Sto
         else:
             file.writelines(json.dumps(person) + "\n" for person in people)
         made = s3.put_object(Bucket=BUCKET, Key="incoming/hubspot/a", Body=file.getvalue().encode())
-        account = ingest.ingest(ObjectVersion(BUCKET, "incoming/hubspot/a", made["VersionId"]), store, lambda: 900.0)
-        assert account
-        assert (account.status, account.rejected) == ("done", 0)
+        upload = ingest.ingest(ObjectVersion(BUCKET, "incoming/hubspot/a", made["VersionId"]), store, lambda: 900.0)
+        assert upload
+        assert (upload.status, upload.rejected) == ("done", 0)
 
     found = stored(store)
 
@@ -172,12 +172,12 @@ def test_object_is_found_by_its_whole_name_wherever_that_seems_to_lead(store: St
     event = {"key": quote(key, safe=""), "versionId": made["VersionId"]}
     [version] = ingest.objects_in({"Records": [{"s3": {"bucket": {"name": BUCKET}, "object": event}}]})
 
-    account = ingest.ingest(version, store, lambda: 900.0)
+    upload = ingest.ingest(version, store, lambda: 900.0)
 
-    assert account
-    assert (account.status, account.accepted, account.rejected) == ("done", 1, 1)
-    assert account.object_key == key
-    assert account.rejected_key == f"rejected/upload-{account.id}-rejected.csv"
+    assert upload
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 1, 1)
+    assert upload.object_key == key
+    assert upload.rejected_key == f"rejected/upload-{upload.id}-rejected.csv"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def upload_url(environment: pytest.MonkeyPatch, s3: Any) -> Callable[..., str]:
 
 
 def test_presigned_url_takes_its_own_object_of_its_size_and_nothing_else(upload_url: Callable[..., str]) -> None:
-    url = upload_url(bucket.key_for("night.csv", Place("hubspot", "add")).format(7), 100)
+    url = upload_url(bucket.key_for("night.csv", Folder("hubspot", "add")).format(7), 100)
     size = {"Content-Length": "100"}
 
     assert sent("PUT", url, size)

@@ -62,9 +62,9 @@ def put(s3: Any) -> Callable[..., ObjectVersion]:
 @pytest.fixture
 def load(store: Store) -> Callable[[ObjectVersion], Upload]:
     def load(version: ObjectVersion) -> Upload:
-        account = ingest.ingest(version, store, plenty)
-        assert account is not None
-        return account
+        upload = ingest.ingest(version, store, plenty)
+        assert upload is not None
+        return upload
 
     return load
 
@@ -78,16 +78,16 @@ def total(store: Store) -> int:
     return store.questions.select({"ids": EVERYBODY}, {}, 1).records
 
 
-def rejected_rows(s3: Any, account: Upload) -> list[dict[str, str]]:
-    body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
+def rejected_rows(s3: Any, upload: Upload) -> list[dict[str, str]]:
+    body = s3.get_object(Bucket=BUCKET, Key=upload.rejected_key)["Body"].read().decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(body)))
 
 
 def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: Any) -> None:
-    account = load(put("incoming/hubspot/night.csv", csv_of(range(25_000))))
+    upload = load(put("incoming/hubspot/night.csv", csv_of(range(25_000))))
 
-    assert (account.status, account.accepted, account.rejected, account.reason) == ("done", 25_000, 0, None)
-    assert account.customers == CustomerChanges(25_000, 0, 0)
+    assert (upload.status, upload.accepted, upload.rejected, upload.reason) == ("done", 25_000, 0, None)
+    assert upload.customers == CustomerChanges(25_000, 0, 0)
     assert store.questions.counts() == {frozenset({"hubspot"}): 25_000}
     assert store.maintenance.verify().agreed
 
@@ -106,9 +106,9 @@ def test_every_form_format_and_compression_is_loaded(
     people = exports.people(50, "hubspot")
 
     # The name says nothing: the content does.
-    account = load(put("incoming/hubspot/export", exports.write(people, form, fmt, delimiter, compression=compression)))
+    upload = load(put("incoming/hubspot/export", exports.write(people, form, fmt, delimiter, compression=compression)))
 
-    assert (account.status, account.accepted, account.rejected) == ("done", 50, 0)
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 50, 0)
     records = json.loads(store.records.page(None, 100)[0])
     assert sorted((r["customer_id"], r["name"], r["email"], r["source"]) for r in records) == sorted(
         person.row for person in people
@@ -118,21 +118,21 @@ def test_every_form_format_and_compression_is_loaded(
 def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: Any, load: Any) -> None:
     body = csv_of([1, 2]) + b"x,=cmd(),c@example.com\n" + lines([3]).encode() + b"4,Four,nowhere\n"
 
-    account = load(put("incoming/hubspot/night.csv", body))
+    upload = load(put("incoming/hubspot/night.csv", body))
 
-    assert (account.status, account.accepted, account.rejected) == ("done", 3, 2)
-    assert account.rejected_key == f"rejected/upload-{account.id}-rejected.csv"
-    rows = rejected_rows(s3, account)
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 3, 2)
+    assert upload.rejected_key == f"rejected/upload-{upload.id}-rejected.csv"
+    rows = rejected_rows(s3, upload)
     assert [(row["line"], row["field"]) for row in rows] == [("4", "customer_id"), ("6", "email")]
     assert members(store, "hubspot") == [1, 2, 3]
 
 
 def test_rejected_rows_of_each_upload_of_one_name_are_kept(functions: Call, store: Store, put: Any, load: Any) -> None:
-    accounts = [
+    loaded_uploads = [
         load(put("incoming/hubspot/night.csv", csv_of([1]) + row)) for row in (b"x,A,a@b.com\n", b"y,B,b@b.com\n")
     ]
 
-    urls = [json.loads(functions("show_upload", shown(account.id))["body"])["rejected_url"] for account in accounts]
+    urls = [json.loads(functions("show_upload", shown(upload.id))["body"])["rejected_url"] for upload in loaded_uploads]
 
     rejected = [requests.get(url, timeout=30).content.decode() for url in urls]
     assert ["x,A" in rejected[0], "y,B" in rejected[1]] == [True, True]
@@ -159,11 +159,11 @@ def shown(upload_id: int) -> dict[str, Any]:
 def test_file_that_is_none_fails_whole_with_a_reason(
     store: Store, put: Any, load: Any, key: str, body: bytes, reason: str
 ) -> None:
-    account = load(put(key, body))
+    upload = load(put(key, body))
 
-    assert (account.status, account.accepted) == ("failed", 0)
-    assert account.reason
-    assert reason in account.reason
+    assert (upload.status, upload.accepted) == ("failed", 0)
+    assert upload.reason
+    assert reason in upload.reason
     assert total(store) == 0
     assert staging_tables(store) == []
 
@@ -172,9 +172,9 @@ def test_bomb_is_stopped(store: Store, put: Any, load: Any) -> None:
     member = gzip.compress((b"1,A,a@example.com" + b" " * 5000 + b"\n") * 5000, 9)
     zeros = gzip.compress(HEADER.encode()) + member * 400
 
-    account = load(put("incoming/hubspot/bomb.csv.gz", zeros))
+    upload = load(put("incoming/hubspot/bomb.csv.gz", zeros))
 
-    assert account.status == "failed"
+    assert upload.status == "failed"
     assert total(store) == 0
 
 
@@ -199,10 +199,10 @@ def test_deliveries_at_the_same_moment_load_once(new_store: Callable[..., Store]
 
     def deliver(store: Store) -> str:
         try:
-            account = ingest.ingest(version, store, plenty)
+            upload = ingest.ingest(version, store, plenty)
         except Busy:
             return "busy"
-        return account.status if account else "gone"
+        return upload.status if upload else "gone"
 
     with ThreadPoolExecutor(5) as pool:
         outcomes = list(pool.map(deliver, [new_store() for _ in range(5)]))
@@ -216,9 +216,9 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
     load(put("incoming/hubspot/monday.csv", csv_of([1, 2, 3])))
     load(put("incoming/internal/all.csv", csv_of([3, 4])))
 
-    account = load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2, 3, 4, 5, 5])))
+    upload = load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2, 3, 4, 5, 5])))
 
-    assert (account.mode, account.customers) == ("replace", CustomerChanges(2, 1, 2))
+    assert (upload.mode, upload.customers) == ("replace", CustomerChanges(2, 1, 2))
     assert members(store, "hubspot") == [2, 3, 4, 5]
     assert total(store) == 7
     assert store.maintenance.verify().agreed
@@ -249,11 +249,11 @@ def test_object_that_only_looks_like_a_snapshot_is_refused_and_stays(
     load(put("incoming/hubspot/monday.csv", csv_of([1, 2])))
     load(put("incoming/internal/monday.csv", csv_of([1, 2])))
 
-    account = load(put(f"incoming/{key}", csv_of([2]), **metadata))
+    upload = load(put(f"incoming/{key}", csv_of([2]), **metadata))
 
-    assert (account.status, account.mode, account.accepted) == ("failed", "add", 0)
-    assert account.reason.startswith(says)
-    assert "incoming/hubspot/snapshot/" in account.reason
+    assert (upload.status, upload.mode, upload.accepted) == ("failed", "add", 0)
+    assert upload.reason.startswith(says)
+    assert "incoming/hubspot/snapshot/" in upload.reason
     assert members(store, "hubspot") == members(store, "internal") == [1, 2]
     assert s3.get_object(Bucket=BUCKET, Key=f"incoming/{key}")["Body"].read() == csv_of([2])
 
@@ -316,10 +316,10 @@ def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
     loaded(store, "oldest", MONDAY - timedelta(days=1), rows("O", 1, 2, 3, 4), "hubspot", "add")
     loaded(store, "newer", TUESDAY, [*rows("N", 3, 5), (9, "N", "n@example.com", "internal")], None, "add")
 
-    account = store.uploads.get(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
+    upload = store.uploads.get(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
 
-    assert account
-    assert account.customers == CustomerChanges(1, 2, 2)
+    assert upload
+    assert upload.customers == CustomerChanges(1, 2, 2)
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([1, 3, 5, 6], [9], 6)
     assert store.maintenance.verify().agreed
 
@@ -328,16 +328,16 @@ def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_ar
     newer = loaded(store, "new", TUESDAY, [(2, "B", "b@example.com", "hubspot")], "hubspot", "replace")
     rows = [(n, "A", "a@example.com", source) for n in (1, 2) for source in ("hubspot", "internal")]
 
-    account = store.uploads.get(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
+    upload = store.uploads.get(loaded(store, "old", MONDAY, [*rows, rows[0]], None, "add"))
 
-    assert account
-    assert (account.status, account.rows, account.accepted, account.customers) == (
+    assert upload
+    assert (upload.status, upload.rows, upload.accepted, upload.customers) == (
         "done",
         5,
         2,
         CustomerChanges(2, 0, 0),
     )
-    assert account.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
+    assert upload.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([2], [1, 2], 3)
     assert store.maintenance.verify().agreed
 
@@ -410,10 +410,10 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
 
     environment.setattr(files, "read", overwrite_meanwhile)
 
-    account = ingest.ingest(ObjectVersion("unversioned", key), store, plenty)
+    upload = ingest.ingest(ObjectVersion("unversioned", key), store, plenty)
 
-    assert account
-    assert (account.status, account.accepted) == ("done", 2)
+    assert upload
+    assert (upload.status, upload.accepted) == ("done", 2)
     assert members(store, "hubspot") == [7, 8]
     assert [a.status for a in store.uploads.page(None, 10)] == ["done", "failed"]
 
@@ -421,11 +421,11 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
 def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store: Store, put: Any) -> None:
     version = put("incoming/hubspot/night.csv", csv_of(range(100)))
 
-    account = ingest.ingest(version, store, lambda: 20.0)
+    upload = ingest.ingest(version, store, lambda: 20.0)
 
-    assert account
-    assert account.status == "failed"
-    assert "Split the file" in str(account.reason)
+    assert upload
+    assert upload.status == "failed"
+    assert "Split the file" in str(upload.reason)
     assert staging_tables(store) == []
 
 
@@ -458,8 +458,8 @@ def test_interrupted_upload_is_loaded_by_the_next_delivery(
         broken.setattr(files, "read", lose_connection)
         with pytest.raises(ConnectionError):
             ingest.ingest(version, store, plenty)
-    [account] = store.uploads.page(None, 10)
-    assert (account.status, account.reason) == (
+    [upload] = store.uploads.page(None, 10)
+    assert (upload.status, upload.reason) == (
         "waiting",
         "Interrupted (ConnectionError); the next delivery starts over",
     )
@@ -489,7 +489,7 @@ def test_deleting_an_upload_takes_its_records_out(store: Store, put: Any, load: 
 def test_large_upload_is_deleted_by_the_queue(
     environment: pytest.MonkeyPatch, functions: Call, store: Store, put: Any, load: Any
 ) -> None:
-    account = load(put("incoming/hubspot/a.csv", csv_of([1, 2, 3])))
+    upload = load(put("incoming/hubspot/a.csv", csv_of([1, 2, 3])))
     load(put("incoming/hubspot/b.csv", csv_of([3])))
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName="files")["QueueUrl"]
@@ -497,11 +497,11 @@ def test_large_upload_is_deleted_by_the_queue(
     current.cache_clear()
     deleting = load_function("delete_upload")
     deleting.MAX_SYNCHRONOUS = 2
-    path = f"/api/v1/uploads/{account.id}"
-    event = api_event("DELETE", path, parameters={"upload_id": str(account.id)})
+    path = f"/api/v1/uploads/{upload.id}"
+    event = api_event("DELETE", path, parameters={"upload_id": str(upload.id)})
 
     assert deleting.handler(event, lambda_context("delete_upload"))["statusCode"] == 202
-    waiting = store.uploads.get(account.id)
+    waiting = store.uploads.get(upload.id)
     assert waiting
     assert waiting.status == "deleting"
     assert total(store) == 4
@@ -510,7 +510,7 @@ def test_large_upload_is_deleted_by_the_queue(
     for _ in range(2):
         assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
 
-    deleted = store.uploads.get(account.id)
+    deleted = store.uploads.get(upload.id)
     assert deleted
     assert deleted.status == "deleted"
     assert (total(store), members(store, "hubspot")) == (1, [3])
@@ -525,10 +525,10 @@ def test_file_that_is_larger_than_is_taken_is_refused(
     current.cache_clear()
     body = {"filename": "a.csv", "size": 51}
 
-    account = load(put("incoming/hubspot/a.csv", csv_of(range(10))))
+    upload = load(put("incoming/hubspot/a.csv", csv_of(range(10))))
 
-    assert account.status == "failed"
-    assert "50" in str(account.reason)
+    assert upload.status == "failed"
+    assert "50" in str(upload.reason)
     assert total(store) == 0
     assert functions("create_upload", api_event("POST", "/api/v1/uploads", body))["statusCode"] == 422
 
@@ -541,7 +541,7 @@ def test_uploads_whose_objects_were_lost_wait_no_more(store: Store, put: Any, lo
 
     store.uploads.bucket_lost("gone")
 
-    found = {account.id: (account.status, account.reason) for account in store.uploads.page(None, 10)}
+    found = {upload.id: (upload.status, upload.reason) for upload in store.uploads.page(None, 10)}
     assert found == {done.id: ("done", None), waiting: ("failed", "gone"), loading.id: ("failed", "gone")}
 
 
@@ -561,10 +561,10 @@ def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogC
 
 
 def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:
-    account = load(put("incoming/hubspot/a.csv", csv_of([1])))
+    upload = load(put("incoming/hubspot/a.csv", csv_of([1])))
     store.records.clear()
 
-    cleared = store.uploads.get(account.id)
+    cleared = store.uploads.get(upload.id)
 
     assert cleared
     assert cleared.status == "deleted"
@@ -592,9 +592,9 @@ def test_expected_upload_is_the_one_that_arrives(
     assert (waiting.id, waiting.status, waiting.mode) == (expected["id"], "waiting", mode)
     assert waiting.object_key
 
-    account = load(put(waiting.object_key, csv_of([1])))
+    upload = load(put(waiting.object_key, csv_of([1])))
 
-    assert (account.id, account.status) == (expected["id"], "done")
+    assert (upload.id, upload.status) == (expected["id"], "done")
     assert waiting.object_key == f"incoming/{folder}/{expected['id']}-nightly export.csv"
 
 
@@ -621,7 +621,7 @@ def test_file_of_an_expected_upload_that_was_deleted_is_not_loaded(store: Store,
         version = put(f"incoming/hubspot/{upload_id}-late.csv", csv_of(range(5)))
         assert ingest.ingest(version, store, plenty) is None
 
-    assert [(account.id, account.status) for account in store.uploads.page(None, 10)] == [(upload_id, "deleted")]
+    assert [(upload.id, upload.status) for upload in store.uploads.page(None, 10)] == [(upload_id, "deleted")]
     assert total(store) == 0
 
 
@@ -645,17 +645,17 @@ def test_deliveries_of_an_expected_upload_at_the_same_moment_are_one_upload(
 
 
 def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -> None:
-    account = load(put("incoming/hubspot/a.csv", csv_of([1]) + b"x,y,z\n"))
+    upload = load(put("incoming/hubspot/a.csv", csv_of([1]) + b"x,y,z\n"))
 
     shown = json.loads(
         functions(
-            "show_upload", api_event("GET", f"/api/v1/uploads/{account.id}", parameters={"upload_id": str(account.id)})
+            "show_upload", api_event("GET", f"/api/v1/uploads/{upload.id}", parameters={"upload_id": str(upload.id)})
         )["body"]
     )
     missing = functions("show_upload", api_event("GET", "/api/v1/uploads/99", parameters={"upload_id": "99"}))
 
     assert (shown["status"], shown["accepted"], shown["rejected"]) == ("done", 1, 1)
-    assert f"rejected/upload-{account.id}-rejected.csv" in shown["rejected_url"]
+    assert f"rejected/upload-{upload.id}-rejected.csv" in shown["rejected_url"]
     assert missing["statusCode"] == 404
 
 

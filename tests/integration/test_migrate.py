@@ -141,10 +141,10 @@ def test_application_loads_files(app_store: Store, mode: str) -> None:
     assert load is not None
     app_store.loads.stage(load, [(1, "A", "a@example.com", "hubspot")], 1, 0)
     app_store.loads.finish(load, None)
-    account = app_store.uploads.with_key("a file")
-    assert account is not None
-    assert (account.status, account.accepted) == ("done", 1)
-    assert app_store.uploads.delete(account.id) == 1
+    upload = app_store.uploads.with_key("a file")
+    assert upload is not None
+    assert (upload.status, upload.accepted) == ("done", 1)
+    assert app_store.uploads.delete(upload.id) == 1
 
 
 @pytest.mark.parametrize(

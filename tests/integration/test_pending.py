@@ -230,9 +230,9 @@ def test_customers_who_were_pending_stayed(store: Store, outside: Connection) ->
 
     store.loads.finish(load)
 
-    account = store.uploads.get(load.id)
-    assert account
-    assert account.customers == CustomerChanges(1, 1, 1)
+    upload = store.uploads.get(load.id)
+    assert upload
+    assert upload.customers == CustomerChanges(1, 1, 1)
     assert store.maintenance.verify().agreed
 
 
@@ -299,9 +299,9 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
             load = waiting_load(store, [(who, source) for who in ids], "replace", source)
             before = {who for who, of, _ in self.truth.records if of == source}
             store.loads.finish(load)
-            account = store.uploads.get(load.id)
-            assert account
-            assert account.customers == CustomerChanges(
+            loaded = store.uploads.get(load.id)
+            assert loaded
+            assert loaded.customers == CustomerChanges(
                 len(set(ids) - before),
                 len(before - set(ids)),
                 len(set(ids) & before),

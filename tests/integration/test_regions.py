@@ -108,12 +108,12 @@ def tables(output: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: pq.read_table(output / name).to_pylist() for name in ("regions", "customers", "rejects", "files")}
 
 
-def rejected_of(s3: Any, account: Upload) -> list[tuple[str, int, str, str, str]]:
-    if not account.rejected_key:
+def rejected_of(s3: Any, upload: Upload) -> list[tuple[str, int, str, str, str]]:
+    if not upload.rejected_key:
         return []
-    body = s3.get_object(Bucket=BUCKET, Key=account.rejected_key)["Body"].read().decode("utf-8-sig")
+    body = s3.get_object(Bucket=BUCKET, Key=upload.rejected_key)["Body"].read().decode("utf-8-sig")
     return [
-        (str(account.object_key), int(row["line"]), row["field"], row["reason"], row["row"])
+        (str(upload.object_key), int(row["line"]), row["field"], row["reason"], row["row"])
         for row in csv.DictReader(io.StringIO(body, newline=""))
     ]
 
@@ -122,11 +122,11 @@ def rejected_of(s3: Any, account: Upload) -> list[tuple[str, int, str, str, str]
 def test_job_and_api_say_the_same_of_the_same_files(
     session: "SparkSession", s3: Any, store: Store, tmp_path: Path
 ) -> None:
-    accounts = []
+    loaded_uploads = []
     for name, body in FILES.items():
         key = f"incoming/{name}"
         version = s3.put_object(Bucket=BUCKET, Key=key, Body=body)["VersionId"]
-        accounts.append(ingest.ingest(ObjectVersion(BUCKET, key, version), store, lambda: 900.0))
+        loaded_uploads.append(ingest.ingest(ObjectVersion(BUCKET, key, version), store, lambda: 900.0))
 
     summary = regions.run(session, regions.listed(f"s3://{BUCKET}/incoming/"), str(tmp_path))
 
@@ -145,21 +145,21 @@ def test_job_and_api_say_the_same_of_the_same_files(
         for row in made["files"]
     ] == [
         (
-            account.object_key,
-            account.source,
-            account.mode if "is not a source" not in str(account.reason) else None,
-            account.status,
-            account.accepted if account.status == "done" else 0,
-            account.rejected,
-            account.reason,
+            upload.object_key,
+            upload.source,
+            upload.mode if "is not a source" not in str(upload.reason) else None,
+            upload.status,
+            upload.accepted if upload.status == "done" else 0,
+            upload.rejected,
+            upload.reason,
         )
-        for account in accounts
-        if account
+        for upload in loaded_uploads
+        if upload
     ]
     assert [
         (row["file"], row["line"], row["field"], row["reason"], files.without_formula(row["row"]))
         for row in made["rejects"]
-    ] == sorted(row for account in accounts if account for row in rejected_of(s3, account))
+    ] == sorted(row for upload in loaded_uploads if upload for row in rejected_of(s3, upload))
     # What the comparison is worth: every kind of outcome is among the files.
     assert len(summary.regions) == 7
     assert len(made["rejects"]) >= 9

@@ -331,9 +331,9 @@ def test_load_that_is_resumed_is_the_same_object_of_the_same_sender(stack: Stack
 
     assert stack.deliver(UPLOAD, {UPLOAD: task}) == []
 
-    account = stack.store.uploads.get(task)
-    assert account
-    assert (account.status, account.accepted) == ("done", 1)
+    upload = stack.store.uploads.get(task)
+    assert upload
+    assert (upload.status, upload.accepted) == ("done", 1)
     assert stack.sql(f"SELECT principal FROM audit WHERE action = 'upload' AND upload_id = {task}") == [["somebody"]]
 
 
@@ -368,9 +368,9 @@ def test_load_that_is_given_up_is_told_of_as_one_that_failed(stack: Stack, envir
     for _ in range(SENDS):
         stack.sweep(0)
 
-    account = stack.store.uploads.get(task)
-    assert account
-    assert (account.status, account.announced) == ("failed", True)
+    upload = stack.store.uploads.get(task)
+    assert upload
+    assert (upload.status, upload.announced) == ("failed", True)
 
 
 def test_load_that_has_no_attempt_left_ends_also_after_the_queues_were_lost(stack: Stack) -> None:

@@ -31,8 +31,8 @@ install(app)
 def regions(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[list[RegionCount]]:
     question = cursor_question(QUESTION, by)
     after = decode_cursor(cursor, question)
-    place = (after.get("count", 0), after.get("sources", 0)) if after else None
-    found = open_store().questions.region_page(place, limit, by)
+    position = (after.get("count", 0), after.get("sources", 0)) if after else None
+    found = open_store().questions.region_page(position, limit, by)
     counts = [RegionCount(sources=sources, count=count) for sources, count in found.regions]
     last = dict(zip(("count", "sources"), found.last, strict=True)) if found.last else None
     return paged(app, counts, last, question, total=found.total)

@@ -15,8 +15,8 @@ from dedup.store import open_store
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     store = open_store()
     swept = tasks.sweep(store, float(event.get("patience", tasks.PATIENCE)))
-    for account in (store.uploads.get(task.id) for task in swept.ended if task.kind == "upload"):
-        if account:
-            announce(account, store)
+    for upload in (store.uploads.get(task.id) for task in swept.ended if task.kind == "upload"):
+        if upload:
+            announce(upload, store)
     forget_expired(store)
     return {"enqueued": len(swept.enqueued), "ended": len(swept.ended)}

@@ -31,10 +31,10 @@ install(app)
 )
 def delete_upload(upload_id: UploadId) -> Response[Cleared]:
     store, principal = open_store(), caller(app)
-    account = store.uploads.get(upload_id)
-    if account is None:
+    upload = store.uploads.get(upload_id)
+    if upload is None:
         raise NotFoundError("Upload not found")
-    if account.accepted > MAX_SYNCHRONOUS and account.status != "deleted" and settings().files_queue:
+    if upload.accepted > MAX_SYNCHRONOUS and upload.status != "deleted" and settings().files_queue:
         store.uploads.request_deletion(upload_id, principal)
         tasks.enqueue(Task("delete_upload", upload_id), store)
         return response(202, f"The records of upload {upload_id} will be deleted", 0)

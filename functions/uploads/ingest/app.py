@@ -28,12 +28,12 @@ def load(event: dict[str, Any], context: LambdaContext) -> list[int]:
     return announced(ingest(version, store, remaining_seconds) for version in objects_in(event))
 
 
-def announced(accounts: Iterable[Upload | None]) -> list[int]:
+def announced(loaded_uploads: Iterable[Upload | None]) -> list[int]:
     uploads = []
-    for account in filter(None, accounts):
-        announce(account, open_store())
-        logger.info("Ingested", extra={"upload_id": account.id, "status": account.status, "rows": account.rows})
-        uploads.append(account.id)
+    for upload in filter(None, loaded_uploads):
+        announce(upload, open_store())
+        logger.info("Ingested", extra={"upload_id": upload.id, "status": upload.status, "rows": upload.rows})
+        uploads.append(upload.id)
     return uploads
 
 

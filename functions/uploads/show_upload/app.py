@@ -15,10 +15,10 @@ install(app)
 
 @app.get("/api/v1/uploads/<upload_id>", **operation("Show an upload", UploadStatus, errors=[404, 422]))
 def show_upload(upload_id: UploadId) -> UploadStatus:
-    account = open_store().uploads.get(upload_id)
-    if account is None:
+    upload = open_store().uploads.get(upload_id)
+    if upload is None:
         raise NotFoundError("Upload not found")
-    return upload_status(account)
+    return upload_status(upload)
 
 
 handler = make_handler(app)

@@ -12,7 +12,7 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
     to. Raises Invalid if the file is too large."""
     if request.size and request.size > settings().max_file_bytes:
         raise Invalid(("body", "size"), f"A file can have at most {settings().max_file_bytes} bytes. Split the file")
-    key = bucket.key_for(request.filename, bucket.Place(request.source, request.mode))
+    key = bucket.key_for(request.filename, bucket.Folder(request.source, request.mode))
     upload_id = store.uploads.create(key, request.source, request.mode, principal)
     url = bucket.upload_url(key.format(upload_id), request.size)
     return ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)

@@ -39,7 +39,7 @@ class ObjectVersion:
 
 
 @dataclass(frozen=True)
-class Place:
+class Folder:
     """What a key and the object's metadata state: the source of the records, None if each row names its own, and the
     mode, add or replace."""
 
@@ -47,7 +47,7 @@ class Place:
     mode: str
 
 
-class Misplaced(ValueError):
+class WrongFolder(ValueError):
     """A key or metadata that states no valid source or mode. The text says what was expected."""
 
 
@@ -62,9 +62,9 @@ class OpenObject:
     metadata: Mapping[str, str]
 
 
-def place_of(key: str, metadata: Mapping[str, str]) -> Place:
+def folder_of(key: str, metadata: Mapping[str, str]) -> Folder:
     """The source and mode of a key `incoming/<source>/[snapshot/]…` with the metadata `source` and `mode`. Raises
-    Misplaced.
+    WrongFolder.
 
     Only the folder makes a file a snapshot: policies restrict who may write to folders, but not the metadata. Policies
     are case-sensitive, so that a folder like `Snapshot` is refused. Read as additions, its records would be stored
@@ -77,14 +77,14 @@ def place_of(key: str, metadata: Mapping[str, str]) -> Place:
         # The text is stored and sent in events. A folder may be named after a person, so that only valid names of a
         # source are quoted.
         named = repr(source) if re.fullmatch("[a-z][a-z0-9_]{0,62}", source) else "The name of the folder"
-        raise Misplaced(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
+        raise WrongFolder(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
     if metadata.get("mode", mode) not in ("add", "replace"):
-        raise Misplaced(f"{metadata['mode']!r} is not a mode: expected add or replace")
+        raise WrongFolder(f"{metadata['mode']!r} is not a mode: expected add or replace")
     place = f"{INCOMING}{source or '<source>'}/{SNAPSHOT}/"
     if mode == "replace" and folders[0] != source:
-        raise Misplaced(f"A snapshot of {source} belongs in {place}: move the file there")
+        raise WrongFolder(f"A snapshot of {source} belongs in {place}: move the file there")
     if metadata.get("mode", mode) != mode:
-        raise Misplaced(
+        raise WrongFolder(
             f"The metadata says {metadata['mode']}, and the folder says {mode}. A snapshot belongs in {place}, and a "
             f"file that adds records in another folder"
         )
@@ -92,16 +92,16 @@ def place_of(key: str, metadata: Mapping[str, str]) -> Place:
     parts = [*(folders[1:] if folders[:1] == [source] else folders), name] if mode == "add" else []
     for part in parts:
         if part.strip().casefold() in _LIKE_SNAPSHOT:
-            raise Misplaced(
+            raise WrongFolder(
                 f"{part!r} is not the folder of snapshots. To replace the source's records, move the file to "
                 f"{place}; to add records, to a folder with another name"
             )
-    return Place(source, mode)
+    return Folder(source, mode)
 
 
-def key_for(filename: str, place: Place) -> str:
+def key_for(filename: str, folder: Folder) -> str:
     """The key of an expected upload, with `{}` in place of its id."""
-    folders = [place.source, SNAPSHOT if place.mode == "replace" else None]
+    folders = [folder.source, SNAPSHOT if folder.mode == "replace" else None]
     name = filename.replace("{", "(").replace("}", ")")
     return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
 

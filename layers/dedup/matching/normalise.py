@@ -313,7 +313,7 @@ COLUMNS = (
 alphabetical order, the same for `Flat 3, 12 High Street` and `12 High Street, Flat 3`. All values are ASCII except
 `email`, since changing its letters would change the mailbox."""
 
-SAID = ("given", "family", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
+CONTENT = ("given", "family", "email", "phone", "company", "address", "city", "postcode", "country", "date_of_birth")
 """The columns that determine all others: records with the same values in them are exact duplicates."""
 
 

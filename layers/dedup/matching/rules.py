@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup.matching.golden import Survivorship
-from dedup.matching.normalise import SAID, Conventions, MailProvider
+from dedup.matching.normalise import CONTENT, Conventions, MailProvider
 
 IDENTITY = ("source", "customer_id")
 """The columns that identify the customer of a record."""
@@ -71,7 +71,7 @@ def content_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:
 def count_people(members: Sequence[Mapping[str, Any]]) -> int:
     """Returns an upper bound of the number of people that records may belong to: the number of customers (source and
     customer id) or of distinct normalised values, whichever is smaller."""
-    return min(len({tuple(one[column] for column in columns) for one in members}) for columns in (IDENTITY, SAID))
+    return min(len({tuple(one[column] for column in columns) for one in members}) for columns in (IDENTITY, CONTENT))
 
 
 def conventions_of(settings: Mapping[str, Any]) -> Conventions:

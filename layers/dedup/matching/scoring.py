@@ -75,13 +75,13 @@ class Scorer:
         if any(all(record[column] is None for column in comparison["columns"]) for record in (one, other)):
             return Step(name, MISSING, 0.0)
         levels = comparison["levels"]
-        place = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
-        label = ELSE if place == len(levels) else levels[place]["label"]
-        m, u = self._weights[name][place]
+        position = next((n for n, level in enumerate(levels) if _holds(level, one, other)), len(levels))
+        label = ELSE if position == len(levels) else levels[position]["label"]
+        m, u = self._weights[name][position]
         weight = math.log2(m / u)
         if label == ELSE:
             return Step(name, ELSE, weight)
-        term = levels[place].get("term_frequency")
+        term = levels[position].get("term_frequency")
         if term and (share := _share(shares.get(term, {}), one[term])):
             weight += self._rarity * (math.log2(u) - math.log2(share))
         return Step(name, label, weight)
@@ -132,8 +132,8 @@ def steps_of(waterfall: str | None, settings: Mapping[str, Any]) -> Iterator[Ste
     """Yields the steps of a stored waterfall, which is JSON: comparison → [level, weight]. Levels count from 1 for the
     most similar; 0 means that a value is missing."""
     levels = {c["name"]: [MISSING, *(level["label"] for level in c["levels"]), ELSE] for c in settings["comparisons"]}
-    for name, (place, weight) in json.loads(waterfall or "{}").items():
-        yield Step(name, levels[name][place], weight)
+    for name, (position, weight) in json.loads(waterfall or "{}").items():
+        yield Step(name, levels[name][position], weight)
 
 
 def _share(counts: Mapping[str | None, int], value: str) -> float | None:

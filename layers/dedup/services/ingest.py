@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup import files
 from dedup.aws import bucket
-from dedup.aws.bucket import Misplaced, ObjectVersion, ObjectWriter, OpenObject
+from dedup.aws.bucket import ObjectVersion, ObjectWriter, OpenObject, WrongFolder
 from dedup.errors import Superseded, Unavailable
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
@@ -102,8 +102,8 @@ def resume(upload_id: int, store: Store, remaining_seconds: Callable[[], float])
     lost = store.uploads.lost_object(upload_id)
     if lost is None:
         return None
-    account = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
-    if account is None:
+    upload = ingest(ObjectVersion(settings().bucket, *lost), store, remaining_seconds)
+    if upload is None:
         store.uploads.object_gone(upload_id, "The file is no longer in the bucket: upload it again")
     return store.uploads.get(upload_id)
 
@@ -147,8 +147,8 @@ class RejectedRows:
         elif self._made and self._made.version_id:
             # If deleting fails, the bucket's lifecycle deletes the object later.
             with suppress(Unavailable, BotoCoreError, ClientError):
-                account = store.uploads.get(self._load.id)
-                if account is None or account.rejected_version != self._made.version_id:
+                upload = store.uploads.get(self._load.id)
+                if upload is None or upload.rejected_version != self._made.version_id:
                     bucket.delete_version(self._made)
 
     def _cut(self, made: ObjectVersion, lines: Collection[int], store: Store) -> ObjectVersion | None:
@@ -168,32 +168,32 @@ def _load(
     version: ObjectVersion, opened: OpenObject, key: str, store: Store, remaining_seconds: Callable[[], float]
 ) -> None:
     try:
-        place, misplaced = bucket.place_of(version.key, opened.metadata), None
-    except Misplaced as error:
-        place, misplaced = bucket.Place(None, "add"), error
+        folder, wrong_folder = bucket.folder_of(version.key, opened.metadata), None
+    except WrongFolder as error:
+        folder, wrong_folder = bucket.Folder(None, "add"), error
     named = (version.version_id, version.sender)
-    load = store.loads.claim(key, version.key, opened.modified, place.source, place.mode, LEASE, *named)
+    load = store.loads.claim(key, version.key, opened.modified, folder.source, folder.mode, LEASE, *named)
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
-    rejects, faults = RejectedRows(version, load), Counter[tuple[str, bool]]()
+    rejects, errors = RejectedRows(version, load), Counter[tuple[str, bool]]()
     try:
         try:
-            if misplaced:
-                raise Refused(str(misplaced))
-            rate = MATCHED_ROWS_PER_SECOND[place.mode] if store.runs.active() else FINISHING_ROWS_PER_SECOND
+            if wrong_folder:
+                raise Refused(str(wrong_folder))
+            rate = MATCHED_ROWS_PER_SECOND[folder.mode] if store.runs.active() else FINISHING_ROWS_PER_SECOND
 
             def has_time(accepted: int, rejected: int) -> bool:
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            _stage(opened, place.source, load, store, rejects, faults, has_time)
+            _stage(opened, folder.source, load, store, rejects, errors, has_time)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
-            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, faults))
+            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, errors))
         except (Refused, files.Unreadable, Outdated) as refusal:
             reason = str(refusal)
-            rejects.close(store, lambda made: store.loads.fail(load, reason, made, faults))
+            rejects.close(store, lambda made: store.loads.fail(load, reason, made, errors))
     except Superseded:
         rejects.abort(store)
         logger.warning("Another attempt took over", extra={"upload_id": load.id})
@@ -213,7 +213,7 @@ def _stage(
     load: Load,
     store: Store,
     rejects: RejectedRows,
-    faults: Counter[tuple[str, bool]],
+    errors: Counter[tuple[str, bool]],
     has_time: Callable[[int, int], bool],
 ) -> None:
     """Stages the file's rows batch by batch.
@@ -226,7 +226,7 @@ def _stage(
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
         rejects.write(batch.rejected)
-        faults.update(batch.error_counts)
+        errors.update(batch.error_counts)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
         store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
 

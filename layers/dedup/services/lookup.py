@@ -6,7 +6,7 @@ from typing import Any
 
 from dedup.matching import normalise
 from dedup.matching.golden import golden
-from dedup.matching.normalise import SAID
+from dedup.matching.normalise import CONTENT
 from dedup.matching.rules import (
     IDENTITY,
     Rule,
@@ -95,7 +95,7 @@ def _joined(
         sharing = [member for member in members if rule.key(member) == key] if key else []
         others = [member for member in sharing if any(member[column] != asked[column] for column in IDENTITY)]
         if count_people(others) >= most:
-            sharing = [member for member in sharing if all(member[column] == asked[column] for column in SAID)]
+            sharing = [member for member in sharing if all(member[column] == asked[column] for column in CONTENT)]
         for member in sharing:
             if not rule.differs(asked, member):
                 joined.setdefault(member["record_id"], rule.name)

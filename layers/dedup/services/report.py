@@ -286,12 +286,12 @@ def _plot(every: sets.Regions, sources: Sequence[str]) -> Mapping[str, Any]:
     step = min(56.0, 650 / len(regions))
     base = top + height
     bars = []
-    for place, (region, customers) in enumerate(regions):
+    for position, (region, customers) in enumerate(regions):
         tall = max(1.0, height * customers / most)
         lines = [base + 24 + row * sources.index(name) for name in region]
         bars.append(
             {
-                "x": left + step * (place + 0.5),
+                "x": left + step * (position + 0.5),
                 "y": base - tall,
                 "tall": tall,
                 "wide": min(30.0, step * 0.62),

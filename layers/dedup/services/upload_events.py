@@ -28,18 +28,18 @@ def _client() -> "EventBridgeClient":
     return boto3.client("events")
 
 
-def announce(account: Upload, store: Store) -> None:
+def announce(upload: Upload, store: Store) -> None:
     """Announces an upload that is done or failed; does nothing for other statuses. An upload is announced once, or
     again by the next delivery of its event if the function is killed in between. Raises RuntimeError if EventBridge
     does not accept the event."""
-    if account.announced or account.status not in DETAIL_TYPES:
+    if upload.announced or upload.status not in DETAIL_TYPES:
         return
     if settings().event_bus:
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": settings().event_bus,
             "Source": "dedup",
-            "DetailType": DETAIL_TYPES[account.status],
-            "Detail": json.dumps({name: value for name, value in asdict(account).items() if name != "announced"}),
+            "DetailType": DETAIL_TYPES[upload.status],
+            "Detail": json.dumps({name: value for name, value in asdict(upload).items() if name != "announced"}),
         }
         answer = _client().put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
@@ -47,12 +47,12 @@ def announce(account: Upload, store: Store) -> None:
     # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
     found = store.questions.select({"ids": EVERYBODY}, {}, 1)
     customers = EVERYBODY.count(found.regions)
-    metrics.add_metric("RecordsAccepted", MetricUnit.Count, account.accepted)
-    metrics.add_metric("RecordsRejected", MetricUnit.Count, account.rejected)
-    if account.started_at and account.finished_at:
-        took = datetime.fromisoformat(account.finished_at) - datetime.fromisoformat(account.started_at)
+    metrics.add_metric("RecordsAccepted", MetricUnit.Count, upload.accepted)
+    metrics.add_metric("RecordsRejected", MetricUnit.Count, upload.rejected)
+    if upload.started_at and upload.finished_at:
+        took = datetime.fromisoformat(upload.finished_at) - datetime.fromisoformat(upload.started_at)
         metrics.add_metric("UploadSeconds", MetricUnit.Seconds, took.total_seconds())
     metrics.add_metric("Customers", MetricUnit.Count, customers)
     metrics.add_metric("Duplicates", MetricUnit.Count, found.records - customers)
     metrics.flush_metrics()
-    store.uploads.announced(account.id)
+    store.uploads.announced(upload.id)

@@ -106,8 +106,8 @@ class Questions:
         first = 0
         if after:
             count, sources = after
-            place = (-count, sorted(_named(sources, state.names)))
-            first = bisect_right(ordered, place, key=lambda region: (-region[1], region[0]))
+            position = (-count, sorted(_named(sources, state.names)))
+            first = bisect_right(ordered, position, key=lambda region: (-region[1], region[0]))
         page = ordered[first : first + limit]
         more = first + limit < len(ordered)
         return RegionPage(page, len(ordered), (page[-1][1], state.masks[frozenset(page[-1][0])]) if more else None)

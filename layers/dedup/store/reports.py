@@ -127,13 +127,13 @@ def _packed(regions: Regions) -> dict[str, Any]:
     """Regions as they are stored: each as the bits of its sources, in the order of the list of names. With the names in
     each region, 50,000 regions of 63 sources are 20 MB of text."""
     sources = sorted(frozenset().union(*regions))
-    bits = {source: 1 << place for place, source in enumerate(sources)}
+    bits = {source: 1 << position for position, source in enumerate(sources)}
     counts = sorted((sum(bits[source] for source in region), count) for region, count in regions.items())
     return {"sources": sources, "regions": counts}
 
 
 def _unpacked(kept: Mapping[str, Any]) -> Regions:
-    bits = [(1 << place, source) for place, source in enumerate(kept["sources"])]
+    bits = [(1 << position, source) for position, source in enumerate(kept["sources"])]
     return {frozenset([source for bit, source in bits if region & bit]): count for region, count in kept["regions"]}
 
 

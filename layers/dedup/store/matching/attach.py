@@ -87,7 +87,7 @@ class _NewMember:
     @property
     def content(self) -> Values:
         """What exact duplicates have in common."""
-        return self.values(normalise.SAID)
+        return self.values(normalise.CONTENT)
 
     def values(self, columns: Iterable[str]) -> Values:
         """Its values of some columns."""
@@ -174,7 +174,7 @@ def _batches(connection: Connection, chosen: str) -> Iterator[list[int]]:
             f"SELECT r.id FROM record r WHERE {chosen} AND r.id >= {begin} AND r.id < {end} ORDER BY r.id"
         )
         ids = [record for [record] in rows]
-        yield from (ids[place : place + BATCH] for place in range(0, len(ids), BATCH))
+        yield from (ids[position : position + BATCH] for position in range(0, len(ids), BATCH))
         begin = end if ids else first(end)
 
 
@@ -275,7 +275,7 @@ def _first_duplicates(
 ) -> dict[Values, _Match]:
     """By the values of some columns and the content of a new member: the first representative that has the same. One
     with an id below `leaving` only if there is no other."""
-    compared = (*columns, *normalise.SAID)
+    compared = (*columns, *normalise.CONTENT)
     asked: dict[Values, _NewMember] = {}
     for member in new:
         asked.setdefault(member.values(compared), member)
@@ -372,12 +372,12 @@ class _SharingInBatch:
 
 
 _Shared = tuple[int, Values]
-"""The place of a rule, and the values of the columns that it asks to be equal."""
+"""The position of a rule, and the values of the columns that it asks to be equal."""
 
 
 def _shared_keys(member: _NewMember, settings: _Settings) -> list[_Shared]:
-    keys = ((place, rule.key(member.columns)) for place, rule in enumerate(settings.rules))
-    return [(place, key) for place, key in keys if key is not None]
+    keys = ((position, rule.key(member.columns)) for position, rule in enumerate(settings.rules))
+    return [(position, key) for position, key in keys if key is not None]
 
 
 def _members_sharing(
@@ -386,9 +386,9 @@ def _members_sharing(
     """The members that share what a rule asks for: read once, however many new members share it."""
     order = list(keys)
     scans = []
-    for place, rule in enumerate(settings.rules):
+    for position, rule in enumerate(settings.rules):
         asked = [
-            {"n": n, **dict(zip(rule.equal, key, strict=True))} for n, (at, key) in enumerate(order) if at == place
+            {"n": n, **dict(zip(rule.equal, key, strict=True))} for n, (at, key) in enumerate(order) if at == position
         ]
         if asked:
             scans.append(_sharing_query(tables, rule, asked, settings.max_people))
@@ -439,21 +439,21 @@ def _duplicates_in_crowds(
     sharing: Mapping[_Shared, _Sharing],
     settings: _Settings,
 ) -> dict[tuple[int, int], _Match]:
-    """By record and place of a rule: the first exact duplicate, where so many people may share what the rule asks for
-    that it joins nobody else."""
+    """By record and position of a rule: the first exact duplicate, where so many people may share what the rule asks
+    for that it joins nobody else."""
     found: dict[tuple[int, int], _Match] = {}
     wanted: defaultdict[tuple[str, ...], list[tuple[int, _NewMember]]] = defaultdict(list)
-    for (place, key), new in keys.items():
-        known = sharing.get((place, key))
+    for (position, key), new in keys.items():
+        known = sharing.get((position, key))
         if known and known.contents + len(new) >= settings.max_people:
-            identity = tuple(column for column in IDENTITY if column in settings.rules[place].equal)
-            wanted[identity] += ((place, member) for member in new)
+            identity = tuple(column for column in IDENTITY if column in settings.rules[position].equal)
+            wanted[identity] += ((position, member) for member in new)
     for columns, asked in wanted.items():
         first = _first_duplicates(connection, tables, [member for _, member in asked], columns)
-        for place, member in asked:
-            match = first.get(member.values((*columns, *normalise.SAID)))
+        for position, member in asked:
+            match = first.get(member.values((*columns, *normalise.CONTENT)))
             if match:
-                found[member.record_id, place] = match
+                found[member.record_id, position] = match
     return found
 
 
@@ -472,9 +472,13 @@ def _join_by_rules(
     batch: defaultdict[_Shared, _SharingInBatch] = defaultdict(_SharingInBatch)
     for member in new:
         shared_keys = _shared_keys(member, settings)
-        for place, key in shared_keys:
-            rule, known, earlier = settings.rules[place], sharing.get((place, key), _Sharing()), batch[place, key]
-            match = duplicates.get((member.record_id, place))
+        for position, key in shared_keys:
+            rule, known, earlier = (
+                settings.rules[position],
+                sharing.get((position, key), _Sharing()),
+                batch[position, key],
+            )
+            match = duplicates.get((member.record_id, position))
             in_batch = earlier.first.get(member.content)
             people = known.people_beside(member.customer) + earlier.people_beside(member.customer)
             if people < settings.max_people:

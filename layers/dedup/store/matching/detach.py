@@ -79,13 +79,13 @@ def _reassign(connection: Connection, tables: RunTables, ids: Sequence[int], ent
     for pairs in (tables.edge, tables.review):
         connection.run(
             f"""WITH s AS MATERIALIZED (SELECT * FROM {successor}), moved AS (
-                SELECT e.ctid AS place, coalesce(a.successor, e.record_a) AS one,
+                SELECT e.ctid AS row, coalesce(a.successor, e.record_a) AS one,
                     coalesce(b.successor, e.record_b) AS other
                 FROM {pairs} e LEFT JOIN s a ON a.record_id = e.record_a LEFT JOIN s b ON b.record_id = e.record_b
                 WHERE e.record_a = ANY ({gone}) OR e.record_b = ANY ({gone})
             )
             UPDATE {pairs} e SET record_a = least(one, other), record_b = greatest(one, other)
-            FROM moved WHERE e.ctid = moved.place AND one <> other"""
+            FROM moved WHERE e.ctid = moved.row AND one <> other"""
         )
 
 
@@ -165,11 +165,11 @@ def _lower_terms(connection: Connection, tables: RunTables, leaving: str) -> Non
         connection.run(
             f"""WITH gone AS MATERIALIZED (SELECT {", ".join(fields)} FROM {tables.member} WHERE {leaving}),
             had AS MATERIALIZED ({_values_of("gone", fields)}), lowered AS (
-                SELECT t.ctid AS place, h.n FROM had h JOIN {tables.term} t ON t.field = h.field AND t.value = h.value
+                SELECT t.ctid AS row, h.n FROM had h JOIN {tables.term} t ON t.field = h.field AND t.value = h.value
                 UNION ALL SELECT t.ctid, sum(h.n) FROM had h
                 JOIN {tables.term} t ON t.field = h.field AND t.value IS NULL GROUP BY t.ctid
             )
-            UPDATE {tables.term} t SET records = greatest(t.records - l.n, 2) FROM lowered l WHERE t.ctid = l.place"""
+            UPDATE {tables.term} t SET records = greatest(t.records - l.n, 2) FROM lowered l WHERE t.ctid = l.row"""
         )
 
 

@@ -164,7 +164,7 @@ def _candidates_query(
     tables: RunTables, values: Mapping[str, Any], keys: Sequence[Sequence[str]], most: int, most_in_all: int
 ) -> str | None:
     """None if the values have none of the keys."""
-    content = ", ".join(normalise.SAID)
+    content = ", ".join(normalise.CONTENT)
     scans = [
         f"""(SELECT DISTINCT ON ({content}) m.* FROM (
                 SELECT * FROM {tables.member} m

@@ -14,7 +14,7 @@ from dedup.matching.rules import IDENTITY, Rule, content_rules
 
 def normalised_values(member: str, *identity: str) -> str:
     """An expression for what exact duplicates have in common; with columns of `identity`, also those."""
-    return f"({', '.join(f'{member}.{column}' for column in (*identity, *normalise.SAID))})"
+    return f"({', '.join(f'{member}.{column}' for column in (*identity, *normalise.CONTENT))})"
 
 
 def values_of_customer(member: str) -> str:

@@ -96,7 +96,7 @@ def _clusters(
                 WHERE p.record_a = ANY ({ids}) AND p.record_b = ANY ({ids}) ORDER BY d.id"""
         )
     }
-    strengths = {rule["name"]: STRONGEST - place for place, rule in enumerate(settings["rules"])}
+    strengths = {rule["name"]: STRONGEST - position for position, rule in enumerate(settings["rules"])}
     edges = [
         Edge((a, b), strengths[rule] if weight is None else weight)
         for a, b, rule, weight in connection.run(
