@@ -692,7 +692,7 @@ class History:
         self._same(f"analyze by {by}", (first["total_records"], first["unique_customers"]), (records, len(of)))
         self._same(f"analyze by {by}, duplicates", first["duplicates_found"], records - len(of))
         self._same(f"analyze by {by}, ids", ids, sorted(of))
-        found = self.get("deduplication/regions", by=by)
+        found = self.walk("deduplication/regions", by=by, limit=limit)
         self._same(
             f"regions by {by}", frozenset((frozenset(r["sources"]), r["count"]) for r in found), regions(of.values())
         )
