@@ -122,8 +122,8 @@ class Loads:
         traces: Iterable[Trace] = (),
     ) -> None:
         """Adds rows to the staged ones, records how many were accepted and rejected so far in all, and renews the
-        lease. `known`: the optional fields that the rows end with, of records.KNOWN; `traces`: whom the rejected rows
-        of this batch are about. Raises Superseded."""
+        lease. `known`: the optional fields that the rows end with, of records.KNOWN; `traces`: the customers of the
+        rejected rows of this batch. Raises Superseded."""
         bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
         bit_of = {source: str(bit) for source, bit in bits.items()}
         columns = ", ".join(("customer_id", "name", "email", "source", *known))

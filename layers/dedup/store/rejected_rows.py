@@ -1,4 +1,4 @@
-"""Whom the rejected rows of files are about, by hashes (traces.Hashes), so that an erasure finds them.
+"""Which customers the rejected rows of files belong to, as hashes (traces.Hashes), so that an erasure finds them.
 
 The functions here are parts of transactions of loads and erasures."""
 
@@ -32,7 +32,7 @@ def key_emails(object_key: str, hashes: Hashes) -> str:
 
 
 def add_rows(connection: Connection, upload_id: int, traces: Iterable[Trace], hashes: Hashes) -> None:
-    """Adds what is known of whom rejected rows are about."""
+    """Records which customers rejected rows belong to."""
     rows = []
     for line, customer_id, addresses in traces:
         customer = NULL if customer_id is None else str(hashes.customer(customer_id))
