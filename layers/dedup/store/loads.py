@@ -127,18 +127,12 @@ class Loads:
         bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
         bit_of = {source: str(bit) for source, bit in bits.items()}
         columns = ", ".join(("customer_id", "name", "email", "source", *known))
-        payload = copy_rows(
-            [
-                (
-                    str(customer_id),
-                    name,
-                    email,
-                    bit_of[source],
-                    *[NULL if value is None else value for value in optional],
-                )
-                for customer_id, name, email, source, *optional in rows
-            ]
-        )
+        fields = [
+            [str(customer_id), name, email, bit_of[source], *more] for customer_id, name, email, source, *more in rows
+        ]
+        if known:
+            fields = [[NULL if value is None else value for value in row] for row in fields]
+        payload = copy_rows(fields)
 
         def work(connection: Connection) -> None:
             TASKS.renew(connection, load, f"rows = {accepted + rejected}, rejected = {rejected}")
