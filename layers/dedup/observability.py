@@ -1,12 +1,18 @@
 """The logger and the metrics shared by all functions."""
 
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from dedup.errors import sqlstate
 from dedup.settings import SERVICE
+
+Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+"""A Lambda handler."""
 
 STACK_FRAMES = 5
 logger = Logger(service=SERVICE)

@@ -1,6 +1,8 @@
 """Dependencies point downwards only: docs/explanation/architecture.md."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Collection
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -79,6 +81,15 @@ def test_handler_is_short_and_has_no_sql(path: Path) -> None:
     source = path.read_text()
     assert len(source.splitlines()) <= 60
     assert not any(word in source for word in ("SELECT ", "INSERT ", "UPDATE ", "pg8000", "boto3"))
+
+
+@pytest.mark.parametrize("worker", ["uploads/ingest", "exports/export", "matching/match", "deduplication/run_job"])
+def test_queue_workers_do_not_import_the_http_resolver(worker: str) -> None:
+    path = ROOT / "functions" / worker / "app.py"
+    code = f"import runpy, sys; runpy.run_path({str(path)!r}); print('dedup.api.app' in sys.modules)"
+    environment = {"PYTHONPATH": f"{LAYER.parent}:{ROOT}"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("False\n", "")
 
 
 @pytest.mark.parametrize("folder", ["cli", "jobs"])

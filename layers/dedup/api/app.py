@@ -5,7 +5,6 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -19,11 +18,10 @@ from pydantic_core import from_json, to_json
 
 from dedup.api.errors import ON_ERROR, NotJson, invalid, on_invalid_request, problem
 from dedup.api.pagination import TOTAL
-from dedup.observability import logger, metrics
+from dedup.observability import Handler, logger, metrics
 from dedup.records import MAX_RECORDS
 from dedup.validation import MAX_BODY_BYTES
 
-Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 _RESPONSE_TOO_LARGE = f"The response would exceed {MAX_BODY_BYTES} bytes. Use a smaller limit"
 
 MAX_CONTAINERS = 2 * MAX_RECORDS

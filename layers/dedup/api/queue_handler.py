@@ -8,10 +8,9 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from dedup.api.app import Handler
 from dedup.aws import queues
 from dedup.errors import Busy
-from dedup.observability import log_failure, logger, metrics
+from dedup.observability import Handler, log_failure, logger, metrics
 from dedup.store import Store, open_store
 
 FIRST_RETRY_SECONDS = 65
