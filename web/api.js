@@ -1,30 +1,29 @@
-// The HTTP API: requests, pages and errors. The only module that fetches from it.
+// The client of the HTTP API: requests, pagination and errors. No other module sends requests to the API.
 
 import * as auth from "./auth.js?v=";
 import { useCallback, useEffect, useRef, useState } from "./lib.js?v=";
 
-const AGAIN = 300;
+const RETRY_MS = 300;
 const BASE = new URL("api/v1/", document.baseURI);
 
-/** An error of the API (problem+json), or no answer at all. */
+/** An error of the API (problem+json), or a missing response. */
 export class Problem extends Error {
-  /** `detail` is a text, or a list of {loc, msg}. */
+  /** `detail` is a text, or a list of validation errors {loc, msg}. */
   constructor(status, title, detail) {
     super(title);
     Object.assign(this, { status, title, detail });
   }
 
-  /** What there is to say, a line each. */
+  /** The details, one line each. */
   get lines() {
     if (!Array.isArray(this.detail)) return this.detail ? [this.detail] : [];
-    return this.detail.map((fault) => `${fault.loc.slice(1).join(".") || fault.loc[0]}: ${fault.msg}`);
+    return this.detail.map(({ loc, msg }) => `${loc.slice(1).join(".") || loc[0]}: ${msg}`);
   }
 }
 
 /**
- * One request. Returns {body, next, total}: the answer, the cursor of the page after it or null, and how many items all
- * pages have, where the answer says so. Throws Problem.
- * `query` may hold undefined, which is left out.
+ * Sends one request. Returns {body, next, total}: the parsed response, the cursor of the next page or null, and the number
+ * of items on all pages if the response has it. Throws Problem. Undefined values of `query` are omitted.
  */
 export async function call(path, { method = "GET", query = {}, json, headers = {}, signal } = {}) {
   const url = new URL(path, BASE);
@@ -43,45 +42,45 @@ export async function call(path, { method = "GET", query = {}, json, headers = {
     },
     body: json === undefined ? undefined : JSON.stringify(json),
   };
-  const answer = await fetch(url, request)
+  const response = await fetch(url, request)
     .catch((error) => {
-      // A network that changed breaks what is under way. Asking again changes nothing, so it is done once.
+      // Changing the network interrupts requests. A GET can be repeated safely, so it is retried once.
       if (error.name === "AbortError" || method !== "GET") throw error;
-      return new Promise((resolve) => setTimeout(resolve, AGAIN)).then(() => fetch(url, request));
+      return new Promise((resolve) => setTimeout(resolve, RETRY_MS)).then(() => fetch(url, request));
     })
     .catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new Problem(0, "No answer", "The API does not answer. It may be stopped, or the network is down.");
+      throw new Problem(0, "No response", "The API does not respond. It may be stopped, or the network may be down.");
     });
-  const text = await answer.text();
+  const text = await response.text();
   let body = null;
   try {
     body = parse(text);
   } catch {
-    // What is no JSON is told by its status.
+    // A body that is not JSON is reported by its status below.
   }
-  if (answer.ok && body !== null) {
-    const total = answer.headers.get("X-Total-Count");
-    return { body, next: cursorOf(answer.headers.get("Link")), total: total && Number(total) };
+  if (response.ok && body !== null) {
+    const total = response.headers.get("X-Total-Count");
+    return { body, next: cursorOf(response.headers.get("Link")), total: total && Number(total) };
   }
-  if (answer.status === 401 && auth.needed()) throw expired();
-  if ([401, 403].includes(answer.status) && !auth.needed()) {
+  if (response.status === 401 && auth.needed()) throw expired();
+  if ([401, 403].includes(response.status) && !auth.needed()) {
     throw new Problem(
-      answer.status,
+      response.status,
       "Not allowed",
-      "This deployment takes requests signed by AWS identities. Deploy it with Auth=COGNITO for people to sign in here.",
+      "This deployment accepts only requests that are signed by AWS identities. To sign in on this page, deploy it with Auth=COGNITO.",
     );
   }
-  throw new Problem(answer.status, body?.title ?? `Status ${answer.status}`, body?.detail ?? body?.message);
+  throw new Problem(response.status, body?.title ?? `Status ${response.status}`, body?.detail ?? body?.message);
 }
 
 function expired() {
   auth.forget();
   window.dispatchEvent(new Event("signed-out"));
-  return new Problem(401, "Signed out", "The session has ended: sign in again.");
+  return new Problem(401, "Session expired", "Sign in again.");
 }
 
-/** JSON, with integers that a double can't hold kept as text: ids have 64 bits. */
+/** Parses JSON. Ids have 64 bits, so integers that a double cannot represent become text. */
 export function parse(text) {
   const long = /"(?:[^"\\]|\\.)*"|(?<![\d.eE+-])-?\d{16,}(?![\d.eE])/g;
   return JSON.parse(text.replace(long, (found) => (found[0] === '"' ? found : `"${found}"`)));
@@ -93,10 +92,11 @@ function cursorOf(link) {
 }
 
 /**
- * What a GET answers: {body, total, error, reload}. `body` and `error` are null while it is under way for the first time;
- * `body` stays while it is asked again. `every` is a number of milliseconds, or a function of the body that gives one or null.
+ * Sends a GET request. Returns {body, total, error, reload}. `body` and `error` are null during the first request; `body` is
+ * kept while it is reloaded. `every` is the polling interval in milliseconds, or a function of the body that returns it, or
+ * null to stop polling.
  */
-export function useAnswer(path, { query, every } = {}) {
+export function useResponse(path, { query, every } = {}) {
   const key = path && JSON.stringify([path, query]);
   const [state, setState] = useState({});
   const [round, setRound] = useState(0);
@@ -124,15 +124,15 @@ export function useAnswer(path, { query, every } = {}) {
 }
 
 /**
- * A list that grows by a page at a time: {items, first, error, more, loading}. `pick` takes the items of an answer, `first`
- * is the first answer whole, and `more` asks for the next page, or is null at the end.
+ * Loads a paginated list. Returns {items, first, error, more, loading}. `pick` returns the items of a response, `first` is
+ * the first response, and `more` loads the next page, or is null at the end.
  */
-export function usePages(path, { query = {}, limit = 50, pick = (body) => body } = {}) {
+export function usePagedList(path, { query = {}, limit = 50, pick = (body) => body } = {}) {
   const key = path && JSON.stringify([path, query]);
   const [state, setState] = useState({});
   const latest = useRef();
   latest.current = key;
-  const ask = async (cursor, before) => {
+  const load = async (cursor, before) => {
     try {
       const { body, next } = await call(path, { query: { ...query, limit, cursor } });
       if (latest.current !== key) return;
@@ -142,13 +142,13 @@ export function usePages(path, { query = {}, limit = 50, pick = (body) => body }
     }
   };
   useEffect(() => {
-    if (key) ask(undefined, []);
+    if (key) load(undefined, []);
   }, [key]);
   const current = state.key === key ? state : {};
   const [loading, setLoading] = useState(false);
   const more = async () => {
     setLoading(true);
-    await ask(current.next, current.items);
+    await load(current.next, current.items);
     setLoading(false);
   };
   return {
@@ -157,32 +157,32 @@ export function usePages(path, { query = {}, limit = 50, pick = (body) => body }
     error: current.error ?? null,
     more: current.next ? more : null,
     loading,
-    reload: () => ask(undefined, []),
+    reload: () => load(undefined, []),
   };
 }
 
-/** Sends a file to a presigned URL; `told` hears the share that is through, from 0 to 1. Throws Problem. */
-export function send(url, file, told) {
+/** Sends a file to a presigned URL. `onProgress` is called with the share that was sent, from 0 to 1. Throws Problem. */
+export function send(url, file, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
-    request.upload.onprogress = (event) => event.lengthComputable && told(event.loaded / event.total);
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () =>
       request.status < 300
         ? resolve()
-        : reject(new Problem(request.status, "The file was not taken", /<Message>([^<]*)/.exec(request.responseText)?.[1]));
-    request.onerror = () => reject(new Problem(0, "The file did not arrive", "The connection to the bucket broke."));
+        : reject(new Problem(request.status, "The file was refused", /<Message>([^<]*)/.exec(request.responseText)?.[1]));
+    request.onerror = () => reject(new Problem(0, "The file was not sent", "The connection to the bucket was interrupted. Send the file again."));
     request.send(file);
   });
 }
 
-/** The first bytes of a presigned URL's object, as text. Throws Problem. */
+/** Returns the first bytes of the object of a presigned URL as text. Throws Problem. */
 export async function head(url, bytes) {
   try {
-    const answer = await fetch(url, { headers: { Range: `bytes=0-${bytes - 1}` } });
-    if (answer.ok) return await answer.text();
+    const response = await fetch(url, { headers: { Range: `bytes=0-${bytes - 1}` } });
+    if (response.ok) return await response.text();
   } catch {
-    // Told below.
+    // Reported below.
   }
-  throw new Problem(0, "The rejected rows can't be shown", "Download the file to see them.");
+  throw new Problem(0, "The rejected rows cannot be displayed", "Download the file to see them.");
 }

@@ -1,14 +1,14 @@
-// Sign-in by OpenID, authorization code with PKCE (RFC 7636), where the deployment says so.
+// Sign-in with OpenID Connect: authorization code with PKCE (RFC 7636). Used if the deployment has a provider.
 
 const SESSION = "dedup.session";
 const PENDING = "dedup.sign-in";
 const SCOPES = "openid dedup/read dedup/write dedup/publish dedup/admin";
-const EARLY_SECONDS = 60;
+const REFRESH_BEFORE_SECONDS = 60;
 
 let provider = null;
 
-/** Takes `sign_in` of config.json ({url, client_id} or null) and finishes a sign-in that just came back. Throws Error. */
-export async function begin(signIn) {
+/** Sets the provider, `sign_in` of config.json ({url, client_id} or null), and completes a sign-in after its redirect. Throws Error. */
+export async function initialise(signIn) {
   provider = signIn;
   const here = new URL(location.href);
   const state = here.searchParams.get("state");
@@ -16,7 +16,7 @@ export async function begin(signIn) {
   const pending = read(PENDING);
   sessionStorage.removeItem(PENDING);
   history.replaceState(null, "", here.pathname + (pending?.hash ?? ""));
-  if (pending?.state !== state) throw new Error("The sign-in did not begin in this tab. Please try again.");
+  if (pending?.state !== state) throw new Error("The sign-in was not started in this tab. Sign in again.");
   const refused = here.searchParams.get("error_description") ?? here.searchParams.get("error");
   if (refused) throw new Error(refused);
   await fetchTokens({
@@ -27,17 +27,17 @@ export async function begin(signIn) {
   });
 }
 
-/** Whether people sign in here at all. */
+/** Whether this deployment has a sign-in. */
 export const needed = () => provider !== null;
 
-/** Whether somebody is signed in. */
+/** Whether the user is signed in, or does not have to be. */
 export const signedIn = () => provider === null || read(SESSION) !== null;
 
-/** The access token for the next request, made anew when it is about to end; null where there is none. */
+/** Returns the access token, refreshed if it expires soon; null without a session. */
 export async function token() {
   const session = provider && read(SESSION);
   if (!session) return null;
-  if (Date.now() / 1000 < session.ends - EARLY_SECONDS) return session.access_token;
+  if (Date.now() / 1000 < session.expires - REFRESH_BEFORE_SECONDS) return session.access_token;
   if (!session.refresh_token) return forget();
   try {
     await fetchTokens({ grant_type: "refresh_token", refresh_token: session.refresh_token });
@@ -47,7 +47,7 @@ export async function token() {
   return read(SESSION).access_token;
 }
 
-/** Leaves for the provider's sign-in page; it comes back to the view that is shown now. */
+/** Redirects to the provider's sign-in page, which redirects back to the current view. */
 export async function signIn() {
   const state = random(24);
   const verifier = random(48);
@@ -66,7 +66,7 @@ export async function signIn() {
   );
 }
 
-/** Forgets the tokens and ends the provider's session too. */
+/** Deletes the tokens and ends the provider's session. */
 export function signOut() {
   forget();
   location.assign(
@@ -74,24 +74,24 @@ export function signOut() {
   );
 }
 
-/** Forgets the tokens: null. */
+/** Deletes the tokens. Returns null. */
 export function forget() {
   sessionStorage.removeItem(SESSION);
   return null;
 }
 
 async function fetchTokens(fields) {
-  const answer = await fetch(`${provider.url}/oauth2/token`, {
+  const response = await fetch(`${provider.url}/oauth2/token`, {
     method: "POST",
     body: new URLSearchParams({ client_id: provider.client_id, ...fields }),
   });
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(`The sign-in was refused: ${body.error_description ?? body.error ?? answer.status}`);
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(`Sign-in failed: ${body.error_description ?? body.error ?? response.status}`);
   const refresh = body.refresh_token ?? fields.refresh_token;
   const session = {
     access_token: body.access_token,
     refresh_token: refresh,
-    ends: Date.now() / 1000 + (body.expires_in ?? 3600),
+    expires: Date.now() / 1000 + (body.expires_in ?? 3600),
   };
   sessionStorage.setItem(SESSION, JSON.stringify(session));
 }

@@ -1,4 +1,5 @@
-// The charts: d3's scales and @upsetjs/venn.js's layout say where things are; they are drawn as links that a keyboard reaches.
+// The charts. Positions come from d3's scales and the layout of @upsetjs/venn.js; regions are links, so that they can be
+// used with a keyboard.
 
 import { html, layout, max, mean, min, range, scaleBand, scaleLinear, scaleSymlog, useMemo, useState } from "./lib.js?v=";
 import { counted, link, number, regionQuery, useWidth } from "./parts.js?v=";
@@ -10,12 +11,12 @@ const COUNT_WIDTH = 84;
 
 const listed = (names) => (names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]);
 
-/** "hubspot and internal, and no other: 12 customers". */
-const described = ({ sources, count }, noun) => `${listed(sources)}, and no other: ${counted(count, ...noun)}`;
+/** "Only in hubspot and internal: 12 customers". */
+const described = ({ sources, count }, noun) => `Only in ${listed(sources)}: ${counted(count, ...noun)}`;
 
 /**
- * An UpSet plot, a region in each row: in which sources its customers are, and how many they are. `regions` are as the API
- * gives them, the largest first, and `total` is how many there are beside these too. Each row leads to its customers.
+ * An UpSet plot with one region in each row: its sources and the number of its customers. `regions` are those of the API,
+ * the largest first; `total` is the number of all regions. Each row links to its customers.
  */
 export function UpSet({ regions, total, sources, by, noun }) {
   const [box, width] = useWidth();
@@ -29,7 +30,7 @@ export function UpSet({ regions, total, sources, by, noun }) {
   const y = scaleBand(shown.map((region) => region.sources.join()), [head, head + shown.length * ROW]).padding(0.35);
   const column = (source) => 12 + sources.indexOf(source) * DOT;
   return html`<div ref=${box} class="chart" tabindex="0" role="region" aria-label="UpSet plot">
-    <svg width=${right} height=${head + shown.length * ROW} role="group" aria-label="Regions: customers by the sources that have them">
+    <svg width=${right} height=${head + shown.length * ROW} role="group" aria-label="Regions: number of customers in each combination of sources">
       ${sources.map(
         (source) =>
           html`<text key=${source} class="tick" transform=${`translate(${column(source) + 3} ${head - 6}) rotate(-42)`}>${source}</text>`,
@@ -52,13 +53,13 @@ export function UpSet({ regions, total, sources, by, noun }) {
     </svg>
     ${regions.length > shown.length &&
     html`<button class="button more" onClick=${() => setAll(true)}>Show ${total > regions.length ? "the largest" : "all"} ${number(regions.length)} regions</button>`}
-    ${total > regions.length && html`<p class="note">${number(total - regions.length)} smaller regions are not shown here.</p>`}
+    ${total > regions.length && html`<p class="note">${number(total - regions.length)} smaller regions are not shown.</p>`}
   </div>`;
 }
 
 const VENN = { width: 380, height: 310, padding: 30 };
 
-/** A Venn diagram of two or three sources, its areas as true to the counts as circles can be. Each region leads to its customers. */
+/** A Venn diagram of two or three sources. Its areas are approximate. Each region links to its customers. */
 export function Venn({ regions, sources, by, noun }) {
   const areas = useMemo(() => vennAreas(regions, sources), [regions]);
   return html`<div class="chart venn">
@@ -81,7 +82,7 @@ export function Venn({ regions, sources, by, noun }) {
   </div>`;
 }
 
-/** Where the circles' names go: away from the other circles, or above the outer edge where they stand side by side. */
+/** Positions of the circles' names: away from the other circles, or above the outer edge if the circles are side by side. */
 function nameplates(areas) {
   const circles = areas.filter((area) => area.sources.length === 1).map((area) => area.circles[0]);
   const middle = { x: mean(circles, (circle) => circle.x), y: mean(circles, (circle) => circle.y) };
@@ -104,7 +105,7 @@ function vennAreas(regions, sources) {
     sets,
     size: regions.filter((region) => has(region.sources, sets)).reduce((sum, region) => sum + region.count, 0),
   }));
-  // Nothing has no circle.
+  // Empty sources have no circle.
   const drawn = data.filter((area) => has(data.filter((one) => one.sets.length === 1 && one.size).flatMap((one) => one.sets), area.sets));
   return layout(drawn, VENN).map((area) => ({
     sources: area.data.sets,
@@ -115,7 +116,7 @@ function vennAreas(regions, sources) {
   }));
 }
 
-/** How many customers each source has, and how many only it has. `counts` are {source, total, only}. */
+/** Bars with the number of customers in each source, and in this source only. `counts` are {source, total, only}. */
 export function SourceBars({ counts, sources, by, noun }) {
   const x = scaleLinear([0, max(counts, (one) => one.total) || 1], [0, 100]);
   return html`<div class="source-bars">
@@ -130,13 +131,13 @@ export function SourceBars({ counts, sources, by, noun }) {
             <rect class="shared" width=${`${x(total)}%`} height="14" rx="2" />
             <rect class="bar" width=${`${x(only)}%`} height="14" rx="2" />
           </svg>
-          <a class="only" href=${link("/customers", regionQuery([source], sources, by))}>${number(only)} only here</a>
+          <a class="only" href=${link("/customers", regionQuery([source], sources, by))}>${number(only)} only in this source</a>
         </div>`,
     )}
   </div>`;
 }
 
-/** How many pairs have which weight: {weight, pairs}. The pairs' scale is logarithmic: few are near the middle, which matters. */
+/** A histogram of match weights: {weight, pairs}. The scale is logarithmic, because the few pairs near 0 matter most. */
 export function Histogram({ bins }) {
   const [box, width] = useWidth();
   const [height, left, bottom] = [200, 52, 34];
@@ -148,7 +149,7 @@ export function Histogram({ bins }) {
   const ticks = [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((tick) => tick <= y.domain()[1]);
   const every = Math.ceil((sorted.length * 30) / Math.max(280, width));
   return html`<div ref=${box} class="chart">
-    <svg width=${Math.max(280, width)} height=${height} role="img" aria-label="Pairs of records by weight of evidence">
+    <svg width=${Math.max(280, width)} height=${height} role="img" aria-label="Pairs of records by match weight">
       ${ticks.map(
         (tick) =>
           html`<g key=${tick}><line class="grid" x1=${left} x2=${Math.max(280, width)} y1=${y(tick)} y2=${y(tick)} />
@@ -158,13 +159,13 @@ export function Histogram({ bins }) {
         (bin) =>
           html`<g key=${bin.weight}>
             <rect class=${bin.weight < 0 ? "shared" : "bar"} x=${x(bin.weight)} y=${y(bin.pairs)} width=${x.bandwidth()} height=${height - bottom - y(bin.pairs)}>
-              <title>weight ${bin.weight}: ${counted(bin.pairs, "pair")}</title>
+              <title>Match weight ${bin.weight}: ${counted(bin.pairs, "pair")}</title>
             </rect>
             ${bin.weight % every === 0 && html`<text class="tick" text-anchor="middle" x=${x(bin.weight) + x.bandwidth() / 2} y=${height - bottom + 16}>${bin.weight}</text>`}
           </g>`,
       )}
       <text class="tick" x=${left} y=${height - 2}>← different people</text>
-      <text class="tick" text-anchor="end" x=${Math.max(280, width)} y=${height - 2}>one person →</text>
+      <text class="tick" text-anchor="end" x=${Math.max(280, width)} y=${height - 2}>same person →</text>
     </svg>
   </div>`;
 }

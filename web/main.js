@@ -1,4 +1,4 @@
-// The page: its frame, which view an address shows, the theme, and who is signed in.
+// The page: its frame, routing, the theme, and sign-in.
 
 import * as auth from "./auth.js?v=";
 import { Customer, Customers } from "./customers.js?v=";
@@ -6,10 +6,10 @@ import { html, render, useEffect, useState } from "./lib.js?v=";
 import { Lookup } from "./lookup.js?v=";
 import { Matching, People, Person, Review, Run } from "./matching.js?v=";
 import { Overview } from "./overview.js?v=";
-import { Empty, Fault, Title, link } from "./parts.js?v=";
+import { Empty, ErrorMessage, Title, link } from "./parts.js?v=";
 import { Upload, Uploads } from "./uploads.js?v=";
 
-/** Which view an address shows: its path, with groups for the ids in it. */
+/** The view of each path. Groups match the ids in it. */
 const ROUTES = [
   [/^\/$/, Overview],
   [/^\/customers$/, Customers],
@@ -24,7 +24,7 @@ const ROUTES = [
   [/^\/review$/, Review],
 ];
 
-const PLACES = [
+const NAVIGATION = [
   ["/", "Overview"],
   ["/customers", "Customers"],
   ["/uploads", "Uploads"],
@@ -35,7 +35,7 @@ const PLACES = [
 
 const THEMES = { light: "dark", dark: "light" };
 
-function where() {
+function currentRoute() {
   const [path, search] = location.hash.replace(/^#/, "").split("?");
   return { path: path || "/", query: Object.fromEntries(new URLSearchParams(search)) };
 }
@@ -45,73 +45,73 @@ function go(path, query) {
 }
 
 function Page({ config }) {
-  const [place, setPlace] = useState(where);
+  const [route, setRoute] = useState(currentRoute);
   const [signedIn, setSignedIn] = useState(auth.signedIn);
   useEffect(() => {
-    const moved = () =>
-      setPlace((before) => {
-        const now = where();
-        if (now.path !== before.path) requestAnimationFrame(enter);
+    const navigated = () =>
+      setRoute((before) => {
+        const now = currentRoute();
+        if (now.path !== before.path) requestAnimationFrame(focusContent);
         return now;
       });
     const signedOut = () => setSignedIn(false);
-    window.addEventListener("hashchange", moved);
+    window.addEventListener("hashchange", navigated);
     window.addEventListener("signed-out", signedOut);
     return () => {
-      window.removeEventListener("hashchange", moved);
+      window.removeEventListener("hashchange", navigated);
       window.removeEventListener("signed-out", signedOut);
     };
   }, []);
   return html`
-    <a class="skip" href="#content" onClick=${(event) => (event.preventDefault(), enter())}>To the content</a>
+    <a class="skip" href="#content" onClick=${(event) => (event.preventDefault(), focusContent())}>Skip to content</a>
     <header class="top">
-      <a class="brand" href=${link("/")}><${Mark} /><span>Customers, counted once</span></a>
+      <a class="brand" href=${link("/")}><${Mark} /><span>Customer Deduplication</span></a>
       <nav aria-label="Views">
-        ${PLACES.map(([path, name]) => html`<a key=${path} href=${link(path)} aria-current=${path === `/${place.path.split("/")[1]}` ? "page" : undefined}>${name}</a>`)}
+        ${NAVIGATION.map(([path, name]) => html`<a key=${path} href=${link(path)} aria-current=${path === `/${route.path.split("/")[1]}` ? "page" : undefined}>${name}</a>`)}
       </nav>
       <div class="tools">
-        ${signedIn && html`<${Find} />`}
+        ${signedIn && html`<${CustomerSearch} />`}
         <${Theme} />
         ${auth.needed() && signedIn && html`<button class="button small" onClick=${auth.signOut}>Sign out</button>`}
       </div>
     </header>
-    <main id="content">${signedIn ? html`<${View} place=${place} config=${config} />` : html`<${SignIn} />`}</main>
+    <main id="content">${signedIn ? html`<${View} route=${route} config=${config} />` : html`<${SignIn} />`}</main>
   `;
 }
 
-function View({ place, config }) {
+function View({ route, config }) {
   for (const [pattern, Shown] of ROUTES) {
-    const found = pattern.exec(place.path);
-    if (found) return html`<${Shown} key=${place.path} id=${found[1]} query=${place.query} sources=${config.sources} go=${go} />`;
+    const found = pattern.exec(route.path);
+    if (found) return html`<${Shown} key=${route.path} id=${found[1]} query=${route.query} sources=${config.sources} go=${go} />`;
   }
-  return html`<${Title}>Not here<//><${Empty} title="There is no such view"><a href=${link("/")}>To the overview</a><//>`;
+  return html`<${Title}>Page not found<//><${Empty} title="This page does not exist"><a href=${link("/")}>Go to the overview</a><//>`;
 }
 
-/** A new view is read from its title on. */
-function enter() {
+/** Moves the focus to the title of the view, so that screen readers start there. */
+function focusContent() {
   window.scrollTo(0, 0);
   document.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 function SignIn() {
   return html`<${Title}>Sign in<//>
-    <${Empty} title="This deployment asks who you are">
+    <${Empty} title="Sign in to continue">
       <button class="button primary" onClick=${auth.signIn}>Sign in</button>
     <//>`;
 }
 
-/** Leads to a customer by id. */
-function Find() {
-  const [refused, setRefused] = useState(false);
+/** A form that opens a customer by id. */
+function CustomerSearch() {
+  const [invalid, setInvalid] = useState(false);
   const find = (event) => {
     event.preventDefault();
     const id = event.target.elements.customer.value.trim();
-    setRefused(!/^-?\d+$/.test(id));
+    setInvalid(!/^-?\d+$/.test(id));
     if (/^-?\d+$/.test(id)) go(`/customers/${id}`);
   };
   return html`<form class="find" role="search" onSubmit=${find}>
-    <input name="customer" type="search" inputmode="numeric" placeholder="Customer id" aria-label="Customer id" aria-invalid=${refused} autocomplete="off" />
-    ${refused && html`<span class="hint" role="alert">An id is a whole number.</span>`}
+    <input name="customer" type="search" inputmode="numeric" placeholder="Customer id" aria-label="Customer id" aria-invalid=${invalid} autocomplete="off" />
+    ${invalid && html`<span class="hint" role="alert">Enter a whole number.</span>`}
   </form>`;
 }
 
@@ -124,7 +124,7 @@ function Theme() {
     try {
       localStorage.setItem("dedup.theme", next);
     } catch {
-      // It holds until the page is left.
+      // Storage may be forbidden: then the choice lasts until the page is closed.
     }
     setTheme(next);
   };
@@ -138,12 +138,12 @@ const Mark = () =>
 
 const box = document.getElementById("page");
 try {
-  const answer = await fetch("app/config.json");
-  if (!answer.ok) throw new Error(`The page's configuration can't be read (status ${answer.status}).`);
-  const config = await answer.json();
-  let refused = null;
-  await auth.begin(config.sign_in).catch((error) => (refused = error));
-  render(html`${refused && html`<${Fault} error=${refused} />`}<${Page} config=${config} />`, box);
+  const response = await fetch("app/config.json");
+  if (!response.ok) throw new Error(`The page's configuration could not be loaded (status ${response.status}).`);
+  const config = await response.json();
+  let signInError = null;
+  await auth.initialise(config.sign_in).catch((error) => (signInError = error));
+  render(html`${signInError && html`<${ErrorMessage} error=${signInError} />`}<${Page} config=${config} />`, box);
 } catch (error) {
-  render(html`<main><${Fault} error=${error} retry=${() => location.reload()} /></main>`, box);
+  render(html`<main><${ErrorMessage} error=${error} retry=${() => location.reload()} /></main>`, box);
 }

@@ -1,20 +1,20 @@
-// What the views are made of: text, states, tables, links.
+// Components shared by the views: text, states, tables, links.
 
 import { format, html, useEffect, useRef, useState } from "./lib.js?v=";
 
 const whole = format(",");
 
-/** 1234567 → 1,234,567; also of integers that came as text. */
+/** Formats a number: 1234567 → 1,234,567. Large integers may be text. */
 export const number = (value) =>
   typeof value === "number" ? whole(value) : String(value ?? "–").replace(/\B(?=(\d{3})+$)/g, ",");
 
-/** `one` or `many` after its number: "1 record", "2 records". */
+/** A number with its noun: "1 record", "2 records". */
 export const counted = (value, one, many = `${one}s`) => `${number(value)} ${Number(value) === 1 ? one : many}`;
 
-/** A name of the API's as a person writes it: date_of_birth → date of birth. */
+/** A name of the API in words: date_of_birth → date of birth. */
 export const plain = (name) => name.replaceAll("_", " ");
 
-/** A time of the API as the reader's clock shows it. */
+/** Formats a time of the API in the user's time zone and locale. */
 export function when(time) {
   if (!time) return "–";
   const date = new Date(time);
@@ -22,78 +22,78 @@ export function when(time) {
   return date.toLocaleString(undefined, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** Text that somebody else wrote: shown as it is, in the direction in which it reads, and never taken for markup. */
+/** Text from users: displayed in its own writing direction, and never interpreted as markup. */
 export const Text = ({ children }) => html`<bdi dir="auto">${children}</bdi>`;
 
 /** The names of sources as chips. */
 export const Sources = ({ names }) =>
   html`<span class="chips">${names.map((name) => html`<span class="chip" key=${name}>${name}</span>`)}</span>`;
 
-/** An address of this page: link("/customers", {in: "a,b"}) → "#/customers?in=a%2Cb". */
+/** The URL of a view: link("/customers", {in: "a,b"}) → "#/customers?in=a%2Cb". */
 export function link(path, query = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const search = new URLSearchParams(given).toString();
   return `#${path}${search ? `?${search}` : ""}`;
 }
 
-/** The query that selects a region's customers: in exactly these sources, and in no other of all. */
+/** The query for the customers of a region: in exactly `sources` and in no other of `all`. */
 export const regionQuery = (sources, all, by) => ({
   in: sources.join(","),
   not_in: all.filter((source) => !sources.includes(source)).join(","),
   by,
 });
 
-/** What went wrong, with the API's own words, and a way to try again. */
-export function Fault({ error, retry }) {
-  const { title = "Something went wrong", lines = [error.message] } = error;
-  return html`<div class="fault" role="alert">
+/** An error with the details from the API, and a button to try again if `retry` is given. */
+export function ErrorMessage({ error, retry }) {
+  const { title = "Unexpected error", lines = [error.message] } = error;
+  return html`<div class="error" role="alert">
     <strong>${title}</strong>
     ${lines.map((line) => html`<p><${Text}>${line}<//></p>`)}
     ${retry && html`<button class="button" onClick=${retry}>Try again</button>`}
   </div>`;
 }
 
-/** Where something will be: lines of the height that it will have. */
+/** A placeholder while something loads, with about the height of the result. */
 export const Waiting = ({ lines = 3 }) =>
   html`<div class="waiting" role="status">
     <span class="unseen">Loading…</span>
     ${Array.from({ length: lines }, (_, line) => html`<i key=${line}></i>`)}
   </div>`;
 
-/** Nothing is there, and what to do about it. */
+/** An empty state, with what to do next. */
 export const Empty = ({ title, children }) => html`<div class="empty"><strong>${title}</strong><p>${children}</p></div>`;
 
-/** There is no answer by person before the first run. */
+/** The empty state of views that need a finished matching run. */
 export const NoRun = () =>
   html`<${Empty} title="No matching run has finished yet">
-    Who is one person under different ids is found by a matching run. <a href=${link("/matching")}>Start one</a>; until then
-    customers are told apart by their ids alone.
+    <a href=${link("/matching")}>Run matching</a> to find people with several ids. Until then, customers are identified by
+    their customer id only.
   <//>`;
 
-/** Whether one of some errors, or nulls, says that no run has finished yet. */
+/** Whether one of the errors (or nulls) means that no matching run has finished yet. */
 export const withoutRun = (...errors) => errors.some((error) => error?.status === 409);
 
-/** The states of an answer that is not there, or `children` of its body. */
-export function Answer({ answer, lines, children }) {
-  const { body, error, reload } = answer;
-  if (error) return withoutRun(error) ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
+/** Renders `children` with the body of a response, or its error or loading state. */
+export function Loaded({ response, lines, children }) {
+  const { body, error, reload } = response;
+  if (error) return withoutRun(error) ? html`<${NoRun} />` : html`<${ErrorMessage} error=${error} retry=${reload} />`;
   if (body === null) return html`<${Waiting} lines=${lines} />`;
   return children(body);
 }
 
-/** The states of a list, or `children` of its items with a button for the next page; `empty` where there are none. */
-export function Pages({ pages, empty, lines, children }) {
-  const { items, error, more, loading, reload } = pages;
+/** Renders `children` with the items of a list and a button for the next page, or its error, loading or empty state. */
+export function PagedList({ list, empty, lines, children }) {
+  const { items, error, more, loading, reload } = list;
   if (error && !items) {
-    return withoutRun(error) ? html`<${NoRun} />` : html`<${Fault} error=${error} retry=${reload} />`;
+    return withoutRun(error) ? html`<${NoRun} />` : html`<${ErrorMessage} error=${error} retry=${reload} />`;
   }
   if (!items) return html`<${Waiting} lines=${lines} />`;
   if (!items.length) return empty;
-  return html`${children(items)} ${error && html`<${Fault} error=${error} />`}
+  return html`${children(items)} ${error && html`<${ErrorMessage} error=${error} />`}
     ${more && html`<button class="button more" disabled=${loading} onClick=${more}>${loading ? "Loading…" : "Show more"}</button>`}`;
 }
 
-/** A part of a view with a heading. */
+/** A section of a view with a heading. */
 export const Panel = ({ title, note, aside, children, wide, full }) =>
   html`<section class=${`panel${wide ? " wide" : ""}${full ? " full" : ""}`}>
     <div class="panel-head">
@@ -103,11 +103,11 @@ export const Panel = ({ title, note, aside, children, wide, full }) =>
     ${children}
   </section>`;
 
-/** The title of a view, which takes the focus when the view is entered, and what stands beside it. */
+/** The title of a view, which gets the focus when the view opens. `aside` is beside it, `above` above it. */
 export function Title({ children, aside, above }) {
   const heading = useRef();
   useEffect(() => {
-    document.title = `${heading.current.textContent} · Customers, counted once`;
+    document.title = `${heading.current.textContent} · Customer Deduplication`;
   });
   return html`<div class="title">
     <div>${above && html`<p class="above">${above}</p>`}<h1 tabindex="-1" ref=${heading}>${children}</h1></div>
@@ -115,7 +115,7 @@ export function Title({ children, aside, above }) {
   </div>`;
 }
 
-/** Chooses one of a few: `options` are [value, label], `choose` is told the value. */
+/** A group of buttons to choose one of `options`, [value, label]. `choose` is called with the value. */
 export const Choice = ({ label, options, value, choose }) =>
   html`<div class="choice" role="group" aria-label=${label}>
     ${options.map(
@@ -124,16 +124,16 @@ export const Choice = ({ label, options, value, choose }) =>
     )}
   </div>`;
 
-/** By customer id or by person: where the view has both. */
+/** The choice of what is counted: customer ids or people. */
 export const ByChoice = ({ by, choose }) =>
   html`<${Choice}
-    label="What is counted"
+    label="Count"
     options=${[["customer", "By customer id"], ["entity", "By person"]]}
     value=${by ?? "customer"}
     choose=${(value) => choose(value === "entity" ? "entity" : undefined)}
   />`;
 
-/** How far something is: a share from 0 to 1, or null where only that it goes on is known. */
+/** A progress bar. `share` is from 0 to 1, or null if it is unknown. */
 export const Progress = ({ label, share }) =>
   html`<progress aria-label=${label} max="1" value=${share === null ? undefined : share}></progress>`;
 
@@ -142,7 +142,7 @@ const STATES = { done: "good", failed: "bad", loading: "busy", running: "busy", 
 /** The status of an upload or a run. */
 export const Status = ({ of }) => html`<span class=${`status ${STATES[of] ?? "idle"}`}>${of}</span>`;
 
-/** A table that becomes a list of cards where it does not fit; `columns` are [heading, cell of a row, class]. */
+/** A table that becomes a list of cards on small screens. `columns` are [heading, function of a row, class]. */
 export const Table = ({ caption, columns, rows, keyOf }) =>
   html`<table class="rows">
     <caption class="unseen">${caption}</caption>
@@ -157,7 +157,7 @@ export const Table = ({ caption, columns, rows, keyOf }) =>
     </tbody>
   </table>`;
 
-/** Width of an element as it is laid out: [ref, width]. */
+/** The current width of an element: [ref, width]. */
 export function useWidth(first = 640) {
   const ref = useRef();
   const [width, setWidth] = useState(first);
@@ -173,8 +173,8 @@ const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at"]
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
- * Records side by side, one in each column, with what differs marked: from the golden record, {field: {value, source, rule}},
- * where it is given; else from the value that more than half of the records have, and where there is no such, all of them.
+ * Records side by side, one in each column. Values are highlighted if they differ from the golden record, {field: {value,
+ * source, rule}}, or, without one, from the value of more than half of the records. If there is no such value, all are.
  */
 export function Records({ records, golden, label = "Records side by side" }) {
   const named = [...new Set(records.flatMap(Object.keys))].filter((field) => !NOT_COMPARED.includes(field));
@@ -222,7 +222,7 @@ function Value({ value, usual }) {
   return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${value}<//><span class="unseen"> differs</span></td>`;
 }
 
-/** The value that more than half of the records have; undefined where there is none. */
+/** Returns the value that more than half of the records have, or undefined. */
 function usualOf(values) {
   return values.find((value) => values.filter((other) => same(value, other)).length * 2 > values.length);
 }

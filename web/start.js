@@ -1,19 +1,19 @@
-// Before anything is drawn: the theme that was chosen here, if one was; and what to do when a file does not arrive.
+// Runs before the page is rendered: applies the chosen theme, and handles files that cannot be loaded.
 
 try {
   const chosen = localStorage.getItem("dedup.theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
 } catch {
-  // Storage may be forbidden; then the system's theme it is.
+  // Storage may be forbidden: then the system's theme is used.
 }
 
-// A module that is missing fails the page's one script, and there is nobody else to say so. Once it is tried again.
+// If a module cannot be loaded, main.js does not run, so it is handled here: the page is reloaded once.
 window.addEventListener(
   "error",
   ({ target }) => {
     if (target.type !== "module") return;
     if (new URL(location.href).searchParams.has("again")) {
-      document.getElementById("page").textContent = "A part of this page did not arrive. Please load it again.";
+      document.getElementById("page").textContent = "A part of this page could not be loaded. Reload the page.";
     } else {
       location.replace(`${location.pathname}?again${location.hash}`);
     }

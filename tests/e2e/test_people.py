@@ -64,7 +64,7 @@ def test_people_are_found_decided_about_and_counted(api: str) -> None:
     assert again["entities"] == 33
     requests.delete(f"{api}/matching/decisions/{decision['id']}", timeout=30).raise_for_status()
     assert get(f"{api}/deduplication/analyze", by="entity")["unique_customers"] == 32
-    # What was decided is in the run that was in force then: the first has them apart, the second together again.
+    # A decision is part of the run that was active then: the first run has them split, the second merged again.
     together = get(f"{api}/matching/runs/{again['id']}/changes", since=done["id"])
     assert (together["merged_count"], together["split_count"]) == (1, 0)
     assert {father, son} <= set(together["merged"][0]["record_ids"])
