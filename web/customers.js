@@ -37,10 +37,10 @@ export function SourceFilter({ sources, has, lacks, choose }) {
 export function Customers({ query, sources, go }) {
   const { by } = query;
   const [has, lacks] = [namesIn(query.in, sources), namesIn(query.not_in, sources)];
-  const asked = { in: has.join(","), not_in: lacks.join(","), by };
-  const list = usePagedList("deduplication/customers", { query: asked, limit: 100, pick: (body) => body.customer_ids });
+  const filter = { in: has.join(","), not_in: lacks.join(","), by };
+  const list = usePagedList("deduplication/customers", { query: filter, limit: 100, pick: (body) => body.customer_ids });
   const noun = nounOf(by);
-  const change = (changed) => go("/customers", { ...asked, ...changed });
+  const change = (changed) => go("/customers", { ...filter, ...changed });
   return html`
     <${Title} aside=${html`<${ByChoice} by=${by} choose=${(chosen) => change({ by: chosen })} />`}>
       ${titleOf(has, lacks, noun)}

@@ -123,16 +123,16 @@ function Changes({ id }) {
 /** The view of the people of the active run. */
 export function People({ query, sources, go }) {
   const [has, lacks] = [namesIn(query.in, sources), namesIn(query.not_in, sources)];
-  const asked = { in: has.join(","), not_in: lacks.join(","), min_records: query.min_records ?? "2" };
-  const list = usePagedList("entities", { query: asked, limit: 25 });
-  const change = (changed) => go("/people", { ...asked, ...changed });
+  const filter = { in: has.join(","), not_in: lacks.join(","), min_records: query.min_records ?? "2" };
+  const list = usePagedList("entities", { query: filter, limit: 25 });
+  const change = (changed) => go("/people", { ...filter, ...changed });
   return html`
     <${Title} aside=${html`<a class="button" href=${link("/people/lookup")}>Look up a person</a>`}>People<//>
     <div class="panels beside">
       <${Panel} title="Sources">
         <${SourceFilter} sources=${sources} has=${has} lacks=${lacks} choose=${change} />
         <label class="facts">Minimum number of records
-          <select value=${asked.min_records} onChange=${(event) => change({ min_records: event.target.value })}>
+          <select value=${filter.min_records} onChange=${(event) => change({ min_records: event.target.value })}>
             ${["1", "2", "3", "5", "10"].map((least) => html`<option key=${least} value=${least}>${least}</option>`)}
           </select>
         </label>

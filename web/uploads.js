@@ -193,12 +193,12 @@ function Rejected({ url, count }) {
 
 /** A button that deletes the records of an upload after a confirmation. */
 function Removal({ id, deleted }) {
-  const [asked, setAsked] = useState(false);
+  const [confirming, setConfirming] = useState(false);
   const [error, setError] = useState(null);
   const remove = () => call(`uploads/${id}`, { method: "DELETE" }).then(deleted, setError);
   if (error) return html`<${ErrorMessage} error=${error} retry=${remove} />`;
-  if (!asked) return html`<button class="button danger" onClick=${() => setAsked(true)}>Delete records</button>`;
+  if (!confirming) return html`<button class="button danger" onClick=${() => setConfirming(true)}>Delete records</button>`;
   return html`<div class="controls"><span>Delete all records of this upload?</span>
     <button class="button danger" onClick=${remove}>Delete</button>
-    <button class="button" onClick=${() => setAsked(false)}>Cancel</button></div>`;
+    <button class="button" onClick=${() => setConfirming(false)}>Cancel</button></div>`;
 }

@@ -147,8 +147,8 @@ def until_enough_errors(value: Any, validate: Any) -> Any:
             valid += validate(value[start : start + _CHUNK])
         except ValidationError as error:
             for found in _details(error):
-                place, *within = found["loc"]
-                item = start + int(place)
+                index, *within = found["loc"]
+                item = start + int(index)
                 errors.append((item, InitErrorDetails(type=found["type"], loc=(item, *within), input=None)))
             if len(errors) >= MAX_ERRORS:
                 break

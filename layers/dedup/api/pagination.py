@@ -60,9 +60,9 @@ def json_object(fields: Mapping[str, int | str]) -> str:
     return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
 
 
-def cursor_question(asked: str, by: str) -> str:
+def cursor_question(question: str, by: str) -> str:
     """Returns the text that identifies the list of a cursor. Ids of customers and of entities are different lists."""
-    return asked if by == "customer" else f"{asked} by {by}"
+    return question if by == "customer" else f"{question} by {by}"
 
 
 _DIGEST_BYTES = 6

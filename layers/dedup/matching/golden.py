@@ -73,7 +73,7 @@ def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = No
         if not candidates:
             continue
         # Within a group, the first field that any record has must be present: a country alone is not an address.
-        leading = min(place for candidate in candidates for place, value in enumerate(candidate.values) if value)
+        leading = min(index for candidate in candidates for index, value in enumerate(candidate.values) if value)
         candidates = [candidate for candidate in candidates if candidate.values[leading]]
         chosen, rule = _choose(candidates, rules.fields.get(group[0], rules.default), rules.trusted)
         for name, value in zip(group, chosen.values, strict=True):

@@ -49,11 +49,11 @@ def _rows(lines: Iterable[str]) -> Iterator[tuple[list[str], str]]:
     """Yields each row of a CSV file as its cells and as its original text, so that rows are copied unchanged."""
     taken: list[str] = []
 
-    def noted() -> Iterator[str]:
+    def recorded() -> Iterator[str]:
         for line in lines:
             taken.append(line)
             yield line
 
-    for row in csv.reader(noted()):
+    for row in csv.reader(recorded()):
         yield row, "".join(taken)
         taken.clear()

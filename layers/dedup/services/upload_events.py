@@ -41,8 +41,8 @@ def announce(upload: Upload, store: Store) -> None:
             "DetailType": DETAIL_TYPES[upload.status],
             "Detail": json.dumps({name: value for name, value in asdict(upload).items() if name != "announced"}),
         }
-        answer = _client().put_events(Entries=[entry])
-        if answer["FailedEntryCount"]:
+        response = _client().put_events(Entries=[entry])
+        if response["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not accept the event")
     # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
     found = store.questions.select({"ids": EVERYBODY}, {}, 1)
