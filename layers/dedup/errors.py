@@ -20,7 +20,7 @@ class Busy(Exception):
 
 
 class Superseded(Exception):
-    """This attempt must stop: another attempt took over, or the task ended meanwhile."""
+    """This attempt must stop: another attempt took over, or the task has ended in the meantime."""
 
 
 class NoRun(Exception):
@@ -28,9 +28,9 @@ class NoRun(Exception):
 
 
 def sqlstate(error: Exception) -> str:
-    """The SQLSTATE of an error that PostgreSQL reported, five characters; empty for any other exception.
+    """Returns the five-character SQLSTATE of an error of PostgreSQL; empty for any other exception.
 
-    pg8000's DatabaseError has the fields of the server's message as its only argument, the code as `C`. The others may
-    hold values of rows and must not be logged."""
+    The only argument of pg8000's DatabaseError are the fields of the server's message, with the code as `C`. The other
+    fields may contain values of rows and must not be logged."""
     details = error.args[0] if error.args else None
     return str(details.get("C", "")) if isinstance(details, dict) else ""

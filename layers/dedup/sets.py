@@ -1,39 +1,38 @@
-"""The set logic. A customer is in exactly one region: the set of sources that have them.
+"""Set questions about regions. A customer is in exactly one region: the set of all sources that have the customer.
 
-Every set question selects regions; a count is the sum over the selected ones, a list is the customers in them.
-Pure: plain values in, plain values out, and nothing of ours is imported.
+Every set question selects regions: its count is the sum of their counts, its list the customers in them. The module is
+pure: it uses plain values only and imports nothing from the package.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 Region = frozenset[str]
-"""The names of the sources that have a customer, and of no other: one area of a Venn diagram."""
+"""The names of exactly the sources that have a customer: one area of a Venn diagram."""
 
 Regions = Mapping[Region, int]
-"""How many customers are in each region that has any."""
+"""The number of customers in each region."""
 
 NO_SOURCES: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class SetQuery:
-    """A set question: the customers that every source in `within` has and no source in `without`, the intersection of
-    the former less the union of the latter. If `exactly` names sources: only those that these sources have and no
-    other. An empty set does not restrict; EVERYBODY restricts nothing."""
+    """A set question: the customers in all sources of `within` and in no source of `without`. If `exactly` is not
+    empty, only customers in exactly these sources. An empty set is no restriction; EVERYBODY selects all customers."""
 
     within: frozenset[str] = NO_SOURCES
     without: frozenset[str] = NO_SOURCES
     exactly: frozenset[str] = NO_SOURCES
 
     def select(self, regions: Collection[Region]) -> set[Region]:
-        """The regions whose customers the question is about."""
-        # One lookup: to go through tens of thousands of regions for each source takes half a second.
-        asked = (self.exactly,) if self.exactly in regions else () if self.exactly else regions
-        return {region for region in asked if self.within <= region and region.isdisjoint(self.without)}
+        """Returns the regions of the selected customers."""
+        # With `exactly`, one lookup: iterating over tens of thousands of regions for each source takes half a second.
+        candidates = (self.exactly,) if self.exactly in regions else () if self.exactly else regions
+        return {region for region in candidates if self.within <= region and region.isdisjoint(self.without)}
 
     def count(self, regions: Regions) -> int:
-        """How many customers the question is about."""
+        """Returns the number of selected customers."""
         return sum(regions[region] for region in self.select(regions))
 
 
@@ -41,13 +40,13 @@ EVERYBODY = SetQuery()
 
 
 def count(regions: Regions, selected: Iterable[Region] | None = None) -> int:
-    """How many customers are in the selected regions, or in all of them."""
+    """Returns the number of customers in the selected regions, by default in all of them."""
     return sum(regions.values()) if selected is None else sum(regions.get(region, 0) for region in set(selected))
 
 
 def count_by_source(regions: Regions) -> dict[str, int]:
-    """How many customers each source has, of the sources that have any. In one pass: a question for each of 63 sources
-    goes through all regions 63 times."""
+    """Returns the number of customers of each source; sources without customers are omitted. One pass over the regions
+    is enough for all sources, of which there may be 63."""
     counts: dict[str, int] = {}
     for region, customers in regions.items():
         for source in region:
@@ -56,6 +55,6 @@ def count_by_source(regions: Regions) -> dict[str, int]:
 
 
 def largest_first(regions: Regions) -> list[tuple[list[str], int]]:
-    """Each region that has a customer as (its sources in alphabetical order, its customers), the largest first."""
+    """Returns (sources in alphabetical order, number of customers) of each non-empty region, the largest first."""
     named = [(sorted(region), customers) for region, customers in regions.items() if customers]
     return sorted(named, key=lambda pair: (-pair[1], pair[0]))

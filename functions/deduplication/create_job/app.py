@@ -32,9 +32,9 @@ def create_job(request: Annotated[JobRequest, Body()], idempotency_key: Idempote
     jobs.require()
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.jobs.create(request.prefix, key, digest, caller(app))
-    created = tasks.enqueue_created("job", noted, store)
-    return Response(202, "application/json", JobCreated.model_validate(created))
+    created = store.jobs.create(request.prefix, key, digest, caller(app))
+    task = tasks.enqueue_created("job", created, store)
+    return Response(202, "application/json", JobCreated.model_validate(task))
 
 
 handler = make_handler(app)

@@ -34,9 +34,9 @@ def create_export(
     question = request.model_dump_json(by_alias=True, exclude={"format"})
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.exports.create(question, request.format, key, digest, caller(app), request.by)
-    created = tasks.enqueue_created("export", noted, store)
-    return Response(202, "application/json", ExportCreated.model_validate(created))
+    created = store.exports.create(question, request.format, key, digest, caller(app), request.by)
+    task = tasks.enqueue_created("export", created, store)
+    return Response(202, "application/json", ExportCreated.model_validate(task))
 
 
 handler = make_handler(app)

@@ -28,9 +28,9 @@ install(app)
 def start_run(request: Annotated[RunRequest, Body()], idempotency_key: IdempotencyKey = None) -> Response[RunCreated]:
     key, digest = client_key(idempotency_key, request)
     store = open_store()
-    noted = store.runs.create(request.settings, key, digest, caller(app))
-    created = tasks.enqueue_created("run", noted, store)
-    return Response(202, "application/json", RunCreated.model_validate(created))
+    created = store.runs.create(request.settings, key, digest, caller(app))
+    task = tasks.enqueue_created("run", created, store)
+    return Response(202, "application/json", RunCreated.model_validate(task))
 
 
 handler = make_handler(app)

@@ -37,8 +37,8 @@ and S3 applies lifecycle rules once a day."""
 
 @dataclass(frozen=True)
 class Erasure:
-    """What an erasure deleted, what remains to be cut out of files of rejected rows, and the ids of at most MAX_EXPORTS
-    exports that may contain the customer."""
+    """The result of an erasure: what was deleted, what remains in files of rejected rows, and the ids of at most
+    MAX_EXPORTS exports that may contain the customer."""
 
     customer: ErasedCustomer
     exports: list[int]

@@ -20,15 +20,15 @@ LEASE = 900.0
 """Seconds until another attempt may take over: the timeout of the function that runs jobs."""
 
 STOP_SECONDS = 15.0
-"""Seconds that the function needs after a job on this machine was stopped."""
+"""Seconds of the function that are reserved for storing the result after a local job was stopped."""
 
 
 class Runner(Protocol):
     """Runs jobs on this machine. Settings.batch_runner names a file with such a function, called `run`."""
 
     def __call__(self, module: str, arguments: Sequence[str], seconds: float) -> str | None:
-        """Runs a module of jobs/ with command-line arguments, for so many seconds at most. Returns why it failed, or
-        None."""
+        """Runs a module of jobs/ with command-line arguments, for at most `seconds`. Returns the reason if it failed,
+        otherwise None."""
 
 
 def available() -> bool:
@@ -39,22 +39,21 @@ def available() -> bool:
 def require() -> None:
     """Raises Conflict if this deployment cannot run Spark jobs."""
     if not available():
-        raise Conflict("This deployment cannot run Spark jobs: deploy the stack with CreateBatch=true")
+        raise Conflict("This deployment cannot run Spark jobs. Deploy the stack with CreateBatch=true")
 
 
 def run_locally(module: str, arguments: Sequence[str], remaining_seconds: float) -> str | None:
-    """Runs a module of jobs/ on this machine, and leaves the function the time to note the outcome. Returns why the job
-    failed, or None."""
-    # A file and not the name of a module: functions cannot import what is beside the layer, here as on AWS.
+    """Runs a module of jobs/ on this machine, and stops it early enough to store the result. Returns the reason if the
+    job failed, otherwise None."""
+    # Loaded from a file, because functions can import modules of the layer only.
     runner: Runner = runpy.run_path(settings().batch_runner)["run"]
     return runner(module, arguments, remaining_seconds - STOP_SECONDS)
 
 
 def run(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:
-    """Starts a job on EMR Serverless, or runs it on this machine. Returns its status then, or None if it was started
-    before.
+    """Starts a job on EMR Serverless, or runs it on this machine. Returns its status, or None if it was started before.
 
-    Raises errors.Busy while another attempt holds the lease, and the error that prevented the start."""
+    Raises errors.Busy while another attempt holds the lease, and any error that prevents the start."""
     starting = store.jobs.claim(job_id, LEASE)
     if starting is None:
         return None
@@ -75,7 +74,8 @@ def run(job_id: int, store: Store, remaining_seconds: Callable[[], float]) -> st
 
 
 def refresh(job: Job, store: Store) -> Job:
-    """The job with its current state. If EMR Serverless has ended it, the outcome is stored. Raises Unavailable."""
+    """Returns the job with its current state. If it has ended on EMR Serverless, the result is stored. Raises
+    Unavailable."""
     if job.status != "running" or not job.run:
         return job
     over, reason = spark.ended(job.run)
@@ -87,7 +87,7 @@ def refresh(job: Job, store: Store) -> Job:
 
 
 def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:
-    """The summary of a finished job, and the keys of its output."""
+    """Returns the summary of a finished job, and the keys of its output."""
     prefix, name = f"jobs/{job_id}/", settings().bucket
     figures = json.loads(bucket.client().get_object(Bucket=name, Key=f"{prefix}summary.json")["Body"].read())
     return figures, [key for key in bucket.keys_below(name, prefix) if key.endswith(bucket.WRITTEN)]

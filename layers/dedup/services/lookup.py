@@ -47,7 +47,7 @@ def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
 
 def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     """Returns the entities of the active run that match, the best first, each scored by its most similar record.
-    `sent`: the details by field, None if unknown. Nothing is written. Raises NoRun."""
+    `sent` has the details by field, with None for unknown ones. Nothing is written. Raises NoRun."""
     run = store.runs.require_active()
     settings, scorer = _scorer(store, run)
     asked = {
