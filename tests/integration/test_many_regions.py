@@ -287,7 +287,7 @@ def test_report_of_many_regions_shows_the_largest_and_the_sum_of_the_others(
     lines = from_csv(get("report", "report", format="csv"))
 
     others = "49,000 other regions"
-    for title, counted in (("Who has whom", "Customers"), ("Who has whom, by person", "People")):
+    for title, counted in (("Overlap", "Customers"), ("Overlap by person", "People")):
         rows = page.tables[title][1:]
         assert [int(row[1].replace(",", "")) for row in rows] == [LARGE + 1, *[1] * 999, 49_000]
         assert rows[-1] == [others, "49,000", f"{49_000 / len(region_of):.1%}", "0"]

@@ -186,7 +186,7 @@ def test_folder_here_is_read_as_the_bucket_is(
     assert len(summary.regions) == 7
     assert sum(customers for _, customers, _ in summary.regions) == len(tables(tmp_path / "all")["customers"])
     assert [*regions.report(summary, "out")][-6].startswith(
-        "failed: incoming/hubspot/2-unreadable.csv.gz: its compression"
+        "failed: incoming/hubspot/2-unreadable.csv.gz: The compression"
     )
 
 
