@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dedup import files
-from dedup.aws import bucket
-from dedup.aws.bucket import ObjectVersion, OpenObject, WrongFolder
+from dedup.aws import bucket, object_keys
+from dedup.aws.bucket import ObjectVersion, OpenObject
+from dedup.aws.object_keys import WrongFolder
 from dedup.settings import settings
 
 from jobs import BadInput, storage
@@ -124,12 +125,12 @@ def _paths(location: Path, source: str | None) -> Iterator[File]:
     paths = [location] if location.is_file() else (path for path in location.rglob("*") if path.is_file())
     for path in paths:
         folders = path.parent.parts
-        if bucket.INCOMING.rstrip("/") in folders:
-            from_end = folders[::-1].index(bucket.INCOMING.rstrip("/"))
+        if object_keys.INCOMING.rstrip("/") in folders:
+            from_end = folders[::-1].index(object_keys.INCOMING.rstrip("/"))
             below = path.parts[len(path.parts) - 1 - from_end :]
         else:
             below = path.relative_to(location if location.is_dir() else location.parent).parts
-        yield File(bucket.INCOMING + "/".join(below), path, source)
+        yield File(object_keys.INCOMING + "/".join(below), path, source)
 
 
 def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
@@ -140,7 +141,7 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
     opened = file.open()
     with opened.body:
         try:
-            folder = bucket.folder_of(file.key, opened.metadata)
+            folder = object_keys.folder_of(file.key, opened.metadata)
             source, mode = folder.source, folder.mode
             for batch in files.read_whole(opened.body, source, opened.size):
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)

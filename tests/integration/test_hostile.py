@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
-from dedup.aws import bucket
-from dedup.aws.bucket import Folder, ObjectVersion
+from dedup.aws import bucket, object_keys
+from dedup.aws.bucket import ObjectVersion
+from dedup.aws.object_keys import Folder
 from dedup.records import KNOWN
 from dedup.services import ingest
 from dedup.store import Store, open_store
@@ -243,7 +244,7 @@ def upload_url(environment: pytest.MonkeyPatch, s3: Any) -> Callable[..., str]:
 
 
 def test_presigned_url_takes_its_own_object_of_its_size_and_nothing_else(upload_url: Callable[..., str]) -> None:
-    url = upload_url(bucket.key_for("night.csv", Folder("hubspot", "add")).format(7), 100)
+    url = upload_url(object_keys.key_for("night.csv", Folder("hubspot", "add")).format(7), 100)
     size = {"Content-Length": "100"}
 
     assert sent("PUT", url, size)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from dedup.api.queue_handler import FIRST_RETRY_SECONDS
-from dedup.aws import bucket
+from dedup.aws import object_keys
 from dedup.services import jobs, tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
@@ -335,8 +335,8 @@ def test_key_that_replaces_is_put_by_publishers_alone(policy: str, replaces: boo
     name, key = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"], f"incoming/hubspot/{folder}/a.csv"
     for metadata in ({}, {"mode": "replace"}, {"mode": "add"}, {"source": "internal", "mode": "replace"}):
         if may(stack(), policy, "s3:PutObject", f"arn:aws:s3:::{name}/{key}"):
-            with suppress(bucket.WrongFolder):
-                assert bucket.folder_of(key, metadata).mode in ("add", "replace" if replaces else "add")
+            with suppress(object_keys.WrongFolder):
+                assert object_keys.folder_of(key, metadata).mode in ("add", "replace" if replaces else "add")
 
 
 @pytest.mark.parametrize(

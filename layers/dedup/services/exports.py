@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol, cast
 from pydantic_core import from_json
 
 from dedup.aws import bucket
+from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import NoRun, Superseded
 from dedup.files import csv_header, csv_line
 from dedup.records import KNOWN
@@ -155,7 +156,7 @@ class _Object:
     closed = False
 
     def __init__(self, key: str, file_format: str) -> None:
-        self._writer = bucket.ObjectWriter(settings().bucket, key, MEDIA[file_format])
+        self._writer = ObjectWriter(settings().bucket, key, MEDIA[file_format])
         self.size = 0
 
     def write(self, data: bytes) -> int:

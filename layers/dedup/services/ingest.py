@@ -15,8 +15,10 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dedup import files
-from dedup.aws import bucket
-from dedup.aws.bucket import ObjectVersion, ObjectWriter, OpenObject, WrongFolder
+from dedup.aws import bucket, object_keys
+from dedup.aws.bucket import ObjectVersion, OpenObject
+from dedup.aws.object_keys import WrongFolder
+from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import Superseded, Unavailable
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
@@ -69,7 +71,7 @@ def objects_in(event: Mapping[str, Any]) -> Iterator[ObjectVersion]:
             for record in S3Event(dict(event)).records
         ]
     for name, key, version_id, sender in found:
-        if key.startswith(bucket.INCOMING) and not key.endswith("/"):
+        if key.startswith(object_keys.INCOMING) and not key.endswith("/"):
             yield ObjectVersion(name, key, version_id or None, sender)
 
 
@@ -113,7 +115,7 @@ class RejectedRows:
 
     def __init__(self, version: ObjectVersion, load: Load) -> None:
         self._load = load
-        self._object = ObjectWriter(version.bucket, bucket.rejected_key_of(load.id), MEDIA)
+        self._object = ObjectWriter(version.bucket, object_keys.rejected_key_of(load.id), MEDIA)
         self._has_header = self._closed = False
         self._made: ObjectVersion | None = None
 
@@ -168,9 +170,9 @@ def _load(
     version: ObjectVersion, opened: OpenObject, key: str, store: Store, remaining_seconds: Callable[[], float]
 ) -> None:
     try:
-        folder, wrong_folder = bucket.folder_of(version.key, opened.metadata), None
+        folder, wrong_folder = object_keys.folder_of(version.key, opened.metadata), None
     except WrongFolder as error:
-        folder, wrong_folder = bucket.Folder(None, "add"), error
+        folder, wrong_folder = object_keys.Folder(None, "add"), error
     named = (version.version_id, version.sender)
     load = store.loads.claim(key, version.key, opened.modified, folder.source, folder.mode, LEASE, *named)
     if load is None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from io import TextIOWrapper
 
 from dedup.aws import bucket
-from dedup.aws.bucket import ObjectVersion, ObjectWriter
+from dedup.aws.bucket import ObjectVersion
+from dedup.aws.object_writer import ObjectWriter
 
 MEDIA = "text/csv; charset=utf-8"
 _ROWS = 10_000

@@ -1,0 +1,74 @@
+"""The keys of the bucket, and what the key of an uploaded file states."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dedup.settings import settings
+
+INCOMING = "incoming/"
+REJECTED = "rejected/"
+SNAPSHOT = "snapshot"
+_LIKE_SNAPSHOT = (SNAPSHOT, f"{SNAPSHOT}s")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a key and the object's metadata state: the source of the records, None if each row names its own, and the
+    mode, add or replace."""
+
+    source: str | None
+    mode: str
+
+
+class WrongFolder(ValueError):
+    """A key or metadata that states no valid source or mode. The text says what was expected."""
+
+
+def folder_of(key: str, metadata: Mapping[str, str]) -> Folder:
+    """The source and mode of a key `incoming/<source>/[snapshot/]…` with the metadata `source` and `mode`. Raises
+    WrongFolder.
+
+    Only the folder makes a file a snapshot: policies restrict who may write to folders, but not the metadata. Policies
+    are case-sensitive, so that a folder like `Snapshot` is refused. Read as additions, its records would be stored
+    twice."""
+    *folders, name = key.removeprefix(INCOMING).split("/")
+    source = metadata.get("source") or (folders[0] if folders else None)
+    mode = "replace" if folders[1:2] == [SNAPSHOT] else "add"
+    if source is not None and source not in settings().sources:
+        known = ", ".join(settings().sources)
+        # The text is stored and sent in events. A folder may be named after a person, so that only valid names of a
+        # source are quoted.
+        named = repr(source) if re.fullmatch("[a-z][a-z0-9_]{0,62}", source) else "The name of the folder"
+        raise WrongFolder(f"{named} is not a source: expected {INCOMING}<source>/… with one of {known}")
+    if metadata.get("mode", mode) not in ("add", "replace"):
+        raise WrongFolder(f"{metadata['mode']!r} is not a mode: expected add or replace")
+    place = f"{INCOMING}{source or '<source>'}/{SNAPSHOT}/"
+    if mode == "replace" and folders[0] != source:
+        raise WrongFolder(f"A snapshot of {source} belongs in {place}: move the file there")
+    if metadata.get("mode", mode) != mode:
+        raise WrongFolder(
+            f"The metadata says {metadata['mode']}, and the folder says {mode}. A snapshot belongs in {place}, and a "
+            f"file that adds records in another folder"
+        )
+    # The first folder is not checked if it is the source: a source may be called snapshot.
+    parts = [*(folders[1:] if folders[:1] == [source] else folders), name] if mode == "add" else []
+    for part in parts:
+        if part.strip().casefold() in _LIKE_SNAPSHOT:
+            raise WrongFolder(
+                f"{part!r} is not the folder of snapshots. To replace the source's records, move the file to "
+                f"{place}; to add records, to a folder with another name"
+            )
+    return Folder(source, mode)
+
+
+def key_for(filename: str, folder: Folder) -> str:
+    """The key of an expected upload, with `{}` in place of its id."""
+    folders = [folder.source, SNAPSHOT if folder.mode == "replace" else None]
+    name = filename.replace("{", "(").replace("}", ")")
+    return INCOMING + "".join(f"{folder}/" for folder in folders if folder) + "{}-" + name
+
+
+def rejected_key_of(upload_id: int) -> str:
+    """The key of the rejected rows of an upload. It does not contain the file's name, which may be a person's."""
+    return f"{REJECTED}upload-{upload_id}-rejected.csv"
