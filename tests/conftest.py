@@ -14,7 +14,7 @@ from dedup.records import Record
 from dedup.settings import Settings, settings
 from dedup.store import Store, open_store
 from dedup.store.connection import Database
-from dedup.store.regions import Selection
+from dedup.store.set_questions import Selection
 from pg8000.native import Connection
 
 from local.postgres import Postgres

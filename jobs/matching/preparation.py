@@ -94,8 +94,8 @@ def add_keys(engine: Engine, settings: Settings) -> None:
     """Adds the keys that records share if a match rule joins them (rule_0, …) or if they are a candidate pair (block_0,
     …). A key is null if a part of it is missing, or if more records than the constraints allow share it.
 
-    One customer may have any number of different records: those that share too large a key of a rule, but are few
-    people, have the id of the first of them in rule_0_hub, … instead."""
+    One customer may have any number of different records: if records share a key that is too frequent, but belong
+    to few people, rule_0_hub, … has the id of the first of these records instead of the key."""
     rules = [(f"rule_{n}", rule.equal) for n, rule in enumerate(settings.rules)]
     blocks = [(f"block_{n}", block.equal) for n, block in enumerate(settings.blocking)]
     keys = []

@@ -28,7 +28,7 @@ from dedup.store import Store
 from dedup.store.connection import Database
 from dedup.store.matching.run_tables import MEMBER_COLUMNS
 from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
-from dedup.store.tasks import Task
+from dedup.store.task_outbox import Task
 from pydantic import ValidationError
 
 from jobs import BadInput, scratch, storage

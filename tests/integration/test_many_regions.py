@@ -18,7 +18,7 @@ from dedup.settings import settings
 from dedup.store import Store, open_store
 from dedup.store.matching.run_tables import RunTables
 from dedup.store.region_counts import CUSTOMERS, Counted, count_changes, gain
-from dedup.store.regions import _ids_query, state_of
+from dedup.store.set_questions import _ids_query, state_of
 from dedup.store.sql import BY_REGION
 
 from local.postgres import Postgres

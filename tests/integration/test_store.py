@@ -13,7 +13,7 @@ from dedup.records import Record
 from dedup.sets import EVERYBODY, SetQuery
 from dedup.store import Store
 from dedup.store.records import COMPACT_EVERY
-from dedup.store.regions import Selection
+from dedup.store.set_questions import Selection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -16,8 +16,8 @@ from dedup.services import tasks
 from dedup.services.ingest import ingest
 from dedup.settings import settings
 from dedup.store import Store
+from dedup.store.task_outbox import KINDS, SENDS
 from dedup.store.task_table import TRIES
-from dedup.store.tasks import KINDS, SENDS
 
 from tests.conftest import api_event, connect, lambda_context, load_function, sample_records
 from tests.integration.conftest import BUCKET, LOCAL_RUNNER

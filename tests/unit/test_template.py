@@ -17,7 +17,7 @@ from dedup.services import jobs, tasks
 from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
-from dedup.store.tasks import KINDS
+from dedup.store.task_outbox import KINDS
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 

@@ -9,7 +9,7 @@ from dedup.api.parameters import UploadId, caller
 from dedup.services import tasks
 from dedup.settings import settings
 from dedup.store import open_store
-from dedup.store.tasks import Task
+from dedup.store.task_outbox import Task
 
 MAX_SYNCHRONOUS = 20_000
 """Most records deleted in the request, which takes seconds. Larger uploads are deleted by the ingest function."""

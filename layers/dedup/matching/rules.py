@@ -1,6 +1,6 @@
-"""Reads a run's stored settings without an engine: conventions for normalising, match rules, and the columns by which
-candidates are found. The format is that of dedup.matching.settings, but stored settings are not validated again: they
-were valid when the run was created."""
+"""Match rules, and what else is read from the settings stored with a run: conventions for normalising, and the columns
+by which candidates are found. The format is that of dedup.matching.settings. Stored settings are not validated again:
+they were valid when the run was created. The default rules are in settings.json."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Sends the messages of tasks: the first one when a task is created, and further ones by the sweeper if it was lost.
 
-The row of a task is the outbox of its messages; see dedup.store.tasks."""
+The row of a task is the outbox of its messages; see dedup.store.task_outbox."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from dedup.aws import queues
 from dedup.errors import Unavailable
 from dedup.settings import SERVICE, settings
 from dedup.store import Store
-from dedup.store.tasks import Task
+from dedup.store.task_outbox import Task
 
 PATIENCE = 7_200.0
 """Seconds after which a message counts as lost: longer than any queue takes to deliver a failed message again."""

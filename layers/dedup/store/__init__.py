@@ -19,12 +19,12 @@ from dedup.store.matching.entities import Entities
 from dedup.store.matching.review import Review
 from dedup.store.matching.runs import Runs
 from dedup.store.records import Records
-from dedup.store.regions import Questions
 from dedup.store.reports import Reports
 from dedup.store.salt import Salt
 from dedup.store.schema import Schema
+from dedup.store.set_questions import Questions
 from dedup.store.sources import Sources
-from dedup.store.tasks import Tasks
+from dedup.store.task_outbox import Tasks
 from dedup.store.uploads import Uploads
 
 __all__ = ["Store", "open_store"]

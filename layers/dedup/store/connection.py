@@ -1,7 +1,7 @@
 """One connection to PostgreSQL per Lambda environment: opened on first use, checked after a pause, replaced when dead.
 
-A Lambda freezes between invocations, and its connection may be dead on the next one. What may be done again without
-writing twice is done again here; everything else that goes wrong with the database is raised as Unavailable.
+A Lambda freezes between invocations, and its connection may be dead on the next one. A transaction that can be repeated
+without writing twice is repeated here; all other failures of the database are raised as Unavailable.
 """
 
 import ipaddress
@@ -30,14 +30,15 @@ BROKEN = (InterfaceError, OSError, struct.error)
 
 ATTEMPTS = 3
 IDLE_BEFORE_CHECK = 1.0
-"""Seconds without use after which a connection is asked whether it still lives: longer than the gaps of a busy
-environment, shorter than a freeze that matters."""
+"""Seconds without use after which a connection is checked: longer than the gaps of a busy environment, shorter than a
+freeze that matters."""
 
 CHECK_TIMEOUT = 0.7
-"""Seconds that the check waits. With one connection attempt it leaves /health under three seconds."""
+"""Timeout of the check in seconds. With one attempt to connect, /health answers within three seconds."""
 
 _STRINGS = "standard_conforming_strings"
-"""On: a backslash in a literal is a backslash, as every literal of the store relies on. A database may have it off."""
+"""If on, a backslash in a literal is a backslash, which every literal of the store relies on. A database may have it
+off by default."""
 
 _SESSION = {
     _STRINGS: "on",
@@ -46,20 +47,21 @@ _SESSION = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""For the server. With the numbers a client that is gone without a word holds its locks for a minute: milliseconds,
-seconds, seconds, times. Nobody pauses in a transaction for that long."""
+"""Settings of the session, in milliseconds, seconds, seconds and attempts. With these, the locks of a client that
+disappears are released after a minute. No transaction pauses that long."""
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _SIGN_IN_REFUSED = "28P01"
 
 _CONFLICT = ("40001", "40P01", "42P01")
-"""Serialization failure, deadlock, a table that is gone: of a run, dropped since it was looked up. Nothing was written
-and the same transaction may succeed."""
+"""Serialization failure, deadlock, and a missing table: that of a run which was dropped since it was looked up. Nothing
+was written, and the same transaction may succeed."""
 
 _UNAVAILABLE = ("08", "53", "57", "28", "25006", "55P03", *_CONFLICT)
-"""Classes of SQLSTATE that are the database's trouble and not ours: connection, resources, intervention (shutdown, a
-statement over its time), refused sign-in, read-only after a failover, a lock not granted. PostgreSQL, appendix A."""
+"""Classes of SQLSTATE for failures of the database rather than of a statement: connection, resources, intervention
+(shutdown, a statement over its time), refused sign-in, read-only after a failover, a lock not granted. PostgreSQL,
+appendix A."""
 
 
 def _is_rds_proxy(host: str) -> bool:
@@ -68,7 +70,8 @@ def _is_rds_proxy(host: str) -> bool:
 
 @cache
 def _verified_tls(host: str) -> ssl.SSLContext:
-    # RDS signs its databases' certificates itself. Its proxies, and others' databases, have one that systems know.
+    # Certificates of RDS databases are signed by RDS's own authority; those of its proxies and of other databases by
+    # public ones.
     if ".rds." in host and not _is_rds_proxy(host):
         return ssl.create_default_context(cadata=(files("dedup.store") / "rds-roots.pem").read_text("ascii"))
     return ssl.create_default_context()
@@ -102,7 +105,7 @@ class _Connection(Connection):  # type: ignore[misc] # it has no types
         self._sock.flush()
 
     def run(self, sql: str, stream: Any = None, types: Any = None, **params: Any) -> Any:
-        """As pg8000's."""
+        """Runs one statement, as pg8000's run()."""
         unanswered, self._unanswered = self._unanswered, None
         if unanswered:
             self.handle_messages(unanswered)
@@ -253,7 +256,7 @@ class Database:
             )
             connection._usock.settimeout(self._socket_timeout)
             if connection.parameter_statuses.get(_STRINGS) != "on":
-                # Behind a proxy, of a role that migrate did not make. It pins the proxy's connection.
+                # Behind a proxy, for a role that migrate did not create. It pins the proxy's connection.
                 connection.run(f"SET {_STRINGS} = on")
         except BaseException:
             sock.close()

@@ -1,5 +1,5 @@
-"""Who signs in to the database, and how: by an IAM token, by a secret that may be rotated at any time, or, on a laptop,
-by a password. boto3 is imported only where it is used: a function that keeps its connection pays for it once."""
+"""How to sign in to the database: by an IAM token, by a secret that may be rotated at any time, or, on a laptop, by a
+password. boto3 is imported only when it is used, which is once per connection."""
 
 import json
 import os
@@ -8,23 +8,23 @@ from typing import NamedTuple
 from dedup.settings import Settings
 
 TOKEN_SECONDS = 15 * 60
-"""How long RDS takes a token. A connection that was opened with it lives on."""
+"""How long RDS accepts a token. A connection that was opened with it stays open."""
 
 SECRET_SECONDS = 60 * 60
-"""How long a secret is kept. A rotation before that shows in a refused sign-in."""
+"""How long a secret is cached. If it is rotated earlier, the sign-in is refused and the secret is fetched again."""
 
 
 class Credentials(NamedTuple):
-    """A role of the database and what it signs in with."""
+    """A role of the database and its password or token."""
 
     user: str
     password: str | None
 
 
 def credentials(settings: Settings, *, changed: bool = False) -> Credentials:
-    """What to sign in with now; `changed` says that the secret was, and is to be fetched again.
+    """The credentials for the next sign-in. With `changed`, the secret is fetched again, because it was rotated.
 
-    Raises ConnectionError where AWS does not give it."""
+    Raises ConnectionError if AWS does not return them."""
     if settings.db_iam_auth:
         return Credentials(settings.db_user, _token(settings))
     if settings.db_secret_arn:
@@ -43,7 +43,7 @@ def _secret(arn: str, user: str, changed: bool) -> Credentials:
 
 
 def _token(settings: Settings) -> str:
-    # What boto3.client("rds").generate_db_auth_token() makes, without reading the description of the whole of RDS.
+    # The same as boto3.client("rds").generate_db_auth_token(), without loading the service model of RDS.
     from botocore.auth import SigV4QueryAuth
     from botocore.awsrequest import AWSRequest
     from botocore.session import Session

@@ -10,7 +10,7 @@ from dedup.store import erasures
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.erasures import Remaining
-from dedup.store.locks import MERGE_LOCK_EXCLUSIVE, TASK_LOCK_SHARED
+from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import decisions, detach, run_tables
 from dedup.store.records import records_query
@@ -93,7 +93,7 @@ class Customers:
         customer = hashes.customer(customer_id)
 
         def work(connection: Connection) -> tuple[ErasedCustomer, list[int]] | None:
-            connection.run(f"SELECT {TASK_LOCK_SHARED}")
+            connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
             found = _traces(connection, customer_id, hashes)
             if not found.known and not erasures.is_known(connection, customer):
                 return None

@@ -27,8 +27,8 @@ EXPIRING_ROWS = 100_000
 
 _MAY_HIDE = """NOT (status = 'loading' AND lease_until >= now())
     AND NOT (status = 'waiting' AND key IS NULL AND created_at > now() - interval '1 day')"""
-"""The condition that an upload is no longer identified by its object's key. One that waits for its object is, as long
-as the object may arrive."""
+"""The condition that the object key of an upload may be replaced. An upload is found by it while it is loaded, and
+while it waits for its object."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,8 @@ def is_known(connection: Connection, customer: int) -> bool:
 
 
 def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew: bool) -> Remaining:
-    """Adds an erasure with the hashes of the customer's id and addresses; returns what remains to be done. Unless
-    `anew`, because nothing else is known of the customer, an erasure that has not ended continues instead."""
+    """Adds an erasure with the hashes of the customer's id and addresses; returns what remains to be done. If
+    not `anew`, which is when only an earlier erasure knows the customer, that erasure continues instead."""
     connection.run(f"SELECT {ERASURE_LOCK_EXCLUSIVE}")
     before = connection.run(
         f"""SELECT id, emails, {_TASKS.status}, reason FROM erasure

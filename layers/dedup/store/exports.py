@@ -12,7 +12,7 @@ from dedup.sets import SetQuery
 from dedup.store.audit import UNKNOWN
 from dedup.store.connection import Database
 from dedup.store.matching.run_tables import RunTables, require_active_run
-from dedup.store.regions import counted_by, state_of
+from dedup.store.set_questions import counted_by, state_of
 from dedup.store.sql import bigints, iso, text
 from dedup.store.task_table import TaskTable, below, done, failed
 

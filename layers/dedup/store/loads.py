@@ -19,7 +19,7 @@ from dedup.records import KNOWN
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.locks import MERGE_LOCK_EXCLUSIVE, TASK_LOCK_SHARED
+from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, decisions, detach, successors
 from dedup.store.region_counts import CUSTOMERS, count_changes, remove_empty
@@ -251,7 +251,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
         f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
             FROM upload u WHERE id = {load.id}"""
     )
-    connection.run(f"SELECT {TASK_LOCK_SHARED}")
+    connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
     [[expected]] = connection.run(f"SELECT rows - rejected FROM upload WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")

@@ -1,16 +1,17 @@
 """The advisory locks and the order in which they are taken. Whoever waits in one order can't deadlock:
 
-    TASK_LOCK → the row of an upload → MERGE_LOCK → ENTITIES_LOCK → ERASURE_LOCK → rows of erasure
+    LONG_WRITE_LOCK → the row of an upload → MERGE_LOCK → ENTITIES_LOCK → ERASURE_LOCK → rows of erasure
 
-All are released at the end of the transaction. SCHEMA_LOCK is taken in transactions of its own.
+All are released at the end of the transaction. SCHEMA_LOCK is taken in transactions of its own. Rows of membership are
+locked in the order of ids (region_counts.gain); tables are locked in the order in which records.clear() truncates them.
 """
 
 from pg8000.native import Connection
 
-TASK_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236838)"
-"""Shared by what may take long: file loads, from before they store records, and deletions."""
+LONG_WRITE_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236838)"
+"""Shared by operations that may take long: file loads (from before they store records) and deletions."""
 
-_TASK_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236838)"
+_LONG_WRITE_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236838)"
 
 MERGE_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236836)"
 """Exclusive lock for bulk changes of membership and for deletions."""
@@ -43,7 +44,7 @@ ERASURE_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236840)"
 def stop_writers(connection: Connection) -> None:
     """Waits until nobody adds or deletes records, and keeps writers out until the end of the transaction. Readers
     continue."""
-    connection.run(f"SELECT {_TASK_LOCK_EXCLUSIVE}")
+    connection.run(f"SELECT {_LONG_WRITE_LOCK_EXCLUSIVE}")
     # Every upload locks this table first. Short writers finish while others queue up; long ones have finished.
     connection.run("LOCK TABLE upload IN SHARE ROW EXCLUSIVE MODE")
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")

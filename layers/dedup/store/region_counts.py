@@ -19,8 +19,8 @@ NO_CHANGES = "SELECT 0, 0, 0 WHERE false"
 
 @dataclass(frozen=True)
 class Counted:
-    """What is counted, by the names of its tables. `records_of` is the table that says which source each record has and
-    whose record it is: the truth that membership and counts are kept in step with."""
+    """What is counted, by the names of its tables. `records_of` is the table with the source and the customer (or
+    entity) of each record: membership and counts are derived from it."""
 
     membership: str
     changes: str
@@ -39,13 +39,13 @@ class Counted:
 
     @property
     def true_membership(self) -> str:
-        """A query for membership as the records say it: id, sources, records."""
+        """A query for membership as derived from the records: id, sources, records."""
         return f"""SELECT {self.id}, bit_or(1::bigint << source) AS sources, count(*) AS records
             FROM {self.records_of} GROUP BY {self.id}"""
 
     def true_regions(self, true_membership: str) -> str:
-        """A query for the counts as the records say them: sources, customers, records. `true_membership` is the name of
-        that query's result."""
+        """A query for the counts as derived from the records: sources, customers, records. `true_membership` is the
+        name of that query's result."""
         return f"""SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records FROM (
                 SELECT sources, count(*), 0 FROM {true_membership} GROUP BY {BY_REGION}
                 UNION ALL SELECT 1::bigint << source, 0, count(*) FROM {self.records_of} GROUP BY source
@@ -122,7 +122,7 @@ def compact(connection: Connection, counted: Counted) -> None:
 
 
 def recount(connection: Connection, counted: Counted) -> None:
-    """Makes membership and counts what the records say. The caller keeps writers out."""
+    """Derives membership and counts from the records again. The caller keeps writers out."""
     columns = f"{counted.id}, sources{', records' if counted.counts_records else ''}"
     connection.run(
         f"""DELETE FROM {counted.membership};

@@ -8,7 +8,7 @@ from dedup.store.region_counts import CUSTOMERS, count_changes, lose, remove_emp
 
 def delete_records(connection: Connection, leaving: str) -> int:
     """Deletes the records for which `leaving` holds, a condition on the columns of record, also from membership and
-    counts; returns how many there were. The caller holds TASK_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE.
+    counts; returns how many there were. The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE.
 
     One statement, which sees one state: records that an upload adds meanwhile stay, and so does what they deferred."""
     detach.detach(connection, leaving)

@@ -12,7 +12,7 @@ from dedup.records import KNOWN
 from dedup.sets import Regions
 from dedup.store.connection import Database
 from dedup.store.matching import run_tables
-from dedup.store.regions import state_of
+from dedup.store.set_questions import state_of
 from dedup.store.sql import iso, text
 
 SAMPLE = 200_000
@@ -41,7 +41,7 @@ class People:
     finished_at: str
     engine: str
     asked: Mapping[str, Any]
-    """The settings that were asked for, over the defield_errors."""
+    """The settings that the request changed."""
     settings: Mapping[str, Any]
     model: Mapping[str, Any]
     decisions: int

@@ -1,4 +1,4 @@
-"""What the owner of the tables lets the application's role do: use them, and change none."""
+"""The rights of the application's role: it can use the tables of the owner, but not alter them."""
 
 from pg8000.native import Connection, identifier, literal
 
@@ -6,12 +6,12 @@ from dedup.settings import Settings
 from dedup.store.connection import Database
 
 _RDS_IAM = "rds_iam"
-"""RDS's role of those who sign in by IAM. Elsewhere there is none."""
+"""RDS grants sign-in by IAM through this role. Other databases don't have it."""
 
 
 def admit(settings: Settings) -> None:
-    """Lets `db_app_user` use the tables as they are now. Where it signs in by IAM it is made when it is missing; where
-    it has a password, whoever knows that has made it."""
+    """Grants `db_app_user` the use of the current tables. A role that signs in by IAM is created if it is missing; one
+    with a password must exist, because its password is not known here."""
     database = Database(settings)
     try:
         database.write(lambda connection: _admit(connection, settings), repeatable=True)
@@ -25,7 +25,7 @@ def _admit(connection: Connection, settings: Settings) -> None:
         f"SELECT FROM pg_roles WHERE rolname = {literal(settings.db_app_user)}"
     ):
         seconds = Settings.model_fields["db_statement_timeout"].default
-        # RDS Proxy lets a session set nothing of its own; one that comes past it has its own, which wins.
+        # RDS Proxy does not allow session settings. A direct connection sets its own, which override these.
         connection.run(
             f"""CREATE ROLE {user} LOGIN; ALTER ROLE {user} SET standard_conforming_strings = on;
                 ALTER ROLE {user} SET statement_timeout = '{seconds}s';
@@ -33,8 +33,7 @@ def _admit(connection: Connection, settings: Settings) -> None:
         )
         if connection.run(f"SELECT FROM pg_roles WHERE rolname = '{_RDS_IAM}'"):
             connection.run(f"GRANT {_RDS_IAM} TO {user}")
-    # Rows that wait, and what runs of the matching found, are in tables that the application makes, in schemas that
-    # have no others.
+    # The application creates tables for staged rows and for matching runs, in schemas of their own.
     connection.run(
         f"""GRANT USAGE ON SCHEMA public TO {user};
             GRANT USAGE, CREATE ON SCHEMA staging, matching TO {user};

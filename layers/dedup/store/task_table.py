@@ -58,13 +58,13 @@ class Outbox:
     """What messages call a task of this kind."""
     table: str
     open: str
-    """It may need a message: the condition of a partial index of the table."""
+    """It has not ended: the condition of a partial index of the table."""
     waits: str
     """It can't continue without a message."""
     end: str
     """The changes to a row that end the task and give the reason."""
     over: str = "false"
-    """It has failed, whatever message comes."""
+    """It has no attempts left: a message would not help."""
     may: str = "true"
     """Another attempt is allowed."""
 

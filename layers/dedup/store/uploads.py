@@ -10,7 +10,7 @@ from dedup.errors import Busy, Conflict, Unavailable
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.locks import MERGE_LOCK_EXCLUSIVE, TASK_LOCK_SHARED
+from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.removal import delete_records
 from dedup.store.salt import Salt
@@ -186,7 +186,7 @@ class Uploads:
         """Without a principal: only if the deletion was requested, in the name of who requested it."""
 
         def work(connection: Connection) -> int | None:
-            connection.run(f"SELECT {TASK_LOCK_SHARED}")
+            connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
             if not connection.run(f"SELECT FROM upload WHERE id = {upload_id}"):
                 return None
             _lock_row(connection, upload_id)

@@ -30,10 +30,11 @@ WINDOW = 100_000
 """The range of record ids that is read at a time."""
 
 SHARING = 200
-"""Members that share what a rule asks for, among which people are counted."""
+"""Members sharing the columns of a rule that are read at most, to count how many people they are."""
 
 GROWN = 8
-"""Pages beyond twice those that the planner knows of, from which on the members are analysed again."""
+"""The members are analysed again once the table has more than twice as many pages as at the last time, and this many
+more."""
 
 Values = tuple[Any, ...]
 """The values of some columns of a member."""

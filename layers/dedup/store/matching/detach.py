@@ -15,8 +15,8 @@ BATCH = 2_000
 """Members up to which each one that leaves is looked up, whatever the size of the run."""
 
 SHARE = 50
-"""The fraction of all members, one in so many, up to which each one that leaves is looked up; beyond it, all that stay
-are read."""
+"""If at most one member in so many leaves, the values of each are looked up; if more leave, all remaining members are
+read once."""
 
 
 def detach(connection: Connection, leaving: str) -> None:

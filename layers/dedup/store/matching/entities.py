@@ -21,7 +21,7 @@ from dedup.store.matching.run_tables import (
     settings_of,
 )
 from dedup.store.records import record_text
-from dedup.store.regions import state_of
+from dedup.store.set_questions import state_of
 from dedup.store.sql import bigints, text
 
 SHOWN = 500
@@ -139,9 +139,9 @@ class Entities:
         most: int,
         most_in_all: int,
     ) -> Candidates:
-        """Members of a run that share a key with a record's normalised values, one of those that are exact duplicates,
-        at most `most` of each key and `most_in_all`, those of the first keys first. `terms`: the columns whose
-        frequencies are returned."""
+        """Members of a run that share a key with a record's normalised values. Of exact duplicates, only one is
+        returned; of each key, at most `most`; in all, at most `most_in_all`, those of the first keys first. `terms`:
+        the columns whose frequencies are returned."""
         tables = RunTables(run)
         found = _candidates_query(tables, values, keys, most, most_in_all)
         asked = " OR ".join(

@@ -54,12 +54,12 @@ def move(connection: Connection, tables: RunTables, entity_of: Mapping[int, int]
 
 
 def duplicates_of(connection: Connection, tables: RunTables, representatives: str) -> dict[int, int]:
-    """The exact duplicates without values whose representatives are in an array: each, with its representative."""
+    """The representative of each exact duplicate, by its record id, for the representatives in an array."""
     return _duplicates(connection, tables, f"e.record_a = ANY ({representatives})")
 
 
 def representatives_of(connection: Connection, tables: RunTables, record_ids: Iterable[int]) -> dict[int, int]:
-    """Those of some records that are exact duplicates without values: each, with its representative."""
+    """The representative of each of the records that is an exact duplicate, by its record id."""
     return _duplicates(connection, tables, f"e.record_b = ANY ({bigints(record_ids)})")
 
 

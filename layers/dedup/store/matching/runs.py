@@ -30,8 +30,8 @@ _TASKS = TaskTable("match_run", action="match", external="lease_until IS NULL", 
 OUTBOX = _TASKS.outbox("run")
 
 _MAX_TRANSACTION = "15 minutes"
-"""How long before its commit a time may be written, such as that of an upload's end or a decision: no function runs
-longer."""
+"""The longest transaction: no function runs longer. A timestamp such as finished_at may be written this long before it
+is committed and visible."""
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,10 @@ class Tasks:
         self._database = database
 
     def due(self, patience: float, limit: int) -> list[Task]:
-        """The tasks that need a message, at most `limit` of each kind, recorded as if it had been sent: those whose
-        queue accepted none, and those whose last message was sent or received `patience` seconds ago, twice as many for
-        each one sent since the task was claimed."""
+        """The tasks that need a message, at most `limit` of each kind. They are recorded as sent.
+
+        A task needs a message if its queue did not accept the first, or if the last one was sent or received more than
+        `patience` seconds ago. The patience doubles with each message that is sent without the task being claimed."""
 
         def condition(outbox: Outbox) -> str:
             return f"""{outbox.waits} AND {outbox.may}
