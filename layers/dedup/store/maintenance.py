@@ -11,7 +11,7 @@ from pg8000.native import Connection
 
 from dedup.store.connection import Database
 from dedup.store.locks import TRY_MERGE_LOCK_SHARED, stop_writers
-from dedup.store.matching import consistency, decisions
+from dedup.store.matching import consistency, deferred
 from dedup.store.matching.run_tables import active_run, drop_unneeded
 from dedup.store.region_counts import CUSTOMERS, compact, compare_with_records, count_changes, gain, recount
 from dedup.store.staging import drop_abandoned
@@ -57,7 +57,7 @@ class Maintenance:
     def merge_deferred(self, batches: float = inf) -> None:
         """Merges deferred changes: of membership, MERGE_ROWS at a time, then of the active run's entities; all of them,
         or so many batches of each. What another connection holds is left to it and to the next upload."""
-        for merge in (_merge_membership, decisions.attach_deferred):
+        for merge in (_merge_membership, deferred.merge):
             left = batches
             while left > 0 and self._database.write(merge, repeatable=True):
                 left -= 1

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 from pg8000.native import Connection
@@ -22,9 +21,6 @@ from dedup.store.sql import bigints, text
 
 BATCH = 2_000
 """Records that are normalised and matched by one statement."""
-
-UPLOADS = 100
-"""Deferred uploads that are considered together."""
 
 WINDOW = 100_000
 """The range of record ids that is read at a time."""
@@ -112,26 +108,6 @@ def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True, 
     tables = active_run(connection, ENTITIES_LOCK_SHARED)
     if tables:
         attach_records(connection, tables, f"r.upload_id = {upload_id}", replaces=replaces)
-
-
-def deferred_uploads(connection: Connection) -> list[int]:
-    """Deferred uploads, with about BATCH records in all; nobody else gets them until the end of the transaction."""
-    rows = connection.run(
-        f"""SELECT p.upload_id, coalesce(u.accepted, 0) FROM deferred_match p LEFT JOIN upload u ON u.id = p.upload_id
-            ORDER BY p.upload_id LIMIT {UPLOADS} FOR UPDATE OF p SKIP LOCKED"""
-    )
-    before = accumulate((accepted for _, accepted in rows), initial=0)
-    return [upload for (upload, _), records in zip(rows, before, strict=False) if records < BATCH]
-
-
-def attach_deferred(connection: Connection, uploads: Sequence[int]) -> RunTables | None:
-    """Adds the records of deferred uploads; returns the tables of the active run, if there is one. The caller holds a
-    lock on entities."""
-    connection.run(f"DELETE FROM deferred_match WHERE upload_id = ANY ({bigints(uploads)})")
-    tables = active_run(connection)
-    if tables:
-        attach_missing(connection, tables, f"r.upload_id = ANY ({bigints(uploads)})")
-    return tables
 
 
 def attach_missing(connection: Connection, tables: RunTables, records: str, former: RunTables | None = None) -> None:

@@ -9,8 +9,7 @@ from pg8000.native import Connection
 from dedup.errors import Conflict
 from dedup.store.audit import record_action
 from dedup.store.connection import Database
-from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE, TRY_ENTITIES_LOCK_SHARED, TRY_MERGE_LOCK_SHARED
-from dedup.store.matching import attach
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching.resolution import resolve_again
 from dedup.store.matching.run_tables import active_run
 from dedup.store.sql import bigints, iso, text
@@ -113,35 +112,6 @@ def apply(connection: Connection, found: Sequence[int]) -> None:
     if found and tables:
         rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")
         resolve_again(connection, tables, [record for [record] in rows])
-
-
-def attach_deferred(connection: Connection) -> bool:
-    """Adds the records of some deferred uploads to the active run and applies the decisions about them; whether there
-    were any. Does nothing while the locks are not free: the next upload does it."""
-    if connection.run(f"SELECT {TRY_MERGE_LOCK_SHARED}") == [[False]]:
-        return False
-    uploads = attach.deferred_uploads(connection)
-    if not uploads:
-        return False
-    decided = _decided(connection, uploads)
-    if decided:
-        connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
-    elif connection.run(f"SELECT {TRY_ENTITIES_LOCK_SHARED}") == [[False]] or _decided(connection, uploads):
-        # Decided in between: the next call takes the exclusive lock.
-        return False
-    tables = attach.attach_deferred(connection, uploads)
-    if tables and decided:
-        resolve_again(connection, tables, decided)
-    return True
-
-
-def _decided(connection: Connection, uploads: Sequence[int]) -> list[int]:
-    """The records of some uploads that a decision in effect is about."""
-    rows = connection.run(
-        f"""SELECT id FROM record r WHERE upload_id = ANY ({bigints(uploads)}) AND EXISTS (
-                SELECT FROM decision_pair p WHERE r.id IN (p.record_a, p.record_b))"""
-    )
-    return [record for [record] in rows]
 
 
 def forget_customer(connection: Connection, customer_id: int) -> None:
