@@ -547,7 +547,7 @@ class History:
             ):
                 raise Finding(f"A run failed: {upload['reason']}")
         elif upload["status"] != "done" or not upload["active"]:
-            raise Finding(f"A run is not in force after its delivery: {upload['status']}")
+            raise Finding(f"The run is not active after its delivery: {upload['status']}")
         else:
             self.matched = True
             self.parted = self.decided = False

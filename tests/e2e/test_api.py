@@ -230,7 +230,7 @@ def test_bad_record_is_422_as_fastapi_says_it(api: str) -> None:
 
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert [(fault["loc"], fault["type"]) for fault in answer.json()["detail"]] == [
+    assert [(error["loc"], error["type"]) for error in answer.json()["detail"]] == [
         (["body", "customer_id"], "int_type"),
         (["body", "name"], "string_too_short"),
         (["body", "email"], "value_error"),

@@ -1,7 +1,7 @@
 """Any mix of uploads, snapshots, deletions and reads, from several clients at once, beside a model of plain Python.
 
 The model keeps every state that some order of the writes explains: one while they come one by one, several after some
-came together. What is read must be one of them; those that it is not are given up.
+arrived at the same time. What is read must be one of them; those that it is not are given up.
 """
 
 import itertools

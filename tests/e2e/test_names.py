@@ -99,7 +99,7 @@ def test_nobodys_name_is_in_a_log_or_an_error(
     assert {"functions.log", "gateway.log", "postgres.log", "s3.log"} <= logs.keys()
     assert {name: said(text) for name, text in logs.items() if said(text)} == {}
     assert len(errors) > 10
-    # A fault of validation says what was wrong with a value, and not the value.
+    # A validation error says what was wrong with a value, and not the value.
     assert [answer.text for answer in errors if said(answer.text)] == []
     # And nobody forges a line: each is one object.
     for line in logs["functions.log"].splitlines():

@@ -363,8 +363,8 @@ def barriers(page: Page, view: str) -> None:
 
 def accessible(page: Page, view: str) -> None:
     found = Axe().run(page).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(view, fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+    serious = [error for error in found if error["impact"] in ("serious", "critical")]
+    assert [(view, error["id"], [node["html"] for node in error["nodes"]]) for error in serious] == []
 
 
 def fits_a_phone(page: Page, view: str) -> None:

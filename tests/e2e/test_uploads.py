@@ -324,7 +324,7 @@ def test_a_wish_that_can_not_be_is_refused(api: str, path: str, wish: dict[str, 
     answer = requests.post(f"{api}/{path}", json={"filename": "export.csv"} | wish, timeout=30)
 
     assert answer.status_code == 422
-    assert [fault["loc"][-1] for fault in answer.json()["detail"]] == [field]
+    assert [error["loc"][-1] for error in answer.json()["detail"]] == [field]
 
 
 def test_the_url_for_a_size_is_signed_for_that_size(api: str) -> None:

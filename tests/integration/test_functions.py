@@ -132,10 +132,10 @@ def test_one_bad_record_refuses_the_whole_upload_and_says_which(functions: Call)
 
     answer = functions("bulk_upload", api_event("POST", BULK, {"customers": records}))
 
-    [fault] = body(answer)["detail"]
-    assert fault["loc"] == ["body", "customers", 5, "email"]
-    assert fault["type"] == "value_error"
-    assert set(fault) == {"loc", "msg", "type"}
+    [error] = body(answer)["detail"]
+    assert error["loc"] == ["body", "customers", 5, "email"]
+    assert error["type"] == "value_error"
+    assert set(error) == {"loc", "msg", "type"}
     assert body(functions("analyze", api_event("GET", "/api/v1/deduplication/analyze")))["total_records"] == 0
 
 
@@ -253,7 +253,7 @@ def test_bad_page_is_422(functions: Call, name: str, path: str, query: dict[str,
     answer = functions(name, api_event("GET", path, query=query))
 
     assert answer["statusCode"] == 422
-    assert [fault["loc"] for fault in body(answer)["detail"]] == [loc]
+    assert [error["loc"] for error in body(answer)["detail"]] == [loc]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "with space", "naïve", "tab\t"])

@@ -605,9 +605,9 @@ def test_snapshot_asked_for_as_an_upload_is_refused_with_the_route_that_it_has(
 
     answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
 
-    [fault] = json.loads(answer["body"])["detail"]
-    assert (answer["statusCode"], fault["loc"]) == (422, ["body", "mode"])
-    assert "POST /api/v1/uploads/snapshots" in fault["msg"]
+    [error] = json.loads(answer["body"])["detail"]
+    assert (answer["statusCode"], error["loc"]) == (422, ["body", "mode"])
+    assert "POST /api/v1/uploads/snapshots" in error["msg"]
     assert store.uploads.page(None, 10) == []
     assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 201
 

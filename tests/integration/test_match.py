@@ -438,16 +438,16 @@ def test_model_is_learnt_where_there_is_enough_to_learn_from(
 
 
 @pytest.mark.parametrize(
-    ("rows", "fault"),
+    ("rows", "error"),
     [
         ([{"id": 1, "name": "A"}, {"id": 1, "name": "B"}], "each id once"),
         ([{"name": "A", "shoe": "42"}], "expected a column id or customer_id"),
     ],
 )
 def test_input_that_cannot_be_matched_is_refused_with_what_to_do(
-    run: Callable[..., Path], write: Callable[..., str], rows: list[dict[str, Any]], fault: str
+    run: Callable[..., Path], write: Callable[..., str], rows: list[dict[str, Any]], error: str
 ) -> None:
-    with pytest.raises(BadInput, match=fault):
+    with pytest.raises(BadInput, match=error):
         run(write(rows))
 
 
