@@ -11,7 +11,7 @@ from dedup.files.columns import fields, first_values, is_known, more_emails
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
-from dedup.records import KNOWN
+from dedup.records import IDENTIFYING, KNOWN
 from dedup.traces import addresses
 
 Positions = Mapping[str, Sequence[int]]
@@ -89,13 +89,13 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
 
 
 def _require(positions: Positions, header: Sequence[str]) -> None:
-    named = "name" in positions or {"first_name", "last_name"} <= positions.keys()
-    missing = [name for name in ("customer_id", "email") if name not in positions]
-    missing += [] if named else ["name (or first name and last name)"]
+    missing = [] if "customer_id" in positions else ["customer_id"]
+    if not positions.keys() & {*IDENTIFYING, "first_name", "last_name"}:
+        missing.append(f"any of {', '.join(IDENTIFYING)}")
     if missing:
         # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
         width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
-        raise Unreadable(f"No usable header: no column for {' and '.join(missing)}. The first row has {width}")
+        raise Unreadable(f"No usable header: no column for {', or for '.join(missing)}. The first row has {width}")
 
 
 def _table(
@@ -125,7 +125,7 @@ def _table(
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
         reasons = [_misshapen(row, width, positions) for row in rows]
         rejected += [
-            reject(line + at, "", reason, raw, *_traces(raw, row, positions))
+            reject(line + at, "", reason, raw, *_traces(raw, row, positions), _kind_of_shape(row, width))
             for at, reason, raw, row in zip(starts, reasons, raws, rows, strict=True)
             if reason
         ]
@@ -204,3 +204,7 @@ def _misshapen(row: Sequence[str], width: int, positions: Positions) -> str | No
         found = f"The row has {len(row)} fields, but the header has {width}"
         return f"{found}: no {' and '.join(missing)}" if missing else found
     return None
+
+
+def _kind_of_shape(row: Sequence[str], width: int) -> str:
+    return f"The row has {'fewer' if len(row) < width else 'more'} fields than the header"
