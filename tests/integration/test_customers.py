@@ -25,7 +25,7 @@ EXPORT = f"""id,name,email
 7,{LONG_NAME},ann@example.com
 8,{LONG_NAME},no address of 17 or 70
 x,Ann,ANN@example.com
-x9,"Cora
+9,"Cora {LONG_NAME}
 7 lines",
 """.encode()
 

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from dedup.files.columns import fields, first_values, is_known, more_emails
+from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -53,7 +54,7 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
         lines = lines[done:]
         more = next(blocks, None)
         closed = more is None or _starts_too_long(more)
-        table, done = _table(lines, line, delimiter, len(header), positions, others, closed)
+        table, done = _table(lines, line, delimiter, len(header), positions, others, closed, more is None)
         yield table
         if more is None:
             return
@@ -99,10 +100,18 @@ def _require(positions: Positions, header: Sequence[str]) -> None:
 
 
 def _table(
-    lines: list[str], line: int, delimiter: str, width: int, positions: Positions, others: Sequence[int], closed: bool
+    lines: list[str],
+    line: int,
+    delimiter: str,
+    width: int,
+    positions: Positions,
+    others: Sequence[int],
+    closed: bool,
+    last: bool,
 ) -> tuple[Table, int]:
     """Returns the rows that end in `lines`, and the number of lines that they take. `line` is the number of the first
-    line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again."""
+    line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again. So are
+    rows that may be the footer of the file, unless the block is the `last`, whose footer is left out."""
     try:
         rows = list(_reader(lines, delimiter))
     except csv.Error:
@@ -116,6 +125,12 @@ def _table(
         rows, spans, errors, done = _rows(lines, delimiter, closed)
         starts = [begin for begin, _ in spans]
         raws = ["".join(lines[begin:end]) for begin, end in spans]
+    left_out = count_footer_rows(rows) if last else 0 if closed else count_candidates(rows)
+    if left_out:
+        kept_rows = len(rows) - left_out
+        done = done if last else starts[kept_rows]
+        rows, starts, raws = rows[:kept_rows], starts[:kept_rows], raws[:kept_rows]
+        errors = [error for error in errors if error[0] < done]
     rejected = [
         reject(
             line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), positions)

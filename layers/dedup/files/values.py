@@ -109,10 +109,16 @@ def _exact(number: Number) -> Number:
     return number
 
 
+_ESCAPED = re.compile(r"'[+\-=@0-9]|'[A-Z]{1,2}[0-9]")
+"""An apostrophe that tells a spreadsheet to read the cell as text, before a number or a British postcode. Shopify
+writes it; a name such as `'t Hooft` begins with one too."""
+
+
 def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """Returns the values of a text field. Numbers of JSON become text; those that may have lost digits are refused."""
+    """Returns the values of a text field, without an apostrophe of _ESCAPED. Numbers of JSON become text; those that may
+    have lost digits are refused."""
     if {*map(type, values)} <= {str, type(None)}:
-        return list(values)
+        return [value[1:] if value and value[0] == "'" and _ESCAPED.match(value) else value for value in values]
 
     def convert(value: Any) -> Any:
         if isinstance(value, float):
