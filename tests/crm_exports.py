@@ -326,7 +326,7 @@ def write(system: str, rows: Iterable[Contact], id_column: str | None = None) ->
     place of the system's own ids, or as an additional column."""
     layout = LAYOUTS[system]
     columns = {**layout.columns, **({id_column: _same("number")} if id_column else {})}
-    lines = [list(columns), *([tell(contact) for tell in columns.values()] for contact in rows)]
+    lines: list[list[object]] = [list(columns), *([tell(contact) for tell in columns.values()] for contact in rows)]
     text = "".join(",".join(_cell(value, layout.quoted) for value in line) + layout.newline for line in lines)
     text += "".join(line + layout.newline for line in layout.footer)
     return text.encode(layout.encoding)

@@ -115,8 +115,8 @@ writes it; a name such as `'t Hooft` begins with one too."""
 
 
 def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """Returns the values of a text field, without an apostrophe of _ESCAPED. Numbers of JSON become text; those that may
-    have lost digits are refused."""
+    """Returns the values of a text field, without an apostrophe of _ESCAPED. Numbers of JSON become text; those that
+    may have lost digits are refused."""
     if {*map(type, values)} <= {str, type(None)}:
         return [value[1:] if value and value[0] == "'" and _ESCAPED.match(value) else value for value in values]
 
