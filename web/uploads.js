@@ -80,7 +80,7 @@ function Drop({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Say whose records these are: a snapshot replaces all of one source." : "CSV, JSON or NDJSON, also as .gz or .zst; columns customer_id, name, email, and source where it is not chosen above."}</p>
+      <p class="note">${missing ? "Say whose records these are: a snapshot replaces all of one source." : "CSV, JSON or NDJSON, also as .gz or .zst; an export of your CRM as it is, or columns customer_id, name, email, and source where it is not chosen above."}</p>
       <input type="file" multiple hidden ref=${input} aria-label="File" onChange=${(event) => (take(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} started=${started} />`)}
@@ -161,10 +161,25 @@ function Account({ upload, deleted }) {
         </dl>
         ${upload.status === "done" && html`<${Removal} id=${upload.id} deleted=${deleted} />`}
       <//>
+      ${upload.reasons.length > 0 && html`<${Found} title="Reasons for rejection" note="A row may have several." rows=${upload.reasons} />`}
+      ${upload.warnings.length > 0 && html`<${Found} title="Warnings" note="These rows were accepted." rows=${upload.warnings} />`}
       ${upload.rejected_url && html`<${Rejected} url=${upload.rejected_url} count=${upload.rejected} key=${upload.id} />`}
     </div>
   `;
 }
+
+const FOUND = [
+  ["Field", (found) => (found.field ? html`<${Text}>${found.field}<//>` : "whole row")],
+  ["Reason", (found) => html`<${Text}>${found.reason}<//>`, "long"],
+  ["Rows", (found) => number(found.rows), "right"],
+  ["First line", (found) => number(found.example_line), "right"],
+];
+
+/** What was found in the rows of a file, by field and reason. */
+const Found = ({ title, note, rows }) =>
+  html`<${Panel} wide title=${title} note=${note}>
+    <${Table} caption=${title} columns=${FOUND} rows=${rows} keyOf=${(found) => `${found.field} ${found.reason}`} />
+  <//>`;
 
 /** The first rejected rows with their reasons, and the file of all of them. */
 function Rejected({ url, count }) {
