@@ -94,7 +94,9 @@ def upload(
         screen.fields(f"upload {task['id']}", known | {"seconds": screen.seconds(task)})
         for title, name in (("reasons for rejection", "reasons"), ("warnings", "warnings")):
             if task.get(name):
-                found = [one | {"field": one["field"] or "whole row", "line": one["example_line"]} for one in task[name]]
+                found = [
+                    one | {"field": one["field"] or "whole row", "line": one["example_line"]} for one in task[name]
+                ]
                 screen.rows(title, found, ("field", "reason", "rows", "line"))
         if task["rejected_url"]:
             # A table would break the URL into several lines.
