@@ -92,6 +92,12 @@ def upload(
         fields = screen.flat(task, "customers")
         known = {name: fields[name] for name in UPLOAD if fields.get(name) is not None}
         screen.fields(f"upload {task['id']}", known | {"seconds": screen.seconds(task)})
+        for title, name in (("reasons for rejection", "reasons"), ("warnings", "warnings")):
+            if task.get(name):
+                found = [
+                    one | {"field": one["field"] or "whole row", "line": one["example_line"]} for one in task[name]
+                ]
+                screen.rows(title, found, ("field", "reason", "rows", "line"))
         if task["rejected_url"]:
             # A table would break the URL into several lines.
             out.print(f"rejected rows: {task['rejected_url']}", soft_wrap=True)

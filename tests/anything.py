@@ -1,26 +1,34 @@
 """The properties that hold for all bytes that are read as a file."""
 
 import io
+from typing import Any
 
-from dedup.files import MAX_EXCERPT, Rejected, Row, Unreadable, read, rejected_csv
+from dedup.files import MAX_EXCERPT, Rejected, Unreadable, read, rejected_csv
 from dedup.records import NamedFields, Record
+from dedup.validation import is_address
 
 
 def read_anything(data: bytes, source: str | None) -> int:
     """Reads the bytes as a file from that source. Asserts that the file is refused with a reason, or that each row is
     accepted as a valid record or rejected with a reason. Returns the number of rows."""
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
     reason = "none"
     try:
         for batch in read(io.BytesIO(data), source):
-            rows += [row[: len(NamedFields.model_fields)] for row in batch.rows]
+            rows += [dict(zip((*NamedFields.model_fields, *batch.known), row, strict=True)) for row in batch.rows]
             rejected += batch.rejected
     except Unreadable as refusal:
         reason = str(refusal)
     assert 0 < len(reason.encode()) < 5000
     for row in rows:
-        Record.model_validate(dict(zip(NamedFields.model_fields, row, strict=True)))
+        if row["email"] and not is_address(row["email"]):
+            # Stored as it was written: it only has to be text on one line.
+            row |= {
+                "email": None,
+                "company": Record.model_validate(row | {"email": None, "name": row["email"][:255]}).name,
+            }
+        Record.model_validate(row)
     for bad in rejected:
         assert bad.reason
         assert bad.line >= 1

@@ -169,6 +169,10 @@ def api_event(
     }
 
 
+LONG_NAME = "x" * 256
+"""A name that is rejected."""
+
+
 def record(customer_id: int, source: str, **changes: Any) -> Record:
     fields = {"name": f"Customer {customer_id}", "email": f"c{customer_id}@example.com"}
     return Record(**{"customer_id": customer_id, "source": source, **fields, **changes})

@@ -80,7 +80,7 @@ function DropArea({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON or NDJSON, optionally compressed as .gz or .zst, with the columns customer_id, name, email, and source unless it is selected above."}</p>
+      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON or NDJSON, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
       <input type="file" multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} started=${started} />`)}
@@ -161,10 +161,25 @@ function UploadDetails({ upload, deleted }) {
         </dl>
         ${upload.status === "done" && html`<${Removal} id=${upload.id} deleted=${deleted} />`}
       <//>
+      ${upload.reasons.length > 0 && html`<${Found} title="Reasons for rejection" note="A row may have several." rows=${upload.reasons} />`}
+      ${upload.warnings.length > 0 && html`<${Found} title="Warnings" note="These rows were accepted." rows=${upload.warnings} />`}
       ${upload.rejected_url && html`<${Rejected} url=${upload.rejected_url} count=${upload.rejected} key=${upload.id} />`}
     </div>
   `;
 }
+
+const FOUND = [
+  ["Field", (found) => (found.field ? html`<${Text}>${found.field}<//>` : "whole row")],
+  ["Reason", (found) => html`<${Text}>${found.reason}<//>`, "long"],
+  ["Rows", (found) => number(found.rows), "right"],
+  ["First line", (found) => number(found.example_line), "right"],
+];
+
+/** What was found in the rows of a file, by field and reason. */
+const Found = ({ title, note, rows }) =>
+  html`<${Panel} wide title=${title} note=${note}>
+    <${Table} caption=${title} columns=${FOUND} rows=${rows} keyOf=${(found) => `${found.field} ${found.reason}`} />
+  <//>`;
 
 /** The first rejected rows with their reasons, and a link to the file with all of them. */
 function Rejected({ url, count }) {

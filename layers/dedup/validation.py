@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.networks import validate_email
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
@@ -26,6 +27,38 @@ _MAX_NAME = 100
 
 _NOT_MISSPELT = frozenset({"county"})
 """Field names of clients that are one letter away from a field of ours, but not misspelt."""
+
+
+@cache
+def _plain_address() -> re.Pattern[str]:
+    """Returns a pattern of common addresses that email-validator (RFC 5321 and 5322) returns unchanged.
+
+    It takes under a microsecond instead of eighteen. It matches plain ASCII addresses with a lower-case domain; not
+    reserved domains, IDNA labels (xn--), or mailbox names that email-validator converts to lower case."""
+    from email_validator import SPECIAL_USE_DOMAIN_NAMES
+    from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
+
+    not_reserved = "".join(rf"(?<![.@]{re.escape(domain)})" for domain in SPECIAL_USE_DOMAIN_NAMES)
+    mailbox = "|".join(map(re.escape, CASE_INSENSITIVE_MAILBOX_NAMES))
+    return re.compile(
+        rf"(?=.{{1,254}}\Z)(?=[^@]{{1,64}}@)(?!(?=(?i:{mailbox})@)[^@]*[A-Z])"
+        r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
+        rf"@(?:(?![a-z0-9]{{2}}--)[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z]{{2,63}}{not_reserved}",
+    )
+
+
+def email_address(value: str) -> str:
+    """Returns the address as pydantic's EmailStr does, and raises PydanticCustomError if EmailStr does."""
+    return value if _plain_address().fullmatch(value) else validate_email(value)[1]
+
+
+def is_address(value: str) -> bool:
+    """Whether email_address() accepts the text."""
+    try:
+        email_address(value)
+    except ValueError:  # PydanticCustomError and UnicodeError are subclasses
+        return False
+    return True
 
 
 def plain(name: str) -> str:

@@ -88,6 +88,9 @@ def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup,
     upload = {field.strip(): answer.strip() for field, answer in answers}
     assert upload.items() >= {"status": "done", "accepted": "2", "rejected": "1", "customers added": "2"}.items()
     assert "[bold]" in upload["object key"]
+    assert "reasons for rejection" in done.stdout
+    [reason] = [line for line in done.stdout.splitlines() if "Expected a whole number" in line]
+    assert [cell.strip() for cell in reason.split("│")[1:-1]] == ["customer_id", "Expected a whole number", "1", "4"]
     [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
     assert "x" in requests.get(url, timeout=30).text
 

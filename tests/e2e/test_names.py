@@ -22,7 +22,7 @@ PERSON = {
 FILE = f"""id,name,email,phone,company,address
 4711,{NAME},{ADDRESS},{PHONE},{COMPANY},7 {STREET}
 x,{NAME},{ADDRESS},{PHONE},{COMPANY},7 {STREET}
-4712,{NAME},{ADDRESS}@nowhere,{PHONE},{COMPANY},7 {STREET}
+4712,{NAME * 20},{ADDRESS}@nowhere,{PHONE},{COMPANY},7 {STREET}
 "4713,{NAME},{ADDRESS}
 """.encode()
 

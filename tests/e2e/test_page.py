@@ -220,8 +220,8 @@ def test_names_are_shown_and_never_run(api: str, show: Open, tmp_path: Path) -> 
 
 def test_chosen_file_is_sent_and_followed_to_its_rejected_rows(api: str, show: Open, tmp_path: Path) -> None:
     export = tmp_path / "export.csv"
-    good = (f"{number},N {number},n{number}@example.com" for number in range(1, 501))
-    export.write_text("\n".join(["customer_id,name,email", *good, "seven,Bad,bad@example.com", "8,Bad,nowhere", ""]))
+    good = [*(f"{number},N {number},n{number}@example.com" for number in range(1, 500)), "500,N,nowhere"]
+    export.write_text("\n".join(["customer_id,name,email", *good, "seven,Bad,bad@example.com", ",Bad,nowhere", ""]))
     page = show("/uploads")
     page.get_by_label("Source").select_option("hubspot")
     with page.expect_file_chooser() as chooser:
@@ -231,6 +231,11 @@ def test_chosen_file_is_sent_and_followed_to_its_rejected_rows(api: str, show: O
     expect(page.get_by_role("table", name="Uploads").get_by_text("export.csv").first).to_be_visible()
     page.get_by_role("link", name="Show upload").click()
     expect(page.get_by_role("heading", name="2 rejected rows")).to_be_visible()
+    reasons = page.get_by_role("table", name="Reasons for rejection").locator("tbody tr")
+    expect(reasons).to_have_count(2)
+    expect(reasons.first).to_contain_text("Expected a whole number")
+    expect(reasons.last).to_contain_text("The customer_id is missing")
+    expect(page.get_by_role("table", name="Warnings").locator("tbody tr")).to_contain_text("not used for matching")
     rejected = page.locator("table.rejected tbody tr")
     expect(rejected).to_have_count(2)
     expect(rejected.first).to_contain_text("customer_id")

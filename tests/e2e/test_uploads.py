@@ -14,6 +14,8 @@ import boto3
 import pytest
 import requests
 
+from tests.conftest import LONG_NAME
+
 WAIT_SECONDS = 300
 _numbers = itertools.count()
 
@@ -178,7 +180,8 @@ def test_rejected_rows_can_be_downloaded(api: str) -> None:
 
 
 def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -> None:
-    upload = send(api, rows([1, 2]) + b"2,,c2@example.com\nx,,C2@Example.com\n22,,c22@example.com\n", source="hubspot")
+    body = f"2,{LONG_NAME},c2@example.com\nx,,C2@Example.com\n22,{LONG_NAME},c22@example.com\n".encode()
+    upload = send(api, rows([1, 2]) + body, source="hubspot")
     assert len(requests.get(upload["rejected_url"], timeout=30).text.splitlines()) == 4
 
     details = requests.delete(f"{api}/customers/2", timeout=30).json()["details"]

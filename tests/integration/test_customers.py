@@ -11,7 +11,7 @@ from dedup.settings import settings
 from dedup.store import Store, open_store
 from pg8000.native import Connection
 
-from tests.conftest import api_event, record, sample_records
+from tests.conftest import LONG_NAME, api_event, record, sample_records
 from tests.integration.conftest import BUCKET, plenty
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 PATH = "/api/v1/customers/{customer_id}"
-EXPORT = b"""id,name,email
+EXPORT = f"""id,name,email
 7,Ann,ann@example.com
-7,,ann@example.com
-8,Bob,no address of 17 or 70
+7,{LONG_NAME},ann@example.com
+8,{LONG_NAME},no address of 17 or 70
 x,Ann,ANN@example.com
-9,"Cora
+9,"Cora {LONG_NAME}
 7 lines",
-"""
+""".encode()
 
 
 @pytest.fixture

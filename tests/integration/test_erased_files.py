@@ -24,7 +24,7 @@ from dedup.store import Store, erasures, open_store, rejected_rows
 from dedup.store.uploads import Upload
 from dedup.traces import Hashes, Trace
 
-from tests.conftest import api_event, connect, lambda_context, load_function, record
+from tests.conftest import LONG_NAME, api_event, connect, lambda_context, load_function, record
 from tests.integration.conftest import BUCKET, plenty
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -32,10 +32,10 @@ Load = Callable[..., Upload]
 
 HEADER = "id,name,email,phone,street\n"
 EXPORT = f"""{HEADER}7,Ann,ann@example.com,,
-7,,ann@example.com,,
-8,Bob,no address of 17 or 70,,
+7,{LONG_NAME},ann@example.com,,
+8,{LONG_NAME},no address of 17 or 70,,
 x,Ann,ANN@example.com,,
-9,"Cora
+9,"Cora {LONG_NAME}
 7 lines",,,
 """.encode()
 TRACE = Trace(1, 7, {"ann@example.com"})
@@ -212,10 +212,10 @@ def test_rejected_rows_alone_are_erased_too(
 
 def test_numbers_elsewhere_in_a_row_are_nobodys_id(s3: Any, store: Store, load: Load) -> None:
     body = f"""{HEADER}1,Ann,ann@example.com,,
-1,,a@example.com,,
-2,,b@example.com,+1 (202) 555 0101,1 Main Street
-3,Cy,1@nowhere,1,1
-"1,234,567",,d@example.com,,"1,
+1,{LONG_NAME},a@example.com,,
+2,{LONG_NAME},b@example.com,+1 (202) 555 0101,1 Main Street
+3,{LONG_NAME},1@nowhere,1,1
+"1,234,567",{LONG_NAME},d@example.com,,"1,
 Long Street"
 """
     upload = load(body.encode())
@@ -235,7 +235,7 @@ Long Street"
         {"id": "x", "email": "rene+news@xn--mnchen-3ya.example"},
         {"id": "x", "email": unicodedata.normalize("NFD", "rene+news@münchen.example")},
         {"id": "x", "email": "", "work email": ["rene+news@münchen.example"]},
-        {"id": "7", "email": "nowhere"},
+        {"id": "7", "name": LONG_NAME, "email": "nowhere"},
     ],
 )
 @pytest.mark.parametrize("escapes", [True, False])
@@ -255,7 +255,7 @@ def test_rejected_json_hides_nobody_behind_escapes_punycode_or_accents(
 def test_file_without_an_accepted_row_is_cut_too_and_gone_where_nothing_is_left(
     s3: Any, store: Store, load: Load
 ) -> None:
-    upload = load(f"{HEADER}7,,ann@example.com,,\n".encode())
+    upload = load(f"{HEADER}7,{LONG_NAME},ann@example.com,,\n".encode())
     assert (upload.status, upload.rejected) == ("failed", 1)
 
     cut(store, 7)
@@ -354,7 +354,8 @@ def test_object_that_expired_is_asked_for_once(
 
 
 def test_rejected_rows_are_noted_in_bulk(store: Store, load: Load) -> None:
-    body = HEADER + "".join(f"{n},,c{n}@example.com,,\n" for n in range(20_000)) + "1,Ann,ann@example.com,,\n"
+    rejected = "".join(f"{n},{LONG_NAME},c{n}@example.com,,\n" for n in range(20_000))
+    body = HEADER + rejected + "1,Ann,ann@example.com,,\n"
 
     load(body.encode())
 
@@ -425,9 +426,9 @@ def test_who_is_erased_while_a_file_fails_is_in_none_of_its_rejected_rows(
 
     store.records.add([record(7, "internal")])
     monkeypatch.setattr(store.loads, "fail", meanwhile)
-    upload = load(f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n".encode())
+    upload = load(f"{HEADER}7,{LONG_NAME},ann@example.com,,\n8,{LONG_NAME},b@example.com,,\n".encode())
 
-    assert (upload.status, rows(s3, store, upload.id)) == ("failed", ["8,,b@example.com,,"])
+    assert (upload.status, rows(s3, store, upload.id)) == ("failed", [f"8,{LONG_NAME},b@example.com,,"])
     assert b"ann@" not in everything_in(s3)
 
 
@@ -509,7 +510,8 @@ def test_two_erasures_that_cut_one_file_at_the_same_moment_lose_no_cut(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, s3: Any, store: Store, load: Load
 ) -> None:
     upload = load(
-        f"{HEADER}7,,ann@example.com,,\n8,,b@example.com,,\n9,,c@example.com,,\n1,D,d@example.com,,\n".encode()
+        f"{HEADER}7,{LONG_NAME},ann@example.com,,\n8,{LONG_NAME},b@example.com,,\n"
+        f"9,{LONG_NAME},c@example.com,,\n1,D,d@example.com,,\n".encode()
     )
     other, times = new_store(), list[Any]()
 
@@ -522,7 +524,7 @@ def test_two_erasures_that_cut_one_file_at_the_same_moment_lose_no_cut(
     monkeypatch.setattr("dedup.services.erasure.without", meanwhile)
     cut(store, 7)
 
-    assert rows(s3, store, upload.id) == ["9,,c@example.com,,"]
+    assert rows(s3, store, upload.id) == [f"9,{LONG_NAME},c@example.com,,"]
     everything = everything_in(s3)
     assert b"ann@" not in everything
     assert b"b@" not in everything
@@ -654,7 +656,8 @@ def test_no_table_has_an_address_a_key_or_a_digest_that_tells_who_was_erased(
         assert answer["statusCode"] == 201
     other = functions("create_customer", api_event("POST", "/api/v1/customers", {**body, "name": "Z"}, headers=key))
     assert other["statusCode"] == 422
-    load(f"{HEADER}77,,zeb@wyvern.example,,\n8,B,b@example.com,,\n".encode(), "incoming/hubspot/zeb@wyvern.example.csv")
+    rejected = f"77,{LONG_NAME},zeb@wyvern.example,,\n"
+    load(f"{HEADER}{rejected}8,B,b@example.com,,\n".encode(), "incoming/hubspot/zeb@wyvern.example.csv")
     load(f"{HEADER}77,Zebulon Wyvern,,,\n8,B,b@example.com,,\n".encode(), "incoming/hubspot/Wyvern, Zebulon.csv")
     load(b"77,Zebulon Wyvern,zeb@wyvern.example\n", "incoming/hubspot/no-header.csv")
     load(b"id\n", "incoming/zeb@wyvern.example/x.csv")

@@ -71,6 +71,13 @@ def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded
     assert [(edge["record_a"], edge["record_b"], edge["rule"]) for edge in found[0]["edges"]] == [(1, 15, rule)]
 
 
+@pytest.mark.parametrize("email", ["Ann@Example.com", " ann @example.com\u00a0", "ann+news@example.com."])
+def test_address_is_found_as_people_type_it(known: Store, email: str) -> None:
+    [match] = lookup.look_up(LookupRecord(name="Ann Lee", email=email).model_dump(), known)
+
+    assert (match["record_id"], match["rule"]) == (1, "same_email_and_name")
+
+
 def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = {"customer_id": 1, "source": "salesforce", "name": "Front Desk", "email": "desk@example.com"}
     assert {match["record_id"] for match in lookup.look_up(LookupRecord(**everybody).model_dump(), known)} == {1, 2}

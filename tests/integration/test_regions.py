@@ -64,8 +64,8 @@ FILES: dict[str, bytes] = {
     "internal/1.json": written([*range(10, 30), 2**63 - 1, -(2**63)], "internal", fmt="json"),
     "internal/2-rejects.csv": (
         b"customer_id;name;email;city\n1;One;one@example.com;Ulm\n1;One;one@example.com;Ulm\n"
-        b'2;=cmd();nowhere;Bonn\n1.23E+12;Three;three@example.com;\n"4;Open;four@example.com;\n'
-        b"5;M\xfcller;five@example.com;K\xf6ln\n6;six@example.com\n7;;seven@example.com;\n"
+        b'x;=cmd();nowhere;Bonn\n1.23E+12;Three;three@example.com;\n"4;Open;four@example.com;\n'
+        b"5;M\xfcller;five@example.com;K\xf6ln\n6;six@example.com\n;;seven@example.com;\n"
     ),
     "internal/snapshot/9-broken.json": b'[{"id": 1, "name": "A", "email": "a@example.com"}, {"id": 2',
     "nowhere/1.csv": written([1], "hubspot"),

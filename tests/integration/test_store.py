@@ -243,7 +243,7 @@ def test_verify_mends_what_was_damaged(store: Store, damage: str, customers: int
 
 
 names = st.text(min_size=1, max_size=255).filter(lambda text: not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text))
-storable = names.filter(lambda text: text.isprintable() or not any(0xD800 <= ord(c) < 0xE000 for c in text))
+storable = names.filter(lambda text: text.strip() and not any(0xD800 <= ord(c) < 0xE000 for c in text))
 
 
 @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), storable), min_size=1, max_size=20))

@@ -26,14 +26,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-PURE = {"errors", "lifeline", "sets", "traces", "validation"}
+PURE = {"errors", "findings", "lifeline", "sets", "traces", "validation"}
 LOW = PURE | {"records", "settings"}
 MAY_USE = {
     **{name: set() for name in PURE},
     "settings": set(),
     "records": {"settings", "validation"},
     "matching": {"validation"},
-    "files": {"records", "settings", "traces", "validation"},
+    "files": {"findings", "records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
     "observability": {"errors", "settings"},
     "aws": {"errors", "settings"},

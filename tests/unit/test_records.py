@@ -7,7 +7,8 @@ import pytest
 from dedup.api.models.matching import RunRequest
 from dedup.api.parameters import client_key
 from dedup.files import read
-from dedup.records import KNOWN, Batch, Record, email_address
+from dedup.records import DETAILS, IDENTIFYING, KNOWN, Batch, Record
+from dedup.validation import email_address
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import EmailStr, TypeAdapter, ValidationError
@@ -72,7 +73,7 @@ def test_id_has_64_bits(customer_id: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "\u00a0\t", "\u2003\n", "x" * 256, "a\x00b", "a\tb", "a\nb", "a\x7fb", "a\x85b", None, 1, "\ud800"],
+    ["", " ", "\u00a0\t", "\u2003\n", "x" * 256, "a\x00b", "a\tb", "a\nb", "a\x7fb", "a\x85b", 1, "\ud800"],
 )
 def test_name_is_refused(name: object) -> None:
     with pytest.raises(ValidationError):
@@ -100,7 +101,7 @@ def test_space_around_a_text_is_taken_off_as_files_do(space: str) -> None:
 
 
 def test_schema_says_which_names_are_accepted() -> None:
-    pattern = re.compile(Record.model_json_schema()["properties"]["name"]["pattern"])
+    pattern = re.compile(Record.model_json_schema()["properties"]["name"]["anyOf"][0]["pattern"])
     for name in ("A", " Ann\t", "Ann Lee", "\nZoë O'Brien"):
         assert pattern.match(name)
         assert record(1, "hubspot", name=name).name == name.strip()
@@ -127,6 +128,27 @@ def test_what_is_known_beside_name_and_email_may_be_left_out_null_or_empty() -> 
     for more in ({}, dict.fromkeys(KNOWN), dict.fromkeys(KNOWN, ""), dict.fromkeys(KNOWN, " ")):
         assert Record(**ANN, **more).model_dump(exclude_none=True) == ANN
     assert Record(**ANN, phone="+1 (202) 555-0101").phone == "+1 (202) 555-0101"
+
+
+@pytest.mark.parametrize("field", ["name", "email"])
+def test_unknown_name_or_email_is_null_and_not_left_out(field: str) -> None:
+    assert getattr(Record(**{**ANN, field: None}), field) is None
+    with pytest.raises(ValidationError) as refused:
+        Record.model_validate({name: value for name, value in ANN.items() if name != field})
+    assert [(error["loc"], error["type"], error["msg"]) for error in refused.value.errors()] == [
+        ((field,), "missing", "Field required")
+    ]
+
+
+@pytest.mark.parametrize("field", DETAILS)
+def test_record_needs_one_field_that_identifies(field: str) -> None:
+    value = "ann@example.com" if field == "email" else "7"
+    made = {**ANN, "name": None, "email": None, field: value}
+    if field in IDENTIFYING:
+        assert getattr(Record.model_validate(made), field) == value
+    else:
+        with pytest.raises(ValidationError, match="A record needs at least one of name, email, phone and company"):
+            Record.model_validate(made)
 
 
 @pytest.mark.parametrize("field", KNOWN)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from dedup.files import Rejected, read
-from dedup.records import email_address
 from dedup.traces import Hashes, addresses, addresses_in_key, words
+from dedup.validation import email_address
+
+from tests.conftest import LONG_NAME
 
 
 def rejected_of(data: str) -> list[Rejected]:
@@ -47,30 +49,34 @@ def about(data: str) -> tuple[int | None, set[str]]:
 def test_id_of_a_rejected_row_however_written_is_the_one_that_the_reader_reads(
     written: str, customer_id: int | None
 ) -> None:
-    assert about(f"id,name,email\n{written},,ann@example.com\n") == (customer_id, {"ann@example.com"})
+    assert about(f"id,name,email\n{written},{LONG_NAME},ann@example.com\n") == (customer_id, {"ann@example.com"})
 
 
 @pytest.mark.parametrize(
     ("value", "customer_id"), [(7, 7), (7.0, 7), ("007", 7), (True, None), (None, None), ([7], None), (7.5, None)]
 )
 def test_id_of_a_rejected_row_in_json_is_the_one_that_the_reader_reads(value: Any, customer_id: int | None) -> None:
-    assert about(json.dumps([{"id": value, "email": "ann@example.com"}]))[0] == customer_id
+    assert about(json.dumps([{"id": value, "name": LONG_NAME, "email": "ann@example.com"}]))[0] == customer_id
 
 
 def test_id_in_another_column_is_not_the_rows_id() -> None:
-    row = "9,,b@example.com,+1 (202) 555 0101,1 Main Street"
+    row = f"9,{LONG_NAME},b@example.com,+1 (202) 555 0101,1 Main Street"
     assert about(f"id,name,email,phone,street\n{row}\n") == (9, {"b@example.com"})
 
 
 @pytest.mark.parametrize(
     ("header", "row", "expected"),
     [
-        ("id,name,email", "7,,Ann <ANN@Example.com>; second@x.example", {"ann@example.com", "second@x.example"}),
-        ("id,name,email", "7,,mailto:ann@example.com?subject=x", {"ann@example.com"}),
-        ("id,name,email", "7,,'ann@example.com", {"ann@example.com"}),
-        ("id,name,email", "7,,o'brien@example.com", {"o'brien@example.com"}),
-        ("id,name,email,Work E-Mail", "7,,,ann@work.example", {"ann@work.example"}),
-        ("id,name,email,note", "7,,,ann@example.com called", set()),
+        (
+            "id,name,email",
+            f"7,{LONG_NAME},Ann <ANN@Example.com>; second@x.example",
+            {"ann@example.com", "second@x.example"},
+        ),
+        ("id,name,email", f"7,{LONG_NAME},mailto:ann@example.com?subject=x", {"ann@example.com"}),
+        ("id,name,email", f"7,{LONG_NAME},'ann@example.com", {"ann@example.com"}),
+        ("id,name,email", f"7,{LONG_NAME},o'brien@example.com", {"o'brien@example.com"}),
+        ("id,name,email,Work E-Mail", f"7,{LONG_NAME},,ann@work.example", {"ann@work.example"}),
+        ("id,name,email,note", f"7,{LONG_NAME},,ann@example.com called", set()),
         ("id,name,email", "7,Smith, Ann,ann@example.com", {"ann@example.com"}),
         ("id,name,email", '7,"Ann "A" Lee",ann@example.com', {"ann@example.com"}),
     ],
@@ -82,9 +88,9 @@ def test_addresses_of_a_rejected_row_are_those_in_columns_for_them(header: str, 
 @pytest.mark.parametrize(
     "row",
     [
-        r'{"id": 7, "email": "ann\u002Bnews@example.com"}',
+        r'{"id": 7, "name": ["Ann"], "email": "ann\u002Bnews@example.com"}',
         r'{"id": "007", "email": ["x", {"work": "Ann\u002bNews@example.com"}]}',
-        r'{"name": "", "id": 7, "e-mail": "", "email 2": "ann+news@example.com"}',
+        r'{"name": {"x": ""}, "id": 7, "phone": [], "e-mail": "", "email 2": "ann+news@example.com"}',
         r'{"id": 7, "email": "ann\u002Bnews@example.com", }',
         r'{"record id": 9, "id": "7", "email": "ann\u002Bnews\u0040example.com',
     ],

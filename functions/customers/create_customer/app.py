@@ -21,8 +21,8 @@ def create_customer(record: Annotated[Record, Body()], idempotency_key: Idempote
     key, digest = client_key(idempotency_key, record)
     upload = open_store().records.add([record], key=key, digest=digest, principal=caller(app))
     count_accepted(0 if upload.repeated else upload.accepted)
-    known = record.model_dump(exclude_none=True)
-    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **known)
+    fields = {"name": None, "email": None, **record.model_dump(exclude_none=True)}
+    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **fields)
     return Response(201, "application/json", stored.model_dump_json(exclude_unset=True))
 
 

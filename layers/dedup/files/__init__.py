@@ -6,8 +6,7 @@ Each step is a generator that holds about CHUNK bytes of the file, whatever its 
 (`csv_rows` and `json_rows`, with the column names in `columns`), `values` and `checks`. `cells` writes CSV that is safe
 to open in a spreadsheet."""
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
@@ -16,6 +15,7 @@ from dedup.files.compression import Counted, Stream, decompressed
 from dedup.files.formats import tables_of
 from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
 from dedup.files.text import texts_of
+from dedup.findings import Findings
 from dedup.records import one_of
 from dedup.settings import settings
 
@@ -39,14 +39,14 @@ class Batch(NamedTuple):
     """The accepted and rejected rows of one CHUNK of the file, in the file's order.
 
     `bytes_read` is the number of bytes read from the stream so far; the stream may be compressed. `known` are the
-    optional fields (of records.KNOWN) at the end of each row. `error_counts` is the number of rejected rows by field
-    and by whether its value is missing; the field is empty if the row as a whole was rejected."""
+    optional fields (of records.KNOWN) at the end of each row. `findings` has the reasons of the rejected rows, and
+    warnings about the accepted ones."""
 
     rows: list[Row]
     rejected: list[Rejected]
     bytes_read: int
-    known: tuple[str, ...] = ()
-    error_counts: Mapping[tuple[str, bool], int] = MappingProxyType({})
+    known: tuple[str, ...]
+    findings: Findings
 
 
 def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
@@ -61,10 +61,10 @@ def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
     counted = Counted(stream)
     empty = True
     for table in tables_of(texts_of(decompressed(counted))):
-        rows, rejected, known, error_counts = validated(table, source)
+        rows, rejected, known, findings = validated(table, source)
         if rows or rejected:
             empty = False
-            yield Batch(rows, rejected, counted.taken, known, error_counts)
+            yield Batch(rows, rejected, counted.taken, known, findings)
     if empty:
         raise Unreadable("The file has no rows")
 

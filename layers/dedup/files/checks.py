@@ -3,26 +3,59 @@ types validate whole columns."""
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
-from dedup.files.values import Problems, all_trimmed, as_texts, customer_ids, full_names, meant_id, sources_of
-from dedup.records import KNOWN, CustomerId, Email, Known, Name, Source, email_address, one_of
+from dedup.files.values import (
+    Problem,
+    Problems,
+    all_trimmed,
+    as_texts,
+    customer_ids,
+    full_names,
+    meant_id,
+    on_one_line,
+    sources_of,
+)
+from dedup.findings import Findings, Kind
+from dedup.records import (
+    IDENTIFYING,
+    KNOWN,
+    NOTHING_IDENTIFYING,
+    CustomerId,
+    Known,
+    Name,
+    Source,
+    one_of,
+    without_controls,
+)
 from dedup.settings import settings
 from dedup.traces import addresses
+from dedup.validation import email_address, is_address
 
 Row = tuple[Any, ...]
-"""Values of a record: customer_id, name, email, source, and the optional fields of its batch."""
+"""Values of a record: customer_id, name, email, source, and the optional fields of its batch. Name and email are None
+if they are unknown."""
+
+MAX_INVALID_EMAIL = 2_000
+"""Most characters of an email that is not a valid address. Some systems write lists of addresses into one cell."""
+
+INVALID_EMAIL = Kind(
+    "email",
+    "The email is not a valid address: it is stored as written, but not used for matching",
+    False,
+    "invalid_email",
+)
 
 _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
     "customer_id": TypeAdapter(list[CustomerId]),
-    "name": TypeAdapter(list[Name]),
-    "email": TypeAdapter(list[Email]),
+    "name": TypeAdapter(list[Name | None]),
+    "email": TypeAdapter(list[Annotated[str, Field(max_length=MAX_INVALID_EMAIL), AfterValidator(without_controls)]]),
     "source": TypeAdapter(list[Source]),
     **dict.fromkeys(KNOWN, TypeAdapter(list[Known])),
 }
@@ -40,12 +73,10 @@ def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
     return _checked(name, [_WHITE_SPACE.sub(" ", v).strip() if isinstance(v, str) else v for v in texts], problems)
 
 
-def validated(
-    table: Table, given: str | None
-) -> tuple[list[Row], list[Rejected], tuple[str, ...], Counter[tuple[str, bool]]]:
+def validated(table: Table, given: str | None) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
     """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
-    rows, and the error counts of Batch. `given` is the source of rows without a source. Raises Unreadable if the table
-    has no source column and `given` is None."""
+    rows, and the findings of Batch. `given` is the source of rows without a source. Raises Unreadable if the table has
+    no source column and `given` is None."""
     count = len(table.lines)
     columns = {name: all_trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
@@ -53,30 +84,46 @@ def validated(
     problems: Problems = defaultdict(list)
     _find_damage(table.rows, problems)
     ids = _checked("customer_id", customer_ids(columns["customer_id"], problems), problems)
-    named = full_names(columns, count)
-    names = _checked("name", named, problems)
-    emails = _emails(columns["email"], problems)
+    names = _checked("name", on_one_line(full_names(columns, count)), problems)
+    written = columns.get("email", [None] * count)
+    emails, invalid = _emails(on_one_line(written), problems)
     if "source" in columns:
         sources = _checked("source", sources_of(columns["source"], given, problems), problems)
     else:
         sources = [given] * count
     known = tuple(name for name in KNOWN if name in columns)
     more = [_known(name, columns[name], problems) for name in known]
+    _find_unidentified([names, emails, *compress(more, map(IDENTIFYING.__contains__, known))], problems)
 
     rejected = list(table.rejected)
-    error_counts = Counter({("", False): len(rejected)} if rejected else {})
-    original = {**columns, "name": named}
+    findings = Findings()
+    for row in rejected:
+        findings.add(Kind("", row.kind or row.reason), row.line)
+    for position in invalid:
+        if position not in problems:
+            findings.add(INVALID_EMAIL, table.lines[position])
     for position, found in problems.items():
-        error_counts.update({(name, name in original and original[name][position] in (None, "")) for name, _ in found})
-        fields = ", ".join(dict.fromkeys(name for name, _ in found if name))
-        reason = "; ".join(reason for _, reason in found)
+        line = table.lines[position]
+        for problem in found:
+            findings.add(Kind(problem.field, problem.kind or problem.reason, problem.missing), line)
+        fields = ", ".join(dict.fromkeys(problem.field for problem in found if problem.field))
+        reason = "; ".join(problem.reason for problem in found)
         customer_id = meant_id(columns["customer_id"][position])
-        mails = _addresses([columns["email"][position], *(table.more_emails[position] if table.more_emails else ())])
-        rejected.append(reject(table.lines[position], fields, reason, table.rows[position], customer_id, mails))
+        mails = _addresses([written[position], *(table.more_emails[position] if table.more_emails else ())])
+        rejected.append(reject(line, fields, reason, table.rows[position], customer_id, mails))
     rejected.sort(key=lambda row: row.line)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
     accepted = list(compress(rows, [position not in problems for position in range(count)]) if problems else rows)
-    return accepted, rejected, known, error_counts
+    return accepted, rejected, known, findings
+
+
+def _find_unidentified(columns: Sequence[Sequence[Any]], problems: Problems) -> None:
+    """Finds rows without a value in any of the columns, which are those of IDENTIFYING."""
+    if any(None not in values for values in columns[:2]):
+        return
+    for position, values in enumerate(zip(*columns, strict=True)):
+        if position not in problems and not any(values):
+            problems[position].append(Problem("", NOTHING_IDENTIFYING))
 
 
 def _addresses(values: Sequence[Any]) -> set[str]:
@@ -89,35 +136,40 @@ def _addresses(values: Sequence[Any]) -> set[str]:
 # Local parts that have only letters must be lower case: role names (Info@) are converted to lower case.
 _PLAIN_LOCAL = re.compile(r"(?=.{1,64}\Z)(?:[a-z]+|(?=.*[0-9_+.-])[A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*)\Z")
 _PLAIN_DOMAIN_LENGTH = 254 - 65
+_NO_ADDRESS = ("", "", "")
 
 
-def _emails(values: Sequence[Any], problems: Problems) -> list[Any]:
-    """Returns the same as _checked in a third of the time, by validating each domain once: most addresses share a
-    domain with others."""
+def _emails(values: Sequence[Any], problems: Problems) -> tuple[list[Any], list[int]]:
+    """Returns the addresses as Record converts them, and the positions of texts that are not valid addresses, which are
+    unchanged.
+
+    Each domain is validated once, because most addresses share a domain with others: this takes a third of the time."""
     try:
-        parts = [value.rpartition("@") for value in values]
+        parts = [value.rpartition("@") if value else _NO_ADDRESS for value in values]
     except AttributeError:
-        return _checked("email", values, problems)
+        parts = [value.rpartition("@") if isinstance(value, str) else _NO_ADDRESS for value in values]
     plain = {domain for domain in {domain for local, _, domain in parts if local} if _is_plain_domain(domain)}
     is_plain = _PLAIN_LOCAL.match
-    others = [at for at, (local, _, domain) in enumerate(parts) if domain not in plain or not is_plain(local)]
-    if not others:
-        return list(values)
-    emails = list(values)
+    others = [
+        at
+        for at, (local, _, domain) in enumerate(parts)
+        if (domain not in plain or not is_plain(local)) and values[at] is not None
+    ]
+    emails, invalid = list(values), []
     found: Problems = defaultdict(list)
     for at, email in zip(others, _checked("email", [values[at] for at in others], found), strict=True):
-        emails[at] = email
+        try:
+            emails[at] = email and email_address(email)
+        except ValueError:  # PydanticCustomError and UnicodeError are subclasses
+            invalid.append(at)
     for position, reasons in found.items():
         problems[others[position]] += reasons
-    return emails
+    return emails, invalid
 
 
 def _is_plain_domain(domain: str) -> bool:
     address = f"a@{domain}"
-    try:
-        return len(domain) <= _PLAIN_DOMAIN_LENGTH and email_address(address) == address
-    except ValueError:  # PydanticCustomError and UnicodeError are subclasses
-        return False
+    return len(domain) <= _PLAIN_DOMAIN_LENGTH and is_address(address) and email_address(address) == address
 
 
 def _checked(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
@@ -130,7 +182,8 @@ def _checked(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
     refused = {int(problem["loc"][0]): problem for problem in errors}
     for position, problem in refused.items():
         kind = "missing" if values[position] is None else problem["type"]
-        problems[position].append((name, reason_for(name, kind, problem["msg"])))
+        reason = reason_for(name, kind, problem["msg"])
+        problems[position].append(Problem(name, reason, missing=kind == "missing"))
     good = iter(validate([value for position, value in enumerate(values) if position not in refused]))
     return [None if position in refused else next(good) for position in range(len(values))]
 
@@ -142,7 +195,7 @@ def reason_for(name: str, kind: str, message: str) -> str:
         case "missing" | "string_too_short":
             return f"The {name} is missing"
         case "string_too_long":
-            return f"The {name} has more than 255 characters"
+            return f"The {name} has more than {MAX_INVALID_EMAIL if name == 'email' else 255:,} characters"
         case "int_type":
             return "Expected a whole number"
         case "less_than_equal" | "greater_than_equal":
@@ -167,4 +220,4 @@ def _find_damage(rows: Sequence[str], problems: Problems) -> None:
     for position, row in enumerate(rows):
         if found := UNWRITABLE.search(row):
             reason = "NUL characters are not allowed" if found[0] == "\0" else "Invalid bytes for the file's encoding"
-            problems[position].append(("", reason))
+            problems[position].append(Problem("", reason))

@@ -1,7 +1,12 @@
 """Maps the column names of CRMs and other systems to the fields of a record."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from importlib.resources import files as resources
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dedup.files.tables import Unreadable, quoted
 from dedup.records import KNOWN
@@ -32,43 +37,95 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "country": ("country", "country/region", "mailing country", "billing country", "mailing country code"),
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
-"""Column names of each field in Salesforce, HubSpot and other systems. Case, spaces, hyphens and underscores are
-ignored.
+"""Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
+The files in `systems` have the names that a single system uses.
 
-If a file has several columns for an optional field, each row takes the first of them that has a value, in this order.
-For the required fields, a column with the field's own name, which is the first, takes precedence over one other
-column."""
+If a file has several columns for one field, each row takes the first of them that has a value: those in this order,
+then those of a system in the order of its file. Only customer_id and source have one column, see `fields`."""
+
+_SINGLE = ("customer_id", "source")
 
 
-_FIELD_OF = {plain(alias): field for field, aliases in COLUMNS.items() for alias in aliases}
-_RANK = {plain(alias): rank for aliases in COLUMNS.values() for rank, alias in enumerate(aliases)}
+class _Column(NamedTuple):
+    """What a column name means: a field, and its rank among the names of the field. The lower rank takes precedence.
+    The tier is 0 for the field's own name, 1 for other names of COLUMNS, and 2 for names of a system."""
+
+    field: str
+    tier: int
+    place: int
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.tier, self.place
+
+
+def key(name: str) -> str:
+    """Returns the form in which column names are compared: `MailingAddress.street` and `Mailing_Address_Street` are
+    equal."""
+    return plain(name).replace(".", "")
+
+
+@cache
+def _columns() -> Mapping[str, _Column]:
+    """Returns the meaning of each known name. The data files are read when the first file is read, not at import."""
+    columns = {
+        key(name): _Column(field, min(place, 1), place)
+        for field, names in COLUMNS.items()
+        for place, name in enumerate(names)
+    }
+    for path in sorted((resources("dedup.files") / "systems").iterdir(), key=lambda path: path.name):
+        for field, names in json.loads(path.read_text("utf-8"))["fields"].items():
+            for place, name in enumerate(names):
+                columns.setdefault(key(name), _Column(field, 2, place))
+    return MappingProxyType(columns)
+
+
+def names_of(field: str) -> list[str]:
+    """Returns the names of a field as `key` returns them, in order of precedence."""
+    named = {name: column.rank for name, column in _columns().items() if column.field == field}
+    return sorted(named, key=named.__getitem__)
 
 
 def fields(names: Sequence[str]) -> dict[str, list[int]]:
-    """Returns the positions in `names` of the columns of each field, in order of precedence. Only optional fields have
-    several. Raises Unreadable if the columns of a required field are ambiguous."""
+    """Returns the positions in `names` of the columns of each field, in order of precedence. Raises Unreadable if it is
+    not certain which column is the customer_id, or if a name, email, customer_id or source has the same column name
+    twice.
+
+    customer_id and source have one column: the field's own name takes precedence over the names of COLUMNS, and these
+    over the names of a system."""
+    columns = _columns()
+    known = {position: column for position, name in enumerate(names) if (column := columns.get(key(name)))}
     found: dict[str, list[int]] = {}
-    for position in sorted(range(len(names)), key=lambda position: _RANK.get(plain(names[position]), 0)):
-        if field := _FIELD_OF.get(plain(names[position])):
-            found.setdefault(field, []).append(position)
-    return {
-        field: positions if field in KNOWN else [_only(field, positions, names)] for field, positions in found.items()
-    }
+    for position in sorted(known, key=lambda position: known[position].rank):
+        found.setdefault(known[position].field, []).append(position)
+    for field, positions in found.items():
+        if field in KNOWN:
+            continue
+        for one, other in pairwise(positions):
+            if known[one].rank == known[other].rank and key(names[one]) == key(names[other]):
+                raise _ambiguous(field, names[one], names[other])
+        if field in _SINGLE and len(positions) > 1:
+            one, other = sorted(positions[:2])
+            if known[one].tier == known[other].tier:
+                raise _ambiguous(field, names[one], names[other])
+            found[field] = positions[:1]
+    return found
 
 
-def _only(field: str, positions: Sequence[int], names: Sequence[str]) -> int:
-    first, *others = (_RANK[plain(names[position])] for position in positions)
-    if others and (first > 0 or others[0] == 0):
-        one, other = (quoted(names[position]) for position in sorted(positions[:2]))
-        raise Unreadable(f"{one} and {other} both map to {field}. Remove or rename one of them")
-    return positions[0]
+def _ambiguous(field: str, one: str, other: str) -> Unreadable:
+    both = f"map to {field}. Remove or rename one of them"
+    return Unreadable(f"{quoted(one)} and {quoted(other)} both {both}", f"Several columns {both}")
 
 
 def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:
-    """Returns the positions in `names` of columns with addresses that are not read as the email. `found` is the result
-    of `fields`."""
-    read = found.get("email", ())
-    return [position for position, name in enumerate(names) if "email" in plain(name) and position not in read]
+    """Returns the positions in `names` of columns with addresses, except the first column of the email. `found` is the
+    result of `fields`."""
+    first, *others = found.get("email", (-1,))
+    return [
+        position
+        for position, name in enumerate(names)
+        if position != first and (position in others or "email" in key(name))
+    ]
 
 
 def first_values(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -85,4 +142,4 @@ def _has_value(value: Any) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether a column of this name maps to a field."""
-    return plain(name) in _FIELD_OF
+    return key(name) in _columns()

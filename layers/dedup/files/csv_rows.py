@@ -8,10 +8,11 @@ from operator import itemgetter
 from typing import Any
 
 from dedup.files.columns import fields, first_values, is_known, more_emails
+from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
-from dedup.records import KNOWN
+from dedup.records import IDENTIFYING, KNOWN
 from dedup.traces import addresses
 
 Positions = Mapping[str, Sequence[int]]
@@ -53,7 +54,7 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
         lines = lines[done:]
         more = next(blocks, None)
         closed = more is None or _starts_too_long(more)
-        table, done = _table(lines, line, delimiter, len(header), positions, others, closed)
+        table, done = _table(lines, line, delimiter, len(header), positions, others, closed, more is None)
         yield table
         if more is None:
             return
@@ -89,20 +90,28 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
 
 
 def _require(positions: Positions, header: Sequence[str]) -> None:
-    named = "name" in positions or {"first_name", "last_name"} <= positions.keys()
-    missing = [name for name in ("customer_id", "email") if name not in positions]
-    missing += [] if named else ["name (or first name and last name)"]
+    missing = [] if "customer_id" in positions else ["customer_id"]
+    if not positions.keys() & {*IDENTIFYING, "first_name", "last_name"}:
+        missing.append(f"any of {', '.join(IDENTIFYING)}")
     if missing:
         # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
         width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
-        raise Unreadable(f"No usable header: no column for {' and '.join(missing)}. The first row has {width}")
+        raise Unreadable(f"No usable header: no column for {', or for '.join(missing)}. The first row has {width}")
 
 
 def _table(
-    lines: list[str], line: int, delimiter: str, width: int, positions: Positions, others: Sequence[int], closed: bool
+    lines: list[str],
+    line: int,
+    delimiter: str,
+    width: int,
+    positions: Positions,
+    others: Sequence[int],
+    closed: bool,
+    last: bool,
 ) -> tuple[Table, int]:
     """Returns the rows that end in `lines`, and the number of lines that they take. `line` is the number of the first
-    line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again."""
+    line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again. So are
+    rows that may be the footer of the file, unless the block is the `last`, whose footer is left out."""
     try:
         rows = list(_reader(lines, delimiter))
     except csv.Error:
@@ -116,6 +125,12 @@ def _table(
         rows, spans, errors, done = _rows(lines, delimiter, closed)
         starts = [begin for begin, _ in spans]
         raws = ["".join(lines[begin:end]) for begin, end in spans]
+    left_out = count_footer_rows(rows) if last else 0 if closed else count_candidates(rows)
+    if left_out:
+        kept_rows = len(rows) - left_out
+        done = done if last else starts[kept_rows]
+        rows, starts, raws = rows[:kept_rows], starts[:kept_rows], raws[:kept_rows]
+        errors = [error for error in errors if error[0] < done]
     rejected = [
         reject(
             line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), positions)
@@ -125,7 +140,7 @@ def _table(
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
         reasons = [_misshapen(row, width, positions) for row in rows]
         rejected += [
-            reject(line + at, "", reason, raw, *_traces(raw, row, positions))
+            reject(line + at, "", reason, raw, *_traces(raw, row, positions), _kind_of_shape(row, width))
             for at, reason, raw, row in zip(starts, reasons, raws, rows, strict=True)
             if reason
         ]
@@ -204,3 +219,7 @@ def _misshapen(row: Sequence[str], width: int, positions: Positions) -> str | No
         found = f"The row has {len(row)} fields, but the header has {width}"
         return f"{found}: no {' and '.join(missing)}" if missing else found
     return None
+
+
+def _kind_of_shape(row: Sequence[str], width: int) -> str:
+    return f"The row has {'fewer' if len(row) < width else 'more'} fields than the header"

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, first_values, more_emails
+from dedup.files.columns import COLUMNS, fields, first_values, key, more_emails, names_of
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -197,7 +197,8 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
                 if row.strip():
                     items.append((line, _JSON.decode(row) if len(row) <= MAX_ROW else None, row))
             except (ValueError, RecursionError) as error:
-                rejected.append(reject(line, "", f"Not valid JSON: {_reason(error)}", row, *_traces(row)))
+                reason = f"Not valid JSON: {_reason(error)}"
+                rejected.append(reject(line, "", reason, row, *_traces(row), "Not valid JSON"))
         before += len(lines)
         yield _object_table(items, rejected)
 
@@ -210,6 +211,8 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
                 raise Unreadable(TOO_LONG)
             if not isinstance(item, dict):
                 raise Unreadable("Expected a JSON object")
+            if any(type(value) is dict for value in item.values()):
+                item = _flattened(item)
             get = item.get
             keys, others, emails = _object_keys(tuple(item))
             found = [get(key) for key in keys]
@@ -217,13 +220,28 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
                 [found[at]] = first_values([[get(name)] for name in names])
             values.append(found)
         except Unreadable as error:
-            refused.append(reject(line, "", str(error), row, *_traces(row)))
+            refused.append(reject(line, "", str(error), row, *_traces(row), error.kind))
         else:
             lines.append(line)
             rows.append(row)
             spare.append([get(name) for name in emails])
     columns = dict(zip(COLUMNS, zip(*values, strict=True), strict=True)) if values else dict.fromkeys(COLUMNS, ())
     return Table(lines, rows, columns, refused, spare)
+
+
+MAX_DEPTH = 5
+"""Levels of nested objects whose members are read."""
+
+
+def _flattened(item: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Returns the object with the members of nested objects as its own, named by their path: `MailingAddress.city`."""
+    flat: dict[str, Any] = {}
+    for name, value in item.items():
+        if type(value) is dict and depth < MAX_DEPTH:
+            flat = _flattened(value, f"{prefix}{name}.", depth + 1) | flat
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -233,8 +251,8 @@ _MEMBER = re.compile(r""""((?:[^"\\]|\\.){1,100})"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\
 def _traces(row: str) -> tuple[int | None, set[str]]:
     """Returns the customer id and the addresses that seem to be in a row that is not a JSON object."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), row[:MAX_EXCERPT]).replace("\\/", "/")
-    members = {plain(name): value.strip('"') for name, value in _MEMBER.findall(text)}
-    ids = [members[name] for name in map(plain, COLUMNS["customer_id"]) if name in members]
+    members = {key(name): value.strip('"') for name, value in _MEMBER.findall(text)}
+    ids = [members[name] for name in names_of("customer_id") if name in members]
     return meant_id(ids[0]) if ids else None, addresses(text)
 
 

@@ -15,7 +15,12 @@ MAX_EXCERPT = 10_000
 
 
 class Unreadable(Exception):
-    """The file as a whole fails. The message is the reason, for the user."""
+    """The file, or one object of it, cannot be read. The message is the reason, for the user. `kind` is the reason
+    without parts of the file; empty if it is the message."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Rejected(NamedTuple):
@@ -24,7 +29,8 @@ class Rejected(NamedTuple):
     `line` is the line, from 1, on which the row starts; in a JSON array its index, from 1. It is unique in the file.
     `field` has the names of the invalid fields, separated by commas; empty if the row as a whole is not valid. `row` is
     the original text, truncated to MAX_EXCERPT characters. `customer_id` and `addresses` are its traces (dedup.traces)
-    of a customer."""
+    of a customer. `kind` is the reason without parts of the row, of a row that is not valid as a whole; empty if it is
+    `reason`."""
 
     line: int
     field: str
@@ -32,6 +38,7 @@ class Rejected(NamedTuple):
     row: str
     customer_id: int | None = None
     addresses: Collection[str] = ()
+    kind: str = ""
 
     @property
     def cells(self) -> tuple[int, str, str, str]:
@@ -60,11 +67,17 @@ UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def reject(
-    line: int, field: str, reason: str, row: str, customer_id: int | None = None, addresses: Collection[str] = ()
+    line: int,
+    field: str,
+    reason: str,
+    row: str,
+    customer_id: int | None = None,
+    addresses: Collection[str] = (),
+    kind: str = "",
 ) -> Rejected:
     """Returns a rejected row with its texts truncated, and without characters that cannot be stored."""
     excerpt = writable(row.rstrip("\r\n"), MAX_EXCERPT)
-    return Rejected(line, field, writable(reason, 1_000), excerpt, customer_id, addresses)
+    return Rejected(line, field, writable(reason, 1_000), excerpt, customer_id, addresses, kind)
 
 
 def writable(text: str, limit: int) -> str:

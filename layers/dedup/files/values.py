@@ -3,18 +3,34 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dedup.files.tables import quoted
 from dedup.records import trimmed
 from dedup.settings import settings
 
-Problems = defaultdict[int, list[tuple[str, str]]]
-"""The invalid fields of a row and the reason for each, by the row's index in its table."""
+
+class Problem(NamedTuple):
+    """An invalid field of a row, and why. `kind` is the reason without parts of the row; empty if it is `reason`.
+    `missing` is true if the field has no value."""
+
+    field: str
+    reason: str
+    kind: str = ""
+    missing: bool = False
+
+
+Problems = defaultdict[int, list[Problem]]
+"""The problems of a row, by the row's index in its table."""
 
 
 class _Refused(Exception):
-    """The value cannot be converted. The message is the reason."""
+    """The value cannot be converted. The message is the reason; `kind` and `missing` are those of Problem."""
+
+    def __init__(self, reason: str, kind: str = "", *, missing: bool = False) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.missing = missing
 
 
 _WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'(.*?)'?""")
@@ -93,10 +109,16 @@ def _exact(number: Number) -> Number:
     return number
 
 
+_ESCAPED = re.compile(r"'[+\-=@0-9]|'[A-Z]{1,2}[0-9]")
+"""An apostrophe that tells a spreadsheet to read the cell as text, before a number or a British postcode. Shopify
+writes it; a name such as `'t Hooft` begins with one too."""
+
+
 def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
-    """Returns the values of a text field. Numbers of JSON become text; those that may have lost digits are refused."""
+    """Returns the values of a text field, without an apostrophe of _ESCAPED. Numbers of JSON become text; those that
+    may have lost digits are refused."""
     if {*map(type, values)} <= {str, type(None)}:
-        return list(values)
+        return [value[1:] if value and value[0] == "'" and _ESCAPED.match(value) else value for value in values]
 
     def convert(value: Any) -> Any:
         if isinstance(value, float):
@@ -127,10 +149,11 @@ def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> 
         name = value.lower() if isinstance(value, str) else value
         if name in (None, ""):
             if given is None:
-                raise _Refused("The source is missing, and no source was given for the upload")
+                raise _Refused("The source is missing, and no source was given for the upload", missing=True)
             return given
         if given is not None and name != given:
-            raise _Refused(f"The source {quoted(str(value))} differs from the upload's source {given!r}")
+            differs = f"differs from the upload's source {given!r}"
+            raise _Refused(f"The source {quoted(str(value))} {differs}", f"The source {differs}")
         return name
 
     return _converted("source", convert, values, settings().sources[0], problems)
@@ -145,9 +168,23 @@ def _converted(
         try:
             converted.append(convert(value))
         except _Refused as refused:
-            problems[position].append((name, str(refused)))
+            problems[position].append(Problem(name, str(refused), refused.kind, refused.missing))
             converted.append(stand_in)
     return converted
+
+
+_CONTROLS = re.compile(r"\s*[\x01-\x1f\x7f-\x9f][\s\x01-\x1f\x7f-\x9f]*")
+
+
+def on_one_line(values: Sequence[Any]) -> list[Any]:
+    """Returns the values with line breaks, tabs and other control characters except NUL replaced by single spaces, and
+    None for blank texts. The values are stripped of white space."""
+    try:
+        if "".join(filter(None, values)).isprintable():
+            return [value or None for value in values]
+    except TypeError:
+        pass
+    return [(_CONTROLS.sub(" ", value).strip() or None) if isinstance(value, str) else value for value in values]
 
 
 def full_names(columns: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:

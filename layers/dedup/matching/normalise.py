@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dedup.matching.vocabulary import vocabulary
+from dedup.validation import is_address
 
 _CACHED = 1 << 17
 """Distinct values that are cached per function: names, cities and companies recur often."""
@@ -163,18 +164,19 @@ class MailProvider:
 
 
 def email(text: str | None, providers: Mapping[str, MailProvider]) -> str | None:
-    """The mailbox of an address: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None without an @.
+    """The mailbox of an address: `J.Doe+news@GoogleMail.com` → `jdoe@gmail.com`. None if the address is not valid:
+    `none@none` or a list of addresses identifies nobody.
 
     `providers`: the rules by domain; `*` is for all others. All domains of a provider must have the same rule."""
-    folded = "".join(unicodedata.normalize("NFKC", text or "").casefold().split())
-    # A second time: removing white space and changing case can leave characters that compose.
-    local, at, domain = unicodedata.normalize("NFKC", folded).rpartition("@")
+    folded = unicodedata.normalize("NFKC", text or "").casefold().strip()
+    # A second time: changing case can leave characters that compose.
+    local, _, domain = unicodedata.normalize("NFKC", folded).rpartition("@")
     domain = domain.strip(".")
-    if not (at and local and domain):
+    if not is_address(f"{local}@{domain}"):
         return None
     provider = providers.get(domain) or providers.get("*") or MailProvider()
     if provider.tag:
-        local = local.partition(provider.tag)[0] or local
+        local = local.partition(provider.tag)[0].rstrip(".") or local
     if not provider.dots:
         local = local.replace(".", "") or local
     return f"{local}@{provider.domain or domain}"

@@ -5,7 +5,6 @@ upload is in its database row, so that any attempt can continue from it.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,6 +19,7 @@ from dedup.aws.bucket import ObjectVersion, OpenObject
 from dedup.aws.object_keys import WrongFolder
 from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import Superseded, Unavailable
+from dedup.findings import Findings
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
 from dedup.store import Store
@@ -178,7 +178,7 @@ def _load(
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
-    rejects, errors = RejectedRows(version, load), Counter[tuple[str, bool]]()
+    rejects, findings = RejectedRows(version, load), Findings()
     try:
         try:
             if wrong_folder:
@@ -189,13 +189,13 @@ def _load(
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            _stage(opened, folder.source, load, store, rejects, errors, has_time)
+            _stage(opened, folder.source, load, store, rejects, findings, has_time)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
-            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, errors))
+            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, findings))
         except (Refused, files.Unreadable, Outdated) as refusal:
             reason = str(refusal)
-            rejects.close(store, lambda made: store.loads.fail(load, reason, made, errors))
+            rejects.close(store, lambda made: store.loads.fail(load, reason, made, findings))
     except Superseded:
         rejects.abort(store)
         logger.warning("Another attempt took over", extra={"upload_id": load.id})
@@ -215,7 +215,7 @@ def _stage(
     load: Load,
     store: Store,
     rejects: RejectedRows,
-    errors: Counter[tuple[str, bool]],
+    findings: Findings,
     has_time: Callable[[int, int], bool],
 ) -> None:
     """Stages the file's rows batch by batch.
@@ -228,7 +228,7 @@ def _stage(
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
         rejects.write(batch.rejected)
-        errors.update(batch.error_counts)
+        findings.update(batch.findings)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
         store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
 

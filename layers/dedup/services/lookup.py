@@ -50,10 +50,12 @@ def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     `sent` has the details by field, with None for unknown ones. Nothing is written. Raises NoRun."""
     run = store.runs.require_active()
     settings, scorer = _scorer(store, run)
+    # People type or paste the address: white space in it is removed, which an address in a record must not have.
+    email = "".join((sent["email"] or "").split())
     asked = {
         "customer_id": sent["customer_id"],
         "source": sent["source"],
-        **normalise.record(sent, conventions_of(settings)),
+        **normalise.record({**sent, "email": email}, conventions_of(settings)),
     }
     found = store.entities.candidates(
         run, asked, lookup_keys(settings), term_columns(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL

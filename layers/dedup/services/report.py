@@ -11,7 +11,7 @@ from typing import Any
 
 from dedup import sets
 from dedup.files import csv_header, csv_line
-from dedup.records import KNOWN
+from dedup.records import DETAILS
 from dedup.services import report_rules
 from dedup.store.reports import Baseline, Figures, People
 
@@ -155,15 +155,15 @@ def _sources(figures: Figures, last: Baseline | None, named: Sequence[str]) -> T
 
 def _completeness(figures: Figures, named: Sequence[str]) -> Table:
     sampled, total = sum(figures.sampled.values()), sum(figures.records.values())
-    note = "Share of each source's records that have the field. Id, name and email are always present."
+    note = "Share of each source's records that have the field. The id is always present."
     if sampled < total:
         note += f" Estimated from {sampled:,} of {total:,} records."
     rows: list[Sequence[Cell]] = [
-        (name, *(figures.filled[name][field] / count for field in KNOWN))
+        (name, *(figures.filled[name][field] / count for field in DETAILS))
         for name in named
         if (count := figures.sampled.get(name, 0))
     ]
-    return Table("Completeness", note, ("Source", *(field.replace("_", " ").capitalize() for field in KNOWN)), rows)
+    return Table("Completeness", note, ("Source", *(field.replace("_", " ").capitalize() for field in DETAILS)), rows)
 
 
 def _files(figures: Figures) -> Table:

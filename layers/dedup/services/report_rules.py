@@ -5,7 +5,7 @@ from typing import Any
 
 from dedup.matching import scoring
 from dedup.matching.rules import Rule, rules_of
-from dedup.records import KNOWN, Record
+from dedup.records import DETAILS, NOTHING_IDENTIFYING, Record
 
 Rules = list[tuple[str, str]]
 
@@ -20,18 +20,19 @@ _COLUMNS = {
 
 def of_records(sources: Sequence[str]) -> Rules:
     """Returns the rules of sources, customers, uploads, and each field of a record."""
-    fields = Record.model_json_schema()["properties"]
+    schema = Record.model_json_schema()
+    fields, required = schema["properties"], {name for name in schema["required"] if name not in DETAILS}
     return [
         ("Sources", ", ".join(sources)),
         ("Customers", "Identified by customer_id only"),
         ("Uploads", "All accepted rows are stored, or none; repeating an upload changes nothing"),
-        *((name, _field(fields[name])) for name in ("customer_id", "name", "email", *KNOWN)),
+        ("Records", NOTHING_IDENTIFYING),
+        *((name, _field(fields[name], name in required)) for name in ("customer_id", *DETAILS)),
     ]
 
 
-def _field(schema: Mapping[str, Any]) -> str:
-    required = "anyOf" not in schema
-    schema = schema if required else schema["anyOf"][0]
+def _field(schema: Mapping[str, Any], required: bool) -> str:
+    schema = schema["anyOf"][0] if "anyOf" in schema else schema
     if schema["type"] == "integer":
         kind = "64-bit integer"
     elif schema.get("format") == "email":

@@ -129,7 +129,7 @@ def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces
     emails = [
         email for [email] in connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
     ]
-    names = connection.run(f"SELECT DISTINCT name FROM record {theirs} LIMIT {MAX_NAMES}")
+    names = connection.run(f"SELECT DISTINCT name FROM record {theirs} AND name IS NOT NULL LIMIT {MAX_NAMES}")
     keys = connection.run(
         f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
                 SELECT upload_id FROM record {theirs})

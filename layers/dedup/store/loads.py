@@ -5,16 +5,16 @@ Whoever loads holds a lease, which each batch renews; when it runs out, another 
 was superseded notices in the same statement with which it would write, so it can write nothing more.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from pg8000.native import Connection
 
 from dedup.errors import Unavailable
+from dedup.findings import Finding
 from dedup.records import KNOWN
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
@@ -25,18 +25,13 @@ from dedup.store.matching import attach, decisions, detach, successors
 from dedup.store.region_counts import CUSTOMERS, count_changes, remove_empty
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
-from dedup.store.sql import BY_REGION, NULL, bigints, copy_rows, text
+from dedup.store.sql import BY_REGION, bigints, copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging
 from dedup.store.uploads import TASKS
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
 """A record as a row: customer_id, name, email, source, then optional fields."""
-
-ErrorCounts = Mapping[tuple[str, bool], int]
-"""In how many rejected rows a field was refused, by its name and whether it was missing."""
-
-NO_ERRORS: ErrorCounts = MappingProxyType({})
 
 Rejected = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
@@ -104,7 +99,7 @@ class Loads:
             rejected_rows.forget_rows(connection, upload_id)
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
-                    customer_id bigint NOT NULL, name text NOT NULL, email text NOT NULL, source smallint NOT NULL,
+                    customer_id bigint NOT NULL, name text, email text, source smallint NOT NULL,
                     {", ".join(f"{field} text" for field in KNOWN)}
                 ) WITH (autovacuum_enabled = off)"""
             )
@@ -128,10 +123,8 @@ class Loads:
         bit_of = {source: str(bit) for source, bit in bits.items()}
         columns = ", ".join(("customer_id", "name", "email", "source", *known))
         fields = [
-            [str(customer_id), name, email, bit_of[source], *more] for customer_id, name, email, source, *more in rows
+            (str(customer_id), name, email, bit_of[source], *more) for customer_id, name, email, source, *more in rows
         ]
-        if known:
-            fields = [[NULL if value is None else value for value in row] for row in fields]
         payload = copy_rows(fields)
 
         def work(connection: Connection) -> None:
@@ -148,11 +141,11 @@ class Loads:
         load: Load,
         rejected: Rejected = None,
         principal: str = UNKNOWN,
-        errors: ErrorCounts = NO_ERRORS,
+        findings: Iterable[Finding] = (),
     ) -> None:
         """Makes records of the staged rows and counts them; a snapshot replaces its source's records. Rows of a source
         that has a newer snapshot are left out, because they are out of date. Readers see all of it or nothing.
-        `principal` is who put the object there; `errors` are those of its rejected rows.
+        `principal` is who put the object there; `findings` is what was found in its rows.
 
         Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
         customers who were erased since the object was put there."""
@@ -160,24 +153,24 @@ class Loads:
         def work(connection: Connection) -> None:
             accepted = _finish(connection, load, rejected)
             record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
-            _add_errors(connection, load, errors)
+            _add_findings(connection, load, findings)
 
         self._database.write(work, repeatable=True)
         with suppress(Unavailable):
             self._maintenance.merge_deferred()
             self._maintenance.compact()
 
-    def fail(self, load: Load, reason: str, rejected: Rejected = None, errors: ErrorCounts = NO_ERRORS) -> None:
+    def fail(self, load: Load, reason: str, rejected: Rejected = None, findings: Iterable[Finding] = ()) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
         Raises ErasedMeanwhile as finish() does."""
         changes = f"status = 'failed', finished_at = clock_timestamp(), reason = {text(reason)}, lease_until = NULL"
-        self._end(load, changes, rejected, errors)
+        self._end(load, changes, rejected, findings)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Does nothing when superseded."""
-        self._end(load, TASKS.interrupted(reason), None, NO_ERRORS)
+        self._end(load, TASKS.interrupted(reason), None, ())
 
-    def _end(self, load: Load, changes: str, rejected: Rejected, errors: ErrorCounts) -> None:
+    def _end(self, load: Load, changes: str, rejected: Rejected, findings: Iterable[Finding]) -> None:
         def work(connection: Connection) -> None:
             if rejected:
                 # The row first, as everybody takes them: who deletes the upload holds it and waits for others.
@@ -185,7 +178,7 @@ class Loads:
                 rejected_rows.require_none_of_erased(connection, load.id)
             connection.run(f"DROP TABLE IF EXISTS {load.table}")
             if TASKS.end(connection, load, f"{changes}, {_set_rejected(rejected)}"):
-                _add_errors(connection, load, errors)
+                _add_findings(connection, load, findings)
                 if not rejected:
                     rejected_rows.forget_rows(connection, load.id)
 
@@ -231,13 +224,23 @@ def _find_or_insert(
     return int(upload_id)
 
 
-def _add_errors(connection: Connection, load: Load, errors: ErrorCounts) -> None:
-    counted = ", ".join(
-        f"({load.id}, {text(field)}, {errors.get((field, True), 0)}, {errors.get((field, False), 0)})"
-        for field in sorted({field for field, _ in errors})
-    )
-    if counted:
-        connection.run(f"INSERT INTO upload_error (upload_id, field, missing, malformed) VALUES {counted}")
+def _add_findings(connection: Connection, load: Load, findings: Iterable[Finding]) -> None:
+    errors, warnings = [], []
+    for (field, reason, missing, warning), rows, line in findings:
+        if warning:
+            warnings.append(f"({load.id}, {text(warning)}, {text(field)}, {text(reason)}, {rows}, {line})")
+        else:
+            errors.append(f"({load.id}, {text(field)}, {text(reason)}, {missing}, {rows}, {line})")
+    if errors:
+        connection.run(
+            f"""INSERT INTO upload_error (upload_id, field, reason, missing, rows, example_line)
+                VALUES {", ".join(errors)}"""
+        )
+    if warnings:
+        connection.run(
+            f"""INSERT INTO upload_warning (upload_id, code, field, reason, rows, example_line)
+                VALUES {", ".join(warnings)}"""
+        )
 
 
 def _set_rejected(rejected: Rejected) -> str:

@@ -22,7 +22,7 @@ from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, detach
 from dedup.store.region_counts import CUSTOMERS, count_changes, gain
 from dedup.store.sources import Sources
-from dedup.store.sql import NULL, bigints, copy_rows, iso, text
+from dedup.store.sql import bigints, copy_rows, iso, text
 
 PAGE_BYTES = 2_000_000
 """UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
@@ -114,7 +114,7 @@ class Records:
 
 def record_text(rows: str) -> str:
     """A query for the id of each record of `rows` (a query for rows of the table record) and its JSON text, `line`:
-    the required fields, and the optional ones that are known."""
+    the fields that every record states, and the optional ones that are known."""
     # Joined from its parts: row_to_json looks up each column's type for each row, which takes twice as long.
     times = "".join(
         f""" || ',"{column}":' || coalesce('"' || {iso(f"r.{column}")} || '"', 'null')"""
@@ -123,7 +123,8 @@ def record_text(rows: str) -> str:
     known = " || ".join(f"""coalesce(',"{field}":' || to_json(r.{field})::text, '')""" for field in KNOWN)
     any_known = f"num_nonnulls({', '.join(f'r.{field}' for field in KNOWN)}) > 0"
     return f"""SELECT r.id, '{{"id":' || r.id || ',"customer_id":' || r.customer_id
-            || ',"name":' || to_json(r.name)::text || ',"email":' || to_json(r.email)::text
+            || ',"name":' || coalesce(to_json(r.name)::text, 'null')
+            || ',"email":' || coalesce(to_json(r.email)::text, 'null')
             || ',"source":' || to_json(s.name)::text{times}
             || CASE WHEN {any_known} THEN {known} ELSE '' END || '}}' AS line
         FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
@@ -194,11 +195,10 @@ def _store_records(
         )
         return int(record_id)
     bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(upload_id)
-    rows = [[str(r.customer_id), r.name, r.email, bit_of[r.source], upload] for r in records]
+    rows: list[list[str | None]] = [[str(r.customer_id), r.name, r.email, bit_of[r.source], upload] for r in records]
     for field in known:
         for row, record in zip(rows, records, strict=True):
-            value = getattr(record, field)
-            row.append(NULL if value is None else value)
+            row.append(getattr(record, field))
     # One message: a generator of rows is four times slower, and one that raised would hang the connection.
     connection.run(f"COPY record ({columns}) FROM STDIN", stream=[copy_rows(rows)])
     return None

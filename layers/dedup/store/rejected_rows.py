@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pg8000.native import Connection
 
 from dedup.store.locks import ERASURE_LOCK_SHARED
-from dedup.store.sql import NULL, bigints, copy_rows
+from dedup.store.sql import bigints, copy_rows
 from dedup.store.task_table import done
 from dedup.traces import Hashes, Trace, addresses_in_key
 
@@ -35,10 +35,10 @@ def add_rows(connection: Connection, upload_id: int, traces: Iterable[Trace], ha
     """Records which customers rejected rows belong to."""
     rows = []
     for line, customer_id, addresses in traces:
-        customer = NULL if customer_id is None else str(hashes.customer(customer_id))
-        emails = [str(email) for email in hashes.emails(addresses)]
+        customer = None if customer_id is None else str(hashes.customer(customer_id))
+        emails: list[str | None] = [str(email) for email in hashes.emails(addresses)]
         if not emails and customer_id is not None:
-            emails = [NULL]
+            emails = [None]
         rows += [(str(upload_id), str(line), customer, email) for email in emails]
     if rows:
         connection.run("COPY rejected_row (upload_id, line, customer, email) FROM STDIN", stream=[copy_rows(rows)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from pg8000.native import Connection
 
-from dedup.records import KNOWN
+from dedup.records import DETAILS
 from dedup.sets import Regions
 from dedup.store.connection import Database
 from dedup.store.matching import run_tables
@@ -51,7 +51,7 @@ class People:
 
 @dataclass(frozen=True)
 class Figures:
-    """One state of the database. `filled`: of each source's `sampled` records, how many have each field of KNOWN."""
+    """One state of the database. `filled`: of each source's `sampled` records, how many have each field of DETAILS."""
 
     at: datetime
     records: Mapping[str, int]
@@ -158,7 +158,7 @@ def _figures(connection: Connection) -> Figures:
     )
     share = min(100.0, 100 * SAMPLE / state.records) if state.records else 100.0
     sampled = connection.run(
-        f"""SELECT s.name, {", ".join(["count(*)", *(f"count({field})" for field in KNOWN)])}
+        f"""SELECT s.name, {", ".join(["count(*)", *(f"count(r.{field})" for field in DETAILS)])}
             FROM record AS r TABLESAMPLE SYSTEM ({share}) REPEATABLE (0) JOIN source s ON s.bit = r.source GROUP BY 1"""
     )
     rows = connection.run(
@@ -166,8 +166,9 @@ def _figures(connection: Connection) -> Figures:
            WHERE status IN ('done', 'failed') AND origin = 's3' GROUP BY source"""
     )
     field_errors = connection.run(
-        """SELECT source, field, sum(missing)::bigint, sum(malformed)::bigint
-           FROM upload_error JOIN upload ON id = upload_id WHERE status IN ('done', 'failed')
+        """SELECT source, field, coalesce(sum(e.rows) FILTER (WHERE missing), 0)::bigint,
+               coalesce(sum(e.rows) FILTER (WHERE NOT missing), 0)::bigint
+           FROM upload_error e JOIN upload ON id = upload_id WHERE status IN ('done', 'failed')
            GROUP BY source, field ORDER BY source, field"""
     )
     [[at]] = connection.run("SELECT now()")
@@ -176,7 +177,7 @@ def _figures(connection: Connection) -> Figures:
         dict(records),
         state.regions,
         {name: count for name, count, *_ in sampled},
-        {name: dict(zip(KNOWN, counts, strict=True)) for name, _, *counts in sampled},
+        {name: dict(zip(DETAILS, counts, strict=True)) for name, _, *counts in sampled},
         {source: (brought, rejected) for source, brought, rejected in rows},
         [FieldErrors(*row) for row in field_errors],
         _people(connection),

@@ -1,7 +1,7 @@
 """SQL written safely: literals, arrays, times, and rows for COPY."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pg8000.native import literal
@@ -10,9 +10,6 @@ BY_REGION = "sources, sources >> 32"
 """What to group by to get one row per region. PostgreSQL hashes a bigint as the XOR of its halves: sets with the same
 bits in both halves share one hash, and with 50,000 of them the grouping runs out of memory and takes 40 s. The upper
 half as a second column tells them apart."""
-
-NULL = "\0"
-"""An unknown value in a row for copy_rows(). No text that PostgreSQL stores can contain this character."""
 
 
 def text(value: str | None) -> str:
@@ -39,10 +36,17 @@ TIMES = ", ".join(f"{iso(name)} AS {name}" for name in ("created_at", "started_a
 """The columns that say when a task was created, started and finished."""
 
 
-def copy_rows(rows: Iterable[Iterable[str]]) -> bytes:
+_NULL = "\0"
+"""An unknown value, until a whole COPY is escaped. No text that PostgreSQL stores can contain this character."""
+
+
+def copy_rows(rows: Sequence[Sequence[str | None]]) -> bytes:
     """Rows in COPY's text format, one per line. Fields are text without tabs and line breaks (validation refuses
-    control characters), or NULL.
+    control characters), or None if unknown.
 
     The whole text is escaped at once: to escape each field takes twice as long."""
-    lines = ["\t".join(row) for row in rows]
-    return "\n".join([*lines, ""]).replace("\\", "\\\\").replace(NULL, "\\N").encode()
+    try:
+        lines = ["\t".join(row) for row in rows]  # type: ignore[arg-type] # refuses None, which is handled next
+    except TypeError:
+        lines = ["\t".join([_NULL if field is None else field for field in row]) for row in rows]
+    return "\n".join([*lines, ""]).replace("\\", "\\\\").replace(_NULL, "\\N").encode()

@@ -55,6 +55,29 @@ class CustomerChanges:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why rows of an upload were rejected: their number, and the line of the first. `field` is empty for the row as a
+    whole. A row may have several reasons."""
+
+    field: str
+    reason: str
+    rows: int
+    example_line: int
+
+
+@dataclass(frozen=True)
+class RowWarning:
+    """What was noticed about accepted rows of an upload: their number, and the line of the first. `code` identifies the
+    kind of warning."""
+
+    code: str
+    field: str
+    reason: str
+    rows: int
+    example_line: int
+
+
+@dataclass(frozen=True)
 class Upload:
     """The state of an upload. Times are ISO 8601 in UTC."""
 
@@ -69,6 +92,8 @@ class Upload:
     rejected: int
     customers: CustomerChanges | None
     reason: str | None
+    reasons: list[Reason]
+    warnings: list[RowWarning]
     rejected_key: str | None
     rejected_version: str | None
     created_at: str
@@ -210,14 +235,28 @@ class Uploads:
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
                 origin, mode, source, object_key, rows, accepted, rejected, customers_added, customers_removed,
-                customers_unchanged, reason, rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
+                customers_unchanged, reason, {_REASONS}, {_WARNINGS},
+                rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         rows = self._database.read(lambda connection: connection.run(query))
         return [_upload(row) for row in rows]
 
 
+def _json_rows(table: str, columns: str) -> str:
+    """An expression for the rows of a table of findings that an upload has, as a JSON array in which those with most
+    rows come first."""
+    order = "e.rows DESC, e.example_line, e.field"
+    return f"""(SELECT coalesce(json_agg(json_build_array({columns}) ORDER BY {order}), '[]')
+        FROM {table} e WHERE e.upload_id = upload.id)"""
+
+
+_REASONS = _json_rows("upload_error", "e.field, e.reason, e.rows, e.example_line")
+_WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.example_line")
+
+
 def _upload(row: list[Any]) -> Upload:
-    counts = row[9:12]
+    counts, reasons, warnings = row[9:12], row[13], row[14]
+    row[13:15] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
     row[9:12] = [None if None in counts else CustomerChanges(*counts)]
     return Upload(*row)
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from dedup.api.models.common import Count, Model, TaskStatus, Time
-from dedup.records import CustomerId, Email, KnownFields, Name
+from dedup.records import CustomerId, KnownFields, Name
 
 
 class StoredFields(Model):
@@ -11,8 +11,8 @@ class StoredFields(Model):
 
     id: int
     customer_id: CustomerId
-    name: Name
-    email: Email
+    name: Name | None = Field(description="Null if it is unknown")
+    email: str | None = Field(description="Null if it is unknown. An address from a file may not be valid")
     source: str
     created_at: Time
     updated_at: Time | None

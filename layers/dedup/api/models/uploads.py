@@ -73,6 +73,25 @@ class CustomerChanges(Model):
     unchanged: Count
 
 
+class RejectionReason(Model):
+    """Why rows were rejected. A row may have several reasons."""
+
+    field: str = Field(description="Empty if the row as a whole is not valid")
+    reason: str
+    rows: Count
+    example_line: int = Field(description="Line of the first of these rows; in a JSON array its index, from 1")
+
+
+class UploadWarning(Model):
+    """What was noticed about accepted rows."""
+
+    code: Literal["invalid_email"]
+    field: str
+    reason: str
+    rows: Count
+    example_line: int = Field(description="Line of the first of these rows; in a JSON array its index, from 1")
+
+
 class UploadStatus(Model):
     """The status and results of an upload."""
 
@@ -87,6 +106,10 @@ class UploadStatus(Model):
     rejected: Count
     customers: CustomerChanges | None
     reason: str | None
+    reasons: list[RejectionReason] = Field(
+        description="Why rows of a file were rejected, the most frequent first. Empty until the upload has ended"
+    )
+    warnings: list[UploadWarning] = Field(description="Warnings about accepted rows of a file")
     rejected_url: str | None = Field(
         description="Presigned URL of a CSV file with the rejected rows, their line, field and reason; valid for 15 "
         "minutes"

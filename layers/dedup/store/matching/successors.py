@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from pg8000.native import Connection
 
-from dedup.records import KNOWN
+from dedup.records import DETAILS
 from dedup.store.matching.decisions import set_pairs
 from dedup.store.sql import bigints
 
-COMPARED = ("name", "email", *KNOWN)
+COMPARED = DETAILS
 """The columns of a record that are compared to find its successor."""
 
 SUCCESSORS = 200
@@ -36,13 +36,14 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
     gone = {record for _, record, is_gone, *_ in rows if is_gone}
     referenced = Counter(customer for *_, source, customer in {(record, *whose) for _, record, _, *whose in rows})
     in_common = " + ".join(f"(r.{field} IS NOT DISTINCT FROM g.{field})::int" for field in COMPARED)
+    compared = ", ".join(f"o.{field}" for field in COMPARED)
     alike = connection.run(
         f"""SELECT g.record_id, n.id, n.in_common FROM (
-                SELECT DISTINCT d.record_id, d.source, d.customer_id, {", ".join(f"o.{field}" for field in COMPARED)}
+                SELECT DISTINCT d.record_id, d.source, d.customer_id, o.id, {compared}
                 FROM decision_record d LEFT JOIN record o ON o.id = d.record_id
                 WHERE d.record_id = ANY ({bigints(gone)})
             ) AS g CROSS JOIN LATERAL (
-                SELECT r.id, CASE WHEN g.name IS NULL THEN 0 ELSE {in_common} END AS in_common
+                SELECT r.id, CASE WHEN g.id IS NULL THEN 0 ELSE {in_common} END AS in_common
                 FROM (SELECT * FROM record WHERE NOT ({leaving})) AS r
                 WHERE r.customer_id = g.customer_id AND r.source = g.source
                 ORDER BY in_common DESC, r.id LIMIT {min(max(referenced.values()), SUCCESSORS)}

@@ -38,9 +38,9 @@ CREATE TABLE record (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
     source smallint NOT NULL,
-    name text NOT NULL,
-    email text NOT NULL,
-    -- Optional fields, as they were sent.
+    -- As they were sent, without control characters; null if unknown. An address from a file may not be valid.
+    name text,
+    email text,
     phone text,
     company text,
     address text,
@@ -189,14 +189,31 @@ CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', '
 
 -- Rejected rows and erasures
 
--- One field that was refused in rejected rows of an upload, with the number of rows in which it was missing or
--- malformed.
+-- Why rows of an upload were rejected: one field with one reason, which contains no value of a row. A row may have
+-- several.
 CREATE TABLE upload_error (
     upload_id bigint NOT NULL,
+    -- Empty: the row as a whole.
     field text NOT NULL,
-    missing bigint NOT NULL,
-    malformed bigint NOT NULL,
-    PRIMARY KEY (upload_id, field)
+    reason text NOT NULL,
+    -- Whether the field has no value.
+    missing boolean NOT NULL,
+    -- The number of rows, and the line of the first.
+    rows bigint NOT NULL,
+    example_line bigint NOT NULL,
+    PRIMARY KEY (upload_id, field, reason)
+);
+
+-- What was noticed about accepted rows of an upload. The columns are those of upload_error.
+CREATE TABLE upload_warning (
+    upload_id bigint NOT NULL,
+    -- Identifies the kind of warning for clients.
+    code text NOT NULL,
+    field text NOT NULL,
+    reason text NOT NULL,
+    rows bigint NOT NULL,
+    example_line bigint NOT NULL,
+    PRIMARY KEY (upload_id, code, field)
 );
 
 -- The customer of a rejected row that is kept in the bucket, so that an erasure finds it by an index. A row with
