@@ -7,6 +7,12 @@ from dedup.files.tables import Unreadable, quoted
 from dedup.records import KNOWN
 from dedup.validation import plain
 
+
+def _nested(name: str) -> tuple[str, ...]:
+    """The names of a field of Salesforce's address objects, as Amazon AppFlow writes them to Parquet."""
+    return f"MailingAddress.{name}", f"BillingAddress.{name}"
+
+
 COLUMNS: Mapping[str, Sequence[str]] = {
     "customer_id": ("customer id", "id", "record id"),
     "name": ("name", "full name"),
@@ -16,8 +22,8 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "source": ("source",),
     "phone": ("phone", "phone number", "business phone", "mobile phone", "mobile phone number", "mobile"),
     "company": ("company", "company name", "account name", "associated company", "organization", "organisation"),
-    "address": ("address", "street", "street address", "mailing street", "billing street"),
-    "city": ("city", "mailing city", "billing city", "town"),
+    "address": ("address", "street", "street address", "mailing street", "billing street", *_nested("street")),
+    "city": ("city", "mailing city", "billing city", "town", *_nested("city")),
     "postcode": (
         "postcode",
         "postal code",
@@ -28,8 +34,16 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "billing zip/postal code",
         "billing postal code",
         "zip/postal code",
+        *_nested("postalCode"),
     ),
-    "country": ("country", "country/region", "mailing country", "billing country", "mailing country code"),
+    "country": (
+        "country",
+        "country/region",
+        "mailing country",
+        "billing country",
+        "mailing country code",
+        *_nested("country"),
+    ),
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
 """Column names of each field in Salesforce, HubSpot and other systems. Case, spaces, hyphens and underscores are
@@ -44,6 +58,10 @@ _FIELD_OF = {plain(alias): field for field, aliases in COLUMNS.items() for alias
 _RANK = {plain(alias): rank for aliases in COLUMNS.values() for rank, alias in enumerate(aliases)}
 
 
+Positions = Mapping[str, Sequence[int]]
+"""The column positions of each field, as `fields` returns them."""
+
+
 def fields(names: Sequence[str]) -> dict[str, list[int]]:
     """Returns the positions in `names` of the columns of each field, in order of precedence. Only optional fields have
     several. Raises Unreadable if the columns of a required field are ambiguous."""
@@ -54,6 +72,17 @@ def fields(names: Sequence[str]) -> dict[str, list[int]]:
     return {
         field: positions if field in KNOWN else [_only(field, positions, names)] for field, positions in found.items()
     }
+
+
+def require(positions: Positions, header: Sequence[str]) -> None:
+    """Raises Unreadable if the header lacks a required column."""
+    named = "name" in positions or {"first_name", "last_name"} <= positions.keys()
+    missing = [name for name in ("customer_id", "email") if name not in positions]
+    missing += [] if named else ["name (or first name and last name)"]
+    if missing:
+        # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
+        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
+        raise Unreadable(f"No usable header: no column for {' and '.join(missing)}. The first row has {width}")
 
 
 def _only(field: str, positions: Sequence[int], names: Sequence[str]) -> int:
