@@ -48,8 +48,8 @@ def read_parquet(path: str, size: int) -> Iterator[Table]:
         except duckdb.OutOfMemoryException:
             reason = "A part of the Parquet file does not fit into memory. Write it with smaller row groups"
             raise Unreadable(reason) from None
-        # The message is not quoted, because it may contain values. UnicodeDecodeError: text that is not UTF-8.
-        except (duckdb.Error, UnicodeDecodeError) as error:
+        # The message is not quoted, because it may contain values. The last two are raised for text that is not UTF-8.
+        except (duckdb.Error, RuntimeError, UnicodeDecodeError) as error:
             kind = "encrypted, which is not supported" if "encrypt" in str(error).lower() else "damaged or cut off"
             raise Unreadable(f"The Parquet file is {kind}") from None
 

@@ -40,7 +40,7 @@ def read_workbook(file: IO[bytes], sheet: str | None) -> Iterator[Table]:
             sheets = _sheets(archive, scratch)
             named = _named(sheets, sheet) if sheet else [one for one in sheets if one.visible]
             yield from _tables(named[:_MAX_SHEETS], size)
-    except (BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError) as error:
+    except (BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError, NotImplementedError) as error:
         raise damaged("it is cut off, or its archive is not valid") from error
 
 
@@ -66,6 +66,8 @@ def _check_parts(archive: ZipFile, size: int) -> None:
     """Refuses encrypted parts, compression that is not part of the formats, and decompression bombs. The declared sizes
     can be relied on, because zipfile never reads more."""
     parts = archive.infolist()
+    if not all(0 <= part.header_offset < size for part in parts):
+        raise BadZipFile
     if any(part.flag_bits & 1 for part in parts):
         raise Unreadable("The archive is encrypted. Save the workbook without a password")
     if not all(part.compress_type in (ZIP_STORED, ZIP_DEFLATED) for part in parts):

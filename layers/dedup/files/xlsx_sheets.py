@@ -284,71 +284,85 @@ def _column(letters: str) -> int | None:
 def _rows(
     archive: ZipFile, path: str, strings: SharedStrings, styles: dict[str, Callable[[str], Cell]]
 ) -> Iterator[tuple[int, list[Cell]]]:
-    done: list[tuple[int, list[Cell]]] = []
-    row: list[Cell] = []
-    text: list[str] = []
-    parts: list[str] = []
-    line = length = 0
-    column = -1
-    kind = style = ""
-    phonetic = 0
+    reader = _Cells(strings, styles)
+    for _ in parsed(part(archive, path), reader.start, reader.end, reader.text):
+        if sum(map(len, reader.parts)) > 4 * MAX_ROW:
+            raise Unreadable("The workbook has a cell that is too long")
+        yield from reader.done
+        reader.done.clear()
 
-    def start(name: str, attributes: Attributes) -> None:
-        nonlocal line, length, column, kind, style, phonetic
+
+class _Cells:
+    """Collects the rows of a sheet in `done` while its XML is parsed."""
+
+    def __init__(self, strings: SharedStrings, styles: dict[str, Callable[[str], Cell]]) -> None:
+        self.done: list[tuple[int, list[Cell]]] = []
+        self.text: list[str] = []
+        self.parts: list[str] = []
+        self._strings = strings
+        self._styles = styles
+        self._row: list[Cell] = []
+        self._line = self._length = self._phonetic = 0
+        self._column = -1
+        self._kind = self._style = ""
+
+    def start(self, name: str, attributes: Attributes) -> None:
         if name == "c":
             get = attributes.get
-            kind, style = get("t", "n"), get("s", "0")
+            self._kind, self._style = get("t", "n"), get("s", "0")
             reference = get("r")
-            at = _column(reference.rstrip("0123456789")) if reference else column + 1
-            column = MAX_COLUMNS if at is None else at
-            parts.clear()
+            at = _column(reference.rstrip("0123456789")) if reference else self._column + 1
+            self._column = MAX_COLUMNS if at is None else at
+            self.parts.clear()
         elif name in ("v", "t"):
-            text.clear()
+            self.text.clear()
         elif name == "row":
             given = attributes.get("r", "")
-            line = max(line + 1, int(given)) if given.isdecimal() and len(given) < 10 else line + 1
-            column, length = -1, 0
+            following = self._line + 1
+            self._line = max(following, int(given)) if given.isdecimal() and len(given) < 10 else following
+            self._column, self._length = -1, 0
         elif name == "rPh":
-            phonetic += 1
+            self._phonetic += 1
 
-    def end(name: str) -> None:
-        nonlocal length, phonetic
-        if name == "v" or (name == "t" and not phonetic):
-            parts.extend(text)
+    def end(self, name: str) -> None:
+        if name == "v" or (name == "t" and not self._phonetic):
+            self.parts.extend(self.text)
         elif name == "c":
-            value = cell("".join(parts)) if parts else ""
-            # One that is too long is cut later; more than that of a row is not needed.
-            if value != "" and column < MAX_COLUMNS and length <= MAX_ROW:
-                length += len(value) if isinstance(value, str) else 1
-                gap = column - len(row)
-                if gap > 0:
-                    row.extend([""] * gap)
-                if gap >= 0:
-                    row.append(value)
-                else:
-                    row[column] = value
+            if self.parts:
+                self._add(self._cell("".join(self.parts)))
         elif name == "row":
-            done.append((line, row[:]))
-            row.clear()
+            self.done.append((self._line, self._row))
+            self._row = []
         elif name == "rPh":
-            phonetic -= 1
-        text.clear()
+            self._phonetic -= 1
+        self.text.clear()
 
-    def cell(value: str) -> Cell:
-        if kind == "s":
-            try:
-                return strings[int(value)]
-            except (ValueError, IndexError):
-                raise damaged("a cell refers to a text that does not exist") from None
-        if kind == "n":
-            convert = styles.get(style)
-            return convert(value) if convert else number(value)
-        if kind == "b":
-            return "true" if value == "1" else "false" if value == "0" else value
-        return _iso_date(value) if kind == "d" else _unescaped(value)
+    def _add(self, value: Cell) -> None:
+        # The rest of a row that is too long is not kept: the row is rejected in any case.
+        if value == "" or self._column >= MAX_COLUMNS or self._length > MAX_ROW:
+            return
+        self._length += len(value) if isinstance(value, str) else 1
+        row, gap = self._row, self._column - len(self._row)
+        if gap == 0:
+            row.append(value)
+        elif gap > 0:
+            row.extend([*[""] * gap, value])
+        else:
+            row[self._column] = value
 
-    for _ in parsed(part(archive, path), start, end, text):
-        if sum(map(len, parts)) > 4 * MAX_ROW:
-            raise Unreadable("The workbook has a cell that is too long")
-        yield from done
-        done.clear()
+    def _cell(self, value: str) -> Cell:
+        match self._kind:
+            case "s":
+                try:
+                    return self._strings[int(value)]
+                except (ValueError, IndexError):
+                    raise damaged("a cell refers to a text that does not exist") from None
+            case "n":
+                convert = self._styles.get(self._style)
+                return convert(value) if convert else number(value)
+            case "b":
+                return {"0": "false", "1": "true"}.get(value, value)
+            case "d":
+                return _iso_date(value)
+            case _:
+                return _unescaped(value)
