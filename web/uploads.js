@@ -49,6 +49,9 @@ const COLUMNS = [
   ["Sent", (upload) => when(upload.created_at)],
 ];
 
+/** What the file picker offers. The content decides what a file is. */
+const FILES = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.xlsx,.xlsm,.ods,.parquet,.gz,.zst";
+
 /** Where files are dropped or chosen; each is sent and followed below it. */
 function Drop({ sources, started }) {
   const [source, setSource] = useState(null);
@@ -80,8 +83,8 @@ function Drop({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Say whose records these are: a snapshot replaces all of one source." : "CSV, JSON or NDJSON, also as .gz or .zst; columns customer_id, name, email, and source where it is not chosen above."}</p>
-      <input type="file" multiple hidden ref=${input} aria-label="File" onChange=${(event) => (take(event.target.files), (event.target.value = ""))} />
+      <p class="note">${missing ? "Say whose records these are: a snapshot replaces all of one source." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, also as .gz or .zst; columns customer_id, name, email, and source where it is not chosen above."}</p>
+      <input type="file" accept=${FILES} multiple hidden ref=${input} aria-label="File" onChange=${(event) => (take(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} started=${started} />`)}
   </section>`;
