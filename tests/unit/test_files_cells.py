@@ -24,7 +24,7 @@ from tests.exports import CELLS, csv_text, ods, parquet, people, write, xlsx, zi
 
 HEADER = ["customer_id", "name", "email", "phone", "company", "date_of_birth"]
 ANN = (1, "Ann Lee", "ann@example.com", "hubspot")
-PLAIN = [["id", "name", "email"], [1, "Ann Lee", "ann@example.com"]]
+PLAIN: list[list[object]] = [["id", "name", "email"], [1, "Ann Lee", "ann@example.com"]]
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
 
@@ -338,8 +338,8 @@ def sheets_of(sheets: Mapping[str, Sequence[Sequence[object]]], hidden: str = ""
     return file.getvalue()
 
 
-OTHER = [["id", "name", "email"], [2, "Bob", "bob@example.com"]]
-NOTES = [["Notes"], ["Export of last night"]]
+OTHER: list[list[object]] = [["id", "name", "email"], [2, "Bob", "bob@example.com"]]
+NOTES: list[list[object]] = [["Notes"], ["Export of last night"]]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_workbook_without_a_table_says_what_is_missing() -> None:
     assert "no rows in its visible sheets" in reason_of(sheets_of({"A": [], "B": PLAIN}, "B"))
     assert reason_of(sheets_of({"A": PLAIN[:1]})) == "The file has no rows"
     assert "no column for customer_id" in reason_of(sheets_of({"A": [], "B": NOTES}))
-    two_ids = [["Id", "Record ID", "name", "email"], [1, 1, "A", "a@example.com"]]
+    two_ids: list[list[object]] = [["Id", "Record ID", "name", "email"], [1, 1, "A", "a@example.com"]]
     assert "both map to customer_id" in reason_of(sheets_of({"A": two_ids}))
 
 
@@ -453,6 +453,14 @@ def test_truncated_file_is_unreadable_wherever_it_is_cut(make: Callable[[Any], b
 
 
 def test_damaged_content_is_noticed() -> None:
+    sheet = sheet_xml(f"{TOP}<row>{FIXED}</row>")
+    for broken in (
+        sheet[:-5],
+        sheet.replace("?>", " encoding='nowhere'?>"),
+        sheet.replace("?>", " encoding='shift_jis'?>"),
+    ):
+        assert "XML is not valid" in reason_of(workbook_of(broken))
+
     data = bytearray(xlsx([PLAIN[0], *[[n, f"Name {n}", f"c{n}@example.com"] for n in range(2000)]]))
     data[data.index(b"xl/worksheets/sheet1.xml") + 2000] ^= 0xFF
     assert "damaged" in reason_of(bytes(data))
@@ -469,8 +477,8 @@ def test_bombs_are_refused() -> None:
 
     text = ods([HEADER[:4], [1, "A", "a@example.com", "x" * 30_000]])
     made = zipfile.ZipFile(io.BytesIO(text))
-    before, row, after = made.read("content.xml").rpartition(b"<table:table-row><table:table-cell")
-    content = before + row.replace(b"-row>", b'-row table:number-rows-repeated="1000000">') + after
+    before, start, after = made.read("content.xml").rpartition(b"<table:table-row><table:table-cell")
+    content = before + start.replace(b"-row>", b'-row table:number-rows-repeated="1000000">') + after
     assert "more than 200 times its size" in reason_of(
         zipped({name: content if name == "content.xml" else made.read(name) for name in made.namelist()})
     )

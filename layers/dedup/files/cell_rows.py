@@ -76,7 +76,8 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
                 for line, raw, row, is_short in zip(lines, raws, block, short, strict=True)
                 if not is_short
             ]
-            lines, raws, block = (list(compress(part, short)) for part in (lines, raws, block))
+            lines, raws = list(compress(lines, short)), list(compress(raws, short))
+            block = list(compress(block, short))
         columns = {
             name: first_values([list(map(itemgetter(position), block)) for position in several])
             for name, several in positions.items()

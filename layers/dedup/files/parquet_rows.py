@@ -35,7 +35,7 @@ def read_parquet(path: str, size: int) -> Iterator[Table]:
     # Imported here, because only the ingest function and jobs have the package, and few files are Parquet.
     import duckdb
 
-    config = {
+    config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": _MEMORY,
         "threads": "1",
         "temp_directory": "",

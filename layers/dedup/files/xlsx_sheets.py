@@ -118,7 +118,7 @@ def _styles(archive: ZipFile, path: str | None, is_1904: bool) -> dict[str, Call
 
     if path:
         _read_small(archive, path, start)
-    found = {}
+    found: dict[str, Callable[[str], Cell]] = {}
     for at, key in enumerate(formats):
         code = codes.get(key, "")
         if _is_date(key, code):

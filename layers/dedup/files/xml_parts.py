@@ -48,7 +48,8 @@ def parsed(
                 raise Unreadable("The workbook has a cell that is too long")
             yield
         parser.Parse(b"", True)
-    except expat.ExpatError:
+    # The last two are raised for an encoding that does not exist, or that expat cannot read.
+    except (expat.ExpatError, LookupError, ValueError):
         raise Unreadable("The workbook is damaged: its XML is not valid") from None
     yield
 
