@@ -123,7 +123,7 @@ def test_named_sheet_of_a_workbook_is_loaded_and_its_rejected_rows_are_explained
     workbook = openpyxl.Workbook()
     workbook.active.append(["id", "name", "email"])
     workbook.active.append([9, "Nine", "nine@example.com"])
-    sheet = workbook.create_sheet("Customers")
+    sheet = workbook.create_sheet("Müller")
     sheet.append(["Customers of 2024"])
     sheet.append(["Record ID", "Full name", "E-mail", "Birth date"])
     sheet.append([1, "Ann", "ann@example.com", date(1950, 1, 16)])
@@ -131,7 +131,7 @@ def test_named_sheet_of_a_workbook_is_loaded_and_its_rejected_rows_are_explained
     sheet.append(["9007199254740993", "Cid", "cid@example.com"])
     workbook.save(body)
 
-    upload = load(put("incoming/hubspot/night.xlsx", body.getvalue(), sheet="customers"))
+    upload = load(put("incoming/hubspot/night.xlsx", body.getvalue(), sheet="=?UTF-8?B?TcO8bGxlcg==?="))
 
     assert (upload.status, upload.accepted, upload.rejected) == ("done", 2, 1)
     assert [(row["line"], row["row"]) for row in rejected_rows(s3, upload)] == [("4", "2,Bob,nowhere,")]
