@@ -109,6 +109,7 @@ lock: .venv/created ## Write every requirements.txt, after a change to a require
 	$(LOCK) -c requirements-dev.txt requirements-run.in -o requirements-run.txt
 	$(LOCK) -c requirements-dev.txt layers/requirements.in -o layers/requirements.txt
 	$(LOCK) -c requirements-dev.txt functions/deduplication/report/requirements.in -o functions/deduplication/report/requirements.txt
+	$(LOCK) -c requirements-dev.txt functions/uploads/ingest/requirements.in -o functions/uploads/ingest/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	$(LOCK) -c requirements-dev.txt benchmarks/matching/requirements.in -o benchmarks/matching/requirements.txt
 	$(LOCK) -c requirements-dev.txt tests/fuzz/requirements.in -o tests/fuzz/requirements.txt

@@ -143,7 +143,8 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
         try:
             folder = object_keys.folder_of(file.key, opened.metadata)
             source, mode = folder.source, folder.mode
-            for batch in files.read_whole(opened.body, source, opened.size):
+            sheet = bucket.sheet_of(opened.metadata)
+            for batch in files.read_whole(opened.body, source, opened.size, sheet):
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
                     yield number, (customer_id, bits[name], records), None, None

@@ -5,11 +5,15 @@ python -m tests.exports 100000 --form hubspot --compression gzip > contacts.csv.
 
 import argparse
 import gzip
+import io
 import json
 import random
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from xml.sax.saxutils import escape
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -96,7 +100,7 @@ FORMS: Mapping[str, Mapping[str, Callable[[Person], object]]] = {
 }
 """The columns of each form, in order, with the value of each for a person."""
 
-FORMATS = ("csv", "json", "array", "ndjson")
+FORMATS = ("csv", "json", "array", "ndjson", "xlsx", "ods", "parquet")
 DELIMITERS = (",", ";", "\t", "|")
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "cp1252")
 COMPRESSIONS: Mapping[str | None, Callable[[bytes], bytes]] = {
@@ -104,6 +108,91 @@ COMPRESSIONS: Mapping[str | None, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstd.compress,
 }
+
+
+Cells = Sequence[Sequence[object]]
+
+
+def xlsx(rows: Cells, sheet: str = "Contacts") -> bytes:
+    """A workbook as Excel writes it: numbers and dates as numbers, except integers that would lose digits."""
+    import xlsxwriter
+
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
+        worksheet = workbook.add_worksheet(sheet)
+        of_dates = workbook.add_format({"num_format": "dd/mm/yyyy"})
+        for at, row in enumerate(rows):
+            for column, value in enumerate(row):
+                if isinstance(value, bool):
+                    worksheet.write_boolean(at, column, value)
+                elif isinstance(value, date):
+                    worksheet.write_datetime(at, column, value, of_dates)
+                elif isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53):
+                    worksheet.write_number(at, column, value)
+                elif value not in (None, ""):
+                    worksheet.write_string(at, column, str(value))
+    return file.getvalue()
+
+
+def ods(rows: Cells, sheet: str = "Contacts", before: str = "") -> bytes:
+    """A workbook as LibreOffice writes it. `before`: XML of sheets before this one."""
+
+    def cell(value: object) -> str:
+        match value:
+            case None | "":
+                return "<table:table-cell/>"
+            case bool():
+                return f'<table:table-cell office:value-type="boolean" office:boolean-value="{str(value).lower()}"/>'
+            case date():
+                return f'<table:table-cell office:value-type="date" office:date-value="{value.isoformat()}"/>'
+            case int() | float() if abs(value) < 2**53:
+                return f'<table:table-cell office:value-type="float" office:value="{value}"/>'
+        lines = "".join(f"<text:p>{escape(line)}</text:p>" for line in str(value).split("\n"))
+        return f'<table:table-cell office:value-type="string">{lines}</table:table-cell>'
+
+    body = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    kinds = ("office", "table", "text", "style")
+    names = " ".join(f'xmlns:{kind}="urn:oasis:names:tc:opendocument:xmlns:{kind}:1.0"' for kind in kinds)
+    hidden = (
+        '<office:automatic-styles><style:style style:name="hidden" style:family="table">'
+        '<style:table-properties table:display="false"/></style:style></office:automatic-styles>'
+    )
+    return zipped(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.spreadsheet",
+            "META-INF/manifest.xml": "<manifest/>",
+            "content.xml": f"<office:document-content {names}>{hidden}<office:body><office:spreadsheet>{before}"
+            f'<table:table table:name="{escape(sheet)}">{body}<table:table-row table:number-rows-repeated="1048000">'
+            '<table:table-cell table:number-columns-repeated="16384"/></table:table-row></table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        }
+    )
+
+
+def zipped(parts: Mapping[str, str | bytes]) -> bytes:
+    """A ZIP archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def parquet(rows: Cells, row_group_size: int = 1000) -> bytes:
+    """A Parquet file as pandas and Spark write it. The type of a column is that of its values."""
+    import pyarrow
+    from pyarrow import parquet
+
+    names, *values = rows
+    columns = [[None if value == "" else value for value in column] for column in zip(*values, strict=True)]
+    file = io.BytesIO()
+    table = pyarrow.table([pyarrow.array(column) for column in columns], names=list(map(str, names)))
+    parquet.write_table(table, file, row_group_size=row_group_size)
+    return file.getvalue()
+
+
+CELLS: Mapping[str, Callable[[Cells], bytes]] = {"xlsx": xlsx, "ods": ods, "parquet": parquet}
+"""The formats that have cells instead of text. The first row is the header."""
 
 
 def write(
@@ -115,9 +204,12 @@ def write(
     compression: str | None = None,
     newline: str = "\r\n",
 ) -> bytes:
-    """The content of the file. UTF-16 starts with a byte order mark; `delimiter` and `newline` are for CSV."""
+    """The content of the file. UTF-16 starts with a byte order mark; `delimiter` and `newline` are for CSV. Workbooks
+    and Parquet have their own encoding."""
     columns = FORMS[form]
     rows = [[tell(person) for tell in columns.values()] for person in persons]
+    if fmt in CELLS:
+        return COMPRESSIONS[compression](CELLS[fmt]([list(columns), *rows]))
     objects = [dict(zip(columns, row, strict=True)) for row in rows]
     text = {
         "csv": lambda: csv_text([list(columns), *rows], delimiter, newline),

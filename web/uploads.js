@@ -49,6 +49,9 @@ const COLUMNS = [
   ["Created", (upload) => when(upload.created_at)],
 ];
 
+/** The extensions that the file picker offers. The content decides how a file is read. */
+const FILES = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.xlsx,.xlsm,.ods,.parquet,.gz,.zst";
+
 /** An area to drop or choose files. The progress of each file is shown below it. */
 function DropArea({ sources, started }) {
   const [source, setSource] = useState(null);
@@ -80,8 +83,8 @@ function DropArea({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON or NDJSON, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
-      <input type="file" multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
+      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
+      <input type="file" accept=${FILES} multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} started=${started} />`)}
   </section>`;

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import boto3
+import openpyxl
 import pytest
 import requests
 from dedup import files
@@ -115,6 +116,29 @@ def test_every_form_format_and_compression_is_loaded(
     )
 
 
+def test_named_sheet_of_a_workbook_is_loaded_and_its_rejected_rows_are_explained(
+    s3: Any, store: Store, put: Any, load: Any
+) -> None:
+    body = io.BytesIO()
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["id", "name", "email"])
+    workbook.active.append([9, "Nine", "nine@example.com"])
+    sheet = workbook.create_sheet("Müller")
+    sheet.append(["Customers of 2024"])
+    sheet.append(["Record ID", "Full name", "E-mail", "Birth date"])
+    sheet.append([1, "Ann", "ann@example.com", date(1950, 1, 16)])
+    sheet.append([2, "Bob", "nowhere"])
+    sheet.append(["9007199254740993", "Cid", "cid@example.com"])
+    workbook.save(body)
+
+    upload = load(put("incoming/hubspot/night.xlsx", body.getvalue(), sheet="=?UTF-8?B?TcO8bGxlcg==?="))
+
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 2, 1)
+    assert [(row["line"], row["row"]) for row in rejected_rows(s3, upload)] == [("4", "2,Bob,nowhere,")]
+    records = json.loads(store.records.page(None, 100)[0])
+    assert [(row["customer_id"], row.get("date_of_birth")) for row in records] == [(1, "1950-01-16"), (2**53 + 1, None)]
+
+
 def test_bad_row_stops_no_good_one_and_is_explained(s3: Any, store: Store, put: Any, load: Any) -> None:
     body = csv_of([1, 2]) + b"x,=cmd(),c@example.com\n" + lines([3]).encode() + b",Four,nowhere\n"
 
@@ -150,6 +174,7 @@ def shown(upload_id: int) -> dict[str, Any]:
         ("incoming/hubspot/columns.csv", b"a,b\n1,2\n", "customer_id"),
         ("incoming/hubspot/twice.csv", b"id,record id,name,email\n1,1,A,a@example.com\n", "customer_id"),
         ("incoming/hubspot/bad.csv", b"id,name,email\nx,A,a@example.com\n", "No row was accepted"),
+        ("incoming/hubspot/archive.zip", exports.zipped({"night.csv": csv_of([1])}), "ZIP archives are not supported"),
         ("incoming/hubspot/picture.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, ""),
         ("incoming/hubspot/broken.csv.gz", gzip.compress(csv_of(range(50_000)), mtime=0)[:-2000], ""),
         ("incoming/oracle/night.csv", csv_of([1]), "'oracle' is not a source"),

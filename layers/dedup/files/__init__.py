@@ -1,10 +1,13 @@
 """Reads files of CRMs and spreadsheets as records and rejected rows.
 
     bytes → decompressed bytes → text → rows → columns of our fields → records
+                               ↘ temporary file → cells ↗
 
 Each step is a generator that holds about CHUNK bytes of the file, whatever its size: `compression`, `text`, `formats`
-(`csv_rows` and `json_rows`, with the column names in `columns`), `values` and `checks`. `cells` writes CSV that is safe
-to open in a spreadsheet."""
+(`csv_rows` and `json_rows`, with the column names in `columns`), `values` and `checks`. Workbooks (`workbooks`, with
+`xlsx_sheets` and `ods_sheets`) and Parquet (`parquet_rows`) are read from a temporary file (`spool`), because their
+index is at their end; `cell_rows` makes tables of their cells. `cells` writes CSV that is safe to open in a
+spreadsheet."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,7 +17,6 @@ from dedup.files.checks import Row, validated
 from dedup.files.compression import Counted, Stream, decompressed
 from dedup.files.formats import tables_of
 from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
-from dedup.files.text import texts_of
 from dedup.findings import Findings
 from dedup.records import one_of
 from dedup.settings import settings
@@ -49,18 +51,20 @@ class Batch(NamedTuple):
     findings: Findings
 
 
-def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
-    """Yields the rows of a CSV, JSON or NDJSON file, plain or compressed with gzip or zstd, while it is read.
+def read(stream: Stream, source: str | None = None, sheet: str | None = None) -> Iterator[Batch]:
+    """Yields the rows of a CSV, JSON, NDJSON, xlsx, ODS or Parquet file, plain or compressed with gzip or zstd. Text is
+    read while the stream is; of the other formats, the stream is read to its end first.
 
-    `source` is the source of rows that have none; a row with another source is rejected. An invalid row does not affect
-    other rows. Raises Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
-    should then be discarded. Errors of the stream are not caught."""
+    `source` is the source of rows that have none; a row with another source is rejected. `sheet` names the sheet of a
+    workbook; by default, it is the first with a table. An invalid row does not affect other rows. Raises Unreadable if
+    the file as a whole cannot be used, possibly after some rows were yielded: these should then be discarded. Errors of
+    the stream are not caught."""
     if source is not None and source not in settings().sources:
         expected = one_of(settings().sources)
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
     empty = True
-    for table in tables_of(texts_of(decompressed(counted))):
+    for table in tables_of(decompressed(counted), sheet):
         rows, rejected, known, findings = validated(table, source)
         if rows or rejected:
             empty = False
@@ -69,7 +73,7 @@ def read(stream: Stream, source: str | None = None) -> Iterator[Batch]:
         raise Unreadable("The file has no rows")
 
 
-def read_whole(stream: Stream, source: str | None, size: int) -> Iterator[Batch]:
+def read_whole(stream: Stream, source: str | None, size: int, sheet: str | None = None) -> Iterator[Batch]:
     """Yields the same as `read` for a file of `size` bytes whose rows are used all or not at all.
 
     Also raises Unreadable if the file is larger than settings().max_file_bytes, or if no row is accepted."""
@@ -77,7 +81,7 @@ def read_whole(stream: Stream, source: str | None, size: int) -> Iterator[Batch]
     if size > most:
         raise Unreadable(f"The file has {size} bytes, but at most {most} are allowed. Split the file")
     accepted = rejected = 0
-    for batch in read(stream, source):
+    for batch in read(stream, source, sheet):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         yield batch
     if not accepted:

@@ -9,8 +9,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dedup.files.tables import Unreadable, quoted
-from dedup.records import KNOWN
+from dedup.records import IDENTIFYING, KNOWN
 from dedup.validation import plain
+
+
+def _nested(name: str) -> tuple[str, ...]:
+    """The names of a field of Salesforce's address objects, as Amazon AppFlow writes them to Parquet."""
+    return f"MailingAddress.{name}", f"BillingAddress.{name}"
+
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "customer_id": ("customer id", "id", "record id"),
@@ -21,8 +27,8 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "source": ("source",),
     "phone": ("phone", "phone number", "business phone", "mobile phone", "mobile phone number", "mobile"),
     "company": ("company", "company name", "account name", "associated company", "organization", "organisation"),
-    "address": ("address", "street", "street address", "mailing street", "billing street"),
-    "city": ("city", "mailing city", "billing city", "town"),
+    "address": ("address", "street", "street address", "mailing street", "billing street", *_nested("street")),
+    "city": ("city", "mailing city", "billing city", "town", *_nested("city")),
     "postcode": (
         "postcode",
         "postal code",
@@ -33,8 +39,16 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "billing zip/postal code",
         "billing postal code",
         "zip/postal code",
+        *_nested("postalCode"),
     ),
-    "country": ("country", "country/region", "mailing country", "billing country", "mailing country code"),
+    "country": (
+        "country",
+        "country/region",
+        "mailing country",
+        "billing country",
+        "mailing country code",
+        *_nested("country"),
+    ),
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
 """Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
@@ -86,6 +100,10 @@ def names_of(field: str) -> list[str]:
     return sorted(named, key=named.__getitem__)
 
 
+Positions = Mapping[str, Sequence[int]]
+"""The column positions of each field, as `fields` returns them."""
+
+
 def fields(names: Sequence[str]) -> dict[str, list[int]]:
     """Returns the positions in `names` of the columns of each field, in order of precedence. Raises Unreadable if it is
     not certain which column is the customer_id, or if a name, email, customer_id or source has the same column name
@@ -115,6 +133,17 @@ def fields(names: Sequence[str]) -> dict[str, list[int]]:
 def _ambiguous(field: str, one: str, other: str) -> Unreadable:
     both = f"map to {field}. Remove or rename one of them"
     return Unreadable(f"{quoted(one)} and {quoted(other)} both {both}", f"Several columns {both}")
+
+
+def require(positions: Positions, header: Sequence[str]) -> None:
+    """Raises Unreadable if the header lacks a column of the id, or any that identifies a customer."""
+    missing = [] if "customer_id" in positions else ["customer_id"]
+    if not positions.keys() & {*IDENTIFYING, "first_name", "last_name"}:
+        missing.append(f"any of {', '.join(IDENTIFYING)}")
+    if missing:
+        # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
+        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
+        raise Unreadable(f"No usable header: no column for {', or for '.join(missing)}. The first row has {width}")
 
 
 def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:

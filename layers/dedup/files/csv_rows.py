@@ -2,21 +2,18 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import fields, first_values, is_known, more_emails
+from dedup.files.columns import Positions, fields, first_values, is_known, more_emails, require
 from dedup.files.footer import count_candidates, count_footer_rows
-from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
+from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
-from dedup.records import IDENTIFYING, KNOWN
+from dedup.records import KNOWN
 from dedup.traces import addresses
-
-Positions = Mapping[str, Sequence[int]]
-"""The column positions of each field, as columns.fields returns them."""
 
 _DELIMITERS = ",;\t|"
 _OPTIONAL = {*KNOWN, "source"}
@@ -47,7 +44,7 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
         lines, line = _filled(lines[1:], line + 1, blocks)
     delimiter, header, done = _header(lines, sep_line[1] if sep_line else _DELIMITERS)
     positions = fields(header)
-    _require(positions, header)
+    require(positions, header)
     others = more_emails(header, positions)
     while True:
         line += done
@@ -87,16 +84,6 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
         return sum(map(is_known, header))
 
     return max(map(read_with, delimiters), key=lambda found: (count_known(found[1]), len(found[1])))
-
-
-def _require(positions: Positions, header: Sequence[str]) -> None:
-    missing = [] if "customer_id" in positions else ["customer_id"]
-    if not positions.keys() & {*IDENTIFYING, "first_name", "last_name"}:
-        missing.append(f"any of {', '.join(IDENTIFYING)}")
-    if missing:
-        # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
-        width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
-        raise Unreadable(f"No usable header: no column for {', or for '.join(missing)}. The first row has {width}")
 
 
 def _table(

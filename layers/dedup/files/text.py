@@ -8,17 +8,17 @@ from itertools import chain, repeat
 
 from dedup.files.tables import MAX_ROW, Unreadable
 
-_CONVERT = "Convert the file to CSV, JSON or NDJSON"
+_CONVERT = "Convert the file to CSV, JSON, NDJSON, xlsx or Parquet"
 _RECOMPRESS = "Use gzip or zstd, or upload the file without compression"
 
 _UNSUPPORTED: Mapping[bytes, str] = {
-    b"PK\x03\x04": "ZIP archives and Excel workbooks are not supported. Upload the file inside the archive, or save "
-    "the workbook as CSV",
-    b"\xd0\xcf\x11\xe0": "Excel workbooks are not supported. Save the workbook as CSV",
+    b"\xd0\xcf\x11\xe0": "Workbooks with a password and those of Excel 97 to 2003 (xls) are not supported. Save the "
+    "workbook as xlsx without a password, or as CSV",
+    b"PK\x05\x06": "The file is an empty archive",
     b"%PDF": f"PDF documents are not supported. {_CONVERT}",
     b"\x89PNG": f"PNG images are not supported. {_CONVERT}",
     b"\xff\xd8\xff": f"JPEG images are not supported. {_CONVERT}",
-    b"PAR1": f"Parquet files are not supported. {_CONVERT}",
+    b"PARE": f"Encrypted Parquet files are not supported. {_CONVERT}",
     b"Obj\x01": f"Avro files are not supported. {_CONVERT}",
     b"SQLite format 3": f"SQLite databases are not supported. {_CONVERT}",
     b"BZh": f"Compression with bzip2 is not supported. {_RECOMPRESS}",

@@ -56,7 +56,7 @@ _ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 Number = TypeVar("Number", int, float)
 
-_INEXACT = 2**53
+INEXACT = 2**53
 """From this number on, a 64-bit floating-point number (IEEE 754) stands for several whole numbers: 9007199254740993.0
 in a JSON document is read as 9007199254740992.0."""
 
@@ -104,7 +104,7 @@ def meant_id(value: Any) -> int | None:
 
 
 def _exact(number: Number) -> Number:
-    if abs(number) >= _INEXACT:
+    if abs(number) >= INEXACT:
         raise _Refused("A decimal number of this size has lost digits. Export the column as text")
     return number
 
