@@ -35,6 +35,9 @@ class Findings:
         """Yields the findings, those with most rows first."""
         yield from sorted(self._found.values(), key=lambda found: (-found.rows, found.example_line, found.kind))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Findings) and self._found == other._found
+
     def add(self, kind: Kind, line: int, rows: int = 1) -> None:
         """Counts rows of a kind, of which the first is at `line`."""
         _, before, first = self._found.get(kind, Finding(kind, 0, line))
