@@ -165,7 +165,7 @@ def test_an_object_sent_in_parts_is_one_upload(api: str, aws: Aws) -> None:
 
 
 def test_rejected_rows_can_be_downloaded(api: str) -> None:
-    body = rows([1, 2]) + b"three,Customer 3,c3@example.com\n4,=1+1,not an address\n"
+    body = rows([1, 2]) + b"three,Customer 3,c3@example.com\nfour,=1+1,not an address\n"
 
     upload = send(api, body, source="hubspot")
 

@@ -566,6 +566,8 @@ def test_value_of_another_type_is_rejected() -> None:
         ("id,customer_id,name,email,Customer-ID", "'customer_id' and 'Customer-ID' both map to customer_id"),
         ("id,name,Email,E-Mail", "'Email' and 'E-Mail' both map to email"),
         ("id,name,name,email", "'name' and 'name' both map to name"),
+        ("id,Work Email,Contact: Email,Work e-mail", "'Work Email' and 'Work e-mail' both map to email"),
+        ("LEID,(Do Not Modify) Contact,email", "'LEID' and '(Do Not Modify) Contact' both map to customer_id"),
         ("id,city", "no column for any of name, email, phone, company. The first row has 2 columns"),
         ("first name,email", "no column for customer_id. The first row has 2 columns"),
         ("1,Ann,ann@example.com", "no column for customer_id, or for any of name, email, phone, company"),

@@ -402,14 +402,7 @@ def test_merged_cells_of_a_header_are_read_where_they_begin() -> None:
 
 
 def test_line_is_the_number_of_the_row_in_the_sheet() -> None:
-    rows: list[list[object]] = [
-        [],
-        ["id", "name", "email"],
-        [],
-        [1, "Ann Lee", "ann@example.com"],
-        [" "],
-        ["", "", "x"],
-    ]
+    rows: list[list[object]] = [[], PLAIN[0], [], [1, "Ann Lee", "ann@example.com"], [" "], ["", "", "x"]]
     for data in (xlsx(rows), ods(rows)):
         batch = load(data)
         assert batch.rows == [ANN]

@@ -3,8 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files as resources
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -82,6 +80,8 @@ def key(name: str) -> str:
 @cache
 def _columns() -> Mapping[str, _Column]:
     """Returns the meaning of each known name. The data files are read when the first file is read, not at import."""
+    from importlib.resources import files as resources  # imported here, because most functions read no file
+
     columns = {
         key(name): _Column(field, min(place, 1), place)
         for field, names in COLUMNS.items()
@@ -119,9 +119,10 @@ def fields(names: Sequence[str]) -> dict[str, list[int]]:
     for field, positions in found.items():
         if field in KNOWN:
             continue
-        for one, other in pairwise(positions):
-            if known[one].rank == known[other].rank and key(names[one]) == key(names[other]):
-                raise _ambiguous(field, names[one], names[other])
+        first: dict[str, int] = {}
+        for position in positions:
+            if (one := first.setdefault(key(names[position]), position)) != position:
+                raise _ambiguous(field, names[one], names[position])
         if field in _SINGLE and len(positions) > 1:
             one, other = sorted(positions[:2])
             if known[one].tier == known[other].tier:
