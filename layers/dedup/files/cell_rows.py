@@ -1,13 +1,14 @@
 """Makes tables of rows of cells, for formats that have cells instead of text: workbooks and Parquet."""
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
-from itertools import compress
+from itertools import compress, islice
 from operator import itemgetter
 from types import SimpleNamespace
 
-from dedup.files import compression
+from dedup.files import compression, footer
 from dedup.files.columns import fields, first_values, more_emails, require
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
@@ -91,7 +92,7 @@ def _blocks(rows: Rows, width: int) -> Iterator[tuple[list[int], list[list[Cell]
     lines: list[int] = []
     block: list[list[Cell]] = []
     length = 0
-    for line, cells in rows:
+    for line, cells in _without_footer(rows):
         row = cells[:width] if len(cells) >= width else [*cells, *[""] * (width - len(cells))]
         if not is_blank(row):
             lines.append(line)
@@ -102,6 +103,22 @@ def _blocks(rows: Rows, width: int) -> Iterator[tuple[list[int], list[list[Cell]
                 lines, block, length = [], [], 0
     if block:
         yield lines, block
+
+
+def _without_footer(rows: Rows) -> Rows:
+    """Leaves out the footer of a Salesforce report. Rows that may belong to one are held back."""
+    held: deque[tuple[int, list[Cell]]] = deque()
+    for row in rows:
+        if not is_blank(row[1][1:]):
+            yield from held
+            held.clear()
+            yield row
+            continue
+        held.append(row)
+        if len(held) > footer.MAX_ROWS:
+            yield held.popleft()
+    found = footer.count_footer_rows([[str(cell).strip() for cell in cells] for _, cells in held])
+    yield from islice(held, len(held) - found)
 
 
 def is_blank(cells: Iterable[Cell]) -> bool:
