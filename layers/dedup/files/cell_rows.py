@@ -9,7 +9,7 @@ from operator import itemgetter
 from types import SimpleNamespace
 
 from dedup.files import compression, footer
-from dedup.files.columns import fields, first_values, more_emails, require
+from dedup.files.columns import first_values, map_header, more_emails, require
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.values import INEXACT, meant_id
@@ -48,7 +48,7 @@ def usable(header: Sequence[Cell]) -> bool:
     """Whether the cells are a header with all required columns."""
     try:
         names = list(map(str, header))
-        require(fields(names), names)
+        require(map_header(names), names)
     except Unreadable:
         return False
     return True
@@ -58,7 +58,7 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
     """Yields tables of about compression.CHUNK characters. `size` is that of the file, in bytes. Raises Unreadable if
     the header lacks a required column, or if the rows are a decompression bomb."""
     names = list(map(str, header))
-    positions = fields(names)
+    positions = map_header(names)
     require(positions, names)
     others = more_emails(names, positions)
     width, total = len(names), 0

@@ -53,7 +53,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 The files in `systems` have the names that a single system uses.
 
 If a file has several columns for one field, each row takes the first of them that has a value: those in this order,
-then those of a system in the order of its file. Only customer_id and source have one column, see `fields`."""
+then those of a system in the order of its file. Only customer_id and source have one column, see `map_header`."""
 
 _SINGLE = ("customer_id", "source")
 
@@ -64,11 +64,11 @@ class _Column(NamedTuple):
 
     field: str
     tier: int
-    place: int
+    position: int
 
     @property
     def rank(self) -> tuple[int, int]:
-        return self.tier, self.place
+        return self.tier, self.position
 
 
 def key(name: str) -> str:
@@ -83,14 +83,14 @@ def _columns() -> Mapping[str, _Column]:
     from importlib.resources import files as resources  # imported here, because most functions read no file
 
     columns = {
-        key(name): _Column(field, min(place, 1), place)
+        key(name): _Column(field, min(position, 1), position)
         for field, names in COLUMNS.items()
-        for place, name in enumerate(names)
+        for position, name in enumerate(names)
     }
     for path in sorted((resources("dedup.files") / "systems").iterdir(), key=lambda path: path.name):
         for field, names in json.loads(path.read_text("utf-8"))["fields"].items():
-            for place, name in enumerate(names):
-                columns.setdefault(key(name), _Column(field, 2, place))
+            for position, name in enumerate(names):
+                columns.setdefault(key(name), _Column(field, 2, position))
     return MappingProxyType(columns)
 
 
@@ -101,10 +101,10 @@ def names_of(field: str) -> list[str]:
 
 
 Positions = Mapping[str, Sequence[int]]
-"""The column positions of each field, as `fields` returns them."""
+"""The column positions of each field, as `map_header` returns them."""
 
 
-def fields(names: Sequence[str]) -> dict[str, list[int]]:
+def map_header(names: Sequence[str]) -> dict[str, list[int]]:
     """Returns the positions in `names` of the columns of each field, in order of precedence. Raises Unreadable if it is
     not certain which column is the customer_id, or if a name, email, customer_id or source has the same column name
     twice.
@@ -149,7 +149,7 @@ def require(positions: Positions, header: Sequence[str]) -> None:
 
 def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:
     """Returns the positions in `names` of columns with addresses, except the first column of the email. `found` is the
-    result of `fields`."""
+    result of `map_header`."""
     first, *others = found.get("email", (-1,))
     return [
         position

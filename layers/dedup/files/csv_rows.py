@@ -7,7 +7,7 @@ from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
-from dedup.files.columns import Positions, fields, first_values, is_known, more_emails, require
+from dedup.files.columns import Positions, first_values, is_known, map_header, more_emails, require
 from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
@@ -43,7 +43,7 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
     if sep_line:
         lines, line = _filled(lines[1:], line + 1, blocks)
     delimiter, header, done = _header(lines, sep_line[1] if sep_line else _DELIMITERS)
-    positions = fields(header)
+    positions = map_header(header)
     require(positions, header)
     others = more_emails(header, positions)
     while True:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from dedup.files.columns import COLUMNS, fields, first_values, key, more_emails, names_of
+from dedup.files.columns import COLUMNS, first_values, key, map_header, more_emails, names_of
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -260,7 +260,7 @@ def _traces(row: str) -> tuple[int | None, set[str]]:
 def _object_keys(keys: tuple[str, ...]) -> tuple[list[str | None], list[tuple[int, list[str]]], list[str]]:
     """Maps the keys of an object to fields. Returns the first key of each field of COLUMNS (None without one), the
     fields with several keys as (index in COLUMNS, keys), and the keys of further addresses."""
-    found = fields(keys)
+    found = map_header(keys)
     positions = {name: [keys[position] for position in several] for name, several in found.items()}
     several = [(at, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
     emails = [keys[position] for position in more_emails(keys, found)]
