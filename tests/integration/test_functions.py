@@ -217,6 +217,18 @@ def test_only_json_is_taken(functions: Call, content_type: str, status: int) -> 
     assert functions("create_customer", event)["statusCode"] == status
 
 
+@pytest.mark.parametrize("body", [None, ""])
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_missing_body_of_another_media_type_is_a_missing_body(
+    functions: Call, content_type: str, body: str | None
+) -> None:
+    event = api_event("POST", "/api/v1/customers", headers={"Content-Type": content_type}) | {"body": body}
+
+    answer = functions("create_customer", event)
+
+    assert (answer["statusCode"], json.loads(answer["body"])["detail"][0]["loc"]) == (422, ["body"])
+
+
 @pytest.mark.parametrize(
     ("encoded", "status"),
     [

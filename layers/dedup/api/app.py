@@ -117,14 +117,15 @@ def _request_error(event: dict[str, Any]) -> Response[str] | None:
         # would delete all customers.
         return problem(404, _EMPTY_SEGMENT)
     body = event.get("body")
-    if not body:
-        return None
     headers = APIGatewayProxyEvent(event).headers
     if "Content-Type" in headers:
         media_type = headers["Content-Type"].partition(";")[0].strip().lower()
-        if media_type and media_type != "application/json":
+        if body and media_type and media_type != "application/json":
             return problem(415, f"Expected application/json, got {media_type[:100]}")
+        # Also without a body: Powertools would look for the boundary of an empty multipart body.
         event["headers"] = headers | {"Content-Type": "application/json"}
+    if not body:
+        return None
     if event.get("isBase64Encoded"):
         try:
             body = base64.b64decode(body, validate=True).decode()
