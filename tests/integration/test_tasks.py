@@ -19,7 +19,7 @@ from dedup.store import Store
 from dedup.store.task_outbox import KINDS, SENDS
 from dedup.store.task_table import TRIES
 
-from tests.conftest import api_event, connect, lambda_context, load_function, sample_records
+from tests.conftest import LONG_NAME, api_event, connect, lambda_context, load_function, sample_records
 from tests.integration.conftest import BUCKET, LOCAL_RUNNER
 
 pytest.importorskip("splink", reason="a run needs what requirements-dev.txt has for it")
@@ -32,7 +32,7 @@ CLAIMED = [EXPORT, RUN, JOB, UPLOAD, ERASURE]
 
 LONG = 7_200.0
 FILE = b"customer_id,name,email\n7,Ada,ada@example.com\n"
-REJECTED = b"customer_id,name,email\n9,,nobody\n"
+REJECTED = f"customer_id,name,email\n9,{LONG_NAME},nine@example.com\n".encode()
 WORKERS = {EXPORT: "export", RUN: "match", JOB: "run_job", UPLOAD: "ingest", DELETION: "ingest", ERASURE: "ingest"}
 
 
