@@ -27,6 +27,7 @@ from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import BY_REGION, bigints, copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging
+from dedup.store.task_table import failed
 from dedup.store.uploads import TASKS
 from dedup.traces import Trace
 
@@ -163,8 +164,7 @@ class Loads:
     def fail(self, load: Load, reason: str, rejected: Rejected = None, findings: Iterable[Finding] = ()) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
         Raises ErasedMeanwhile as finish() does."""
-        changes = f"status = 'failed', finished_at = clock_timestamp(), reason = {text(reason)}, lease_until = NULL"
-        self._end(load, changes, rejected, findings)
+        self._end(load, failed(reason), rejected, findings)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Does nothing when superseded."""
@@ -250,13 +250,12 @@ def _set_rejected(rejected: Rejected) -> str:
 
 def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
     """Returns how many records were made."""
-    [[source_bit, replaces]] = connection.run(
-        f"""SELECT (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
-            FROM upload u WHERE id = {load.id}"""
-    )
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
-    [[expected]] = connection.run(f"SELECT rows - rejected FROM upload WHERE id = {load.id}")
+    [[expected, source_bit, replaces]] = connection.run(
+        f"""SELECT rows - rejected, (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
+            FROM upload u WHERE id = {load.id}"""
+    )
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(
