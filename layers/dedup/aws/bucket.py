@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
@@ -41,15 +39,6 @@ class OpenObject:
     size: int
     modified: datetime
     metadata: Mapping[str, str]
-
-
-def sheet_of(metadata: Mapping[str, str]) -> str | None:
-    """The sheet of a workbook that an object's metadata names. S3 encodes names beyond ASCII by RFC 2047."""
-    name = metadata.get("sheet")
-    try:
-        return str(make_header(decode_header(name))) if name else None
-    except (HeaderParseError, LookupError, UnicodeDecodeError):
-        return name
 
 
 def s3_url(key: str) -> str:

@@ -1,8 +1,10 @@
-"""The keys of the bucket, and what the key of an uploaded file states."""
+"""The keys of the bucket, and what the key and metadata of an uploaded file state."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 
 from dedup.settings import settings
 
@@ -60,6 +62,15 @@ def folder_of(key: str, metadata: Mapping[str, str]) -> Folder:
                 f"{place}; to add records, to a folder with another name"
             )
     return Folder(source, mode)
+
+
+def sheet_of(metadata: Mapping[str, str]) -> str | None:
+    """The sheet of a workbook that an object's metadata names. S3 encodes names beyond ASCII by RFC 2047."""
+    name = metadata.get("sheet")
+    try:
+        return str(make_header(decode_header(name))) if name else None
+    except (HeaderParseError, LookupError, UnicodeDecodeError):
+        return name
 
 
 def key_for(filename: str, folder: Folder) -> str:

@@ -223,7 +223,7 @@ def _stage(
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
     accepted = rejected = 0
-    for batch in files.read_whole(opened.body, source, opened.size, bucket.sheet_of(opened.metadata)):
+    for batch in files.read_whole(opened.body, source, opened.size, object_keys.sheet_of(opened.metadata)):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
