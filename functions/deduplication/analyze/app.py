@@ -6,7 +6,7 @@ from dedup.api.models.deduplication import Analysis
 from dedup.api.openapi import operation
 from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
 from dedup.api.parameters import By, Cursor, Limit
-from dedup.sets import EVERYBODY
+from dedup.sets import EVERYBODY, count
 from dedup.store import open_store
 
 QUESTION = "analyze"
@@ -30,7 +30,7 @@ def analyze(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     question = cursor_question(QUESTION, by)
     after = decode_cursor(cursor, question)
     found = open_store().questions.select({"ids": EVERYBODY}, after, limit, by)
-    customers = EVERYBODY.count(found.regions)
+    customers = count(found.regions)
     analysis: dict[str, int | str] = {
         "total_records": found.records,
         "unique_customers": customers,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.metrics import MetricUnit
 
 from dedup.observability import metrics
-from dedup.sets import EVERYBODY
+from dedup.sets import EVERYBODY, count
 from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.uploads import Upload
@@ -46,7 +46,7 @@ def announce(upload: Upload, store: Store) -> None:
             raise RuntimeError("EventBridge did not accept the event")
     # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
     found = store.questions.select({"ids": EVERYBODY}, {}, 1)
-    customers = EVERYBODY.count(found.regions)
+    customers = count(found.regions)
     metrics.add_metric("RecordsAccepted", MetricUnit.Count, upload.accepted)
     metrics.add_metric("RecordsRejected", MetricUnit.Count, upload.rejected)
     if upload.started_at and upload.finished_at:
