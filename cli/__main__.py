@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 from uuid import uuid4
 
 import typer
@@ -193,7 +194,7 @@ def customers(
         if json:
             # Streamed, since memory may not hold all ids.
             opening = f'{{"count": {page["count"]}, "customer_ids": [' if first else ", " if ids else ""
-            print(opening + ", ".join(map(str, ids)), end="")
+            print(opening + ", ".join(map(as_json, ids)), end="")
         else:
             print("".join(f"{customer_id}\n" for customer_id in ids), end="")
         first, left = False, left - len(ids)
@@ -206,9 +207,9 @@ def customers(
 
 
 @app.command()
-def customer(customer_id: int, json: Json = False) -> None:
+def customer(customer_id: str, json: Json = False) -> None:
     """Show the records of one customer in all sources."""
-    response = api().get(f"customers/{customer_id}")
+    response = api().get(f"customers/{quote(customer_id, safe='')}")
     if json:
         print(as_json(response))
     else:
@@ -256,7 +257,7 @@ def lookup(
     country: Known = "",
     date_of_birth: Known = "",
     source: Known = "",
-    customer_id: Annotated[int | None, typer.Option(show_default=False)] = None,
+    customer_id: Known = "",
     json: Json = False,
 ) -> None:
     """Find entities that match the given details. Nothing is written."""

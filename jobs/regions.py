@@ -5,7 +5,8 @@ read by the layer, as when they are loaded into the store: one task reads one fi
 file has a single reader. All other work is distributed by customer. Writes Parquet and summary.json:
 
     regions     sources (in alphabetical order), customers, records; the largest region first
-    customers   customer_id, sources, records; by region, then id
+    customers   customer_id, sources, records; by region, then id. Ids are bigint if all of them are integers, otherwise
+                strings
     rejects     file, line, field, reason, row
     files       file, source, mode, status (done, failed), accepted, rejected, reason
 """
@@ -40,7 +41,7 @@ MAX_TASKS = 10_000
 """With more files than this, a task reads several."""
 
 _STAGED = """file int,
-    customer struct<customer_id: bigint, source: int, records: bigint>,
+    customer struct<customer_id: bigint, text_id: string, source: int, records: bigint>,
     reject struct<line: bigint, field: string, reason: string, row: string>,
     ending struct<source: string, mode: string, modified: bigint, accepted: bigint, rejected: bigint, reason: string>"""
 """The rows that reading yields; each has one of the three structs. A customer has one row for each batch and source."""
@@ -147,7 +148,8 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
             for batch in files.read_whole(opened.body, source, opened.size, sheet):
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
-                    yield number, (customer_id, bits[name], records), None, None
+                    integer, text = (None, customer_id) if isinstance(customer_id, str) else (customer_id, None)
+                    yield number, (integer, text, bits[name], records), None, None
                 for one in batch.rejected:
                     yield number, None, one.cells, None
         except (WrongFolder, files.Unreadable) as refusal:
@@ -203,18 +205,28 @@ def _write_rejects_and_customers(
         f"{output}/rejects",
     )
     listing = ", ".join(f"'{name}'" for name in names)
-    _write(
+    counted_rows = (
         staged.where("customer IS NOT NULL")
         .join(f.broadcast(file_table), "file")
         .where("(shiftright(counted, customer.source) & 1) = 1")
-        .groupBy("customer.customer_id")
+    )
+    has_texts = bool(counted_rows.where("customer.text_id IS NOT NULL").take(1))
+    _write(
+        counted_rows.groupBy("customer.customer_id", "customer.text_id")
         .agg(f.expr("bit_or(shiftleft(1L, customer.source)) AS region"), f.expr("sum(customer.records) AS records"))
         .selectExpr(
             "customer_id",
+            "text_id",
             f"filter(array({listing}), (name, bit) -> (shiftright(region, bit) & 1) = 1) AS sources",
             "records",
         )
-        .sortWithinPartitions("sources", "customer_id"),
+        # Integers have no text, and nulls come first.
+        .sortWithinPartitions("sources", "text_id", "customer_id")
+        .selectExpr(
+            "coalesce(text_id, string(customer_id)) AS customer_id" if has_texts else "customer_id",
+            "sources",
+            "records",
+        ),
         f"{output}/customers",
     )
 

@@ -198,7 +198,9 @@ def _as_text(app: "WSGIApplication") -> "WSGIApplication":
         except UnicodeDecodeError:
             body = body.decode("utf-8", "replace").encode()
             environ["CONTENT_LENGTH"] = str(len(body))
-        return app(environ | {"wsgi.input": BytesIO(body)}, start_response)
+        # API Gateway passes the path on as the client encoded it, so that `a%2Fb` is one parameter.
+        path = environ["REQUEST_URI"].partition("?")[0]
+        return app(environ | {"wsgi.input": BytesIO(body), "PATH_INFO": path}, start_response)
 
     return serve
 

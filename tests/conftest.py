@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dedup.customer_ids import CustomerId
 from dedup.records import Record
 from dedup.settings import Settings, settings
 from dedup.store import Store, open_store
@@ -173,12 +175,13 @@ LONG_NAME = "x" * 256
 """A name that is rejected."""
 
 
-def record(customer_id: int, source: str, **changes: Any) -> Record:
-    fields = {"name": f"Customer {customer_id}", "email": f"c{customer_id}@example.com"}
+def record(customer_id: CustomerId, source: str, **changes: Any) -> Record:
+    local = re.sub("[^0-9A-Za-z-]", "", str(customer_id))[:40]
+    fields = {"name": f"Customer {customer_id}"[:255], "email": f"c{local}@example.com"}
     return Record(**{"customer_id": customer_id, "source": source, **fields, **changes})
 
 
-def ids_of(found: Selection, name: str = "ids") -> list[int]:
+def ids_of(found: Selection, name: str = "ids") -> list[Any]:
     """The ids of the page `name`."""
     ids: list[int] = json.loads(found.pages[name].json)
     return ids

@@ -340,10 +340,21 @@ def _cell(value: object, quoted: str) -> str:
     return text
 
 
+def id_of(system: str, contact: Contact) -> int | str:
+    """The id that is to be read of a contact; without an id column, the number of one that was added."""
+    layout = LAYOUTS[system]
+    if layout.id_column is None:
+        return contact.number
+    if system == "salesforce_report":
+        return long_salesforce_id(contact.number)
+    written = str(layout.columns[layout.id_column](contact)).lstrip("'")
+    return int(written) if written.isdigit() else written
+
+
 def expected(system: str, contact: Contact) -> dict[str, Any]:
     """The record that is to be read of a contact, without its source; fields that are not known are None."""
     fields = {name: tell(contact) or None for name, tell in LAYOUTS[system].fields.items()}
-    return {"customer_id": contact.number, "name": _one_line(contact.name) or None, **fields}
+    return {"customer_id": id_of(system, contact), "name": _one_line(contact.name) or None, **fields}
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ FORMS: Mapping[str, Mapping[str, Callable[[Person], object]]] = {
         "E-mail Address": lambda person: f" {person.email} ",
         "SOURCE": lambda person: person.source.capitalize(),
         "Full Name": lambda person: person.name,
-        "Customer-ID": lambda person: f"{person.customer_id:07}",
+        "Customer-ID": lambda person: person.customer_id,
     },
 }
 """The columns of each form, in order, with the value of each for a person."""

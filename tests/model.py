@@ -8,7 +8,11 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from dedup.customer_ids import CustomerId, order
+
+Values = TypeVar("Values", bound=tuple[CustomerId, ...])
 
 
 class Row(NamedTuple):
@@ -16,7 +20,7 @@ class Row(NamedTuple):
 
     upload: str
     source: str
-    customer: int
+    customer: CustomerId
     name: str = ""
     email: str = ""
 
@@ -24,35 +28,40 @@ class Row(NamedTuple):
 State = tuple[Row, ...]
 """All records, sorted, so that equal states compare equal."""
 
-Analysis = tuple[int, tuple[int, ...]]
+Analysis = tuple[int, tuple[CustomerId, ...]]
 """The number of records, and the ids of their customers."""
 
 Regions = frozenset[tuple[frozenset[str], int]]
 """The number of customers of each region."""
 
-Content = tuple[tuple[str, int, str, str], ...]
+Content = tuple[tuple[str, CustomerId, str, str], ...]
 """The visible values of all records: source, customer, name and email, sorted."""
+
+
+def in_order(rows: Iterable[Values]) -> tuple[Values, ...]:
+    """Rows of integers and texts, in the order of their values."""
+    return tuple(sorted(rows, key=lambda row: [order(value) for value in row]))
 
 
 def after(state: State, kept: Callable[[Row], bool], added: Iterable[Row] = ()) -> State:
     """The state without the rows that are not `kept`, and with the `added` ones."""
-    return tuple(sorted([*filter(kept, state), *added]))
+    return in_order([*filter(kept, state), *added])
 
 
 def content_of(state: State) -> Content:
-    return tuple(sorted(row[1:] for row in state))
+    return in_order((row.source, row.customer, row.name, row.email) for row in state)
 
 
-def sources_of(rows: Iterable[tuple[str, int]]) -> dict[int, frozenset[str]]:
+def sources_of(rows: Iterable[tuple[str, CustomerId]]) -> dict[CustomerId, frozenset[str]]:
     """The sources of each customer, from pairs of source and customer."""
-    found: dict[int, set[str]] = {}
+    found: dict[CustomerId, set[str]] = {}
     for source, customer in rows:
         found.setdefault(customer, set()).add(source)
     return {customer: frozenset(sources) for customer, sources in found.items()}
 
 
 def analysis_of(state: State) -> Analysis:
-    return len(state), tuple(sorted({row.customer for row in state}))
+    return len(state), tuple(sorted({row.customer for row in state}, key=order))
 
 
 def regions_of(state: State) -> Regions:
@@ -65,20 +74,21 @@ def regions(of_customers: Iterable[frozenset[str]]) -> Regions:
 
 
 def selected(
-    of_customers: dict[int, frozenset[str]],
+    of_customers: dict[CustomerId, frozenset[str]],
     within: Collection[str] = (),
     without: Collection[str] = (),
     exactly: Collection[str] = (),
-) -> list[int]:
+) -> list[CustomerId]:
     """Brute force: the customers in every source of `within`, in none of `without`, and, unless it is empty, in exactly
     the sources of `exactly`."""
-    return sorted(
+    found = (
         customer
         for customer, sources in of_customers.items()
         if all(name in sources for name in within)
         and not any(name in sources for name in without)
         and (not exactly or set(exactly) == sources)
     )
+    return sorted(found, key=order)
 
 
 @dataclass(frozen=True)
@@ -102,9 +112,9 @@ def orders(states: set[State], writes: list[Write], unknown: Collection[Write] =
     certain = [write for write in writes if write not in unknown]
     for count in range(len(unknown) + 1):
         for some in itertools.combinations(unknown, count):
-            for order in itertools.permutations([*certain, *some]):
+            for one in itertools.permutations([*certain, *some]):
                 for state in states:
-                    for write in order:
+                    for write in one:
                         state = write.change(state)
                         on_the_way.add(state)
                     at_the_end.add(state)

@@ -3,7 +3,7 @@
 import { usePagedList } from "./api.js?v=";
 import { html } from "./lib.js?v=";
 import { nounOf } from "./overview.js?v=";
-import { ByChoice, Choice, Empty, PagedList, Panel, Records, Sources, Title, counted, link } from "./parts.js?v=";
+import { ByChoice, Choice, Empty, PagedList, Panel, Records, Sources, Title, counted, customerPath, link } from "./parts.js?v=";
 
 /** Returns the names of sources in a comma-separated list. Unknown names are ignored. */
 export const namesIn = (text, sources) => (text ?? "").split(",").filter((name) => sources.includes(name));
@@ -53,7 +53,7 @@ export function Customers({ query, sources, go }) {
         <${PagedList} list=${list} lines=${8} empty=${html`<${Empty} title=${`No ${noun[1]}`}>No ${noun[1]} match this combination of sources.<//>`}>
           ${(ids) =>
             html`<ul class="ids">
-              ${ids.map((id) => html`<li key=${id}><a href=${link(by === "entity" ? `/people/${id}` : `/customers/${id}`)}>${id}</a></li>`)}
+              ${ids.map((id) => html`<li key=${id}><a href=${link(by === "entity" ? `/people/${id}` : customerPath(id))}>${id}</a></li>`)}
             </ul>`}
         <//>
       <//>

@@ -6,14 +6,14 @@ import { html, render, useEffect, useState } from "./lib.js?v=";
 import { Lookup } from "./lookup.js?v=";
 import { Matching, People, Person, Review, Run } from "./matching.js?v=";
 import { Overview } from "./overview.js?v=";
-import { Empty, ErrorMessage, Title, link } from "./parts.js?v=";
+import { Empty, ErrorMessage, Title, customerPath, link } from "./parts.js?v=";
 import { Upload, Uploads } from "./uploads.js?v=";
 
 /** The view of each path. Groups match the ids in it. */
 const ROUTES = [
   [/^\/$/, Overview],
   [/^\/customers$/, Customers],
-  [/^\/customers\/(-?\d+)$/, Customer],
+  [/^\/customers\/([^/]+)$/, Customer],
   [/^\/uploads$/, Uploads],
   [/^\/uploads\/(\d+)$/, Upload],
   [/^\/matching$/, Matching],
@@ -82,9 +82,18 @@ function Page({ config }) {
 function View({ route, config }) {
   for (const [pattern, Shown] of ROUTES) {
     const found = pattern.exec(route.path);
-    if (found) return html`<${Shown} key=${route.path} id=${found[1]} query=${route.query} sources=${config.sources} go=${go} />`;
+    if (found) return html`<${Shown} key=${route.path} id=${found[1] && decoded(found[1])} query=${route.query} sources=${config.sources} go=${go} />`;
   }
   return html`<${Title}>Page not found<//><${Empty} title="This page does not exist"><a href=${link("/")}>Go to the overview</a><//>`;
+}
+
+/** Returns a part of the path without percent-encoding. A part that is not encoded correctly is returned unchanged. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** Moves the focus to the title of the view, so that screen readers start there. */
@@ -102,16 +111,13 @@ function SignIn() {
 
 /** A form that opens a customer by id. */
 function CustomerSearch() {
-  const [invalid, setInvalid] = useState(false);
   const find = (event) => {
     event.preventDefault();
     const id = event.target.elements.customer.value.trim();
-    setInvalid(!/^-?\d+$/.test(id));
-    if (/^-?\d+$/.test(id)) go(`/customers/${id}`);
+    if (id) go(customerPath(id));
   };
   return html`<form class="find" role="search" onSubmit=${find}>
-    <input name="customer" type="search" inputmode="numeric" placeholder="Customer id" aria-label="Customer id" aria-invalid=${invalid} autocomplete="off" />
-    ${invalid && html`<span class="hint" role="alert">Enter a whole number.</span>`}
+    <input name="customer" type="search" maxlength="255" placeholder="Customer id" aria-label="Customer id" autocomplete="off" />
   </form>`;
 }
 

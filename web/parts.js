@@ -36,6 +36,9 @@ export function link(path, query = {}) {
   return `#${path}${search ? `?${search}` : ""}`;
 }
 
+/** The path of the view of a customer, whose id may be any text. */
+export const customerPath = (id) => `/customers/${encodeURIComponent(id)}`;
+
 /** The query for the customers of a region: in exactly `sources` and in no other of `all`. */
 export const regionQuery = (sources, all, by) => ({
   in: sources.join(","),
@@ -189,7 +192,7 @@ export function Records({ records, golden, label = "Records side by side" }) {
             (record) =>
               html`<th scope="col" key=${record.id}>
                 <span class="chip">${record.source}</span>
-                <a href=${link(`/customers/${record.customer_id}`)}>customer ${record.customer_id}</a>
+                <a href=${link(customerPath(record.customer_id))}>customer ${record.customer_id}</a>
                 <small>record ${record.id}, ${when(record.created_at)}</small>
               </th>`,
           )}

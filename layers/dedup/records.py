@@ -4,10 +4,20 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetPydanticSchema,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.json_schema import WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
+from dedup import customer_ids
+from dedup.customer_ids import LARGEST, MAX_LENGTH, SMALLEST, BadCustomerId, customer_id
 from dedup.settings import settings
 from dedup.validation import MAX_BODY_BYTES, Request, at_most, cut, email_address, until_enough_errors
 
@@ -40,19 +50,51 @@ def known_source(value: str) -> str:
     return value
 
 
-CustomerId = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 PLAIN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 """JSON Schema of what without_controls accepts."""
 
 _VISIBLE = r"[^\s\u0000-\u001f\u007f-\u009f]"
 _WITHIN = r"[^\u0000-\u001f\u007f-\u009f]"
+_TRIMMED = rf"^\s*{_VISIBLE}(?:{_WITHIN}*{_VISIBLE})?\s*$"
+"""JSON Schema of a text that is not blank and has no control characters."""
+
+
+def _customer_id(value: Any, integer: Any) -> customer_ids.CustomerId:
+    if not isinstance(value, str):
+        return integer(value)  # type: ignore[no-any-return]
+    try:
+        return customer_id(value)
+    except BadCustomerId as error:
+        raise PydanticCustomError("customer_id", str(error)) from None
+
+
+CustomerId = Annotated[
+    customer_ids.CustomerId,
+    # One call for each record: a union of types reports every error once for each of them.
+    GetPydanticSchema(
+        lambda *_: core_schema.no_info_wrap_validator_function(
+            _customer_id,
+            core_schema.int_schema(strict=True, ge=SMALLEST, le=LARGEST),
+            serialization=core_schema.simple_ser_schema("any"),
+        )
+    ),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": SMALLEST, "maximum": LARGEST},
+                {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": _TRIMMED},
+            ]
+        }
+    ),
+]
+"""A customer id; see dedup.customer_ids."""
 
 Name = Annotated[
     str,
     Field(
         min_length=1,
         max_length=255,
-        json_schema_extra={"pattern": rf"^\s*{_VISIBLE}(?:{_WITHIN}*{_VISIBLE})?\s*$"},
+        json_schema_extra={"pattern": _TRIMMED},
     ),
     BeforeValidator(trimmed),
     AfterValidator(without_controls),

@@ -12,6 +12,8 @@ from itertools import product
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from dedup.customer_ids import CustomerId
+
 _BETWEEN = re.compile(r"""[\s,;:|<>()\[\]"\\]+""")
 _AROUND = "'`\u2018\u2019\u201c\u201d."
 """Characters around an address that are not part of it: quotation marks, and the full stop of a sentence."""
@@ -30,7 +32,7 @@ class Trace(NamedTuple):
     row has no id."""
 
     line: int
-    customer_id: int | None
+    customer_id: CustomerId | None
     addresses: Iterable[str]
 
 
@@ -75,7 +77,7 @@ class Hashes:
         hashed.update(text.encode("utf-8", "surrogatepass"))
         return int.from_bytes(hashed.digest()[:8], "big", signed=True)
 
-    def customer(self, customer_id: int) -> int:
+    def customer(self, customer_id: CustomerId) -> int:
         """Returns the hash of a customer id."""
         return self.of(str(customer_id))
 

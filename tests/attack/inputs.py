@@ -5,12 +5,18 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dedup.customer_ids import CustomerId
+
 from tests.exports import COMPRESSIONS, csv_text
 
-Values = tuple[str, int, str, str]
+Values = tuple[str, CustomerId, str, str]
 """A record: source, customer id, name and email."""
 
-IDS = (*range(1, 13), 0, -1, 2**63 - 1, -(2**63), 2**53, 2**53 + 1)
+IDS: tuple[CustomerId, ...] = (
+    *range(1, 13), 0, -1, 2**63 - 1, -(2**63), 2**53, 2**53 + 1,
+    "0035g00000XyZ1aAAF", "0035g00000XyZ1AAAV", "cus_1", "CUS_1", "007", str(2**63), "ä/ö?&#%41", "\U0001f600", "'; --",
+    'a"b\\c', "x" * 255,
+)  # fmt: skip
 PEOPLE = (
     ("Ann Lee", "ann.lee@example.com"),
     ("Anne Lee", "ann.lee@example.com"),
@@ -25,8 +31,8 @@ PEOPLE = (
 )
 FORMATS = ("csv", "json", "ndjson", "array")
 BAD = (
-    {"customer_id": "12x"},
-    {"customer_id": "9223372036854775808"},
+    {"customer_id": "1.2e15"},
+    {"customer_id": "x" * 256},
     {"customer_id": ""},
     {"email": "a\0b"},
     {"name": "a\0b"},

@@ -17,7 +17,7 @@ from dedup.sets import Region
 from dedup.settings import settings
 from dedup.store import Store, open_store
 from dedup.store.matching.run_tables import RunTables
-from dedup.store.region_counts import CUSTOMERS, Counted, count_changes, gain
+from dedup.store.region_counts import CUSTOMERS, INTEGERS, Counted, count_changes, gain
 from dedup.store.set_questions import _ids_query, state_of
 from dedup.store.sql import BY_REGION
 
@@ -89,21 +89,22 @@ def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
             SELECT id, customer_id, source, customer_id FROM record"""
     )
     owner.run("INSERT INTO customer_membership SELECT DISTINCT customer_id, 1 FROM record")
-    owner.run(f"INSERT INTO {tables.counted.membership} SELECT customer_id, 1, 0, count(*) FROM record GROUP BY 1")
+    owner.run(f"INSERT INTO {tables.membership.table} SELECT customer_id, 1, 0, count(*) FROM record GROUP BY 1")
     owner.run(
         f"""ALTER TABLE {tables.member} ADD PRIMARY KEY (record_id);
             CREATE INDEX ON {tables.member} (entity_id);
-            CREATE INDEX ON {tables.counted.membership} (sources, entity_id); ANALYZE"""
+            CREATE INDEX ON {tables.membership.table} (sources, entity_id); ANALYZE"""
     )
     for counted in (CUSTOMERS, tables.counted):
-        owner.run(f"ALTER TABLE {counted.membership} SET (autovacuum_enabled = off)")
+        membership = counted.memberships[0]
+        owner.run(f"ALTER TABLE {membership.table} SET (autovacuum_enabled = off)")
         owner.run(
-            f"""UPDATE {counted.membership} AS m SET sources = r.sources FROM (
+            f"""UPDATE {membership.table} AS m SET sources = r.sources FROM (
                     SELECT customer_id, bit_or(1::bigint << source) AS sources FROM record GROUP BY 1
-                ) AS r WHERE r.customer_id = m.{counted.id}"""
+                ) AS r WHERE r.customer_id = m.{membership.id}"""
         )
         owner.run(
-            f"""INSERT INTO {counted.changes} SELECT sources, count(*), 0 FROM {counted.membership} GROUP BY {BY_REGION}
+            f"""INSERT INTO {counted.changes} SELECT sources, count(*), 0 FROM {membership.table} GROUP BY {BY_REGION}
                 UNION ALL SELECT 1::bigint << source, 0, count(*) FROM record GROUP BY 1"""
         )
     told = json.dumps(Settings.over({"methods": ["rules"]}).model_dump(mode="json"))
@@ -168,7 +169,7 @@ def statement(store: Store, counted: Counted, chosen: Callable[[Region], bool], 
     """The statement by which a page of a set question's ids is read."""
     by = "customer" if counted is CUSTOMERS else "entity"
     masks = store._database.read(lambda connection: state_of(connection, by)).masks
-    return "SELECT " + _ids_query(counted, [r for r in masks if chosen(r)], masks, after, limit, False)
+    return _ids_query(counted.memberships[0], [r for r in masks if chosen(r)], masks, after, limit, False)
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -307,10 +308,10 @@ def test_verify_of_many_regions_finds_that_they_agree(many: Store, region_of: Ma
 
 def test_customers_of_many_regions_that_move_are_counted_in_memory(many: Store) -> None:
     """PostgreSQL's hash takes many sets of 63 sources for one: a grouping by it made 16,000 batches, in 40 s."""
-    incoming = f"SELECT customer_id, {1 << 62}::bigint AS sources FROM {CUSTOMERS.membership}"
+    incoming = f"SELECT customer_id, {1 << 62}::bigint AS sources FROM {INTEGERS.table}"
     with closing(connect()) as outside:
         outside.run("SET statement_timeout = '60s'; BEGIN")
-        changes = f"{gain(CUSTOMERS, incoming)}, {count_changes(CUSTOMERS)}"
+        changes = f"{gain(INTEGERS, incoming)}, {count_changes(CUSTOMERS)}"
         rows = outside.run(f"EXPLAIN (ANALYZE, FORMAT JSON) WITH {changes} SELECT")
         outside.run("ROLLBACK")
 

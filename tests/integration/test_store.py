@@ -1,13 +1,14 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
 import pytest
 from dedup import sets
+from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused
 from dedup.records import Record
 from dedup.sets import EVERYBODY, SetQuery
@@ -25,7 +26,7 @@ def everyone(store: Store, limit: int = 10_000) -> Selection:
 
 
 def walk(store: Store, query: SetQuery, limit: int) -> Iterable[list[int]]:
-    after: dict[str, int] | None = {}
+    after: Mapping[str, CustomerId] | None = {}
     while after is not None:
         found = store.questions.select({"ids": query}, after, limit)
         yield ids_of(found)

@@ -26,14 +26,15 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-PURE = {"errors", "findings", "lifeline", "sets", "traces", "validation"}
+PURE = {"customer_ids", "errors", "findings", "lifeline", "sets", "traces", "validation"}
 LOW = PURE | {"records", "settings"}
 MAY_USE = {
     **{name: set() for name in PURE},
+    "traces": {"customer_ids"},
     "settings": set(),
-    "records": {"settings", "validation"},
+    "records": {"customer_ids", "settings", "validation"},
     "matching": {"validation"},
-    "files": {"findings", "records", "settings", "traces", "validation"},
+    "files": {"customer_ids", "findings", "records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
     "observability": {"errors", "settings"},
     "aws": {"errors", "settings"},

@@ -1,6 +1,7 @@
 import pytest
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
-from dedup.api.pagination import BadCursor, decode_cursor, encode_cursor, next_link
+from dedup.api.errors import BadCursor
+from dedup.api.pagination import decode_cursor, encode_cursor, next_link
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -58,7 +58,7 @@ def test_addresses_are_accepted_and_refused_as_emailstr_does(address: str) -> No
     assert actual == expected
 
 
-@pytest.mark.parametrize("customer_id", [1.0, 1.5, 2.0**53, -(2.0**53), True, "1", None, 2**63, -(2**63) - 1])
+@pytest.mark.parametrize("customer_id", [1.0, 1.5, 2.0**53, -(2.0**53), True, None, 2**63, -(2**63) - 1])
 def test_id_is_not_coerced(customer_id: object) -> None:
     with pytest.raises(ValidationError) as refused:
         Record.model_validate({**record(1, "hubspot").model_dump(), "customer_id": customer_id})

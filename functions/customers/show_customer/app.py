@@ -25,7 +25,7 @@ def show_customer(customer_id: CustomerInPath, limit: Limit = 1000, cursor: Curs
         raise NotFoundError("Customer not found")
     # The records are JSON text from SQL: parsing them here would only cost time.
     about = {"sources": json_of(customer.sources), "entity_ids": json_of(customer.entities)}
-    body = json_object({"customer_id": customer_id, **about, "records": customer.records})
+    body = json_object({"customer_id": json_of(customer_id), **about, "records": customer.records})
     return paged(app, body, {"id": customer.last} if customer.last else None, question)
 
 

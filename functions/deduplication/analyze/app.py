@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Analysis
 from dedup.api.openapi import operation
-from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
+from dedup.api.pagination import cursor_question, decode_id_cursor, json_object, paged
 from dedup.api.parameters import By, Cursor, Limit
 from dedup.sets import EVERYBODY, count
 from dedup.store import open_store
@@ -28,7 +28,7 @@ install(app)
 )
 def analyze(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[str]:
     question = cursor_question(QUESTION, by)
-    after = decode_cursor(cursor, question)
+    after = decode_id_cursor(cursor, question)
     found = open_store().questions.select({"ids": EVERYBODY}, after, limit, by)
     customers = count(found.regions)
     analysis: dict[str, int | str] = {

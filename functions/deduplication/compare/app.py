@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Comparison
 from dedup.api.openapi import operation
-from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
+from dedup.api.pagination import cursor_question, decode_id_cursor, json_object, paged
 from dedup.api.parameters import MAX_IDS, By, Cursor, Limit
 from dedup.sets import SetQuery, count_by_source
 from dedup.settings import settings
@@ -30,7 +30,7 @@ install(app)
 def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[str]:
     sources = settings().sources
     question = cursor_question(QUESTION, by)
-    after = decode_cursor(cursor, question)
+    after = decode_id_cursor(cursor, question)
     only = {f"only_in_{source}": SetQuery(exactly=frozenset({source})) for source in sources}
     queries = {"in_all_sources": SetQuery(within=frozenset(sources)), **only}
     found = open_store().questions.select(queries, after, min(limit, MAX_IDS // len(queries)), by)

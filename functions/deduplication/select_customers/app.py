@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import CustomerSelection
 from dedup.api.openapi import operation
-from dedup.api.pagination import cursor_question, decode_cursor, json_object, paged
+from dedup.api.pagination import cursor_question, decode_id_cursor, json_object, paged
 from dedup.api.parameters import By, Cursor, Limit
 from dedup.records import SourceList
 from dedup.sets import SetQuery
@@ -49,7 +49,7 @@ def select_customers(
 ) -> Response[str]:
     named = [frozenset(filter(None, names.split(","))) for names in (within, not_in, region)]
     question = cursor_question("customers in {} not in {} region {}".format(*map(sorted, named)), by)
-    after = decode_cursor(cursor, question)
+    after = decode_id_cursor(cursor, question)
     query = SetQuery(*named)
     found = open_store().questions.select({"ids": query}, after, limit, by)
     selection = json_object({"count": query.count(found.regions), "customer_ids": found.pages["ids"].json})

@@ -13,7 +13,6 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
     ResponseValidationError,
 )
 
-from dedup.api.pagination import BadCursor
 from dedup.api.unknown_parameters import unknown_parameters
 from dedup.errors import Conflict, KeyReused, NoRun, Unavailable
 from dedup.observability import log_failure, logger
@@ -28,6 +27,10 @@ class Invalid(Exception):
     def __init__(self, loc: Sequence[str | int], msg: str) -> None:
         super().__init__(msg)
         self.loc = loc
+
+
+class BadCursor(ValueError):
+    """A cursor that encode_cursor() did not return, or returned for another question."""
 
 
 class NotJson(json.JSONDecodeError):

@@ -10,6 +10,9 @@ from urllib.parse import quote, urlencode
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
+from dedup.api.errors import BadCursor, Invalid
+from dedup.customer_ids import CustomerId, customer_id
+
 
 class HasId(Protocol):
     """An item of a list that is ordered by id."""
@@ -20,6 +23,9 @@ class HasId(Protocol):
 T = TypeVar("T")
 Item = TypeVar("Item", bound=HasId)
 
+MAX_CURSOR = 8192
+"""Most characters of a cursor. API Gateway allows 10,240 bytes for the first line and the headers of a request."""
+
 TOTAL = "X-Total-Count"
 """The header with the number of items on all pages."""
 
@@ -27,7 +33,7 @@ TOTAL = "X-Total-Count"
 def paged(
     app: APIGatewayRestResolver,
     body: Any,
-    positions: Mapping[str, int] | None,
+    positions: Mapping[str, CustomerId] | None,
     question: str,
     total: int | None = None,
 ) -> Response[Any]:
@@ -68,33 +74,58 @@ def cursor_question(question: str, by: str) -> str:
 _DIGEST_BYTES = 6
 
 
-class BadCursor(ValueError):
-    """A cursor that encode_cursor did not return, or returned for another question."""
+_ENCODED = "/%"
+"""API Gateway passes the path on as the client encoded it."""
 
 
 def _digest(positions: bytes, question: str) -> bytes:
     return hashlib.blake2b(question.encode() + b"\0" + positions, digest_size=_DIGEST_BYTES).digest()
 
 
-def encode_cursor(positions: Mapping[str, int], question: str) -> str:
-    """Returns an opaque cursor for the last id returned from each list. It is valid for this `question` only."""
-    raw = json.dumps(positions, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_digest(raw, question) + raw).decode().rstrip("=")
+def encode_cursor(positions: Mapping[str, CustomerId], question: str) -> str:
+    """Returns an opaque cursor for the last id returned from each list. It is valid for this `question` only. Raises
+    Invalid if it would be too long for a URL, which takes dozens of lists of text ids."""
+    raw = json.dumps(positions, separators=(",", ":"), ensure_ascii=False).encode()
+    cursor = base64.urlsafe_b64encode(_digest(raw, question) + raw).decode().rstrip("=")
+    if len(cursor) > MAX_CURSOR:
+        raise Invalid(
+            ("query", "limit"),
+            "The ids are too long for a cursor to all of these lists. List them one by one with "
+            "/api/v1/deduplication/customers, or export them",
+        )
+    return cursor
 
 
 def decode_cursor(cursor: str | None, question: str) -> dict[str, int]:
-    """Returns the positions that encode_cursor was called with; empty without a cursor. Raises BadCursor."""
+    """Returns the positions that encode_cursor was called with, which are integers; empty without a cursor. Raises
+    BadCursor."""
+    positions = decode_id_cursor(cursor, question)
+    found = {name: position for name, position in positions.items() if isinstance(position, int)}
+    if len(found) < len(positions):
+        raise BadCursor
+    return found
+
+
+def decode_id_cursor(cursor: str | None, question: str) -> dict[str, CustomerId]:
+    """Returns the same for lists of customer ids, whose positions may be texts."""
     if cursor is None:
         return {}
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        positions = {name: int(position) for name, position in json.loads(raw[_DIGEST_BYTES:]).items()}
+        positions = {str(name): _position(position) for name, position in json.loads(raw[_DIGEST_BYTES:]).items()}
         # Encoded again and compared: base64 has several spellings of one value, and the digest may have been changed.
-        if encode_cursor(positions, question) == cursor and all(-(2**63) <= p < 2**63 for p in positions.values()):
+        if encode_cursor(positions, question) == cursor:
             return positions
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError, Invalid):
         pass
     raise BadCursor
+
+
+def _position(value: Any) -> CustomerId:
+    """Raises ValueError unless the value is a customer id."""
+    if not isinstance(value, str):
+        value = str(int(value))
+    return customer_id(value)
 
 
 def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
@@ -109,6 +140,5 @@ def next_link(event: APIGatewayProxyEvent, cursor: str) -> str:
     # The context's path has the stage if the client's URL had it; in SAM's local gateway it is the route's pattern.
     stage = context.path.removesuffix(path) if context.path.endswith(path) else ""
     scheme = "http" if event.headers.get("X-Forwarded-Proto") == "http" else "https"
-    return (
-        f'<{scheme}://{context.domain_name}{stage}{quote(path)}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
-    )
+    resource = f"{context.domain_name}{stage}{quote(path, safe=_ENCODED)}"
+    return f'<{scheme}://{resource}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'

@@ -2,11 +2,14 @@
 
 import hashlib
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
+from dedup.api.pagination import MAX_CURSOR
+from dedup.records import CustomerId
 from dedup.store.audit import UNKNOWN
 
 MAX_LIMIT = 10_000
@@ -15,7 +18,12 @@ MAX_IDS = 250_000
 """Most ids in one response, in all of its lists: an id takes up to 21 bytes, and Lambda's limit is 6 MB."""
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items on a page")]
-CustomerInPath = Annotated[int, Path(alias="customer_id", ge=-(2**63), le=2**63 - 1)]
+
+CustomerInPath = Annotated[
+    CustomerId,
+    BeforeValidator(unquote),
+    Path(alias="customer_id", description="An integer or a text, URL-encoded: `42`, `0035g00000XyZ1aAAF`, `a%2Fb`"),
+]
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
@@ -31,7 +39,8 @@ DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 Cursor = Annotated[
-    str | None, Query(max_length=8192, description="Start of the page, from the `Link` header of the previous page")
+    str | None,
+    Query(max_length=MAX_CURSOR, description="Start of the page, from the `Link` header of the previous page"),
 ]
 
 IdempotencyKey = Annotated[

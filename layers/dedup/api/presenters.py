@@ -9,6 +9,7 @@ from dedup.api.models.deduplication import JobStatus
 from dedup.api.models.exports import ExportStatus
 from dedup.api.models.uploads import UploadStatus
 from dedup.aws import bucket
+from dedup.customer_ids import CustomerId, order
 from dedup.matching import scoring
 from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
@@ -25,7 +26,7 @@ MAX_REGIONS = 100
 """Most regions of a job in one response, which may list a hundred jobs."""
 
 
-def erasure_details(customer_id: int, erased: erasure.Erasure) -> Erasure:
+def erasure_details(customer_id: CustomerId, erased: erasure.Erasure) -> Erasure:
     """Returns what was erased of a customer, and what remains."""
     customer, remaining = erased.customer, erased.customer.remaining
     return Erasure(
@@ -70,7 +71,7 @@ def entity_summary(entity: Mapping[str, Any], settings: Mapping[str, Any]) -> di
     return {
         "id": entity["id"],
         "records": entity["total_records"],
-        "customer_ids": sorted({record["customer_id"] for record in records}),
+        "customer_ids": sorted({record["customer_id"] for record in records}, key=order),
         "sources": sorted({record["source"] for record in records}),
         "golden": values(records, settings),
     }

@@ -27,7 +27,6 @@ from dedup.records import (
     IDENTIFYING,
     KNOWN,
     NOTHING_IDENTIFYING,
-    CustomerId,
     Known,
     Name,
     Source,
@@ -53,7 +52,6 @@ INVALID_EMAIL = Kind(
 )
 
 _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
-    "customer_id": TypeAdapter(list[CustomerId]),
     "name": TypeAdapter(list[Name | None]),
     "email": TypeAdapter(list[Annotated[str, Field(max_length=MAX_INVALID_EMAIL), AfterValidator(without_controls)]]),
     "source": TypeAdapter(list[Source]),
@@ -83,7 +81,7 @@ def validated(table: Table, given: str | None) -> tuple[list[Row], list[Rejected
         raise Unreadable("The file has no source column, and no source was given for the upload")
     problems: Problems = defaultdict(list)
     _find_damage(table.rows, problems)
-    ids = _checked("customer_id", customer_ids(columns["customer_id"], problems), problems)
+    ids = customer_ids(columns["customer_id"], problems)
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
     written = columns.get("email", [None] * count)
     emails, invalid = _emails(on_one_line(written), problems)
@@ -196,10 +194,6 @@ def reason_for(name: str, kind: str, message: str) -> str:
             return f"The {name} is missing"
         case "string_too_long":
             return f"The {name} has more than {MAX_INVALID_EMAIL if name == 'email' else 255:,} characters"
-        case "int_type":
-            return "Expected a whole number"
-        case "less_than_equal" | "greater_than_equal":
-            return f"Expected a number from {-(2**63)} to {2**63 - 1}"
         case "string_type":
             return f"The {name} must be a text"
         case "enum":

@@ -7,6 +7,7 @@ from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
 
+from dedup.customer_ids import CustomerId
 from dedup.files.columns import Positions, first_values, is_known, map_header, more_emails, require
 from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
@@ -142,7 +143,7 @@ def _table(
     return Table([line + at for at in starts], raws, columns, rejected, spare), done
 
 
-def _traces(raw: str, row: Sequence[str], positions: Positions) -> tuple[int | None, set[str]]:
+def _traces(raw: str, row: Sequence[str], positions: Positions) -> tuple[CustomerId | None, set[str]]:
     """Returns the customer id and the addresses in a row that does not have the header's shape. The id is read from its
     column, addresses from the whole row."""
     [position] = positions["customer_id"]

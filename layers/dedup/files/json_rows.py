@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from dedup.customer_ids import CustomerId
 from dedup.files.columns import COLUMNS, first_values, key, map_header, more_emails, names_of
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
@@ -248,7 +249,7 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _MEMBER = re.compile(r""""((?:[^"\\]|\\.){1,100})"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)""")
 
 
-def _traces(row: str) -> tuple[int | None, set[str]]:
+def _traces(row: str) -> tuple[CustomerId | None, set[str]]:
     """Returns the customer id and the addresses that seem to be in a row that is not a JSON object."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), row[:MAX_EXCERPT]).replace("\\/", "/")
     members = {key(name): value.strip('"') for name, value in _MEMBER.findall(text)}

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dedup.customer_ids import CustomerId
+
 MAX_ROW = 1 << 20
 """Most characters of a row. The limit of a CSV field is 131,072 (csv.field_size_limit), which is also the longest text
 that Salesforce stores."""
@@ -36,7 +38,7 @@ class Rejected(NamedTuple):
     field: str
     reason: str
     row: str
-    customer_id: int | None = None
+    customer_id: CustomerId | None = None
     addresses: Collection[str] = ()
     kind: str = ""
 
@@ -71,7 +73,7 @@ def reject(
     field: str,
     reason: str,
     row: str,
-    customer_id: int | None = None,
+    customer_id: CustomerId | None = None,
     addresses: Collection[str] = (),
     kind: str = "",
 ) -> Rejected:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from dedup.customer_ids import LARGEST, SMALLEST, BadCustomerId, CustomerId, customer_id
 from dedup.files.tables import quoted
 from dedup.records import trimmed
 from dedup.settings import settings
@@ -33,27 +34,17 @@ class _Refused(Exception):
         self.missing = missing
 
 
-_WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'(.*?)'?""")
-_ID_DIGITS = re.compile(r"-?[0-9]+")
+_CONTROLS = re.compile(r"\s*[\x01-\x1f\x7f-\x9f][\s\x01-\x1f\x7f-\x9f]*")
+_WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'([0-9+=@-].*?)'?""")
 _ID_GROUPED = re.compile(
     r"-?[1-9][0-9]{0,2}(?:([ \u00a0\u2009\u202f'’])[0-9]{3}(?:\1[0-9]{3})*|([.,])[0-9]{3}(?:\2[0-9]{3})+)"
 )
 _ID_DECIMAL = re.compile(r"(-?[0-9]+)[.,]0{1,2}")
-_ID_AMBIGUOUS = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}")
-_ID_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+"),
-        "Scientific notation has lost digits. Export the column as text or as a number without decimals",
-    ),
-    (
-        _ID_AMBIGUOUS,
-        "The separator may be a thousands separator or a decimal separator. Write the number without it",
-    ),
-    (
-        re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?"),
-        "Salesforce record ids of letters and digits are not whole numbers. Export your own customer number",
-    ),
-)
+_ID_AMBIGUOUS = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}|-?[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}")
+_ID_SCIENTIFIC = re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
+_NO_ID = frozenset({"-", "--", "#n/a", "n/a", "nan", "nil", "none", "null", "undefined"})
+"""What programs write for a missing value, in lower case. As an id, it would join all rows without one."""
+
 Number = TypeVar("Number", int, float)
 
 INEXACT = 2**53
@@ -62,27 +53,41 @@ in a JSON document is read as 9007199254740992.0."""
 
 
 def _customer_id(value: Any) -> Any:
-    """Converts a customer_id as spreadsheets write it to a whole number. Other types are returned unchanged, for Record
-    to validate.
+    """Converts a customer_id as spreadsheets write it. None if there is none.
 
-    Raises _Refused if the text has no meaning as a number, or more than one."""
+    Raises _Refused if the value is no id, or a number that may be another one."""
     if isinstance(value, float) and value.is_integer():
-        return _exact(int(value))
+        value = _exact(int(value))
+    if type(value) is int:
+        return value if SMALLEST <= value <= LARGEST else _text_id(str(value))
+    if value is None:
+        return None
     if not isinstance(value, str):
-        return value
+        raise _Refused("Expected a whole number or a text")
     value = _unwrapped(value)
-    if not value:
+    if not value or value.lower() in _NO_ID:
         return None
     if len(value) <= 64:
-        if _ID_DIGITS.fullmatch(value):
-            return int(value)
+        if _ID_AMBIGUOUS.fullmatch(value):
+            raise _Refused(
+                "The separator may be a thousands separator or a decimal separator. Write the number without it"
+            )
         if _ID_GROUPED.fullmatch(value):
-            return int(re.sub(r"[^0-9-]", "", value))
-        if decimal := _ID_DECIMAL.fullmatch(value):
-            return _exact(int(decimal[1]))
-    raise _Refused(
-        next((reason for pattern, reason in _ID_REFUSED if pattern.fullmatch(value)), "Expected a whole number")
-    )
+            value = re.sub(r"[^0-9-]", "", value)
+        elif decimal := _ID_DECIMAL.fullmatch(value):
+            value = str(_exact(int(decimal[1])))
+        elif _ID_SCIENTIFIC.fullmatch(value):
+            raise _Refused(
+                "Scientific notation has lost digits. Export the column as text or as a number without decimals"
+            )
+    return _text_id(value)
+
+
+def _text_id(value: str) -> CustomerId:
+    try:
+        return customer_id(_CONTROLS.sub(" ", value))
+    except BadCustomerId as error:
+        raise _Refused(str(error)) from None
 
 
 def _unwrapped(value: str) -> str:
@@ -90,17 +95,16 @@ def _unwrapped(value: str) -> str:
     return "".join(filter(None, wrapped.groups())).strip() if wrapped else value
 
 
-def meant_id(value: Any) -> int | None:
+def meant_id(value: Any) -> CustomerId | None:
     """Returns the customer id in a value of a rejected row, or None. In contrast to _customer_id, `1,234` is read as
     1234: the row was rejected because this may be a decimal number, but then it is the id of no customer."""
     trimmed_value = value.strip() if isinstance(value, str) else value
     try:
-        read = _customer_id(trimmed_value)
+        found: CustomerId | None = _customer_id(trimmed_value)
     except _Refused:
         text = _unwrapped(trimmed_value) if isinstance(trimmed_value, str) else ""
-        read = int(re.sub("[.,]", "", text)) if _ID_AMBIGUOUS.fullmatch(text) else None
-    # type() and not isinstance(), because True is an int too.
-    return read if type(read) is int and -(2**63) <= read < 2**63 else None
+        return int(re.sub("[.,]", "", text)) if _ID_AMBIGUOUS.fullmatch(text) else None
+    return found
 
 
 def _exact(number: Number) -> Number:
@@ -129,16 +133,25 @@ def as_texts(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
 
 
 def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
-    """Converts the customer ids of a column to whole numbers; see _customer_id."""
-    if {*map(type, values)} == {int}:
+    """Converts the customer ids of a column, as dedup.customer_ids defines them."""
+    if {*map(type, values)} == {int} and min(values) >= SMALLEST and max(values) <= LARGEST:
         return list(values)
     try:
         digits = "".join(values)
-        if digits.isascii() and digits.isdigit() and all(values) and max(map(len, values)) <= 64:
-            return list(map(int, values))
+        if digits.isascii() and digits.isdigit() and all(values) and max(map(len, values)) <= 18:
+            numbers = list(map(int, values))
+            if "".join(map(str, numbers)) == digits:  # otherwise there are zeros in front
+                return numbers
     except TypeError:
         pass
-    return _converted("customer_id", _customer_id, values, 0, problems)
+
+    def convert(value: Any) -> Any:
+        found = _customer_id(value)
+        if found is None:
+            raise _Refused("The customer_id is missing", missing=True)
+        return found
+
+    return _converted("customer_id", convert, values, 0, problems)
 
 
 def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> list[Any]:
@@ -171,9 +184,6 @@ def _converted(
             problems[position].append(Problem(name, str(refused), refused.kind, refused.missing))
             converted.append(stand_in)
     return converted
-
-
-_CONTROLS = re.compile(r"\s*[\x01-\x1f\x7f-\x9f][\s\x01-\x1f\x7f-\x9f]*")
 
 
 def on_one_line(values: Sequence[Any]) -> list[Any]:

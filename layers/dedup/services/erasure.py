@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from dedup.aws import bucket
 from dedup.aws.bucket import ObjectVersion
+from dedup.customer_ids import CustomerId
 from dedup.errors import Superseded, Unavailable
 from dedup.services import tasks
 from dedup.services.exports import KEPT_DAYS
@@ -44,7 +45,7 @@ class Erasure:
     exports: list[int]
 
 
-def erase(customer_id: int, store: Store, principal: str) -> Erasure | None:
+def erase(customer_id: CustomerId, store: Store, principal: str) -> Erasure | None:
     """Erases a customer, and returns what was erased and what remains in files of rejected rows. Returns None if
     nothing about the customer is stored."""
     erased = store.customers.erase(customer_id, principal)

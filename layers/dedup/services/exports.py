@@ -50,7 +50,7 @@ class TooLarge(Exception):
 class _Format(Protocol):
     block: int
 
-    def __init__(self, file: "_Object", columns: Sequence[str]) -> None: ...
+    def __init__(self, file: "_Object", columns: Sequence[str], as_texts: bool) -> None: ...
 
     def write(self, lines: Sequence[bytes]) -> None: ...
 
@@ -69,7 +69,8 @@ def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) 
     rows = store.with_own_connection()
     output = _Output(writing, store, remaining_seconds)
     try:
-        rows.exports.copy_rows(_query(writing.question), output.begin, output.by)
+        one_type = writing.format == "parquet"
+        rows.exports.copy_rows(_query(writing.question), output.begin, output.by, one_type=one_type)
         size, made = output.close()
         store.exports.finish(writing, output.lines, size, made.key, made.version_id)
     except Superseded:
@@ -109,8 +110,9 @@ class _Output:
         self._object: _Object
         self._format: _Format
 
-    def begin(self) -> "_Output":
-        """Starts a new object, and discards one that was started before."""
+    def begin(self, as_texts: bool) -> "_Output":
+        """Starts a new object, and discards one that was started before. `as_texts`: whether the column customer_id is
+        of text in a format whose columns have a type."""
         self.abort()
         self.lines = 0
         self._block: list[bytes] = []
@@ -118,7 +120,7 @@ class _Output:
         self._object = _Object(f"exports/export-{self._writing.id}.{self._writing.format}", self._writing.format)
         self._abort = self._object.abort
         columns = ("entity_id", *COLUMNS) if self.by == "entity" else COLUMNS
-        self._format = FORMATS[self._writing.format](self._object, columns)
+        self._format = FORMATS[self._writing.format](self._object, columns, as_texts)
         return self
 
     def write(self, line: bytes) -> None:
@@ -180,7 +182,7 @@ class _Object:
 class _Ndjson:
     block = BLOCK_LINES
 
-    def __init__(self, file: _Object, _: Sequence[str]) -> None:
+    def __init__(self, file: _Object, _: Sequence[str], __: bool) -> None:
         self._file = file
 
     def write(self, lines: Sequence[bytes]) -> None:
@@ -193,7 +195,7 @@ class _Ndjson:
 class _Csv:
     block = BLOCK_LINES
 
-    def __init__(self, file: _Object, columns: Sequence[str]) -> None:
+    def __init__(self, file: _Object, columns: Sequence[str], _: bool) -> None:
         self._file = file
         file.write(csv_header(columns))
 
@@ -214,14 +216,14 @@ def _cells(row: dict[str, Any]) -> list[object]:
 class _Parquet:
     block = ROW_GROUP_LINES
 
-    def __init__(self, file: _Object, columns: Sequence[str]) -> None:
+    def __init__(self, file: _Object, columns: Sequence[str], as_texts: bool) -> None:
         # Imported here, because only the container image has PyArrow: it does not fit into the layer.
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
         kinds = {
             "entity_id": pa.int64(),
-            "customer_id": pa.int64(),
+            "customer_id": pa.string() if as_texts else pa.int64(),
             "sources": pa.list_(pa.string()),
             "record_id": pa.int64(),
             "created_at": pa.timestamp("us", tz="UTC"),
@@ -242,7 +244,7 @@ class _Parquet:
         self._writer.close()
 
 
-FORMATS: Mapping[str, Callable[[_Object, Sequence[str]], _Format]] = {
+FORMATS: Mapping[str, Callable[[_Object, Sequence[str], bool], _Format]] = {
     "csv": _Csv,
     "ndjson": _Ndjson,
     "parquet": _Parquet,

@@ -53,7 +53,7 @@ def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     # People type or paste the address: white space in it is removed, which an address in a record must not have.
     email = "".join((sent["email"] or "").split())
     asked = {
-        "customer_id": sent["customer_id"],
+        "customer_id": None if sent["customer_id"] is None else str(sent["customer_id"]),
         "source": sent["source"],
         **normalise.record({**sent, "email": email}, conventions_of(settings)),
     }

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.customer_ids import CustomerId
 from dedup.errors import Unavailable
 from dedup.store import erasures
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
+from dedup.store.customer_columns import is_customer
 from dedup.store.erasures import Remaining
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
@@ -16,6 +18,7 @@ from dedup.store.matching import decisions, detach, run_tables
 from dedup.store.records import records_query
 from dedup.store.removal import delete_records
 from dedup.store.salt import Salt
+from dedup.store.sql import text
 from dedup.traces import Hashes, addresses
 
 MAX_FILES = 1_000
@@ -71,7 +74,7 @@ class Customers:
         self._salt = salt
         self._maintenance = maintenance
 
-    def get(self, customer_id: int, after: int | None, limit: int) -> Customer | None:
+    def get(self, customer_id: CustomerId, after: int | None, limit: int) -> Customer | None:
         """One customer, with at most `limit` records above id `after`; None if there is no record."""
 
         def work(connection: Connection) -> Customer | None:
@@ -79,13 +82,13 @@ class Customers:
             if not sources:
                 return None
             # Uses the index on customers and sorts their few records; `id + 0` keeps the index on id out.
-            chosen = f"customer_id = {customer_id} AND id > {after or 0} ORDER BY id + 0"
+            chosen = f"{is_customer(customer_id)} AND id > {after or 0} ORDER BY id + 0"
             [[records, last, more]] = connection.run(records_query(chosen, limit))
             return Customer(sources, _entities_of(connection, customer_id), records, int(last) if more else None)
 
         return self._database.read(work)
 
-    def erase(self, customer_id: int, principal: str = UNKNOWN) -> ErasedCustomer | None:
+    def erase(self, customer_id: CustomerId, principal: str = UNKNOWN) -> ErasedCustomer | None:
         """Deletes a customer's records, as `principal` asked, also from membership, counts, matching runs and
         decisions; and records which rejected rows are theirs, to be cut out later. None if nothing is stored about the
         customer. An earlier erasure of the customer that has not ended continues."""
@@ -104,7 +107,7 @@ class Customers:
             found = _traces(connection, customer_id, hashes)
             detach.forget_customer(connection, customer_id)
             decisions.forget_customer(connection, customer_id)
-            removed = delete_records(connection, f"customer_id = {customer_id}")
+            removed = delete_records(connection, is_customer(customer_id))
             if found.known:
                 record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
@@ -123,19 +126,19 @@ class Customers:
         return erased
 
 
-def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces:
-    theirs = f"WHERE customer_id = {customer_id}"
-    tables = ("record", *(tables.member for tables in run_tables.all_runs(connection)))
-    emails = [
-        email for [email] in connection.run(" UNION ".join(f"SELECT email FROM {table} {theirs}" for table in tables))
-    ]
+def _traces(connection: Connection, customer_id: CustomerId, hashes: Hashes) -> _Traces:
+    theirs, customer = f"WHERE {is_customer(customer_id)}", text(str(customer_id))
+    selects = [f"SELECT email FROM record {theirs}"]
+    for tables in run_tables.all_runs(connection):
+        selects.append(f"SELECT email FROM {tables.member} WHERE customer_id = {customer}")
+    emails = [email for [email] in connection.run(" UNION ".join(selects))]
     names = connection.run(f"SELECT DISTINCT name FROM record {theirs} AND name IS NOT NULL LIMIT {MAX_NAMES}")
     keys = connection.run(
         f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
                 SELECT upload_id FROM record {theirs})
             ORDER BY id LIMIT {MAX_FILES}"""
     )
-    decided = connection.run(f"SELECT FROM decision WHERE {customer_id} = ANY (customer_ids) LIMIT 1")
+    decided = connection.run(f"SELECT FROM decision WHERE {customer} = ANY (customer_ids) LIMIT 1")
     return _Traces(
         bool(emails or decided),
         _sources_of(connection, customer_id),
@@ -145,22 +148,22 @@ def _traces(connection: Connection, customer_id: int, hashes: Hashes) -> _Traces
     )
 
 
-def _sources_of(connection: Connection, customer_id: int) -> list[str]:
+def _sources_of(connection: Connection, customer_id: CustomerId) -> list[str]:
     rows = connection.run(
         f"""SELECT name FROM source s
-            WHERE EXISTS (SELECT FROM record r WHERE r.customer_id = {customer_id} AND r.source = s.bit)
+            WHERE EXISTS (SELECT FROM record r WHERE {is_customer(customer_id, "r.")} AND r.source = s.bit)
             ORDER BY name"""
     )
     return [name for [name] in rows]
 
 
-def _entities_of(connection: Connection, customer_id: int) -> list[int]:
+def _entities_of(connection: Connection, customer_id: CustomerId) -> list[int]:
     tables = run_tables.active_run(connection)
     if not tables:
         return []
     rows = connection.run(
         f"""SELECT DISTINCT entity_id FROM {tables.member} WHERE record_id IN (
-                SELECT id FROM record WHERE customer_id = {customer_id} ORDER BY id + 0 LIMIT {FIRST_RECORDS})
+                SELECT id FROM record WHERE {is_customer(customer_id)} ORDER BY id + 0 LIMIT {FIRST_RECORDS})
             ORDER BY entity_id"""
     )
     return [entity for [entity] in rows]

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.customer_ids import CustomerId
 from dedup.store.connection import Database
+from dedup.store.customer_columns import is_customer
 from dedup.store.locks import ERASURE_LOCK_EXCLUSIVE
 from dedup.store.rejected_rows import KEY_WITHOUT_NAME, forget_lines, forget_rows, rows_of
 from dedup.store.sql import bigints, text
@@ -256,7 +258,7 @@ def begin(connection: Connection, customer: int, emails: Iterable[int], *, anew:
 
 
 def hide_keys(
-    connection: Connection, customer_id: int, customer: int, emails: Sequence[int], names: Iterable[str]
+    connection: Connection, customer_id: CustomerId, customer: int, emails: Sequence[int], names: Iterable[str]
 ) -> None:
     """Removes object keys that name the customer: those that contain one of the addresses, and those of uploads with
     records or rejected rows of the customer that contain all words of one of the names. The caller must not hold
@@ -265,7 +267,7 @@ def hide_keys(
     found = connection.run(
         f"""WITH about AS MATERIALIZED (SELECT DISTINCT upload_id FROM (
                 SELECT id AS upload_id FROM upload WHERE key_emails && {bigints(emails)}
-                UNION ALL SELECT upload_id FROM record WHERE customer_id = {customer_id}
+                UNION ALL SELECT upload_id FROM record WHERE {is_customer(customer_id)}
                 UNION ALL SELECT upload_id FROM ({rows_of(customer, emails)}) AS r) AS all_of_them)
             SELECT id, object_key, key_emails && {bigints(emails)} FROM about JOIN upload ON id = upload_id
             WHERE object_key IS NOT NULL AND {_MAY_HIDE}"""

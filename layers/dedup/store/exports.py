@@ -11,7 +11,9 @@ from dedup.records import KNOWN
 from dedup.sets import SetQuery
 from dedup.store.audit import UNKNOWN
 from dedup.store.connection import Database
+from dedup.store.customer_columns import as_json, as_text
 from dedup.store.matching.run_tables import RunTables, require_active_run
+from dedup.store.region_counts import INTEGERS, TEXTS, Membership
 from dedup.store.set_questions import counted_by, state_of
 from dedup.store.sql import bigints, iso, text
 from dedup.store.task_table import TaskTable, below, done, failed
@@ -131,24 +133,33 @@ class Exports:
             ORDER BY id DESC LIMIT {limit}"""
         return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
 
-    def copy_rows(self, query: SetQuery, begin: Callable[[], Sink], by: str = "customer") -> None:
+    def copy_rows(
+        self, query: SetQuery, begin: Callable[[bool], Sink], by: str = "customer", *, one_type: bool = False
+    ) -> None:
         """Writes a line of JSON for each record of the selected customers (or entities) to what `begin` returns, by
-        customer (or entity) and then record id. All lines are of one state of the database. Raises NoRun.
+        customer (or entity) and then record id. All lines are of one state of the database. With `one_type`, all
+        customer ids are texts if any in the database is; `begin` is told whether they are. Raises NoRun.
 
         `begin` is called again when the connection was lost and the lines come from the start."""
 
         def work(connection: Connection) -> None:
-            sink = begin()
             state = state_of(connection, by)
+            as_texts = one_type and state.texts
+            sink = begin(as_texts)
             chosen = [state.masks[region] for region in query.select(state.regions)]
             if not chosen:
                 return
             if by == "entity":
-                lines = _entity_lines(require_active_run(connection), chosen)
+                customer_id = as_text("r") if as_texts else as_json("r")
+                parts = [_entity_lines(require_active_run(connection), chosen, customer_id)]
             else:
-                lines = _customer_lines(state.membership, chosen)
+                integer = "r.customer_id::text" if as_texts else "r.customer_id"
+                parts = [_customer_lines(INTEGERS, state.deferred, chosen, integer)]
+                if state.texts:
+                    parts.append(_customer_lines(TEXTS, state.deferred, chosen, "r.text_id"))
             try:
-                connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
+                for lines in parts:
+                    connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
             except DatabaseError:
                 raise
             except BaseException:
@@ -171,22 +182,22 @@ _RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.emai
     {iso("r.created_at")} AS created_at"""
 
 
-def _customer_lines(membership: str, chosen: Collection[int]) -> str:
+def _customer_lines(membership: Membership, deferred: bool, chosen: Collection[int], customer_id: str) -> str:
     return f"""
         WITH {_named(chosen)}
-        SELECT r.customer_id, {_RECORD}
-        FROM {membership} AS m
+        SELECT {customer_id} AS customer_id, {_RECORD}
+        FROM {membership.now if deferred else membership.table} AS m
         JOIN named ON named.mask = m.sources
-        JOIN record r ON r.customer_id = m.customer_id
+        JOIN record r ON r.{membership.id} = m.{membership.id}
         JOIN source s ON s.bit = r.source
-        ORDER BY r.customer_id, r.id"""
+        ORDER BY r.{membership.id}, r.id"""
 
 
-def _entity_lines(tables: RunTables, chosen: Collection[int]) -> str:
+def _entity_lines(tables: RunTables, chosen: Collection[int], customer_id: str) -> str:
     return f"""
         WITH {_named(chosen)}
-        SELECT m.entity_id, r.customer_id, {_RECORD}
-        FROM {tables.counted.membership} AS m
+        SELECT m.entity_id, {customer_id} AS customer_id, {_RECORD}
+        FROM {tables.membership.table} AS m
         JOIN named ON named.mask = m.sources
         JOIN {tables.member} AS o ON o.entity_id = m.entity_id
         JOIN record r ON r.id = o.record_id

@@ -19,10 +19,11 @@ from dedup.records import KNOWN
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
+from dedup.store.customer_columns import id_cells, id_columns
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, decisions, detach, successors
-from dedup.store.region_counts import CUSTOMERS, count_changes, remove_empty
+from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, remove_empty
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import BY_REGION, bigints, copy_rows, text
@@ -32,7 +33,7 @@ from dedup.store.uploads import TASKS
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
-"""A record as a row: customer_id, name, email, source, then optional fields."""
+"""A record as a row: the customer id, name, email, source, then optional fields."""
 
 Rejected = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
@@ -100,7 +101,7 @@ class Loads:
             rejected_rows.forget_rows(connection, upload_id)
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
-                    customer_id bigint NOT NULL, name text, email text, source smallint NOT NULL,
+                    customer_id bigint, name text, email text, source smallint NOT NULL, text_id text COLLATE "C",
                     {", ".join(f"{field} text" for field in KNOWN)}
                 ) WITH (autovacuum_enabled = off)"""
             )
@@ -122,9 +123,11 @@ class Loads:
         rejected rows of this batch. Raises Superseded."""
         bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
         bit_of = {source: str(bit) for source, bit in bits.items()}
-        columns = ", ".join(("customer_id", "name", "email", "source", *known))
+        ids = id_columns(row[0] for row in rows)
+        columns = ", ".join((*ids, "name", "email", "source", *known))
         fields = [
-            (str(customer_id), name, email, bit_of[source], *more) for customer_id, name, email, source, *more in rows
+            (*id_cells(customer_id, ids), name, email, bit_of[source], *more)
+            for customer_id, name, email, source, *more in rows
         ]
         payload = copy_rows(fields)
 
@@ -259,9 +262,9 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(
-        f"""INSERT INTO record (customer_id, name, email, source, {", ".join(KNOWN)}, upload_id)
-            SELECT customer_id, name, email, source, {", ".join(KNOWN)}, {load.id} FROM {load.table}
-            ORDER BY customer_id"""
+        f"""INSERT INTO record (customer_id, text_id, name, email, source, {", ".join(KNOWN)}, upload_id)
+            SELECT customer_id, text_id, name, email, source, {", ".join(KNOWN)}, {load.id} FROM {load.table}
+            ORDER BY customer_id, text_id"""
     )
     # The table is unlogged: a server that crashed and restarted has emptied it.
     if connection.row_count != expected:
@@ -286,29 +289,39 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
 
 def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
     """Adds the customers of the staged rows to membership, and counts them and their records; returns how many
-    customers are new, and how many there are. The caller has membership to itself, so no customer can be inserted
-    meanwhile: a plain INSERT takes half of the time of gain()."""
+    customers are new, and how many there are."""
     records = f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source"
+    counts = [_count_kind(connection, load, INTEGERS, records), _count_kind(connection, load, TEXTS, NO_CHANGES)]
+    added, customers = map(sum, zip(*counts, strict=True))
+    return added, customers
+
+
+def _count_kind(connection: Connection, load: Load, membership: Membership, records: str) -> tuple[int, int]:
+    """Does this for the customers with one kind of id, and adds the changes of `records`. The caller has membership to
+    itself, so no customer can be inserted meanwhile: a plain INSERT takes half of the time of gain()."""
+    customer = membership.id
     [[added, customers]] = connection.run(
         f"""WITH staged AS (
-            SELECT customer_id, bit_or(1::bigint << source) AS sources FROM {load.table} GROUP BY customer_id
+            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {load.table}
+            WHERE {customer} IS NOT NULL GROUP BY {customer}
         ), deferred AS (
-            SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership GROUP BY customer_id
+            SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
+            WHERE {customer} IS NOT NULL GROUP BY {customer}
         ), incoming AS MATERIALIZED (
-            SELECT s.customer_id, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
+            SELECT s.{customer}, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
                 s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_new
             FROM staged AS s
-            LEFT JOIN customer_membership AS m USING (customer_id)
-            LEFT JOIN deferred AS d USING (customer_id)
+            LEFT JOIN {membership.table} AS m USING ({customer})
+            LEFT JOIN deferred AS d USING ({customer})
         ), changed AS (
-            SELECT customer_id, sources, coalesce(previous, 0) AS previous FROM incoming
+            SELECT {customer}, sources, coalesce(previous, 0) AS previous FROM incoming
             WHERE sources IS DISTINCT FROM previous
         ), inserted AS (
-            INSERT INTO customer_membership (customer_id, sources)
-            SELECT customer_id, sources FROM changed WHERE previous = 0 ORDER BY customer_id
+            INSERT INTO {membership.table} ({customer}, sources)
+            SELECT {customer}, sources FROM changed WHERE previous = 0 ORDER BY {customer}
         ), updated AS (
-            UPDATE customer_membership AS m SET sources = c.sources, previous = c.previous
-            FROM changed AS c WHERE m.customer_id = c.customer_id AND c.previous <> 0
+            UPDATE {membership.table} AS m SET sources = c.sources, previous = c.previous
+            FROM changed AS c WHERE m.{customer} = c.{customer} AND c.previous <> 0
         ), {count_changes(CUSTOMERS, records)}
         SELECT count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
     )
@@ -340,7 +353,7 @@ def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tup
 
 def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
     """Deletes the source's records from other uploads, but not from newer files; returns how many customers the source
-    no longer has. One statement, as in delete_records()."""
+    no longer has. One statement for each kind of id, as in delete_records()."""
     bit = f"(1::bigint << {source_bit})"
     newer = connection.run(
         f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
@@ -348,27 +361,35 @@ def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
                 AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
     )
     stay = bigints([load.id, *(upload for [upload] in newer)])
-    kept = f"SELECT FROM {load.table} AS s WHERE s.customer_id"
+    kept = f"SELECT FROM {load.table} AS s WHERE true"
     if newer:
-        kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay}) AND s.customer_id"
+        kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay})"
     leaving = f"source = {source_bit} AND upload_id <> ALL ({stay})"
     detach.detach(connection, leaving)
     moved = successors.move_decisions(connection, leaving)
-    [[removed]] = connection.run(
-        f"""WITH gone AS (
-            DELETE FROM record WHERE {leaving} RETURNING 1
-        ), changed AS (
-            UPDATE customer_membership AS m SET previous = m.sources, sources = m.sources & ~{bit}
-            FROM (SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY {BY_REGION}) AS r
-            WHERE m.sources = r.sources AND NOT EXISTS ({kept} = m.customer_id)
-            RETURNING m.customer_id, m.sources, m.previous
-        ), masked AS (
-            UPDATE deferred_membership AS p SET sources = p.sources & ~{bit}
-            WHERE p.sources & {bit} <> 0 AND NOT EXISTS ({kept} = p.customer_id)
-            RETURNING customer_id
-        ), {count_changes(CUSTOMERS, f"SELECT {bit}, 0, -count(*) FROM gone")}
-        SELECT count(*) FROM (SELECT customer_id FROM changed UNION SELECT customer_id FROM masked) AS lost"""
-    )
+    removed = sum(_remove_kind(connection, leaving, kept, bit, membership) for membership in CUSTOMERS.memberships)
     remove_empty(connection, CUSTOMERS)
     decisions.apply(connection, moved)
+    return removed
+
+
+def _remove_kind(connection: Connection, leaving: str, kept: str, bit: str, membership: Membership) -> int:
+    """Does this for the customers with one kind of id. `kept`: a query for the rows s that stay."""
+    customer = membership.id
+    [[removed]] = connection.run(
+        f"""WITH gone AS (
+            DELETE FROM record WHERE {leaving} AND {customer} IS NOT NULL RETURNING 1
+        ), changed AS (
+            UPDATE {membership.table} AS m SET previous = m.sources, sources = m.sources & ~{bit}
+            FROM (SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY {BY_REGION}) AS r
+            WHERE m.sources = r.sources AND NOT EXISTS ({kept} AND s.{customer} = m.{customer})
+            RETURNING m.{customer}, m.sources, m.previous
+        ), masked AS (
+            UPDATE deferred_membership AS p SET sources = p.sources & ~{bit}
+            WHERE p.sources & {bit} <> 0 AND p.{customer} IS NOT NULL
+                AND NOT EXISTS ({kept} AND s.{customer} = p.{customer})
+            RETURNING {customer}
+        ), {count_changes(CUSTOMERS, f"SELECT {bit}, 0, -count(*) FROM gone")}
+        SELECT count(*) FROM (SELECT {customer} FROM changed UNION SELECT {customer} FROM masked) AS lost"""
+    )
     return int(removed)

@@ -13,7 +13,15 @@ from dedup.store.connection import Database
 from dedup.store.locks import TRY_MERGE_LOCK_SHARED, stop_writers
 from dedup.store.matching import consistency, deferred
 from dedup.store.matching.run_tables import active_run, drop_unneeded
-from dedup.store.region_counts import CUSTOMERS, compact, compare_with_records, count_changes, gain, recount
+from dedup.store.region_counts import (
+    CUSTOMERS,
+    Membership,
+    compact,
+    compare_with_records,
+    count_changes,
+    gain,
+    recount,
+)
 from dedup.store.staging import drop_abandoned
 
 MERGE_ROWS = 10_000
@@ -91,15 +99,23 @@ def _merge_membership(connection: Connection) -> bool:
     [[free]] = connection.run(f"SELECT {TRY_MERGE_LOCK_SHARED}")
     if not free:
         return False
-    incoming = "SELECT customer_id, bit_or(sources) AS sources FROM taken WHERE sources <> 0 GROUP BY customer_id"
+    merged = [_merge_batch(connection, membership) for membership in CUSTOMERS.memberships]
+    return MERGE_ROWS in merged
+
+
+def _merge_batch(connection: Connection, membership: Membership) -> int:
+    """Merges the first deferred rows of customers with one kind of id; returns how many there were."""
+    customer = membership.id
+    incoming = f"SELECT {customer}, bit_or(sources) AS sources FROM taken WHERE sources <> 0 GROUP BY {customer}"
     [[rows]] = connection.run(
         f"""WITH taken AS (
             DELETE FROM deferred_membership WHERE id = ANY (ARRAY(
-                SELECT id FROM deferred_membership ORDER BY id LIMIT {MERGE_ROWS} FOR UPDATE SKIP LOCKED))
-            RETURNING customer_id, sources
-        ), {gain(CUSTOMERS, incoming)}, {count_changes(CUSTOMERS)} SELECT count(*) FROM taken"""
+                SELECT id FROM deferred_membership WHERE {customer} IS NOT NULL
+                ORDER BY id LIMIT {MERGE_ROWS} FOR UPDATE SKIP LOCKED))
+            RETURNING {customer}, sources
+        ), {gain(membership, incoming)}, {count_changes(CUSTOMERS)} SELECT count(*) FROM taken"""
     )
-    return bool(rows == MERGE_ROWS)
+    return int(rows)
 
 
 def _compact_entities(connection: Connection) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
 from dedup.records import KNOWN, Record, known_fields
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
+from dedup.store.customer_columns import array, id_cells, id_columns, literal
 from dedup.store.locks import (
     ENTITIES_LOCK_EXCLUSIVE,
     MERGE_LOCK_SHARED,
@@ -20,13 +22,9 @@ from dedup.store.locks import (
 )
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, detach
-from dedup.store.region_counts import CUSTOMERS, count_changes, gain
+from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, gain
 from dedup.store.sources import Sources
-from dedup.store.sql import bigints, copy_rows, iso, text
-
-PAGE_BYTES = 2_000_000
-"""UTF-8 bytes of one page of records. Lambda's limit of 6 MB counts the body as a JSON string, in which a quote is two
-bytes and an escaped character up to three times its UTF-8."""
+from dedup.store.sql import PAGE_BYTES, bigints, copy_rows, iso, text
 
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it has a few hundred rows at most, which sum up in 0.1 ms."""
@@ -94,7 +92,7 @@ class Records:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so that none of them deadlocks with it.
-            connection.run("TRUNCATE region_change, deferred_membership, customer_membership, record")
+            connection.run("TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record")
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             connection.run(f"INSERT INTO clearing (cleared_at, records) VALUES (clock_timestamp(), {records})")
@@ -122,7 +120,8 @@ def record_text(rows: str) -> str:
     )
     known = " || ".join(f"""coalesce(',"{field}":' || to_json(r.{field})::text, '')""" for field in KNOWN)
     any_known = f"num_nonnulls({', '.join(f'r.{field}' for field in KNOWN)}) > 0"
-    return f"""SELECT r.id, '{{"id":' || r.id || ',"customer_id":' || r.customer_id
+    return f"""SELECT r.id, '{{"id":' || r.id
+            || ',"customer_id":' || coalesce(r.customer_id::text, to_json(r.text_id)::text)
             || ',"name":' || coalesce(to_json(r.name)::text, 'null')
             || ',"email":' || coalesce(to_json(r.email)::text, 'null')
             || ',"source":' || to_json(s.name)::text{times}
@@ -182,20 +181,23 @@ def _store_records(
 ) -> int | None:
     """Returns the id of the record if there is only one."""
     known = known_fields(records)
-    columns = ", ".join(("customer_id", "name", "email", "source", "upload_id", *known))
+    ids = id_columns(record.customer_id for record in records)
+    columns = ", ".join((*ids, "name", "email", "source", "upload_id", *known))
     if len(records) == 1:
         [record] = records
         values = "".join(f", {text(getattr(record, field))}" for field in known)
         [[record_id]] = connection.run(
             f"""WITH stored AS (
                 INSERT INTO record ({columns})
-                VALUES ({record.customer_id}, {text(record.name)}, {text(record.email)},
+                VALUES ({literal(record.customer_id)}, {text(record.name)}, {text(record.email)},
                         {bits[record.source]}, {upload_id}{values}) RETURNING id
             ) UPDATE upload SET record_id = stored.id FROM stored WHERE upload.id = {upload_id} RETURNING record_id"""
         )
         return int(record_id)
     bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(upload_id)
-    rows: list[list[str | None]] = [[str(r.customer_id), r.name, r.email, bit_of[r.source], upload] for r in records]
+    rows: list[list[str | None]] = [
+        [*id_cells(r.customer_id, ids), r.name, r.email, bit_of[r.source], upload] for r in records
+    ]
     for field in known:
         for row, record in zip(rows, records, strict=True):
             row.append(getattr(record, field))
@@ -206,17 +208,25 @@ def _store_records(
 
 def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int], may_merge: bool) -> None:
     """Adds the records' customers to membership, or to the deferred changes, and counts the records."""
-    sources_of: defaultdict[int, int] = defaultdict(int)
+    sources_of: dict[Membership, defaultdict[CustomerId, int]] = {m: defaultdict(int) for m in CUSTOMERS.memberships}
+    integers = sources_of[INTEGERS]
     for record in records:
-        sources_of[record.customer_id] |= 1 << bits[record.source]
-    customers, sources = zip(*sorted(sources_of.items()), strict=True)
+        customer_id = record.customer_id
+        of_kind = integers if type(customer_id) is int else sources_of[TEXTS]
+        of_kind[customer_id] |= 1 << bits[record.source]
     per_source = Counter(record.source for record in records)
-    incoming = f"SELECT * FROM unnest({bigints(customers)}, {bigints(sources)}) AS t (customer_id, sources)"
     counts = f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}"
-    if may_merge:
-        connection.run(f"WITH {gain(CUSTOMERS, incoming)}, {count_changes(CUSTOMERS, counts)} SELECT")
-    else:
-        connection.run(
-            f"""WITH counted AS (INSERT INTO region_change (sources, customers, records) {counts})
-                INSERT INTO deferred_membership (customer_id, sources) {incoming}"""
-        )
+    for membership, found in sources_of.items():
+        if not found:
+            continue
+        customers, sources = zip(*sorted(found.items()), strict=True)
+        columns = f"{membership.id}, sources"
+        incoming = f"SELECT * FROM unnest({array(membership, customers)}, {bigints(sources)}) AS t ({columns})"
+        if may_merge:
+            connection.run(f"WITH {gain(membership, incoming)}, {count_changes(CUSTOMERS, counts)} SELECT")
+        else:
+            connection.run(
+                f"""WITH counted AS (INSERT INTO region_change (sources, customers, records) {counts})
+                    INSERT INTO deferred_membership ({columns}) {incoming}"""
+            )
+        counts = NO_CHANGES

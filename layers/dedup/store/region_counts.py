@@ -18,75 +18,98 @@ NO_CHANGES = "SELECT 0, 0, 0 WHERE false"
 
 
 @dataclass(frozen=True)
+class Membership:
+    """The table that says which sources have each customer (or entity) of one kind. `id`: the column of the id, here
+    and in the table of records, and its `type`. `counts_records`: whether it has the number of records, too."""
+
+    table: str
+    id: str
+    type: str = "bigint"
+    counts_records: bool = False
+    now: str = ""
+    """The view with deferred changes applied, where there can be any."""
+    moves: str = ""
+    """The view of the customers that have deferred changes."""
+
+    @property
+    def order(self) -> str:
+        """What to order by, whatever the collation of the database."""
+        return f'{self.id} COLLATE "C"' if self.type == "text" else self.id
+
+    @property
+    def columns(self) -> str:
+        """What is derived from the records."""
+        return f"{self.id}, sources{', records' if self.counts_records else ''}"
+
+
+@dataclass(frozen=True)
 class Counted:
     """What is counted, by the names of its tables. `records_of` is the table with the source and the customer (or
     entity) of each record: membership and counts are derived from it."""
 
-    membership: str
+    memberships: tuple[Membership, ...]
     changes: str
-    id: str
     records_of: str
-    counts_records: bool = False
-    """Whether membership has the number of records, too."""
-    membership_now: str = ""
     changes_now: str = ""
-    """The same with deferred changes, where there can be any."""
+    """The changes with the deferred ones, where there can be any."""
 
     @property
     def deferrable(self) -> bool:
         """Whether changes can be deferred."""
         return bool(self.changes_now)
 
-    @property
-    def true_membership(self) -> str:
+    def true_membership(self, membership: Membership) -> str:
         """A query for membership as derived from the records: id, sources, records."""
-        return f"""SELECT {self.id}, bit_or(1::bigint << source) AS sources, count(*) AS records
-            FROM {self.records_of} GROUP BY {self.id}"""
+        return f"""SELECT {membership.id}, bit_or(1::bigint << source) AS sources, count(*) AS records
+            FROM {self.records_of} WHERE {membership.id} IS NOT NULL GROUP BY {membership.id}"""
 
-    def true_regions(self, true_membership: str) -> str:
-        """A query for the counts as derived from the records: sources, customers, records. `true_membership` is the
-        name of that query's result."""
+    def true_regions(self, *true_memberships: str) -> str:
+        """A query for the counts as derived from the records: sources, customers, records. `true_memberships` are the
+        names of the results of true_membership()."""
+        customers = " UNION ALL ".join(
+            f"SELECT sources, count(*), 0 FROM {true_membership} GROUP BY {BY_REGION}"
+            for true_membership in true_memberships
+        )
         return f"""SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records FROM (
-                SELECT sources, count(*), 0 FROM {true_membership} GROUP BY {BY_REGION}
+                {customers}
                 UNION ALL SELECT 1::bigint << source, 0, count(*) FROM {self.records_of} GROUP BY source
             ) AS part (sources, customers, records) GROUP BY {BY_REGION}"""
 
 
-CUSTOMERS = Counted(
-    "customer_membership",
-    "region_change",
-    "customer_id",
-    "record",
-    membership_now="membership_now",
-    changes_now="change_now",
-)
+INTEGERS = Membership("customer_membership", "customer_id", now="membership_now", moves="deferred_move")
+"""The customers whose id is an integer."""
+
+TEXTS = Membership("text_membership", "text_id", "text", now="text_membership_now", moves="deferred_text_move")
+"""The customers whose id is a text."""
+
+CUSTOMERS = Counted((INTEGERS, TEXTS), "region_change", "record", "change_now")
 
 
-def gain(counted: Counted, incoming: str) -> str:
+def gain(membership: Membership, incoming: str) -> str:
     """`changed`, where customers gain sources. `incoming`: a query for the id and sources of each, once, and the number
     of new records where those are counted.
 
     Rows are locked in id order, so that concurrent uploads wait for one another in one direction and never deadlock."""
-    columns, more, where = f"{counted.id}, sources", "", "WHERE m.sources | excluded.sources <> m.sources"
-    if counted.counts_records:
-        columns, more, where = f"{columns}, records", ", records = m.records + excluded.records", ""
+    columns, more, where = membership.columns, "", "WHERE m.sources | excluded.sources <> m.sources"
+    if membership.counts_records:
+        more, where = ", records = m.records + excluded.records", ""
     return f"""changed AS (
-            INSERT INTO {counted.membership} AS m ({columns})
-            SELECT {columns} FROM ({incoming}) AS incoming ORDER BY {counted.id}
-            ON CONFLICT ({counted.id}) DO UPDATE
+            INSERT INTO {membership.table} AS m ({columns})
+            SELECT {columns} FROM ({incoming}) AS incoming ORDER BY {membership.order}
+            ON CONFLICT ({membership.id}) DO UPDATE
                 SET previous = m.sources, sources = m.sources | excluded.sources{more} {where}
             RETURNING sources, previous
         )"""
 
 
-def lose(counted: Counted, lost: str) -> str:
+def lose(membership: Membership, lost: str) -> str:
     """`changed`, where customers lose sources. `lost`: the name of a query's result with the id of each, the sources
     that no longer have it, and the number of records that leave where those are counted. Rows without a source stay
     until remove_empty()."""
-    more = ", records = m.records - lost.records" if counted.counts_records else ""
+    more = ", records = m.records - lost.records" if membership.counts_records else ""
     return f"""changed AS (
-            UPDATE {counted.membership} AS m SET previous = m.sources, sources = m.sources & ~lost.sources{more}
-            FROM {lost} AS lost WHERE m.{counted.id} = lost.{counted.id} RETURNING m.sources, m.previous
+            UPDATE {membership.table} AS m SET previous = m.sources, sources = m.sources & ~lost.sources{more}
+            FROM {lost} AS lost WHERE m.{membership.id} = lost.{membership.id} RETURNING m.sources, m.previous
         )"""
 
 
@@ -105,7 +128,8 @@ def count_changes(counted: Counted, records: str = NO_CHANGES) -> str:
 
 def remove_empty(connection: Connection, counted: Counted) -> None:
     """Deletes the membership of customers that no source has any more."""
-    connection.run(f"DELETE FROM {counted.membership} WHERE sources = 0")
+    for membership in counted.memberships:
+        connection.run(f"DELETE FROM {membership.table} WHERE sources = 0")
 
 
 def compact(connection: Connection, counted: Counted) -> None:
@@ -123,23 +147,26 @@ def compact(connection: Connection, counted: Counted) -> None:
 
 def recount(connection: Connection, counted: Counted) -> None:
     """Derives membership and counts from the records again. The caller keeps writers out."""
-    columns = f"{counted.id}, sources{', records' if counted.counts_records else ''}"
+    for membership in counted.memberships:
+        columns = membership.columns
+        connection.run(
+            f"""DELETE FROM {membership.table};
+                INSERT INTO {membership.table} ({columns})
+                SELECT {columns} FROM ({counted.true_membership(membership)}) AS t ORDER BY {membership.id}"""
+        )
     connection.run(
-        f"""DELETE FROM {counted.membership};
-            INSERT INTO {counted.membership} ({columns}) SELECT {columns} FROM ({counted.true_membership}) AS t
-            ORDER BY {counted.id};
-            DELETE FROM {counted.changes};
+        f"""DELETE FROM {counted.changes};
             INSERT INTO {counted.changes} (sources, customers, records)
-            {counted.true_regions(counted.membership)}"""
+            {counted.true_regions(*(membership.table for membership in counted.memberships))}"""
     )
 
 
 def compare_with_records(connection: Connection, counted: Counted) -> tuple[int, int, int, int]:
     """How many records and customers there are, how many customers' membership is wrong, and how many region counts
     are."""
-    kept_columns = "sources, records" if counted.counts_records else "sources"
-    true_values, kept_values = (
-        ", ".join(f"{alias}.{column}" for column in kept_columns.split(", ")) for alias in ("t", "k")
+    names = {f"true_{membership.table.replace('.', '_')}": membership for membership in counted.memberships}
+    true = "".join(
+        f"{name} AS MATERIALIZED ({counted.true_membership(membership)}), " for name, membership in names.items()
     )
     # The counts first, then the records, then membership: clear() locks these tables in this order.
     [[records, customers, wrong_customers, wrong_regions]] = connection.run(
@@ -147,15 +174,22 @@ def compare_with_records(connection: Connection, counted: Counted) -> tuple[int,
             SELECT sources, sum(customers)::bigint AS customers, sum(records)::bigint AS records
             FROM {counted.changes_now or counted.changes}
             GROUP BY {BY_REGION} HAVING sum(customers) <> 0 OR sum(records) <> 0
-        ), true_membership AS MATERIALIZED ({counted.true_membership}),
-        true_regions AS ({counted.true_regions("true_membership")})
+        ), {true} true_regions AS ({counted.true_regions(*names)})
         SELECT
             (SELECT coalesce(sum(records), 0)::bigint FROM true_regions),
-            (SELECT count(*) FROM true_membership),
-            (SELECT count(*) FROM true_membership t
-             FULL JOIN {counted.membership_now or counted.membership} k USING ({counted.id})
-             WHERE ({true_values}) IS DISTINCT FROM ({kept_values})),
+            {" + ".join(f"(SELECT count(*) FROM {name})" for name in names)},
+            {" + ".join(_wrong(name, membership) for name, membership in names.items())},
             (SELECT count(*) FROM true_regions t FULL JOIN kept_regions k USING (sources)
              WHERE (t.customers, t.records) IS DISTINCT FROM (k.customers, k.records))"""
     )
     return records, customers, wrong_customers, wrong_regions
+
+
+def _wrong(true_membership: str, membership: Membership) -> str:
+    """A scalar: how many rows of a membership differ from the true ones."""
+    true_values, kept_values = (
+        ", ".join(f"{alias}.{column}" for column in membership.columns.split(", ")[1:]) for alias in ("t", "k")
+    )
+    return f"""(SELECT count(*) FROM {true_membership} t
+            FULL JOIN {membership.now or membership.table} k USING ({membership.id})
+            WHERE ({true_values}) IS DISTINCT FROM ({kept_values}))"""

@@ -6,6 +6,10 @@ from typing import Any
 
 from pg8000.native import literal
 
+PAGE_BYTES = 2_000_000
+"""UTF-8 bytes of one page of records or of text ids. Lambda's limit of 6 MB counts the body as a JSON string, in which
+a quote is two bytes and an escaped character up to three times its UTF-8."""
+
 BY_REGION = "sources, sources >> 32"
 """What to group by to get one row per region. PostgreSQL hashes a bigint as the XOR of its halves: sets with the same
 bits in both halves share one hash, and with 50,000 of them the grouping runs out of memory and takes 40 s. The upper
@@ -22,9 +26,14 @@ def jsonb(value: Any) -> str:
     return f"{text(json.dumps(value))}::jsonb"
 
 
-def bigints(values: Iterable[int]) -> str:
+def bigints(values: Iterable[object]) -> str:
     """The numbers as a bigint array literal."""
     return f"'{{{','.join(map(str, values))}}}'::bigint[]"
+
+
+def texts(values: Iterable[str]) -> str:
+    """The texts as an array literal."""
+    return f"ARRAY[{', '.join(map(text, values))}]::text[]"
 
 
 def iso(column: str) -> str:

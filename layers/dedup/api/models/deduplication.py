@@ -5,8 +5,12 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from dedup.api.models.common import Count, Model, RequestModel, TaskStatus, Time
+from dedup.records import CustomerId
 
-Ids = Annotated[list[int], Field(description="One page of ids in ascending order")]
+Ids = Annotated[
+    list[CustomerId],
+    Field(description="One page of ids: integers in ascending order, then texts in the order of their code points"),
+]
 
 
 class Analysis(Model):

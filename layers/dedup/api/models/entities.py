@@ -15,7 +15,7 @@ class EntitySummary(Model):
 
     id: int
     records: Count
-    customer_ids: list[int]
+    customer_ids: list[CustomerId]
     sources: list[str]
     golden: dict[str, str]
 

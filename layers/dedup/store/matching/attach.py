@@ -13,6 +13,7 @@ from pg8000.native import Connection
 
 from dedup.matching import normalise
 from dedup.matching.rules import IDENTITY, Rule, conventions_of, identity_rule, rules_of
+from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_SHARED
 from dedup.store.matching import members
 from dedup.store.matching.exact_duplicates import is_representative, normalised_values, values_hash
@@ -182,7 +183,7 @@ def _attach_batch(
 def _new_members(connection: Connection, ids: Sequence[int], settings: _Settings) -> list[_NewMember]:
     fields = ", ".join(f"r.{name}" for name in normalise.FIELDS)
     rows = connection.run(
-        f"""SELECT r.id, r.source, r.customer_id, {fields} FROM record r
+        f"""SELECT r.id, r.source, {as_text("r")}, {fields} FROM record r
             WHERE r.id = ANY ({bigints(ids)}) ORDER BY r.id"""
     )
     return [
@@ -386,7 +387,7 @@ def _members_sharing(
 
 def _sharing_query(tables: RunTables, rule: Rule, asked: Sequence[Mapping[str, Any]], most: int) -> str:
     """A query for the columns of _Sharing, by the `n` of what is asked for."""
-    kinds = ", ".join(f"{column} {'bigint' if column in IDENTITY else 'text'}" for column in rule.equal)
+    kinds = ", ".join(f"{column} {'bigint' if column == 'source' else 'text'}" for column in rule.equal)
     compared = ", ".join(rule.unless_different)
     people = "count(DISTINCT (source, customer_id))"
     return f"""

@@ -2,13 +2,14 @@
 
 from pg8000.native import Connection
 
+from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, detach, members
 from dedup.store.matching.run_tables import RunTables, active_run
 from dedup.store.region_counts import compare_with_records, recount
 from dedup.store.sql import bigints
 
-_WRONG_IDENTITY = "(m.source, m.customer_id) <> (r.source, r.customer_id)"
+_WRONG_IDENTITY = f"(m.source, m.customer_id) <> (r.source, {as_text('r')})"
 """The condition that a member m has another source or customer than its record r."""
 
 
@@ -56,6 +57,6 @@ def _correct_identities(connection: Connection, tables: RunTables) -> None:
     ids = [record for [record] in rows]
     members.give_values(connection, tables, members.representatives_of(connection, tables, ids))
     connection.run(
-        f"""UPDATE {tables.member} m SET source = r.source, customer_id = r.customer_id FROM record r
+        f"""UPDATE {tables.member} m SET source = r.source, customer_id = {as_text("r")} FROM record r
             WHERE r.id = m.record_id AND m.record_id = ANY ({bigints(ids)})"""
     )

@@ -6,9 +6,11 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from dedup.customer_ids import CustomerId
 from dedup.errors import Conflict
 from dedup.store.audit import record_action
 from dedup.store.connection import Database
+from dedup.store.customer_columns import as_text, is_customer
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching.resolution import resolve_again
 from dedup.store.matching.run_tables import active_run
@@ -34,12 +36,12 @@ class Decisions:
                 raise LookupError(f"No such record: {', '.join(missing)}")
             [[decision]] = connection.run(
                 f"""INSERT INTO decision (record_ids, customer_ids, verdict, note, decided_by)
-                    SELECT {bigints(ids)}, array_agg(DISTINCT customer_id), {text(verdict)}, {text(note)},
-                        {text(principal)} FROM record WHERE id = ANY ({bigints(ids)}) RETURNING id"""
+                    SELECT {bigints(ids)}, array_agg(DISTINCT {as_text("r")}), {text(verdict)}, {text(note)},
+                        {text(principal)} FROM record r WHERE id = ANY ({bigints(ids)}) RETURNING id"""
             )
             connection.run(
-                f"""INSERT INTO decision_record (decision_id, record_id, source, customer_id)
-                    SELECT {decision}, id, source, customer_id FROM record WHERE id = ANY ({bigints(ids)})"""
+                f"""INSERT INTO decision_record (decision_id, record_id, source, customer_id, text_id)
+                    SELECT {decision}, id, source, customer_id, text_id FROM record WHERE id = ANY ({bigints(ids)})"""
             )
             set_pairs(connection, [decision])
             record_action(connection, f"decide {verdict}", principal, records=len(ids))
@@ -114,19 +116,20 @@ def apply(connection: Connection, found: Sequence[int]) -> None:
         resolve_again(connection, tables, [record for [record] in rows])
 
 
-def forget_customer(connection: Connection, customer_id: int) -> None:
+def forget_customer(connection: Connection, customer_id: CustomerId) -> None:
     """Removes a customer's records from all decisions, with their notes, and deletes the decisions that are left with
     fewer than two records. The caller holds ENTITIES_LOCK_EXCLUSIVE."""
+    customer = text(str(customer_id))
     rows = connection.run(
-        f"""WITH gone AS (DELETE FROM decision_record WHERE customer_id = {customer_id} RETURNING decision_id)
-            SELECT decision_id FROM gone UNION SELECT id FROM decision WHERE {customer_id} = ANY (customer_ids)"""
+        f"""WITH gone AS (DELETE FROM decision_record WHERE {is_customer(customer_id)} RETURNING decision_id)
+            SELECT decision_id FROM gone UNION SELECT id FROM decision WHERE {customer} = ANY (customer_ids)"""
     )
     if not rows:
         return
     found = [decision for [decision] in rows]
     set_pairs(connection, found)
     connection.run(
-        f"""UPDATE decision d SET note = NULL, customer_ids = array_remove(customer_ids, {customer_id}),
+        f"""UPDATE decision d SET note = NULL, customer_ids = array_remove(customer_ids, {customer}),
                 record_ids = ARRAY(SELECT DISTINCT record_id FROM decision_record WHERE decision_id = d.id ORDER BY 1)
             WHERE id = ANY ({bigints(found)})"""
     )

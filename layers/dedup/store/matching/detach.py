@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from pg8000.native import Connection
 
+from dedup.customer_ids import CustomerId
 from dedup.matching.rules import term_columns
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import members
@@ -147,13 +148,13 @@ def _remove_lone_terms(connection: Connection, tables: RunTables, fields: Sequen
     )
 
 
-def forget_customer(connection: Connection, customer_id: int) -> None:
+def forget_customer(connection: Connection, customer_id: CustomerId) -> None:
     """Removes a customer from all runs that have tables, also members whose record was deleted before. To be called
     before the records are deleted; takes ENTITIES_LOCK_EXCLUSIVE."""
     connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
     drop_unneeded(connection)
     for tables in all_runs(connection):
-        theirs = f"customer_id = {customer_id}"
+        theirs = f"customer_id = {text(str(customer_id))}"
         _lower_terms(connection, tables, theirs)
         detach_members(connection, tables, theirs)
 

@@ -77,7 +77,7 @@ class Entities:
             inside = "true" if len(chosen) == len(state.regions) else f"sources IN ({masks})"
             several = f"AND records > 1 AND records >= {min_records}" if min_records > 1 else ""
             counts = connection.run(
-                f"""SELECT entity_id, records FROM {tables.counted.membership}
+                f"""SELECT entity_id, records FROM {tables.membership.table}
                     WHERE {inside} {several} AND entity_id > {after or 0} ORDER BY entity_id LIMIT {limit + 1}"""
             )
             shown = _fitting(dict(counts[:limit]))
@@ -106,7 +106,7 @@ class Entities:
                         ORDER BY joins DESC, record_a, record_b LIMIT {SHOWN_EDGES}
                     ) AS e ORDER BY 1, 2, rule NULLS LAST"""
             )
-            [[total]] = connection.run(f"SELECT records FROM {tables.counted.membership} WHERE entity_id = {entity_id}")
+            [[total]] = connection.run(f"SELECT records FROM {tables.membership.table} WHERE entity_id = {entity_id}")
             found = {
                 "id": entity_id,
                 "total_records": total,

@@ -18,7 +18,7 @@ def count_new(connection: Connection, tables: RunTables, records: Iterable[int])
     connection.run(
         f"""WITH added AS MATERIALIZED (
             SELECT entity_id, source FROM {tables.member} WHERE record_id = ANY ({bigints(records)})
-        ), {gain(tables.counted, _per_entity("added"))}, {count_changes(tables.counted, added)} SELECT"""
+        ), {gain(tables.membership, _per_entity("added"))}, {count_changes(tables.counted, added)} SELECT"""
     )
 
 
@@ -49,7 +49,7 @@ def move(connection: Connection, tables: RunTables, entity_of: Mapping[int, int]
             WHERE m.record_id = t.record_id"""
     )
     moved = _per_entity(f"{tables.member} WHERE record_id = ANY ({records})")
-    connection.run(f"WITH {gain(counted, moved)}, {count_changes(counted)} SELECT")
+    connection.run(f"WITH {gain(tables.membership, moved)}, {count_changes(counted)} SELECT")
     remove_empty(connection, counted)
 
 
@@ -102,4 +102,4 @@ def _lose(tables: RunTables, records: str, entities: str) -> str:
             SELECT entity_id, sum(leaving) AS records,
                 bit_or(CASE WHEN leaving = held THEN 1::bigint << source ELSE 0 END) AS sources
             FROM parted WHERE leaving > 0 GROUP BY entity_id
-        ), {lose(tables.counted, "lost")}"""
+        ), {lose(tables.membership, "lost")}"""

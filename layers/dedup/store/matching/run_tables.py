@@ -15,7 +15,7 @@ from dedup.matching import normalise
 from dedup.matching.rules import IDENTITY, index_columns
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
 from dedup.store.matching.exact_duplicates import is_representative, values_hash
-from dedup.store.region_counts import Counted
+from dedup.store.region_counts import Counted, Membership
 from dedup.store.sql import bigints
 
 MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS)
@@ -52,18 +52,17 @@ class RunTables:
     @property
     def counted(self) -> Counted:
         """Membership and region counts of the entities."""
-        return Counted(
-            f"matching.membership_{self.run}",
-            f"matching.change_{self.run}",
-            "entity_id",
-            self.member,
-            counts_records=True,
-        )
+        return Counted((self.membership,), f"matching.change_{self.run}", self.member)
+
+    @property
+    def membership(self) -> Membership:
+        """Which sources have each entity, and its number of records."""
+        return Membership(f"matching.membership_{self.run}", "entity_id", counts_records=True)
 
     @property
     def all(self) -> tuple[str, ...]:
         """All of them, in the order in which readers lock them."""
-        return self.counted.changes, self.counted.membership, self.member, self.edge, self.review, self.term
+        return self.counted.changes, self.membership.table, self.member, self.edge, self.review, self.term
 
     def create(self, connection: Connection) -> None:
         """Creates them, empty and without indexes."""
@@ -71,7 +70,7 @@ class RunTables:
         connection.run(
             f"""CREATE TABLE {self.member} (
                 record_id bigint NOT NULL, entity_id bigint NOT NULL, source smallint NOT NULL,
-                customer_id bigint NOT NULL, {forms})"""
+                customer_id text NOT NULL, {forms})"""
         )
         connection.run(
             f"""CREATE TABLE {self.edge} (
@@ -86,7 +85,7 @@ class RunTables:
         )
         connection.run(f"CREATE TABLE {self.term} (field text NOT NULL, value text, records bigint NOT NULL)")
         connection.run(
-            f"""CREATE TABLE {self.counted.membership} (
+            f"""CREATE TABLE {self.membership.table} (
                 entity_id bigint PRIMARY KEY, sources bigint NOT NULL, previous bigint NOT NULL DEFAULT 0,
                 records bigint NOT NULL)"""
         )
@@ -116,8 +115,8 @@ class RunTables:
                 CREATE INDEX ON {self.review} (record_a); CREATE INDEX ON {self.review} (record_b);
                 CREATE INDEX ON {self.review} (uncertainty DESC, record_a, record_b);
                 CREATE INDEX ON {self.term} (field, value);
-                CREATE INDEX ON {self.counted.membership} (sources, entity_id);
-                CREATE INDEX ON {self.counted.membership} (entity_id) WHERE records > 1"""
+                CREATE INDEX ON {self.membership.table} (sources, entity_id);
+                CREATE INDEX ON {self.membership.table} (entity_id) WHERE records > 1"""
         )
         connection.run(f"ANALYZE {', '.join(self.all)}")
 

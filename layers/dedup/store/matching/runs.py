@@ -11,6 +11,7 @@ from dedup.errors import Superseded
 from dedup.matching import normalise
 from dedup.store.audit import UNKNOWN
 from dedup.store.connection import Database
+from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import consistency, resolution, successors
@@ -153,7 +154,7 @@ class Runs:
     def read_records(self, records: BinaryIO, former: BinaryIO) -> Snapshot:
         """Writes all records as CSV, and the entities that they have in the active run (record_id, entity_id), both of
         one state; returns that state. The database makes the rows, in batches."""
-        fields = ", ".join(f"r.{field}" for field in ("customer_id", *normalise.FIELDS))
+        fields = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
 
         def work(connection: Connection) -> Snapshot:
             for stream in (records, former):
@@ -235,7 +236,7 @@ class Runs:
                         SELECT FROM match_run r WHERE r.id = active_run AND r.started_at > {read})"""
             )
             changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
-                entities = (SELECT count(*) FROM {tables.counted.membership})"""
+                entities = (SELECT count(*) FROM {tables.membership.table})"""
             _TASKS.update(connection, attempt, done(changes))
 
         self._database.write(catch_up, repeatable=True)
@@ -334,7 +335,7 @@ def _divided(connection: Connection, whole: RunTables, parts: RunTables) -> tupl
     """Entities of the run `whole` whose records have several entities in `parts`: the first CHANGES, and how many there
     are."""
     found = connection.run(
-        f"""SELECT w.entity_id, count(*) OVER () FROM {whole.counted.membership} k
+        f"""SELECT w.entity_id, count(*) OVER () FROM {whole.membership.table} k
             JOIN {whole.member} w USING (entity_id) JOIN {parts.member} p USING (record_id)
             WHERE k.records > 1
             GROUP BY w.entity_id HAVING min(p.entity_id) <> max(p.entity_id) ORDER BY w.entity_id LIMIT {CHANGES}"""

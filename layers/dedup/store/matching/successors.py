@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pg8000.native import Connection
 
 from dedup.records import DETAILS
+from dedup.store.customer_columns import as_text
 from dedup.store.matching.decisions import set_pairs
 from dedup.store.sql import bigints
 
@@ -28,8 +29,8 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
                 SELECT d.*, o.id IS NULL OR o.leaves AS gone FROM decision_record d
                 LEFT JOIN (SELECT id, ({leaving}) AS leaves FROM record) AS o ON o.id = d.record_id
             )
-            SELECT decision_id, record_id, gone, source, customer_id FROM d
-            WHERE (source, customer_id) IN (SELECT source, customer_id FROM d WHERE gone) ORDER BY 1, 2"""
+            SELECT decision_id, record_id, gone, source, {as_text("d")} FROM d
+            WHERE (source, {as_text("d")}) IN (SELECT source, {as_text("d")} FROM d WHERE gone) ORDER BY 1, 2"""
     )
     if not rows:
         return []
@@ -39,13 +40,13 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
     compared = ", ".join(f"o.{field}" for field in COMPARED)
     alike = connection.run(
         f"""SELECT g.record_id, n.id, n.in_common FROM (
-                SELECT DISTINCT d.record_id, d.source, d.customer_id, o.id, {compared}
+                SELECT DISTINCT d.record_id, d.source, d.customer_id, d.text_id, o.id, {compared}
                 FROM decision_record d LEFT JOIN record o ON o.id = d.record_id
                 WHERE d.record_id = ANY ({bigints(gone)})
             ) AS g CROSS JOIN LATERAL (
                 SELECT r.id, CASE WHEN g.id IS NULL THEN 0 ELSE {in_common} END AS in_common
                 FROM (SELECT * FROM record WHERE NOT ({leaving})) AS r
-                WHERE r.customer_id = g.customer_id AND r.source = g.source
+                WHERE (r.customer_id = g.customer_id OR r.text_id = g.text_id) AND r.source = g.source
                 ORDER BY in_common DESC, r.id LIMIT {min(max(referenced.values()), SUCCESSORS)}
             ) AS n"""
     )

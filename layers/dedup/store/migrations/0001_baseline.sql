@@ -33,11 +33,14 @@ CREATE TABLE source (
 -- One customer as one source sent it. The fixed-width columns come first, so that no space is lost to alignment.
 CREATE TABLE record (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    customer_id bigint NOT NULL,
+    -- The customer id: an integer in customer_id, or a text in text_id, which is never the decimal form of an integer of
+    -- 64 bits. See docs/adr/0013-text-ids.md.
+    customer_id bigint,
     upload_id bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
     source smallint NOT NULL,
+    text_id text COLLATE "C",
     -- As they were sent, without control characters; null if unknown. An address from a file may not be valid.
     name text,
     email text,
@@ -47,10 +50,12 @@ CREATE TABLE record (
     city text,
     postcode text,
     country text,
-    date_of_birth text
+    date_of_birth text,
+    CHECK ((customer_id IS NULL) <> (text_id IS NULL))
 );
 CREATE INDEX record_source ON record (source, id);
-CREATE INDEX record_customer ON record (customer_id, source);
+CREATE INDEX record_customer ON record (customer_id, source) WHERE customer_id IS NOT NULL;
+CREATE INDEX record_text_customer ON record (text_id, source) WHERE text_id IS NOT NULL;
 -- BRIN: the records of an upload are stored together, and the index takes a few bytes per hundred pages.
 CREATE INDEX record_upload ON record USING brin (upload_id) WITH (pages_per_range = 16, autosummarize = on);
 
@@ -63,7 +68,8 @@ CREATE TABLE clearing (
 
 -- Membership and region counts
 
--- The sources that have a customer, kept in step with `record` in the same transaction.
+-- The sources that have a customer, kept in step with `record` in the same transaction. Customers whose id is a text are
+-- in a table of their own, so that they cost those with an integer nothing.
 CREATE TABLE customer_membership (
     customer_id bigint PRIMARY KEY,
     sources bigint NOT NULL,
@@ -72,6 +78,12 @@ CREATE TABLE customer_membership (
     previous bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX customer_membership_region ON customer_membership (sources, customer_id);
+CREATE TABLE text_membership (
+    text_id text COLLATE "C" PRIMARY KEY,
+    sources bigint NOT NULL,
+    previous bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX text_membership_region ON text_membership (sources, text_id);
 
 -- A change to the counts of one region. The sum of a region's rows is the number of customers that are in exactly these
 -- sources; records count towards the region of their one source. Rows are appended, summed by readers, and compacted.
@@ -85,31 +97,47 @@ CREATE TABLE region_change (
 -- lock. Readers count it as if it were merged. A customer may have several rows. Nearly always empty.
 CREATE TABLE deferred_membership (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    customer_id bigint NOT NULL,
-    sources bigint NOT NULL
+    customer_id bigint,
+    sources bigint NOT NULL,
+    text_id text COLLATE "C",
+    CHECK ((customer_id IS NULL) <> (text_id IS NULL))
 ) WITH (
     autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
     autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0
 );
-CREATE INDEX deferred_membership_customer ON deferred_membership (customer_id, sources);
+CREATE INDEX deferred_membership_customer ON deferred_membership (customer_id, sources) WHERE customer_id IS NOT NULL;
+CREATE INDEX deferred_membership_text ON deferred_membership (text_id, sources) WHERE text_id IS NOT NULL;
 
 -- A customer with deferred changes: the region without them (`previous`) and with them (`sources`).
 CREATE VIEW deferred_move AS
     SELECT d.customer_id, coalesce(m.sources, 0) AS previous, coalesce(m.sources, 0) | d.sources AS sources
-    FROM (SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership GROUP BY customer_id) AS d
-    LEFT JOIN customer_membership AS m USING (customer_id);
+    FROM (
+        SELECT customer_id, bit_or(sources) AS sources FROM deferred_membership
+        WHERE customer_id IS NOT NULL GROUP BY customer_id
+    ) AS d LEFT JOIN customer_membership AS m USING (customer_id);
+CREATE VIEW deferred_text_move AS
+    SELECT d.text_id, coalesce(m.sources, 0) AS previous, coalesce(m.sources, 0) | d.sources AS sources
+    FROM (
+        SELECT text_id, bit_or(sources) AS sources FROM deferred_membership WHERE text_id IS NOT NULL GROUP BY text_id
+    ) AS d LEFT JOIN text_membership AS m USING (text_id);
 
--- customer_membership with the deferred changes applied.
+-- The memberships with the deferred changes applied.
 CREATE VIEW membership_now AS
     SELECT customer_id, sources FROM customer_membership AS m
     WHERE NOT EXISTS (SELECT FROM deferred_membership AS d WHERE d.customer_id = m.customer_id)
     UNION ALL SELECT customer_id, sources FROM deferred_move WHERE sources <> 0;
+CREATE VIEW text_membership_now AS
+    SELECT text_id, sources FROM text_membership AS m
+    WHERE NOT EXISTS (SELECT FROM deferred_membership AS d WHERE d.text_id = m.text_id)
+    UNION ALL SELECT text_id, sources FROM deferred_text_move WHERE sources <> 0;
 
 -- region_change with the deferred changes applied.
 CREATE VIEW change_now AS
     SELECT sources, customers, records FROM region_change
     UNION ALL SELECT previous, -1, 0 FROM deferred_move WHERE previous <> 0
-    UNION ALL SELECT sources, 1, 0 FROM deferred_move WHERE sources <> 0;
+    UNION ALL SELECT sources, 1, 0 FROM deferred_move WHERE sources <> 0
+    UNION ALL SELECT previous, -1, 0 FROM deferred_text_move WHERE previous <> 0
+    UNION ALL SELECT sources, 1, 0 FROM deferred_text_move WHERE sources <> 0;
 
 
 -- Hashes of personal data
@@ -374,8 +402,8 @@ CREATE TABLE decision (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     record_ids bigint[] NOT NULL,
     -- The customers of the records, kept when the decision is revoked or its records are gone, so that an erasure
-    -- finds it.
-    customer_ids bigint[] NOT NULL DEFAULT '{}',
+    -- finds it. Integers as text.
+    customer_ids text[] NOT NULL DEFAULT '{}',
     verdict text NOT NULL CHECK (verdict IN ('same', 'different')),
     note text,
     decided_by text NOT NULL,
@@ -392,7 +420,8 @@ CREATE TABLE decision_record (
     decision_id bigint NOT NULL,
     record_id bigint NOT NULL,
     source smallint NOT NULL,
-    customer_id bigint NOT NULL
+    customer_id bigint,
+    text_id text COLLATE "C"
 );
 CREATE INDEX decision_record_decision ON decision_record (decision_id);
 
@@ -422,7 +451,8 @@ CREATE TABLE audit (
     principal text NOT NULL,
     action text NOT NULL,
     upload_id bigint,
-    customer_id bigint,
+    -- An integer as text.
+    customer_id text,
     -- Number of records that the action concerned.
     records bigint
 );
