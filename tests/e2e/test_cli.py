@@ -79,7 +79,7 @@ def get(url: str, **query: Any) -> Any:
 
 def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup, tmp_path: Path) -> None:
     file = tmp_path / "a $name; with 'quotes' [bold].csv"
-    file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\nx,y,z\n")
+    file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\n,xyz,z\n")
 
     done = dedup("upload", str(file), "--source", "hubspot", "--mode", "replace")
 
@@ -89,10 +89,10 @@ def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup,
     assert upload.items() >= {"status": "done", "accepted": "2", "rejected": "1", "customers added": "2"}.items()
     assert "[bold]" in upload["object key"]
     assert "reasons for rejection" in done.stdout
-    [reason] = [line for line in done.stdout.splitlines() if "Expected a whole number" in line]
-    assert [cell.strip() for cell in reason.split("│")[1:-1]] == ["customer_id", "Expected a whole number", "1", "4"]
+    [reason] = [line for line in done.stdout.splitlines() if "The customer_id is missing" in line]
+    assert [cell.strip() for cell in reason.split("│")[1:-1]] == ["customer_id", "The customer_id is missing", "1", "4"]
     [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
-    assert "x" in requests.get(url, timeout=30).text
+    assert "xyz" in requests.get(url, timeout=30).text
 
 
 def test_json_is_the_account_of_the_api_and_nothing_else(dedup: Dedup, api: str) -> None:
@@ -178,6 +178,19 @@ def test_every_page_of_customers_is_printed_one_a_line(dedup: Dedup, api: str, t
 def test_one_region_is_asked_for_by_its_sources(sample: Dedup) -> None:
     assert printed(sample("customers", "--region", "salesforce,hubspot", "--json"))["customer_ids"] == [103, 104]
     assert sample("customers", "--region", "hubspot").stdout == "106\n"
+
+
+def test_customer_is_shown_by_any_id(dedup: Dedup, api: str) -> None:
+    odd = "a/b c?#&%41"
+    ids = ["0035g00000XyZ1aAAF", odd, 7]
+    people = [{"customer_id": one, "name": "N", "email": "n@example.com", "source": "hubspot"} for one in ids]
+    requests.post(f"{api}/customers/bulk", json={"customers": people}, timeout=30).raise_for_status()
+
+    assert printed(dedup("customers", "--json"))["customer_ids"] == [7, "0035g00000XyZ1aAAF", odd]
+    assert dedup("customers").stdout.splitlines() == ["7", "0035g00000XyZ1aAAF", odd]
+    for one in (odd, "0035g00000XyZ1a", "7"):
+        assert len(printed(dedup("customer", one, "--json"))["records"]) == 1
+    assert get(f"{api}/customers/a%2Fb%20c%3F%23%26%2541")["customer_id"] == odd
 
 
 @pytest.mark.usefixtures("images")

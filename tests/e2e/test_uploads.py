@@ -180,7 +180,7 @@ def test_rejected_rows_can_be_downloaded(api: str) -> None:
 
 
 def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -> None:
-    body = f"2,{LONG_NAME},c2@example.com\nx,,C2@Example.com\n22,{LONG_NAME},c22@example.com\n".encode()
+    body = f"2,{LONG_NAME},c2@example.com\n1e9,,C2@Example.com\n22,{LONG_NAME},c22@example.com\n".encode()
     upload = send(api, rows([1, 2]) + body, source="hubspot")
     assert len(requests.get(upload["rejected_url"], timeout=30).text.splitlines()) == 4
 

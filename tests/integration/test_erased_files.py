@@ -631,7 +631,7 @@ def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int]
 ) -> None:
     upload = load(
-        f"{HEADER}x,,ann@example.com,,\nx,,new@example.com,,\nx,,c@example.com,,\n7,A,ann@example.com,,\n".encode()
+        f"{HEADER}1e9,,ann@example.com,,\n1e9,,new@example.com,,\n1e9,,c@example.com,,\n7,A,ann@example.com,,\n".encode()
     )
     erase(functions, 7)
     store.records.add([record(7, "internal", email="new@example.com")])
@@ -639,7 +639,7 @@ def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
     assert left(erase(functions, 7)[1]) == ("waiting", 1, 2)
 
     assert work() == 2
-    assert rows(s3, store, upload.id) == ["x,,c@example.com,,"]
+    assert rows(s3, store, upload.id) == ["1e9,,c@example.com,,"]
     assert asked("SELECT status FROM erasure") == [["done"]]
 
 

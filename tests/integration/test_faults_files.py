@@ -142,7 +142,7 @@ def test_s3_that_fails_costs_a_delivery_at_most(
     store: Store, put: Put, proxy: S3Proxy, method: str, faults: list[str], delivered: int, compress: Any
 ) -> None:
     """What is read, and what is written: the PUT is that of the rejected rows."""
-    version = put("incoming/hubspot/night", compress(CSV + b"x,,\n"))
+    version = put("incoming/hubspot/night", compress(CSV + b"1e9,,\n"))
     proxy.plan.extend(faults)
     proxy.method = method
     deliveries, upload = 0, None

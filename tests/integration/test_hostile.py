@@ -169,7 +169,7 @@ def test_source_that_only_looks_like_one_is_none(functions: Call, store: Store, 
 )
 def test_object_is_found_by_its_whole_name_wherever_that_seems_to_lead(store: Store, s3: Any, name: str) -> None:
     key = f"incoming/hubspot/{name}"
-    made = s3.put_object(Bucket=BUCKET, Key=key, Body=b"id,name,email\n1,Ann,ann@example.com\nx,y,z\n")
+    made = s3.put_object(Bucket=BUCKET, Key=key, Body=b"id,name,email\n1,Ann,ann@example.com\n1e9,y,z\n")
     event = {"key": quote(key, safe=""), "versionId": made["VersionId"]}
     [version] = ingest.objects_in({"Records": [{"s3": {"bucket": {"name": BUCKET}, "object": event}}]})
 

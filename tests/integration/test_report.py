@@ -153,7 +153,7 @@ def test_rejected_rows_are_counted_by_field_missing_and_malformed(get: Any, stor
         "1,Ann,ann@example.com",
         ",,ann@example.com",
         f"3,{LONG_NAME},x",
-        "x,Bob,bob@example.com",
+        "1e9,Bob,bob@example.com",
     ]
     key = "incoming/hubspot/a.csv"
     version = s3.put_object(Bucket="uploads", Key=key, Body="\n".join(rows).encode())["VersionId"]

@@ -162,7 +162,8 @@ def test_pages_of_several_lists_go_on_where_each_ended(everyone: Store) -> None:
 
 def test_page_of_long_ids_ends_before_the_answer_is_too_large(functions: Call, store: Store) -> None:
     ids = sorted(f"{n:06}{chr(0x1F600 + n % 50) * 249}" for n in range(4_000))
-    store.records.add([record(customer_id, "hubspot", email="x@example.com", name="x") for customer_id in [5, *ids]])
+    everybody: list[CustomerId] = [5, *ids]
+    store.records.add([record(customer_id, "hubspot", email="x@example.com", name="x") for customer_id in everybody])
 
     found: list[CustomerId] = []
     after: Any = {}
@@ -172,7 +173,7 @@ def test_page_of_long_ids_ends_before_the_answer_is_too_large(functions: Call, s
         found += ids_of(page)
         after = page.next_positions(after)
 
-    assert found == [5, *ids]
+    assert found == everybody
 
 
 def test_cursor_that_would_be_too_long_is_refused_with_a_way_out(
