@@ -16,7 +16,7 @@ from .api import Api, as_json, read_file
 from .errors import FAILED, CommandError
 from .screen import err, out
 
-CUSTOMERS = ("customers_added", "customers_removed", "customers_unchanged")
+CUSTOMERS = ("customers_added", "customers_new", "customers_removed", "customers_unchanged")
 UPLOAD = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", *CUSTOMERS)
 RECORD = ("id", "source", "customer_id", "name", "email")
 MEDIA = {

@@ -145,8 +145,10 @@ export function Upload({ id, go }) {
   `;
 }
 
+const CHANGES = [["added", "Customers added"], ["new", "New to all sources"], ["removed", "Customers removed"], ["unchanged", "Customers unchanged"]];
+
 function UploadDetails({ upload, deleted }) {
-  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...Object.entries(upload.customers ?? {}).map(([change, count]) => [`Customers ${change}`, count])];
+  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...CHANGES.map(([change, label]) => [label, upload.customers?.[change] ?? null])];
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.reason && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}

@@ -97,8 +97,8 @@ class Sent:
     message: Message | None = None
     delivered: bool = False
     cleared: bool = False
-    changes: tuple[int, int, int] | None = None
-    """Customers added, removed and unchanged; None if unknown."""
+    changes: tuple[int, int, int, int] | None = None
+    """Customers added, removed, unchanged, and new to all sources; None if unknown."""
 
     @property
     def is_file(self) -> bool:
@@ -487,7 +487,7 @@ class History:
                 one.source in sources and one.source not in is_now.get(customer, ())
                 for customer, sources in was.items()
             )
-        one.changes = came, went, len(has) - came
+        one.changes = came, went, len(has) - came, len(has.keys() - was.keys())
         if one.accepted != len(accepted):
             raise Finding(f"The file {name} has {one.accepted} accepted rows, and the model {len(accepted)}")
 
@@ -770,7 +770,7 @@ class History:
                     self._same(f"rejected of {name}", upload["rejected"], one.rejected)
                 if one.changes:
                     told = tuple((upload["customers"] or {}).values())
-                    self._same(f"came, went and stayed of {name}", told, one.changes)
+                    self._same(f"customers of {name}", told, one.changes)
 
     def _check_entities(self, records: Sequence[Mapping[str, Any]], chance: random.Random) -> None:
         if self.stack.admin("SELECT count(*) FROM deferred_match") != [[0]]:

@@ -110,7 +110,7 @@ def test_a_file_put_at_the_presigned_url_is_loaded(api: str) -> None:
         "hubspot",
     )
     assert (upload["rows"], upload["accepted"], upload["rejected"]) == (5, 5, 0)
-    assert upload["customers"] == {"added": 5, "removed": 0, "unchanged": 0}
+    assert upload["customers"] == {"added": 5, "removed": 0, "unchanged": 0, "new": 5}
     assert (upload["reason"], upload["rejected_url"]) == (None, None)
     assert customers(api, "hubspot") == [1, 2, 3, 4, 5]
     assert get(f"{api}/deduplication/analyze")["total_records"] == 5
@@ -206,7 +206,7 @@ def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
     upload = send(api, rows([2, 3, 4]), source="hubspot", mode="replace")
 
     assert (upload["status"], upload["mode"]) == ("done", "replace")
-    assert upload["customers"] == {"added": 1, "removed": 1, "unchanged": 2}
+    assert upload["customers"] == {"added": 1, "removed": 1, "unchanged": 2, "new": 1}
     assert sorted(customers(api, "hubspot")) == [2, 3, 4]
     assert customers(api, "salesforce") == [1]
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4

@@ -88,7 +88,7 @@ def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: An
     upload = load(put("incoming/hubspot/night.csv", csv_of(range(25_000))))
 
     assert (upload.status, upload.accepted, upload.rejected, upload.reason) == ("done", 25_000, 0, None)
-    assert upload.customers == CustomerChanges(25_000, 0, 0)
+    assert upload.customers == CustomerChanges(25_000, 0, 0, new=25_000)
     assert store.questions.counts() == {frozenset({"hubspot"}): 25_000}
     assert store.maintenance.verify().agreed
 
@@ -243,7 +243,7 @@ def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store,
 
     upload = load(put("incoming/hubspot/snapshot/tuesday.csv", csv_of([2, 3, 4, 5, 5])))
 
-    assert (upload.mode, upload.customers) == ("replace", CustomerChanges(2, 1, 2))
+    assert (upload.mode, upload.customers) == ("replace", CustomerChanges(2, 1, 2, new=1))
     assert members(store, "hubspot") == [2, 3, 4, 5]
     assert total(store) == 7
     assert store.maintenance.verify().agreed
@@ -344,7 +344,7 @@ def test_newer_file_that_comes_before_a_snapshot_stays(store: Store) -> None:
     upload = store.uploads.get(loaded(store, "snapshot", MONDAY, rows("S", 1, 3, 6), "hubspot", "replace"))
 
     assert upload
-    assert upload.customers == CustomerChanges(1, 2, 2)
+    assert upload.customers == CustomerChanges(1, 2, 2, new=1)
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([1, 3, 5, 6], [9], 6)
     assert store.maintenance.verify().agreed
 
@@ -360,7 +360,7 @@ def test_of_an_older_file_of_several_sources_those_that_have_a_newer_snapshot_ar
         "done",
         5,
         2,
-        CustomerChanges(2, 0, 0),
+        CustomerChanges(2, 0, 0, new=1),
     )
     assert upload.reason == f"3 rows were left out. A newer snapshot of hubspot is in place: upload {newer}"
     assert (members(store, "hubspot"), members(store, "internal"), total(store)) == ([2], [1, 2], 3)

@@ -235,7 +235,7 @@ def test_customers_who_were_pending_stayed(store: Store, outside: Connection) ->
 
     upload = store.uploads.get(load.id)
     assert upload
-    assert upload.customers == CustomerChanges(1, 1, 1)
+    assert upload.customers == CustomerChanges(1, 1, 1, new=1)
     assert store.maintenance.verify().agreed
 
 
@@ -294,7 +294,13 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
         @rule(rows=rows)
         def load(self, rows: list[tuple[CustomerId, str]]) -> None:
             load = waiting_load(store, rows)
+            before = {(who, of) for who, of, _ in self.truth.records}
             store.loads.finish(load)
+            loaded = store.uploads.get(load.id)
+            assert loaded
+            customers, added = {who for who, _ in rows}, {who for who, _ in {*rows} - before}
+            new = len(customers - {who for who, _ in before})
+            assert loaded.customers == CustomerChanges(len(added), 0, len(customers - added), new)
             self.truth.add(load.id, rows)
 
         @precondition(lambda self: not self.held)
@@ -302,6 +308,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
         def snapshot(self, customers: list[CustomerId], source: str) -> None:
             load = waiting_load(store, [(who, source) for who in customers], "replace", source)
             before = {who for who, of, _ in self.truth.records if of == source}
+            anywhere = {who for who, *_ in self.truth.records}
             store.loads.finish(load)
             loaded = store.uploads.get(load.id)
             assert loaded
@@ -309,6 +316,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
                 len(set(customers) - before),
                 len(before - set(customers)),
                 len(set(customers) & before),
+                len(set(customers) - anywhere),
             )
             self.truth.keep(lambda _who, of, _upload: of != source)
             self.truth.add(load.id, [(who, source) for who in customers])

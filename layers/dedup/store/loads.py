@@ -275,32 +275,33 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
     # Before the others are deleted: the records that replace them keep their entities.
     attach.attach_upload(connection, load.id, replaces=replaces)
     removed = _remove_others(connection, load, source_bit) if replaces else 0
-    added, customers = _count_in(connection, load)
+    added, new, customers = _count_in(connection, load)
     rejected_rows.require_none_of_erased(connection, load.id)
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
                 accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
-                customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added}
+                customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added},
+                customers_new = {new}
             WHERE id = {load.id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
     return int(expected) - left_out
 
 
-def _count_in(connection: Connection, load: Load) -> tuple[int, int]:
+def _count_in(connection: Connection, load: Load) -> tuple[int, int, int]:
     """Adds the customers of the staged rows to membership, and counts them and their records; returns how many
-    customers are new, and how many there are."""
+    customers are new to a source, how many are new to all sources, and how many there are."""
     records = f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source"
     counts = [_count_kind(connection, load, INTEGERS, records), _count_kind(connection, load, TEXTS, NO_CHANGES)]
-    added, customers = map(sum, zip(*counts, strict=True))
-    return added, customers
+    added, new, customers = map(sum, zip(*counts, strict=True))
+    return added, new, customers
 
 
-def _count_kind(connection: Connection, load: Load, membership: Membership, records: str) -> tuple[int, int]:
+def _count_kind(connection: Connection, load: Load, membership: Membership, records: str) -> tuple[int, int, int]:
     """Does this for the customers with one kind of id, and adds the changes of `records`. The caller has membership to
     itself, so no customer can be inserted meanwhile: a plain INSERT takes half of the time of gain()."""
     customer = membership.id
-    [[added, customers]] = connection.run(
+    [[added, new, customers]] = connection.run(
         f"""WITH staged AS (
             SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {load.table}
             WHERE {customer} IS NOT NULL GROUP BY {customer}
@@ -309,7 +310,8 @@ def _count_kind(connection: Connection, load: Load, membership: Membership, reco
             WHERE {customer} IS NOT NULL GROUP BY {customer}
         ), incoming AS MATERIALIZED (
             SELECT s.{customer}, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
-                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_new
+                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_added,
+                coalesce(m.sources, 0) | coalesce(d.sources, 0) = 0 AS is_new
             FROM staged AS s
             LEFT JOIN {membership.table} AS m USING ({customer})
             LEFT JOIN deferred AS d USING ({customer})
@@ -323,9 +325,9 @@ def _count_kind(connection: Connection, load: Load, membership: Membership, reco
             UPDATE {membership.table} AS m SET sources = c.sources, previous = c.previous
             FROM changed AS c WHERE m.{customer} = c.{customer} AND c.previous <> 0
         ), {count_changes(CUSTOMERS, records)}
-        SELECT count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
+        SELECT count(*) FILTER (WHERE is_added), count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
     )
-    return added, customers
+    return added, new, customers
 
 
 def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:

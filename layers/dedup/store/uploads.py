@@ -47,11 +47,13 @@ DELETIONS = Outbox(
 
 @dataclass(frozen=True)
 class CustomerChanges:
-    """Customers of an upload's sources: added by it, removed by it (a snapshot), and there before."""
+    """Customers of an upload's sources: added by it, removed by it (a snapshot), and there before. `new`: of those
+    added, the ones that no source had before."""
 
     added: int
     removed: int
     unchanged: int
+    new: int
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class Uploads:
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
                 origin, mode, source, object_key, rows, accepted, rejected, customers_added, customers_removed,
-                customers_unchanged, reason, {_REASONS}, {_WARNINGS},
+                customers_unchanged, customers_new, reason, {_REASONS}, {_WARNINGS},
                 rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         rows = self._database.read(lambda connection: connection.run(query))
@@ -255,9 +257,9 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    counts, reasons, warnings = row[9:12], row[13], row[14]
-    row[13:15] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
-    row[9:12] = [None if None in counts else CustomerChanges(*counts)]
+    counts, reasons, warnings = row[9:13], row[14], row[15]
+    row[14:16] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
+    row[9:13] = [None if None in counts else CustomerChanges(*counts)]
     return Upload(*row)
 
 

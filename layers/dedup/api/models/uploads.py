@@ -68,9 +68,10 @@ class ExpectedUpload(Model):
 class CustomerChanges(Model):
     """What an upload did to the customers of its sources. Only a snapshot removes customers."""
 
-    added: Count
+    added: Count = Field(description="New to their source")
     removed: Count
     unchanged: Count
+    new: Count = Field(description="New to all sources: those of `added` that no source had before")
 
 
 class RejectionReason(Model):

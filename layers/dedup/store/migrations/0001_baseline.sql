@@ -185,10 +185,12 @@ CREATE TABLE upload (
     rows bigint NOT NULL DEFAULT 0,
     accepted bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
-    -- What a file did to the customers of its sources; null for uploads from the API.
+    -- What a file did to the customers of its sources; null for uploads from the API. `customers_new`: of those added,
+    -- the ones that no source had before.
     customers_added bigint,
     customers_removed bigint,
     customers_unchanged bigint,
+    customers_new bigint,
     -- Id of the record, when the upload is a single one from the API.
     record_id bigint,
     -- Also set for an upload that is done: which rows were left out because of a newer snapshot.
