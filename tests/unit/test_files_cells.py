@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow
 import pytest
 import xlsxwriter
+from dedup.file_options import FileOptions
 from dedup.files import Batch, Unreadable, read, rejected_csv
 from dedup.findings import Findings
 from hypothesis import HealthCheck, example, given, settings
@@ -30,7 +31,7 @@ MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
 def load(data: bytes, sheet: str | None = None) -> Batch:
     """All batches of the file as one."""
-    batches = list(read(io.BytesIO(data), "hubspot", sheet))
+    batches = list(read(io.BytesIO(data), "hubspot", FileOptions(sheet)))
     rows = [
         dict(zip([*HEADER[:3], "source", *batch.known], row, strict=True)) for batch in batches for row in batch.rows
     ]

@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-PURE = {"customer_ids", "errors", "findings", "lifeline", "sets", "traces", "validation"}
+PURE = {"customer_ids", "errors", "file_options", "findings", "lifeline", "sets", "traces", "validation"}
 LOW = PURE | {"records", "settings"}
 MAY_USE = {
     **{name: set() for name in PURE},
@@ -34,10 +34,10 @@ MAY_USE = {
     "settings": set(),
     "records": {"customer_ids", "settings", "validation"},
     "matching": {"validation"},
-    "files": {"customer_ids", "findings", "records", "settings", "traces", "validation"},
+    "files": {"customer_ids", "file_options", "findings", "records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
     "observability": {"errors", "settings"},
-    "aws": {"errors", "settings"},
+    "aws": {"errors", "file_options", "settings"},
     "services": {"aws", "files", "matching", "observability", "store", *LOW},
     "api": {"aws", "files", "matching", "observability", "services", "store", *LOW},
 }

@@ -3,6 +3,7 @@
 from dedup.api.errors import Invalid
 from dedup.api.models.uploads import ExpectedUpload, SnapshotRequest, UploadRequest
 from dedup.aws import bucket, object_keys
+from dedup.file_options import FileOptions
 from dedup.settings import settings
 from dedup.store import Store
 
@@ -13,6 +14,7 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
     if request.size and request.size > settings().max_file_bytes:
         raise Invalid(("body", "size"), f"A file can have at most {settings().max_file_bytes} bytes. Split the file")
     key = object_keys.key_for(request.filename, object_keys.Folder(request.source, request.mode))
-    upload_id = store.uploads.create(key, request.source, request.mode, principal)
+    options = FileOptions(request.sheet, request.strict)
+    upload_id = store.uploads.create(key, request.source, request.mode, principal, options)
     url = bucket.upload_url(key.format(upload_id), request.size)
     return ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 
+from dedup.file_options import FileOptions
 from dedup.settings import settings
 
 INCOMING = "incoming/"
@@ -24,7 +25,7 @@ class Folder:
 
 
 class WrongFolder(ValueError):
-    """A key or metadata that states no valid source or mode. The text says what was expected."""
+    """A key or metadata that is not valid. The text says what was expected."""
 
 
 def folder_of(key: str, metadata: Mapping[str, str]) -> Folder:
@@ -64,9 +65,16 @@ def folder_of(key: str, metadata: Mapping[str, str]) -> Folder:
     return Folder(source, mode)
 
 
-def sheet_of(metadata: Mapping[str, str]) -> str | None:
-    """The sheet of a workbook that an object's metadata names. S3 encodes names beyond ASCII by RFC 2047."""
-    name = metadata.get("sheet")
+def options_of(metadata: Mapping[str, str]) -> FileOptions:
+    """The options that an object's metadata `sheet` and `strict` state. Raises WrongFolder."""
+    strict = metadata.get("strict", "false").strip().lower()
+    if strict not in ("true", "false"):
+        raise WrongFolder("The metadata strict is neither true nor false")
+    return FileOptions(_decoded(metadata.get("sheet")), strict == "true")
+
+
+def _decoded(name: str | None) -> str | None:
+    """A name in an object's metadata. S3 encodes names beyond ASCII by RFC 2047."""
     try:
         return str(make_header(decode_header(name))) if name else None
     except (HeaderParseError, LookupError, UnicodeDecodeError):

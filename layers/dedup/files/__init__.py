@@ -12,6 +12,7 @@ spreadsheet."""
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dedup.file_options import DEFAULT, FileOptions
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
 from dedup.files.checks import Row, validated
 from dedup.files.compression import Counted, Stream, decompressed
@@ -51,21 +52,20 @@ class Batch(NamedTuple):
     findings: Findings
 
 
-def read(stream: Stream, source: str | None = None, sheet: str | None = None) -> Iterator[Batch]:
+def read(stream: Stream, source: str | None = None, options: FileOptions = DEFAULT) -> Iterator[Batch]:
     """Yields the rows of a CSV, JSON, NDJSON, xlsx, ODS or Parquet file, plain or compressed with gzip or zstd. Text is
     read while the stream is; of the other formats, the stream is read to its end first.
 
-    `source` is the source of rows that have none; a row with another source is rejected. `sheet` names the sheet of a
-    workbook; by default, it is the first with a table. An invalid row does not affect other rows. Raises Unreadable if
-    the file as a whole cannot be used, possibly after some rows were yielded: these should then be discarded. Errors of
-    the stream are not caught."""
+    `source` is the source of rows that have none; a row with another source is rejected. An invalid row does not affect
+    other rows. Raises Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
+    should then be discarded. Errors of the stream are not caught."""
     if source is not None and source not in settings().sources:
         expected = one_of(settings().sources)
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
     empty = True
-    for table in tables_of(decompressed(counted), sheet):
-        rows, rejected, known, findings = validated(table, source)
+    for table in tables_of(decompressed(counted), options.sheet):
+        rows, rejected, known, findings = validated(table, source, strict=options.strict)
         if rows or rejected:
             empty = False
             yield Batch(rows, rejected, counted.taken, known, findings)
@@ -73,7 +73,7 @@ def read(stream: Stream, source: str | None = None, sheet: str | None = None) ->
         raise Unreadable("The file has no rows")
 
 
-def read_whole(stream: Stream, source: str | None, size: int, sheet: str | None = None) -> Iterator[Batch]:
+def read_whole(stream: Stream, source: str | None, size: int, options: FileOptions = DEFAULT) -> Iterator[Batch]:
     """Yields the same as `read` for a file of `size` bytes whose rows are used all or not at all.
 
     Also raises Unreadable if the file is larger than settings().max_file_bytes, or if no row is accepted."""
@@ -81,7 +81,7 @@ def read_whole(stream: Stream, source: str | None, size: int, sheet: str | None 
     if size > most:
         raise Unreadable(f"The file has {size} bytes, but at most {most} are allowed. Split the file")
     accepted = rejected = 0
-    for batch in read(stream, source, sheet):
+    for batch in read(stream, source, options):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         yield batch
     if not accepted:

@@ -51,6 +51,9 @@ INVALID_EMAIL = Kind(
     "invalid_email",
 )
 
+NOT_AN_ADDRESS = Problem("email", "The email is not a valid address")
+"""Why a strict upload rejects a row that would otherwise have the warning INVALID_EMAIL."""
+
 _TYPES: Mapping[str, TypeAdapter[list[Any]]] = {
     "name": TypeAdapter(list[Name | None]),
     "email": TypeAdapter(list[Annotated[str, Field(max_length=MAX_INVALID_EMAIL), AfterValidator(without_controls)]]),
@@ -71,10 +74,12 @@ def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
     return _checked(name, [_WHITE_SPACE.sub(" ", v).strip() if isinstance(v, str) else v for v in texts], problems)
 
 
-def validated(table: Table, given: str | None) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
+def validated(
+    table: Table, given: str | None, *, strict: bool
+) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
     """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
-    rows, and the findings of Batch. `given` is the source of rows without a source. Raises Unreadable if the table has
-    no source column and `given` is None."""
+    rows, and the findings of Batch. `given` is the source of rows without a source; `strict` is that of FileOptions.
+    Raises Unreadable if the table has no source column and `given` is None."""
     count = len(table.lines)
     columns = {name: all_trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
     if given is None and "source" not in columns:
@@ -85,6 +90,9 @@ def validated(table: Table, given: str | None) -> tuple[list[Row], list[Rejected
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
     written = columns.get("email", [None] * count)
     emails, invalid = _emails(on_one_line(written), problems)
+    if strict:
+        for position in invalid:
+            problems[position].append(NOT_AN_ADDRESS)
     if "source" in columns:
         sources = _checked("source", sources_of(columns["source"], given, problems), problems)
     else:

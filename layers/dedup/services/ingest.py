@@ -19,6 +19,7 @@ from dedup.aws.bucket import ObjectVersion, OpenObject
 from dedup.aws.object_keys import WrongFolder
 from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import Superseded, Unavailable
+from dedup.file_options import DEFAULT
 from dedup.findings import Findings
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
@@ -171,9 +172,10 @@ def _load(
 ) -> None:
     try:
         folder, wrong_folder = object_keys.folder_of(version.key, opened.metadata), None
+        options = object_keys.options_of(opened.metadata)
     except WrongFolder as error:
-        folder, wrong_folder = object_keys.Folder(None, "add"), error
-    named = (version.version_id, version.sender)
+        folder, options, wrong_folder = object_keys.Folder(None, "add"), DEFAULT, error
+    named = (version.version_id, version.sender, options)
     load = store.loads.claim(key, version.key, opened.modified, folder.source, folder.mode, LEASE, *named)
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
@@ -223,7 +225,7 @@ def _stage(
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
     accepted = rejected = 0
-    for batch in files.read_whole(opened.body, source, opened.size, object_keys.sheet_of(opened.metadata)):
+    for batch in files.read_whole(opened.body, source, opened.size, load.options):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")

@@ -14,6 +14,7 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup.errors import Unavailable
+from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
 from dedup.records import KNOWN
 from dedup.store import rejected_rows
@@ -28,8 +29,7 @@ from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import BY_REGION, bigints, copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging
-from dedup.store.task_table import failed
-from dedup.store.uploads import TASKS
+from dedup.store.uploads import TASKS, load_failed
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
@@ -55,6 +55,7 @@ class Load:
     attempt: int
     lease: float
     """Seconds without a renewal after which another attempt may start over."""
+    options: FileOptions
 
     @property
     def table(self) -> str:
@@ -81,22 +82,26 @@ class Loads:
         lease: float,
         version: str | None = None,
         sender: str | None = None,
+        options: FileOptions = DEFAULT,
     ) -> Load | None:
         """Starts to load the object version that `key` names, and creates its staging table. None if it was loaded,
         refused or deleted before. `version` and `sender` are what S3 calls the version, and who put it there: see
-        Uploads.lost_object(). Raises Busy while another attempt is at it."""
+        Uploads.lost_object(). `options` are used where the upload was not requested with others. Raises Busy while
+        another attempt is at it."""
         key_emails = rejected_rows.key_emails(object_key, self._salt.hashes())
         changes = f"""rows = 0, rejected = 0, started_at = now(), key = salted({text(key)}),
             object_at = {text(object_at.isoformat())}::timestamptz, object_version = {text(version)},
-            sender = {text(sender)}"""
+            sender = {text(sender)}, sheet = coalesce(sheet, {text(options.sheet)}),
+            strict = strict OR {options.strict}"""
 
         def work(connection: Connection) -> Load | None:
             drop_abandoned(connection)
             upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
-            claimed = TASKS.claim(connection, upload_id, lease, "attempt", changes)
+            claimed = TASKS.claim(connection, upload_id, lease, "attempt, sheet, strict", changes)
             if not claimed:
                 return None
-            load = Load(upload_id, claimed[0], lease)
+            attempt, sheet, strict = claimed
+            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict))
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
             connection.run(
@@ -167,7 +172,7 @@ class Loads:
     def fail(self, load: Load, reason: str, rejected: Rejected = None, findings: Iterable[Finding] = ()) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
         Raises ErasedMeanwhile as finish() does."""
-        self._end(load, failed(reason), rejected, findings)
+        self._end(load, load_failed(reason), rejected, findings)
 
     def interrupt(self, load: Load, reason: str) -> None:
         """Gives the upload back, to be loaded again by the next delivery. Does nothing when superseded."""
@@ -278,7 +283,7 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
     added, new, customers = _count_in(connection, load)
     rejected_rows.require_none_of_erased(connection, load.id)
     connection.run(
-        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL,
+        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
                 accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
                 customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added},
                 customers_new = {new}

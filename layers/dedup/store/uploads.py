@@ -7,6 +7,7 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup.errors import Busy, Conflict, Unavailable
+from dedup.file_options import DEFAULT, FileOptions
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
@@ -31,7 +32,7 @@ LOADS = Outbox(
     # One message gives TRIES attempts. An operator's may give as many again.
     may=f"attempt < {2 * TRIES}",
     over="key IS NULL AND status = 'waiting' AND created_at < now() - interval '1 day'",
-    end=f"""status = 'failed', lease_until = NULL, finished_at = clock_timestamp(), reason = CASE
+    end=f"""status = 'failed', lease_until = NULL, finished_at = clock_timestamp(), sheet = NULL, reason = CASE
         WHEN key IS NULL THEN 'No file arrived within a day: ask for another upload'
         ELSE coalesce(split_part(reason, ';', 1), '{CUT_OFF}') || ', after ' || attempt || ' attempts: upload it again'
         END""",
@@ -88,6 +89,7 @@ class Upload:
     origin: str
     mode: str
     source: str | None
+    strict: bool
     object_key: str | None
     rows: int
     accepted: int
@@ -104,6 +106,11 @@ class Upload:
     announced: bool
 
 
+def load_failed(reason: str) -> str:
+    """The changes to the row of a file that end it as failed."""
+    return f"{failed(reason)}, sheet = NULL"
+
+
 class Uploads:
     """The uploads of one database."""
 
@@ -112,15 +119,23 @@ class Uploads:
         self._salt = salt
         self._maintenance = maintenance
 
-    def create(self, object_key: str, source: str | None, mode: str, principal: str = UNKNOWN) -> int:
+    def create(
+        self,
+        object_key: str,
+        source: str | None,
+        mode: str,
+        principal: str = UNKNOWN,
+        options: FileOptions = DEFAULT,
+    ) -> int:
         """Adds an upload that waits for its object; returns its id. `object_key` has `{}` where the id goes;
         `principal` is who asked for it."""
         hashes = self._salt.hashes()
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
-                f"""INSERT INTO upload (origin, status, source, mode)
-                    VALUES ('s3', 'waiting', {text(source)}, {text(mode)}) RETURNING id"""
+                f"""INSERT INTO upload (origin, status, source, mode, sheet, strict)
+                    VALUES ('s3', 'waiting', {text(source)}, {text(mode)}, {text(options.sheet)}, {options.strict})
+                    RETURNING id"""
             )
             key = object_key.format(upload_id)
             connection.run(
@@ -167,7 +182,7 @@ class Uploads:
         """Ends an upload whose object no longer exists, if it waits for a message."""
         self._database.write(
             lambda connection: connection.run(
-                f"UPDATE upload SET {failed(reason)} WHERE id = {upload_id} AND {LOADS.waits}"
+                f"UPDATE upload SET {load_failed(reason)} WHERE id = {upload_id} AND {LOADS.waits}"
             ),
             repeatable=True,
         )
@@ -178,7 +193,7 @@ class Uploads:
 
         def work(connection: Connection) -> None:
             connection.run(
-                f"UPDATE upload SET {failed(reason)} WHERE origin = 's3' AND status IN ('waiting', 'loading')"
+                f"UPDATE upload SET {load_failed(reason)} WHERE origin = 's3' AND status IN ('waiting', 'loading')"
             )
             rejected_rows.forget_all(connection)
 
@@ -220,7 +235,9 @@ class Uploads:
             [[status, requested_by]] = connection.run(f"SELECT status, deleted_by FROM upload WHERE id = {upload_id}")
             if principal is None and status != "deleting":
                 return None
-            connection.run(f"UPDATE upload SET status = 'deleted', lease_until = NULL WHERE id = {upload_id}")
+            connection.run(
+                f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
+            )
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             removed = delete_records(connection, f"upload_id = {upload_id}")
             who = principal or requested_by or UNKNOWN
@@ -236,7 +253,7 @@ class Uploads:
         query = f"""
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
-                origin, mode, source, object_key, rows, accepted, rejected, customers_added, customers_removed,
+                origin, mode, source, strict, object_key, rows, accepted, rejected, customers_added, customers_removed,
                 customers_unchanged, customers_new, reason, {_REASONS}, {_WARNINGS},
                 rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
@@ -257,9 +274,9 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    counts, reasons, warnings = row[9:13], row[14], row[15]
-    row[14:16] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
-    row[9:13] = [None if None in counts else CustomerChanges(*counts)]
+    counts, reasons, warnings = row[10:14], row[15], row[16]
+    row[15:17] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
+    row[10:14] = [None if None in counts else CustomerChanges(*counts)]
     return Upload(*row)
 
 

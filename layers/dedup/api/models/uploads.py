@@ -29,6 +29,13 @@ class FileRequest(RequestModel):
     size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
         default=None, description="Size in bytes. If given, the URL accepts a file of exactly this size only"
     )
+    sheet: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(without_controls)] | None = Field(
+        default=None, description="Name of the sheet to read of a workbook. By default, the first with a table"
+    )
+    strict: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Reject rows whose email is not a valid address. By default, they are accepted with a warning",
+    )
 
 
 class UploadRequest(FileRequest):
@@ -101,6 +108,7 @@ class UploadStatus(Model):
     origin: Literal["api", "s3"]
     mode: Mode
     source: str | None
+    strict: bool = Field(description="Whether rows whose email is not a valid address are rejected")
     object_key: str | None
     rows: Count = Field(description="Number of rows read, also while the upload is loading")
     accepted: Count

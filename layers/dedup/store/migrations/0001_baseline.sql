@@ -170,6 +170,9 @@ CREATE TABLE upload (
     status text NOT NULL CHECK (status IN ('waiting', 'loading', 'done', 'failed', 'deleting', 'deleted')),
     -- Name of the source that all rows come from. Null: each row names its source.
     source text,
+    -- How the file is to be read: dedup.file_options. The name of the sheet is kept until the upload has ended.
+    sheet text,
+    strict boolean NOT NULL DEFAULT false,
     -- The object. `object_at`: when S3 received it. `sender`: principal who put it there.
     object_key text,
     object_version text,

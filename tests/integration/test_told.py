@@ -1,0 +1,141 @@
+"""What the sender of a file may choose, and what the upload's status says about the file."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openpyxl
+import pytest
+from dedup.aws.bucket import ObjectVersion
+from dedup.services import ingest
+from dedup.store import Store
+from dedup.store.uploads import Upload
+
+from tests.conftest import api_event
+from tests.integration.conftest import BUCKET, plenty
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+Send = Callable[..., Upload]
+
+INVALID = b"customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,n/a\n3,Cid,cid@nowhere\n4,Dora,\n"
+
+
+@pytest.fixture
+def send(functions: Call, store: Store, s3: Any) -> Send:
+    """Requests an upload over HTTP, sends its file to the bucket and loads it."""
+
+    def send(body: bytes, filename: str = "night.csv", **request: Any) -> Upload:
+        expected = requested(functions, filename=filename, **request)
+        waiting = store.uploads.get(expected["id"])
+        assert waiting
+        return put(store, s3, str(waiting.object_key), body)
+
+    return send
+
+
+def requested(functions: Call, **request: Any) -> Any:
+    answer = functions("create_upload", api_event("POST", "/api/v1/uploads", request))
+    assert answer["statusCode"] == 201, answer["body"]
+    return json.loads(answer["body"])
+
+
+def put(store: Store, s3: Any, key: str, body: bytes, **metadata: str) -> Upload:
+    version = s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=metadata)["VersionId"]
+    upload = ingest.ingest(ObjectVersion(BUCKET, key, version), store, plenty)
+    assert upload
+    return upload
+
+
+def status_of(functions: Call, upload: Upload) -> Any:
+    parameters = {"upload_id": str(upload.id)}
+    return json.loads(
+        functions("show_upload", api_event("GET", f"/api/v1/uploads/{upload.id}", parameters=parameters))["body"]
+    )
+
+
+# Strict
+
+
+def test_strict_upload_rejects_addresses_that_are_not_valid(functions: Call, send: Send) -> None:
+    upload = send(INVALID, source="hubspot", strict=True)
+
+    assert (upload.status, upload.accepted, upload.rejected) == ("done", 2, 2)
+    status = status_of(functions, upload)
+    assert (status["strict"], status["warnings"]) == (True, [])
+    reason = {"field": "email", "reason": "The email is not a valid address", "rows": 2, "example_line": 3}
+    assert status["reasons"] == [reason]
+
+
+def test_addresses_that_are_not_valid_are_accepted_by_default(functions: Call, send: Send) -> None:
+    upload = send(INVALID, source="hubspot")
+
+    assert (upload.accepted, upload.rejected, [one.rows for one in upload.warnings]) == (4, 0, [2])
+    assert status_of(functions, upload)["strict"] is False
+
+
+def test_strict_snapshot_is_requested_like_an_upload(functions: Call, store: Store, s3: Any) -> None:
+    request = {"filename": "all.csv", "source": "hubspot", "strict": True}
+    functions("create_snapshot", api_event("POST", "/api/v1/uploads/snapshots", request))
+    [waiting] = store.uploads.page(None, 1)
+
+    upload = put(store, s3, str(waiting.object_key), INVALID)
+
+    assert (upload.mode, upload.accepted, upload.rejected) == ("replace", 2, 2)
+
+
+@pytest.mark.parametrize(("strict", "rejected"), [("true", 2), (" TRUE", 2), ("false", 0)])
+def test_object_states_by_its_metadata_that_it_is_strict(store: Store, s3: Any, strict: str, rejected: int) -> None:
+    upload = put(store, s3, "incoming/hubspot/a.csv", INVALID, strict=strict)
+
+    assert (upload.status, upload.strict, upload.rejected) == ("done", rejected > 0, rejected)
+
+
+def test_object_whose_metadata_says_neither_strict_nor_not_fails(store: Store, s3: Any) -> None:
+    upload = put(store, s3, "incoming/hubspot/a.csv", INVALID, strict="yes")
+
+    assert (upload.status, upload.reason) == ("failed", "The metadata strict is neither true nor false")
+
+
+# Sheets
+
+
+def workbook(**sheets: list[list[object]]) -> bytes:
+    made, body = openpyxl.Workbook(), io.BytesIO()
+    made.remove(made.active)
+    for name, rows in sheets.items():
+        sheet = made.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    made.save(body)
+    return body.getvalue()
+
+
+BOOK = workbook(
+    First=[["id", "name", "email"], [1, "Ann", "ann@example.com"]],
+    Müller=[["id", "name", "email"], [2, "Bob", "bob@example.com"], [3, "Cid", "cid@example.com"]],
+)
+
+
+@pytest.mark.parametrize(("request_", "accepted"), [({}, 1), ({"sheet": "müller "}, 2), ({"sheet": None}, 1)])
+def test_sheet_of_a_workbook_is_requested_by_its_name(send: Send, request_: dict[str, Any], accepted: int) -> None:
+    upload = send(BOOK, "night.xlsx", source="hubspot", **request_)
+
+    assert (upload.status, upload.accepted) == ("done", accepted)
+
+
+def test_sheet_that_the_workbook_does_not_have_fails_the_upload(send: Send) -> None:
+    upload = send(BOOK, "night.xlsx", source="hubspot", sheet="Third")
+
+    assert upload.status == "failed"
+    assert upload.reason == "The workbook has no sheet 'Third'. Its sheets are 'First', 'Müller'"
+
+
+@pytest.mark.parametrize("options", [{"sheet": ""}, {"sheet": "x" * 256}, {"sheet": "a\0b"}, {"strict": "yes"}])
+def test_options_that_are_not_valid_are_422(functions: Call, s3: Any, options: dict[str, Any]) -> None:
+    body = {"filename": "a.xlsx", "source": "hubspot", **options}
+
+    answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
+
+    [error] = json.loads(answer["body"])["detail"]
+    assert (answer["statusCode"], error["loc"]) == (422, ["body", *options])
