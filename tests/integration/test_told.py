@@ -1,5 +1,8 @@
 """What the sender of a file may choose, and what the upload's status says about the file."""
 
+import contextlib
+import gzip
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -9,15 +12,18 @@ import openpyxl
 import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
+from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.uploads import Upload
 
-from tests.conftest import api_event
+from tests.conftest import api_event, connect
 from tests.integration.conftest import BUCKET, plenty
+from tests.integration.test_ingest import watch_event_bus
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Send = Callable[..., Upload]
 
+CSV = b"customer_id,name,email\n1,Ann,ann@example.com\n"
 INVALID = b"customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,n/a\n3,Cid,cid@nowhere\n4,Dora,\n"
 
 
@@ -131,7 +137,9 @@ def test_sheet_that_the_workbook_does_not_have_fails_the_upload(send: Send) -> N
     assert upload.reason == "The workbook has no sheet 'Third'. Its sheets are 'First', 'Müller'"
 
 
-@pytest.mark.parametrize("options", [{"sheet": ""}, {"sheet": "x" * 256}, {"sheet": "a\0b"}, {"strict": "yes"}])
+@pytest.mark.parametrize(
+    "options", [{"sheet": ""}, {"sheet": "x" * 256}, {"sheet": "a\0b"}, {"strict": "yes"}, {"sha256": "ab"}]
+)
 def test_options_that_are_not_valid_are_422(functions: Call, s3: Any, options: dict[str, Any]) -> None:
     body = {"filename": "a.xlsx", "source": "hubspot", **options}
 
@@ -139,3 +147,98 @@ def test_options_that_are_not_valid_are_422(functions: Call, s3: Any, options: d
 
     [error] = json.loads(answer["body"])["detail"]
     assert (answer["statusCode"], error["loc"]) == (422, ["body", *options])
+
+
+# The same content
+
+
+def same(upload_id: int) -> list[Any]:
+    return [{"code": "same_content", "upload_id": upload_id}]
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def test_content_that_was_loaded_before_is_a_warning_and_loaded_again(
+    functions: Call, send: Send, store: Store
+) -> None:
+    first, other, second, third = (send(CSV, source="hubspot") for _ in range(4))
+
+    assert [status_of(functions, one)["warnings"] for one in (first, other, second, third)] == [
+        [], same(first.id), same(other.id), same(second.id),
+    ]  # fmt: skip
+    assert (third.status, third.accepted, len(json.loads(store.records.page(None, 10)[0]))) == ("done", 1, 4)
+
+
+def test_warning_of_the_same_content_is_beside_others_and_in_the_event(
+    environment: pytest.MonkeyPatch, functions: Call, send: Send, s3: Any
+) -> None:
+    environment.setenv("EVENT_BUS", "default")
+    settings.cache_clear()
+    first = send(INVALID, source="hubspot")
+    queue = watch_event_bus()
+    version = s3.put_object(Bucket=BUCKET, Key="incoming/hubspot/a.csv", Body=INVALID)["VersionId"]
+    named = {"bucket": {"name": BUCKET}, "object": {"key": "incoming/hubspot/a.csv", "versionId": version}}
+
+    functions("ingest", {"Records": [{"eventSource": "aws:s3", "s3": named}]})
+
+    [told] = [json.loads(message["Body"])["detail"] for message in queue()]
+    assert told["warnings"][0] == {"code": "same_content", "upload_id": first.id}
+    assert [one["code"] for one in told["warnings"]] == ["same_content", "invalid_email"]
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_content_is_compared_byte_by_byte_and_by_source(functions: Call, send: Send, compressed: bool) -> None:
+    body = gzip.compress(CSV, mtime=0) if compressed else CSV
+    send(CSV + b"\n", source="hubspot")
+    send(body, source="internal")
+
+    upload = send(body, source="hubspot")
+
+    assert status_of(functions, upload)["warnings"] == []
+    assert status_of(functions, send(body, source="hubspot"))["warnings"] == same(upload.id)
+
+
+def test_workbook_that_was_loaded_before_is_recognised(functions: Call, send: Send) -> None:
+    first = send(BOOK, "a.xlsx", source="hubspot")
+
+    assert status_of(functions, send(BOOK, "b.xlsx", source="hubspot"))["warnings"] == same(first.id)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "cleared", "failed"])
+def test_content_whose_records_are_gone_is_no_warning(functions: Call, send: Send, store: Store, gone: str) -> None:
+    body = CSV if gone != "failed" else b"customer_id,name,email\nx,y,z\n"
+    first = send(body, source="hubspot")
+    if gone == "deleted":
+        store.uploads.delete(first.id)
+    elif gone == "cleared":
+        store.records.clear()
+
+    again = requested(functions, filename="a.csv", source="hubspot", sha256=digest(body))
+
+    assert again["warnings"] == []
+    assert status_of(functions, send(body, source="hubspot"))["warnings"] == []
+
+
+def test_request_with_a_digest_is_told_that_the_content_was_loaded_before(functions: Call, send: Send) -> None:
+    first = send(CSV, source="hubspot")
+
+    for sha256, source, expected in (
+        (digest(CSV), "hubspot", same(first.id)),
+        (digest(CSV).upper(), "hubspot", same(first.id)),
+        (digest(CSV), "internal", []),
+        (digest(CSV), None, []),
+        (digest(BOOK), "hubspot", []),
+        (None, "hubspot", []),
+    ):
+        answer = requested(functions, filename="a.csv", source=source, sha256=sha256)
+        assert (answer["status"], answer["warnings"]) == ("waiting", expected)
+
+
+def test_digest_of_the_content_is_stored_salted(send: Send, store: Store) -> None:
+    send(CSV, source="hubspot")
+
+    with contextlib.closing(connect()) as connection:
+        [[stored]] = connection.run("SELECT content_digest FROM upload")
+        assert stored not in (None, digest(CSV))

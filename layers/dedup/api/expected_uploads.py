@@ -1,7 +1,7 @@
 """Creates uploads that wait for a file: shared by the operations that return a presigned URL."""
 
 from dedup.api.errors import Invalid
-from dedup.api.models.uploads import ExpectedUpload, SnapshotRequest, UploadRequest
+from dedup.api.models.uploads import ExpectedUpload, SameContent, SnapshotRequest, UploadRequest
 from dedup.aws import bucket, object_keys
 from dedup.file_options import FileOptions
 from dedup.settings import settings
@@ -17,4 +17,12 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
     options = FileOptions(request.sheet, request.strict)
     upload_id = store.uploads.create(key, request.source, request.mode, principal, options)
     url = bucket.upload_url(key.format(upload_id), request.size)
-    return ExpectedUpload(id=upload_id, status="waiting", url=url, method="PUT", expires_in=bucket.URL_SECONDS)
+    known = store.uploads.same_content(request.sha256.lower(), request.source) if request.sha256 else []
+    return ExpectedUpload(
+        id=upload_id,
+        status="waiting",
+        url=url,
+        method="PUT",
+        expires_in=bucket.URL_SECONDS,
+        warnings=[SameContent(code=one.code, upload_id=one.upload_id) for one in known],
+    )

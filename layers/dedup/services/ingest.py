@@ -25,7 +25,7 @@ from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
 from dedup.store import Store
 from dedup.store.audit import UNKNOWN
-from dedup.store.loads import Load, Outdated
+from dedup.store.loads import Load, Loaded, Outdated
 from dedup.store.rejected_rows import ErasedMeanwhile
 from dedup.store.uploads import Upload
 from dedup.traces import Trace
@@ -163,6 +163,26 @@ class RejectedRows:
         return left
 
 
+class Digested:
+    """A stream that computes the digest of its bytes while they are read."""
+
+    def __init__(self, stream: files.Stream) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes; empty only at the end."""
+        data = self._stream.read(size)
+        self._digest.update(data)
+        return data
+
+    def sha256(self) -> str:
+        """Reads the rest of the stream, and returns the SHA-256 of all its bytes in hexadecimal digits."""
+        while self.read(1 << 20):
+            pass
+        return self._digest.hexdigest()
+
+
 class _Overwritten(Exception):
     """The object was overwritten while it was read."""
 
@@ -180,7 +200,7 @@ def _load(
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
-    rejects, findings = RejectedRows(version, load), Findings()
+    rejects, findings, body = RejectedRows(version, load), Findings(), Digested(opened.body)
     try:
         try:
             if wrong_folder:
@@ -191,10 +211,11 @@ def _load(
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            _stage(opened, folder.source, load, store, rejects, findings, has_time)
+            _stage(body, opened.size, folder.source, load, store, rejects, findings, has_time)
+            file = Loaded(body.sha256(), findings)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
-            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, findings))
+            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, file))
         except (Refused, files.Unreadable, Outdated) as refusal:
             reason = str(refusal)
             rejects.close(store, lambda made: store.loads.fail(load, reason, made, findings))
@@ -212,7 +233,8 @@ def _load(
 
 
 def _stage(
-    opened: OpenObject,
+    body: files.Stream,
+    size: int,
     source: str | None,
     load: Load,
     store: Store,
@@ -225,7 +247,7 @@ def _stage(
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
     accepted = rejected = 0
-    for batch in files.read_whole(opened.body, source, opened.size, load.options):
+    for batch in files.read_whole(body, source, size, load.options):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")

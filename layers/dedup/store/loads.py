@@ -29,7 +29,7 @@ from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import BY_REGION, bigints, copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging
-from dedup.store.uploads import TASKS, load_failed
+from dedup.store.uploads import TASKS, load_failed, same_content
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
@@ -45,6 +45,14 @@ class Outdated(Exception):
 
 class RowsLost(Exception):
     """Staged rows are gone because PostgreSQL crashed and restarted: the file has to be read again."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is known of a file once it was read. `sha256` is the digest of its bytes, in hexadecimal digits."""
+
+    sha256: str | None = None
+    findings: Iterable[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -150,19 +158,19 @@ class Loads:
         load: Load,
         rejected: Rejected = None,
         principal: str = UNKNOWN,
-        findings: Iterable[Finding] = (),
+        file: Loaded = Loaded(),
     ) -> None:
         """Makes records of the staged rows and counts them; a snapshot replaces its source's records. Rows of a source
         that has a newer snapshot are left out, because they are out of date. Readers see all of it or nothing.
-        `principal` is who put the object there; `findings` is what was found in its rows.
+        `principal` is who put the object there.
 
         Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
         customers who were erased since the object was put there."""
 
         def work(connection: Connection) -> None:
-            accepted = _finish(connection, load, rejected)
+            accepted = _finish(connection, load, rejected, file)
             record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
-            _add_findings(connection, load, findings)
+            _add_findings(connection, load, file.findings)
 
         self._database.write(work, repeatable=True)
         with suppress(Unavailable):
@@ -256,7 +264,7 @@ def _set_rejected(rejected: Rejected) -> str:
     return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
 
 
-def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
+def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded) -> int:
     """Returns how many records were made."""
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
@@ -286,11 +294,18 @@ def _finish(connection: Connection, load: Load, rejected: Rejected) -> int:
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
                 accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
                 customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added},
-                customers_new = {new}
+                customers_new = {new}, {_set_content(load, file.sha256)}
             WHERE id = {load.id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
     return int(expected) - left_out
+
+
+def _set_content(load: Load, sha256: str | None) -> str:
+    if sha256 is None:
+        return "content_digest = NULL"
+    same_source = f"source IS NOT DISTINCT FROM (SELECT source FROM upload WHERE id = {load.id})"
+    return f"content_digest = salted({text(sha256)}), same_content = ({same_content(sha256, same_source)})"
 
 
 def _count_in(connection: Connection, load: Load) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pg8000.native import Connection
 
@@ -81,6 +81,14 @@ class RowWarning:
 
 
 @dataclass(frozen=True)
+class SameContent:
+    """The latest upload before this one that loaded the same bytes for the same source."""
+
+    code: Literal["same_content"]
+    upload_id: int
+
+
+@dataclass(frozen=True)
 class Upload:
     """The state of an upload. Times are ISO 8601 in UTC."""
 
@@ -97,13 +105,20 @@ class Upload:
     customers: CustomerChanges | None
     reason: str | None
     reasons: list[Reason]
-    warnings: list[RowWarning]
+    warnings: list[RowWarning | SameContent]
     rejected_key: str | None
     rejected_version: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
     announced: bool
+
+
+def same_content(sha256: str, among: str) -> str:
+    """A query for the id of the latest upload, among those that meet the condition, that is done and has the content
+    with this digest; NULL if there is none. Uploads that were deleted or cleared since do not count."""
+    return f"""SELECT max(id) FROM upload WHERE content_digest = salted({text(sha256)}) AND status = 'done'
+        AND ({among}) AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > finished_at)"""
 
 
 def load_failed(reason: str) -> str:
@@ -160,6 +175,13 @@ class Uploads:
     def page(self, before: int | None, limit: int) -> list[Upload]:
         """The uploads, the newest first, from below id `before`; at most `limit`."""
         return self._find(below(before), limit)
+
+    def same_content(self, sha256: str, source: str | None) -> list[SameContent]:
+        """The latest upload whose records are in place and which loaded the same content for the same source; empty if
+        there is none. `sha256` is the digest of the content, in hexadecimal digits."""
+        query = same_content(sha256, f"source IS NOT DISTINCT FROM {text(source)}")
+        [[found]] = self._database.read(lambda connection: connection.run(f"SELECT ({query})"))
+        return [SameContent("same_content", found)] if found else []
 
     def announced(self, upload_id: int) -> None:
         """Records that the upload's end was announced."""
@@ -254,7 +276,7 @@ class Uploads:
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
                 origin, mode, source, strict, object_key, rows, accepted, rejected, customers_added, customers_removed,
-                customers_unchanged, customers_new, reason, {_REASONS}, {_WARNINGS},
+                customers_unchanged, customers_new, reason, {_REASONS}, {_WARNINGS}, same_content,
                 rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         rows = self._database.read(lambda connection: connection.run(query))
@@ -274,8 +296,9 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    counts, reasons, warnings = row[10:14], row[15], row[16]
-    row[15:17] = [Reason(*found) for found in reasons], [RowWarning(*found) for found in warnings]
+    counts, reasons, warnings, same = row[10:14], row[15], row[16], row[17]
+    noticed = [SameContent("same_content", same)] if same else []
+    row[15:18] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
     row[10:14] = [None if None in counts else CustomerChanges(*counts)]
     return Upload(*row)
 

@@ -32,6 +32,11 @@ class FileRequest(RequestModel):
     sheet: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(without_controls)] | None = Field(
         default=None, description="Name of the sheet to read of a workbook. By default, the first with a table"
     )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
+        default=None,
+        description="SHA-256 of the file in hexadecimal digits. If given, the response says whether the same content "
+        "was loaded before",
+    )
     strict: Annotated[bool, Field(strict=True)] = Field(
         default=False,
         description="Reject rows whose email is not a valid address. By default, they are accepted with a warning",
@@ -62,6 +67,14 @@ class SnapshotRequest(FileRequest):
     mode: Literal["replace"] = "replace"
 
 
+class SameContent(Model):
+    """The same content was loaded before for the same source, and its records are still in place. The upload is loaded
+    all the same."""
+
+    code: Literal["same_content"]
+    upload_id: int = Field(description="The latest upload with the same content")
+
+
 class ExpectedUpload(Model):
     """An upload that waits for its file."""
 
@@ -70,6 +83,7 @@ class ExpectedUpload(Model):
     url: str = Field(description="Presigned URL to send the file to")
     method: str
     expires_in: int = Field(description="Seconds until the URL expires")
+    warnings: list[SameContent] = Field(description="Empty unless `sha256` was given and is known")
 
 
 class CustomerChanges(Model):
@@ -118,7 +132,9 @@ class UploadStatus(Model):
     reasons: list[RejectionReason] = Field(
         description="Why rows of a file were rejected, the most frequent first. Empty until the upload has ended"
     )
-    warnings: list[UploadWarning] = Field(description="Warnings about accepted rows of a file")
+    warnings: list[Annotated[UploadWarning | SameContent, Field(discriminator="code")]] = Field(
+        description="Warnings about accepted rows of a file, and about a file whose content was loaded before"
+    )
     rejected_url: str | None = Field(
         description="Presigned URL of a CSV file with the rejected rows, their line, field and reason; valid for 15 "
         "minutes"

@@ -194,6 +194,10 @@ CREATE TABLE upload (
     customers_removed bigint,
     customers_unchanged bigint,
     customers_new bigint,
+    -- SHA-256 of the bytes of a file that is done, hashed with salted(). `same_content`: the latest of the uploads with
+    -- the same content and source whose records were in place when this one was loaded.
+    content_digest text,
+    same_content bigint,
     -- Id of the record, when the upload is a single one from the API.
     record_id bigint,
     -- Also set for an upload that is done: which rows were left out because of a newer snapshot.
@@ -214,6 +218,7 @@ CREATE TABLE upload (
 CREATE INDEX upload_expected ON upload (object_key) WHERE key IS NULL AND object_key IS NOT NULL;
 -- Each file checks at its end for newer snapshots, which are few among all uploads.
 CREATE INDEX upload_snapshot ON upload (object_at) WHERE mode = 'replace' AND status = 'done';
+CREATE INDEX upload_content ON upload (content_digest) WHERE content_digest IS NOT NULL;
 CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT NULL;
 CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
 -- Here and below: only few tasks are open at a time, but all of them are kept.
