@@ -17,6 +17,7 @@ from dedup.store import Store
 from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect
+from tests.crm_exports import contacts, write
 from tests.integration.conftest import BUCKET, plenty
 from tests.integration.test_ingest import watch_event_bus
 
@@ -242,3 +243,64 @@ def test_digest_of_the_content_is_stored_salted(send: Send, store: Store) -> Non
     with contextlib.closing(connect()) as connection:
         [[stored]] = connection.run("SELECT content_digest FROM upload")
         assert stored not in (None, digest(CSV))
+
+
+# The source
+
+
+def test_source_is_guessed_from_the_system_that_wrote_the_file(
+    environment: pytest.MonkeyPatch, functions: Call, send: Send, store: Store, s3: Any
+) -> None:
+    environment.setenv("EVENT_BUS", "default")
+    settings.cache_clear()
+    queue = watch_event_bus()
+    key = "incoming/export.csv"
+    version = s3.put_object(Bucket=BUCKET, Key=key, Body=write("hubspot", contacts(20)))["VersionId"]
+    named = {"bucket": {"name": BUCKET}, "object": {"key": key, "versionId": version}}
+
+    functions("ingest", {"Records": [{"eventSource": "aws:s3", "s3": named}]})
+
+    [upload] = store.uploads.page(None, 10)
+    status = status_of(functions, upload)
+    assert (status["status"], status["accepted"]) == ("done", 20)
+    assert (status["source"], status["source_guessed"]) == ("hubspot", True)
+    assert {one["source"] for one in json.loads(store.records.page(None, 100)[0])} == {"hubspot"}
+    [told] = [json.loads(message["Body"])["detail"] for message in queue()]
+    assert (told["source"], told["source_guessed"]) == ("hubspot", True)
+
+
+def test_source_is_not_guessed_where_it_is_given_or_named_by_the_rows(send: Send) -> None:
+    hubspot = write("hubspot", contacts(3)).decode()
+    header, *rows = hubspot.splitlines()
+    with_source = "\n".join([f"{header},Source", *(f"{row},internal" for row in rows)])
+
+    given, named = send(hubspot.encode(), source="internal"), send(with_source.encode())
+
+    assert [(one.status, one.source, one.source_guessed) for one in (given, named)] == [
+        ("done", "internal", False), ("done", None, False),
+    ]  # fmt: skip
+
+
+def test_system_that_is_no_source_is_named_in_the_reason(send: Send) -> None:
+    upload = send(write("pipedrive", contacts(3)))
+
+    assert (upload.status, upload.source_guessed) == ("failed", False)
+    assert upload.reason == (
+        "The file has no source column, and no source was given for the upload. It looks like an export of Pipedrive, "
+        "which is not a source. Expected 'salesforce', 'hubspot' or 'internal'"
+    )
+
+
+def test_guessed_source_is_that_of_the_same_content(functions: Call, send: Send) -> None:
+    body = write("hubspot", contacts(3))
+    first = send(body)
+
+    without = requested(functions, filename="a.csv", sha256=digest(body))
+    given = requested(functions, filename="a.csv", source="hubspot", sha256=digest(body))
+
+    assert (without["warnings"], given["warnings"]) == (same(first.id), same(first.id))
+    second = send(body, source="hubspot")
+    assert status_of(functions, second)["warnings"] == same(first.id)
+    assert status_of(functions, send(body))["warnings"] == same(second.id)
+    # What was given is not what was guessed: nobody said that the file without a source is HubSpot's.
+    assert requested(functions, filename="a.csv", sha256=digest(body))["warnings"] != same(second.id)

@@ -6,12 +6,14 @@ from importlib.resources import files as resources
 
 import pytest
 from dedup.files import Unreadable, read
-from dedup.files.columns import COLUMNS, is_known, key, map_header, more_emails
+from dedup.files.columns import COLUMNS, is_known, key, map_header, more_emails, systems
+from dedup.files.recognition import system_of
 from dedup.records import KNOWN
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.crm_exports import LAYOUTS, contacts, expected, id_of, write
+from tests.exports import xlsx
 
 CONTACTS = contacts(200)
 
@@ -70,6 +72,14 @@ NAMED = [
 ALL_NAMES = sorted({*(name for *_, name in NAMED), *(name for names in COLUMNS.values() for name in names)})
 
 
+def test_a_typical_name_is_no_field_and_belongs_to_one_system() -> None:
+    every = [key(name) for system in systems().values() for name in system["typical"]]
+
+    assert len(every) == len({*every})
+    fields = {key(name) for *_, name in NAMED}
+    assert {*every} & fields == set()
+
+
 def test_a_name_means_the_same_field_in_every_system() -> None:
     meaning = {key(name): field for field, names in COLUMNS.items() for name in names}
     for system, field, name in NAMED:
@@ -92,6 +102,60 @@ def test_no_column_is_mapped_twice_and_none_is_lost(header: list[str]) -> None:
     for position in known - {*mapped}:
         assert any(key(header[position]) in names_of_field for names_of_field in SINGLE)
     assert {*more_emails(header, found)}.isdisjoint(found.get("email", [])[:1])
+
+
+@pytest.mark.parametrize("system", LAYOUTS)
+def test_system_of_an_export_is_recognised(system: str) -> None:
+    header = list(LAYOUTS[system].columns)
+
+    found = system_of(header)
+
+    assert found
+    assert found.source == ("salesforce" if system.startswith("salesforce") else system)
+    assert system_of([name.upper() for name in header[::-1]]) == found
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        ["customer_id", "name", "email", "source"],
+        ["Id", "First Name", "Last Name", "Email", "Phone", "Mailing Street", "Birthdate"],
+        ["id", "name", "Lifecycle Stage"],
+        ["id", "Lifecycle Stage", "Create Date", "MEMBER_RATING", "EUID"],
+        ["Lifecycle Stage", "lifecycle_stage"],
+    ],
+)
+def test_system_is_not_guessed_from_names_that_others_write_too(header: list[str]) -> None:
+    assert system_of(header) is None
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "json", "ndjson"])
+def test_source_is_guessed_in_every_format(kind: str) -> None:
+    header = ["id", "Email", "Lifecycle Stage", "Create Date"]
+    rows = [[number, f"c{number}@example.com", "lead", ""] for number in range(3)]
+    items = [{name: value for name, value in zip(header, row, strict=True) if value != ""} for row in rows]
+    items[0].update(dict.fromkeys(header[3:], "2026-11-27"))
+    data = {
+        "csv": "\n".join(",".join(map(str, row)) for row in [header, *rows]).encode(),
+        "xlsx": xlsx([header, *rows]),
+        "json": json.dumps(items).encode(),
+        "ndjson": "\n".join(map(json.dumps, items)).encode(),
+    }[kind]
+
+    batches = list(read(io.BytesIO(data)))
+
+    assert {batch.guessed_source for batch in batches} == {"hubspot"}
+    assert [row[3] for batch in batches for row in batch.rows] == ["hubspot"] * 3
+
+
+def test_source_of_some_objects_is_not_guessed_for_the_others() -> None:
+    items = [{"id": 1, "email": "a@example.com", "Lifecycle Stage": "lead", "Create Date": ""}]
+    items.append({**items[0], "source": "internal"})
+
+    [batch] = read(io.BytesIO(json.dumps(items).encode()))
+
+    assert (batch.guessed_source, [row[3] for row in batch.rows], len(batch.rejected)) == (None, ["internal"], 1)
 
 
 SINGLE = [

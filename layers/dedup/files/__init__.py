@@ -17,6 +17,7 @@ from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formul
 from dedup.files.checks import Row, validated
 from dedup.files.compression import Counted, Stream, decompressed
 from dedup.files.formats import tables_of
+from dedup.files.recognition import guessed_source
 from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
 from dedup.findings import Findings
 from dedup.records import one_of
@@ -43,32 +44,36 @@ class Batch(NamedTuple):
 
     `bytes_read` is the number of bytes read from the stream so far; the stream may be compressed. `known` are the
     optional fields (of records.KNOWN) at the end of each row. `findings` has the reasons of the rejected rows, and
-    warnings about the accepted ones."""
+    warnings about the accepted ones. `guessed_source` is the source of the file, if it was guessed."""
 
     rows: list[Row]
     rejected: list[Rejected]
     bytes_read: int
     known: tuple[str, ...]
     findings: Findings
+    guessed_source: str | None = None
 
 
 def read(stream: Stream, source: str | None = None, options: FileOptions = DEFAULT) -> Iterator[Batch]:
     """Yields the rows of a CSV, JSON, NDJSON, xlsx, ODS or Parquet file, plain or compressed with gzip or zstd. Text is
     read while the stream is; of the other formats, the stream is read to its end first.
 
-    `source` is the source of rows that have none; a row with another source is rejected. An invalid row does not affect
-    other rows. Raises Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
-    should then be discarded. Errors of the stream are not caught."""
+    `source` is the source of rows that have none; a row with another source is rejected. If it is None, and the file
+    has no source column, it is guessed from the names of the columns. An invalid row does not affect other rows. Raises
+    Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these should then be
+    discarded. Errors of the stream are not caught."""
     if source is not None and source not in settings().sources:
         expected = one_of(settings().sources)
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
-    empty = True
-    for table in tables_of(decompressed(counted), options.sheet):
+    empty, guessed = True, None
+    for number, table in enumerate(tables_of(decompressed(counted), options.sheet)):
+        if number == 0 and source is None:
+            source = guessed = guessed_source(table.header)
         rows, rejected, known, findings = validated(table, source, strict=options.strict)
         if rows or rejected:
             empty = False
-            yield Batch(rows, rejected, counted.taken, known, findings)
+            yield Batch(rows, rejected, counted.taken, known, findings, guessed)
     if empty:
         raise Unreadable("The file has no rows")
 

@@ -83,7 +83,8 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
             name: first_values([list(map(itemgetter(position), block)) for position in several])
             for name, several in positions.items()
         }
-        yield Table(lines, raws, columns, rejected, [[row[at] for at in others] for row in block] if others else ())
+        spare = [[row[at] for at in others] for row in block] if others else ()
+        yield Table(lines, raws, columns, rejected, spare, names)
 
 
 def _blocks(rows: Rows, width: int) -> Iterator[tuple[list[int], list[list[Cell]]]]:

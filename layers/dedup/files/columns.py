@@ -50,7 +50,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
 }
 """Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
-The files in `systems` have the names that a single system uses.
+The files in `systems` have the names that a single system uses: of the fields, and of columns that are typical for it.
 
 If a file has several columns for one field, each row takes the first of them that has a value: those in this order,
 then those of a system in the order of its file. Only customer_id and source have one column, see `map_header`."""
@@ -78,17 +78,25 @@ def key(name: str) -> str:
 
 
 @cache
-def _columns() -> Mapping[str, _Column]:
-    """Returns the meaning of each known name. The data files are read when the first file is read, not at import."""
+def systems() -> Mapping[str, Mapping[str, Any]]:
+    """Returns the content of each data file in `systems`, by the file's name without its extension. They are read when
+    the first file is read, not at import."""
     from importlib.resources import files as resources  # imported here, because most functions read no file
 
+    paths = sorted((resources("dedup.files") / "systems").iterdir(), key=lambda path: path.name)
+    return {path.name.removesuffix(".json"): json.loads(path.read_text("utf-8")) for path in paths}
+
+
+@cache
+def _columns() -> Mapping[str, _Column]:
+    """Returns the meaning of each known name."""
     columns = {
         key(name): _Column(field, min(position, 1), position)
         for field, names in COLUMNS.items()
         for position, name in enumerate(names)
     }
-    for path in sorted((resources("dedup.files") / "systems").iterdir(), key=lambda path: path.name):
-        for field, names in json.loads(path.read_text("utf-8"))["fields"].items():
+    for system in systems().values():
+        for field, names in system["fields"].items():
             for position, name in enumerate(names):
                 columns.setdefault(key(name), _Column(field, 2, position))
     return MappingProxyType(columns)
@@ -173,3 +181,9 @@ def _has_value(value: Any) -> bool:
 def is_known(name: str) -> bool:
     """Whether a column of this name maps to a field."""
     return key(name) in _columns()
+
+
+def has_column(field: str, names: Sequence[str]) -> bool:
+    """Whether any of the columns maps to the field."""
+    columns = _columns()
+    return any(columns[name].field == field for name in map(key, names) if name in columns)

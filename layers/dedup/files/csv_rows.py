@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
@@ -53,7 +54,7 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
         more = next(blocks, None)
         closed = more is None or _starts_too_long(more)
         table, done = _table(lines, line, delimiter, len(header), positions, others, closed, more is None)
-        yield table
+        yield replace(table, header=header)
         if more is None:
             return
         lines += more

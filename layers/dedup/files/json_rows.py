@@ -206,6 +206,8 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
 
 def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Rejected] = ()) -> Table:
     lines, rows, values, spare, refused = [], [], [], [], list(rejected)
+    header: dict[str, None] = {}
+    shapes: set[tuple[str, ...]] = set()
     for line, item, row in items:
         try:
             if len(row) > MAX_ROW:
@@ -215,7 +217,11 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             if any(type(value) is dict for value in item.values()):
                 item = _flattened(item)
             get = item.get
-            keys, others, emails = _object_keys(tuple(item))
+            shape = tuple(item)
+            keys, others, emails = _object_keys(shape)
+            if shape not in shapes:
+                shapes.add(shape)
+                header.update(dict.fromkeys(shape))
             found = [get(key) for key in keys]
             for at, names in others:
                 [found[at]] = first_values([[get(name)] for name in names])
@@ -227,7 +233,7 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             rows.append(row)
             spare.append([get(name) for name in emails])
     columns = dict(zip(COLUMNS, zip(*values, strict=True), strict=True)) if values else dict.fromkeys(COLUMNS, ())
-    return Table(lines, rows, columns, refused, spare)
+    return Table(lines, rows, columns, refused, spare, list(header))
 
 
 MAX_DEPTH = 5

@@ -55,13 +55,15 @@ CELLS = ("line", "field", "reason", "row")
 @dataclass(frozen=True, slots=True)
 class Table:
     """Some rows of a file. `lines` (line numbers), `rows` (original texts) and each column have one element for each
-    row. `more_emails` has the values of each row's unmapped address columns; empty if there are no such columns."""
+    row. `more_emails` has the values of each row's unmapped address columns; empty if there are no such columns.
+    `header` has the names of the columns in the file; in JSON, the keys of these objects."""
 
     lines: Sequence[int]
     rows: Sequence[str]
     columns: Mapping[str, Sequence[Any]]
     rejected: Sequence[Rejected] = ()
     more_emails: Sequence[Sequence[Any]] = ()
+    header: Sequence[str] = ()
 
 
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")

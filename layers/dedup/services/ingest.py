@@ -211,8 +211,8 @@ def _load(
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            _stage(body, opened.size, folder.source, load, store, rejects, findings, has_time)
-            file = Loaded(body.sha256(), findings)
+            guessed = _stage(body, opened.size, folder.source, load, store, rejects, findings, has_time)
+            file = Loaded(body.sha256(), guessed, findings)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
             rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, file))
@@ -241,12 +241,13 @@ def _stage(
     rejects: RejectedRows,
     findings: Findings,
     has_time: Callable[[int, int], bool],
-) -> None:
-    """Stages the file's rows batch by batch.
+) -> str | None:
+    """Stages the file's rows batch by batch. Returns the source if it was guessed.
 
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
     accepted = rejected = 0
+    guessed = None
     for batch in files.read_whole(body, source, size, load.options):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if not has_time(accepted, rejected):
@@ -255,6 +256,8 @@ def _stage(
         findings.update(batch.findings)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
         store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
+        guessed = batch.guessed_source
+    return guessed
 
 
 def _digest(key: str) -> str:

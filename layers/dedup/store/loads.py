@@ -49,9 +49,11 @@ class RowsLost(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What is known of a file once it was read. `sha256` is the digest of its bytes, in hexadecimal digits."""
+    """What is known of a file once it was read. `sha256` is the digest of its bytes, in hexadecimal digits;
+    `guessed_source` is the source of its rows if it was guessed."""
 
     sha256: str | None = None
+    guessed_source: str | None = None
     findings: Iterable[Finding] = ()
 
 
@@ -272,6 +274,9 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
         f"""SELECT rows - rejected, (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
             FROM upload u WHERE id = {load.id}"""
     )
+    if file.guessed_source:
+        source = text(file.guessed_source)
+        connection.run(f"UPDATE upload SET source = {source}, source_guessed = true WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(

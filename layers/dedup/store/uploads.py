@@ -97,6 +97,7 @@ class Upload:
     origin: str
     mode: str
     source: str | None
+    source_guessed: bool
     strict: bool
     object_key: str | None
     rows: int
@@ -178,8 +179,9 @@ class Uploads:
 
     def same_content(self, sha256: str, source: str | None) -> list[SameContent]:
         """The latest upload whose records are in place and which loaded the same content for the same source; empty if
-        there is none. `sha256` is the digest of the content, in hexadecimal digits."""
-        query = same_content(sha256, f"source IS NOT DISTINCT FROM {text(source)}")
+        there is none. `sha256` is the digest of the content, in hexadecimal digits. Without a source, it is the upload
+        for which no source was given either."""
+        query = same_content(sha256, f"source = {text(source)}" if source else "source IS NULL OR source_guessed")
         [[found]] = self._database.read(lambda connection: connection.run(f"SELECT ({query})"))
         return [SameContent("same_content", found)] if found else []
 
@@ -275,9 +277,9 @@ class Uploads:
         query = f"""
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
-                origin, mode, source, strict, object_key, rows, accepted, rejected, customers_added, customers_removed,
-                customers_unchanged, customers_new, reason, {_REASONS}, {_WARNINGS}, same_content,
-                rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
+                origin, mode, source, source_guessed, strict, object_key, rows, accepted, rejected,
+                customers_added, customers_removed, customers_unchanged, customers_new, reason,
+                {_REASONS}, {_WARNINGS}, same_content, rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         rows = self._database.read(lambda connection: connection.run(query))
         return [_upload(row) for row in rows]
@@ -296,10 +298,10 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    counts, reasons, warnings, same = row[10:14], row[15], row[16], row[17]
+    counts, reasons, warnings, same = row[11:15], row[16], row[17], row[18]
     noticed = [SameContent("same_content", same)] if same else []
-    row[15:18] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
-    row[10:14] = [None if None in counts else CustomerChanges(*counts)]
+    row[16:19] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
+    row[11:15] = [None if None in counts else CustomerChanges(*counts)]
     return Upload(*row)
 
 

@@ -47,7 +47,9 @@ class UploadRequest(FileRequest):
     """A file whose records are added."""
 
     source: Source | None = Field(
-        default=None, description="Source of all rows. Required if the file has no source column"
+        default=None,
+        description="Source of all rows. Required if the file has no source column, unless its column names tell that "
+        "one of the sources wrote it",
     )
     mode: Literal["add"] = "add"
 
@@ -122,6 +124,7 @@ class UploadStatus(Model):
     origin: Literal["api", "s3"]
     mode: Mode
     source: str | None
+    source_guessed: bool = Field(description="Whether the source was guessed from the column names of the file")
     strict: bool = Field(description="Whether rows whose email is not a valid address are rejected")
     object_key: str | None
     rows: Count = Field(description="Number of rows read, also while the upload is loading")

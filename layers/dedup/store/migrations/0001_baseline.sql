@@ -170,6 +170,8 @@ CREATE TABLE upload (
     status text NOT NULL CHECK (status IN ('waiting', 'loading', 'done', 'failed', 'deleting', 'deleted')),
     -- Name of the source that all rows come from. Null: each row names its source.
     source text,
+    -- Whether the source was guessed from the column names of a file.
+    source_guessed boolean NOT NULL DEFAULT false,
     -- How the file is to be read: dedup.file_options. The name of the sheet is kept until the upload has ended.
     sheet text,
     strict boolean NOT NULL DEFAULT false,
