@@ -12,12 +12,11 @@ import typer
 from rich.prompt import Prompt
 
 from . import profile, screen
-from .api import Api, as_json, read_file
+from .api import Api, as_json, open_output, read_file
 from .errors import FAILED, CommandError
 from .screen import err, out
+from .uploads import CUSTOMERS, columns_of, same_content, show
 
-CUSTOMERS = ("customers_added", "customers_new", "customers_removed", "customers_unchanged")
-UPLOAD = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", *CUSTOMERS)
 RECORD = ("id", "source", "customer_id", "name", "email")
 MEDIA = {
     "html": "text/html",
@@ -51,6 +50,9 @@ NotIn = Annotated[str, typer.Option("--not-in", metavar="A,B", help="Exclude cus
 Region = Annotated[str, typer.Option("--region", metavar="A,B", help="Only customers in exactly these sources.")]
 Latest = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Maximum number, the newest first.")]
 Known = Annotated[str, typer.Option(show_default=False)]
+Rejects = Annotated[
+    Path | None, typer.Option("--rejects", help="Save the rejected rows to this file, as CSV; - for standard output.")
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Path of the file; - for standard output.")]
 
 _profile_name: list[str | None] = [None]
@@ -74,35 +76,35 @@ def options(
 @app.command()
 def upload(
     file: Path,
-    source: Annotated[str, typer.Option(help="Source of rows that name none.")] = "",
+    source: Annotated[str, typer.Option(help="Source of rows that name none. Default: guessed.")] = "",
     mode: Annotated[Mode, typer.Option(help="replace: a snapshot, which replaces the source.")] = "add",
+    sheet: Annotated[str, typer.Option(help="Sheet of a workbook. Default: the first with a table.")] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Reject rows whose email is not a valid address.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
+    rejects: Rejects = None,
     json: Json = False,
 ) -> None:
     """Upload a file, and wait until it is loaded."""
-    request = {"filename": file.name, "source": source or None, "mode": mode, "size": read_file(file)}
+    size, sha256 = read_file(file)
+    options = {"sheet": sheet or None, "strict": strict, "sha256": sha256}
+    request = {"filename": file.name, "source": source or None, "mode": mode, "size": size, **options}
     client = api()
     expected = client.post("uploads/snapshots" if mode == "replace" else "uploads", request)
+    for warning in expected["warnings"] if not json else ():
+        err.print(f"{same_content(warning)}. It is loaded again")
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         client.send(body, expected["url"])
-    with screen.progress_of_task("rows") as show:
-        task = client.poll(f"uploads/{expected['id']}", show, wait * 60)
-    if json:
-        print(as_json(task))
-    else:
-        fields = screen.flat(task, "customers")
-        known = {name: fields[name] for name in UPLOAD if fields.get(name) is not None}
-        screen.fields(f"upload {task['id']}", known | {"seconds": screen.seconds(task)})
-        for title, name in (("reasons for rejection", "reasons"), ("warnings", "warnings")):
-            if task.get(name):
-                found = [
-                    one | {"field": one["field"] or "whole row", "line": one["example_line"]} for one in task[name]
-                ]
-                screen.rows(title, found, ("field", "reason", "rows", "line"))
-        if task["rejected_url"]:
-            # A table would break the URL into several lines.
-            out.print(f"rejected rows: {task['rejected_url']}", soft_wrap=True)
+    with screen.progress_of_task("rows") as progressed:
+        task = client.poll(f"uploads/{expected['id']}", progressed, wait * 60)
+    show(client, task, rejects, json)
     _require_done("upload", task)
+
+
+@app.command()
+def upload_status(upload_id: int, rejects: Rejects = None, json: Json = False) -> None:
+    """Show an upload: its status, why rows were rejected, and warnings."""
+    client = api()
+    show(client, client.get(f"uploads/{upload_id}"), rejects, json)
 
 
 @app.command()
@@ -113,7 +115,7 @@ def uploads(limit: Latest = 20, json: Json = False) -> None:
     if json:
         print(as_json(found))
     else:
-        screen.rows("uploads", [screen.flat(upload, "customers") for upload in found], columns)
+        screen.rows("uploads", list(map(columns_of, found)), columns)
 
 
 @app.command()
@@ -338,7 +340,7 @@ def export(
         task = client.poll(f"exports/{started['id']}", show)
     _require_done("export", task)
     path = output or Path(f"export-{task['id']}.{form}")
-    with screen.transfer() as progress, _open(path) as file:
+    with screen.transfer() as progress, open_output(path) as file:
         bar = progress.add_task("receiving", total=task["bytes"])
         client.fetch(task["url"], file, lambda moved: progress.advance(bar, moved))
     _print_written(path, json, task)
@@ -361,7 +363,7 @@ def report(
     client = api()
     content = client.raw("deduplication/report", format=form, accept=MEDIA[form])
     path = output or Path(f"report.{form}")
-    with _open(path) as file:
+    with open_output(path) as file:
         file.write(content)
     kept = client.post("deduplication/reports") if keep else None
     _print_written(path, json, {"bytes": len(content), "kept": kept})
@@ -391,13 +393,6 @@ def _list(path: str, limit: int, columns: tuple[str, ...], json: bool) -> None:
         print(as_json(found))
     else:
         screen.rows(path, found, columns)
-
-
-def _open(path: Path) -> Any:
-    try:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if str(path) == "-" else path.open("wb")
-    except OSError as error:
-        raise CommandError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _print_written(path: Path, json: bool, response: dict[str, Any]) -> None:

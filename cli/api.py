@@ -1,7 +1,9 @@
 """The client of the HTTP API: signed requests, pagination, polling, and errors in one line."""
 
+import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
@@ -170,13 +172,22 @@ class _Signed(requests.auth.AuthBase):
         return request
 
 
-def read_file(path: Path) -> int:
-    """The size of a file in bytes. Raises CommandError if the file can't be read."""
+def read_file(path: Path) -> tuple[int, str]:
+    """The size of a file in bytes, and its SHA-256 in hexadecimal digits. Raises CommandError if the file can't be
+    read."""
     try:
-        with path.open("rb"):
-            return path.stat().st_size
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}") from error
+
+
+def open_output(path: Path) -> IO[bytes]:
+    """A file to write to; - is standard output. Raises CommandError if it can't be written."""
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if str(path) == "-" else path.open("wb")
+    except OSError as error:
+        raise CommandError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _parameters(query: Mapping[str, Any]) -> dict[str, Any]:

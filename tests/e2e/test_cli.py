@@ -14,14 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from cli.__main__ import UPLOAD
+from cli.uploads import FIELDS
 from tests.conftest import ROOT
+from tests.crm_exports import contacts, write
 from tests.e2e.conftest import MANY_REGIONS, hold_back_a_rule
 
 SECONDS = 120
@@ -77,7 +79,7 @@ def get(url: str, **query: Any) -> Any:
     return answer.json()
 
 
-def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup, tmp_path: Path) -> None:
+def test_upload_prints_the_account_and_how_to_save_the_rejected_rows(dedup: Dedup, tmp_path: Path) -> None:
     file = tmp_path / "a $name; with 'quotes' [bold].csv"
     file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\n,xyz,z\n")
 
@@ -91,8 +93,79 @@ def test_upload_prints_the_account_and_where_the_rejected_rows_are(dedup: Dedup,
     assert "reasons for rejection" in done.stdout
     [reason] = [line for line in done.stdout.splitlines() if "The customer_id is missing" in line]
     assert [cell.strip() for cell in reason.split("│")[1:-1]] == ["customer_id", "The customer_id is missing", "1", "4"]
-    [url] = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if line.startswith("rejected rows: ")]
-    assert "xyz" in requests.get(url, timeout=30).text
+    assert "http" not in done.stdout
+    [told] = [line for line in done.stdout.splitlines() if line.startswith("Save the rejected rows: ")]
+    rejects = tmp_path / "rejects.csv"
+    words = [str(rejects) if word == "FILE" else word for word in told.split(": dedup ")[1].split()]
+
+    shown = dedup(*words)
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "The customer_id is missing" in shown.stdout
+    assert f"{rejects}: 1 rejected rows" in shown.stdout
+    assert [row["row"] for row in csv.DictReader(rejects.open(encoding="utf-8-sig"))] == [",xyz,z"]
+    assert dedup(*words[:-1], "-").stdout == rejects.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("row", "code"), [(",Ann,ann@example.com", 1), ("1,Ann,ann@example.com", 0)])
+def test_upload_saves_the_rejected_rows_if_there_are_any(dedup: Dedup, tmp_path: Path, row: str, code: int) -> None:
+    file, rejects = tmp_path / "a.csv", tmp_path / "rejects.csv"
+    file.write_text(f"customer_id,name,email\n{row}\n")
+
+    done = dedup("upload", str(file), "--source", "hubspot", "--rejects", str(rejects))
+
+    assert done.returncode == code
+    assert rejects.exists() == bool(code)
+    assert (f"{rejects}: 1 rejected rows" if code else f"No rejected rows: {rejects} was not written") in done.stdout
+    if code:
+        [rejected] = csv.DictReader(rejects.open(encoding="utf-8-sig"))
+        assert (rejected["field"], rejected["row"]) == ("customer_id", row)
+        answer = json.loads(
+            dedup("upload", str(file), "--source", "hubspot", "--rejects", str(rejects), "--json").stdout
+        )
+        assert (answer["status"], answer["file"]) == ("failed", str(rejects))
+
+
+def test_strict_upload_of_a_named_sheet(dedup: Dedup, tmp_path: Path) -> None:
+    file, book = tmp_path / "a.xlsx", openpyxl.Workbook()
+    for sheet, email in ((book.active, "x"), (book.create_sheet("Zürich"), "n/a")):
+        sheet.append(["id", "name", "email"])
+        sheet.append([1, "Ann", email])
+        sheet.append([2, "Bob", "bob@example.com"])
+    book.save(file)
+
+    upload = printed(dedup("upload", str(file), "--source", "hubspot", "--sheet", "zürich", "--strict", "--json"))
+
+    assert (upload["strict"], upload["accepted"], upload["rejected"]) == (True, 1, 1)
+    with (tmp_path / "rejects.csv").open("w+", encoding="utf-8-sig") as rejects:
+        rejects.write(dedup("upload-status", str(upload["id"]), "--rejects", "-").stdout.lstrip("\ufeff"))
+        rejects.seek(0)
+        [row] = csv.DictReader(rejects)
+    assert (row["reason"], row["row"]) == ("The email is not a valid address", "1,Ann,n/a")
+
+
+def test_same_content_is_told_and_loaded_again(dedup: Dedup, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n")
+    first = printed(dedup("upload", str(file), "--source", "hubspot", "--json"))
+
+    again = dedup("upload", str(file), "--source", "hubspot")
+
+    told = f"The same content was loaded before: upload {first['id']}"
+    assert (again.returncode, again.stderr) == (0, f"{told}. It is loaded again\n")
+    assert told in again.stdout
+    warnings = printed(dedup("uploads", "--limit", "1", "--json"))[0]["warnings"]
+    assert warnings == [{"code": "same_content", "upload_id": first["id"]}]
+
+
+def test_guessed_source_is_shown_as_guessed(dedup: Dedup, tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    file.write_bytes(write("hubspot", contacts(3)))
+
+    for done in (dedup("upload", str(file)), dedup("uploads", "--limit", "1")):
+        assert done.returncode == 0
+        assert "hubspot" in done.stdout
+        assert "(guessed)" in done.stdout
 
 
 def test_json_is_the_account_of_the_api_and_nothing_else(dedup: Dedup, api: str) -> None:
@@ -460,10 +533,11 @@ def loading(listen: Callable[..., Listener], rows: Iterator[int]) -> Listener:
 
     def answer(request: BaseHTTPRequestHandler) -> bytes:
         if request.command != "GET":
-            return json.dumps({"id": 7, "url": f"http://{request.headers['Host']}/put"}).encode()
+            return json.dumps({"id": 7, "url": f"http://{request.headers['Host']}/put", "warnings": []}).encode()
         count = next(rows, None)
         state = {"id": 7, "status": "done" if count is None else "waiting", "rows": count}
-        return json.dumps(dict.fromkeys((*UPLOAD, "customers", "rejected_url")) | state).encode()
+        unknown = dict.fromkeys((*FIELDS, "customers", "source_guessed", "rejected_url"))
+        return json.dumps(unknown | {"reasons": [], "warnings": []} | state).encode()
 
     return listen(answer)
 
