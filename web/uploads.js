@@ -1,13 +1,14 @@
 // The views of uploads: sending files to presigned URLs, their progress, and the status of each upload.
 
-import { call, head, send, usePagedList, useResponse } from "./api.js?v=";
-import { csvParseRows, html, useEffect, useId, useRef, useState } from "./lib.js?v=";
+import { call, send, usePagedList, useResponse } from "./api.js?v=";
+import { html, useEffect, useId, useRef, useState } from "./lib.js?v=";
 import { Choice, Empty, ErrorMessage, Loaded, PagedList, Panel, Progress, Status, Table, Text, Title, counted, link, number, when } from "./parts.js?v=";
+import { Findings } from "./rejected.js?v=";
 
 const POLL = 700;
-const REJECTED_BYTES = 65536;
-const REJECTED_ROWS = 20;
+const HASHED_BYTES = 2 ** 28;
 const ENDED = ["done", "failed", "deleted"];
+const WORKBOOK = /\.(xlsx|xlsm|ods)$/i;
 const MODES = [["add", "Add records"], ["replace", "Replace all records"]];
 
 const fileOf = (upload) => upload.object_key?.replace(/^.*\/\d+-|^.*\//, "") ?? "sent by API";
@@ -39,10 +40,13 @@ export function Uploads({ sources }) {
 /** Whether an upload may still change. After 15 minutes its presigned URL has expired. */
 const isInProgress = (upload) => !ENDED.includes(upload.status) && Date.now() - Date.parse(upload.created_at) < 9e5;
 
+/** The source of an upload's rows. */
+const Source = ({ upload }) => html`<span>${upload.source ?? "from each row"}${upload.source_guessed && html` <span class="note">(guessed)</span>`}</span>`;
+
 const COLUMNS = [
   ["Upload", (upload) => html`<a href=${link(`/uploads/${upload.id}`)}>${upload.id}</a>`],
   ["File", (upload) => html`<${Text}>${fileOf(upload)}<//>`, "long"],
-  ["Source", (upload) => upload.source ?? "from each row"],
+  ["Source", (upload) => html`<${Source} upload=${upload} />`],
   ["Status", (upload) => html`<${Status} of=${upload.status} />`],
   ["Accepted", (upload) => number(upload.accepted), "right"],
   ["Rejected", (upload) => (upload.rejected ? html`<strong class="bad">${number(upload.rejected)}</strong>` : "0"), "right"],
@@ -56,25 +60,37 @@ const FILES = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.xlsx,.xlsm,.ods,.parquet,.gz
 function DropArea({ sources, started }) {
   const [source, setSource] = useState(null);
   const [mode, setMode] = useState("add");
+  const [strict, setStrict] = useState(false);
+  const [sheet, setSheet] = useState("");
   const [over, setOver] = useState(false);
   const [files, setFiles] = useState([]);
   const input = useRef();
   const name = useId();
+  const sheetName = useId();
   const missing = mode === "replace" && !source;
   const add = (chosen) => {
     setOver(false);
-    if (!missing) setFiles((before) => [...[...chosen].map((file) => ({ file, source, mode, key: crypto.randomUUID() })), ...before]);
+    if (!missing) setFiles((before) => [...[...chosen].map((file) => ({ file, source, mode, strict, sheet: WORKBOOK.test(file.name) ? sheet.trim() : "", key: crypto.randomUUID() })), ...before]);
   };
   return html`<section class="panel wide" aria-label="Upload a file">
     <div class="controls">
       <label for=${name}>Source
         <select id=${name} value=${source ?? ""} onChange=${(event) => setSource(event.target.value || null)}>
-          <option value="">from each row</option>
+          <option value="">from each row, or guessed</option>
           ${sources.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}
         </select>
       </label>
       <${Choice} label="Mode" options=${MODES} value=${mode} choose=${setMode} />
     </div>
+    <details class="options">
+      <summary>Options</summary>
+      <div class="controls">
+        <label><input type="checkbox" checked=${strict} onChange=${(event) => setStrict(event.target.checked)} /> Reject rows whose email is not a valid address</label>
+        <label for=${sheetName}>Sheet (workbooks only)
+          <input id=${sheetName} value=${sheet} maxlength="255" placeholder="first with a table" onInput=${(event) => setSheet(event.target.value)} />
+        </label>
+      </div>
+    </details>
     <div
       class=${over ? "drop over" : "drop"}
       onDragOver=${(event) => (event.preventDefault(), setOver(true))}
@@ -90,39 +106,76 @@ function DropArea({ sources, started }) {
   </section>`;
 }
 
-/** The progress of one file: sending it, then loading its rows. */
-function Sending({ file, source, mode, started }) {
+/** The progress of one file: checking whether it was loaded before, sending it, then loading its rows. */
+function Sending({ started, ...file }) {
   const [share, setShare] = useState(0);
   const [error, setError] = useState(null);
   const [upload, setUpload] = useState(null);
+  const [question, setQuestion] = useState(null);
+  const mounted = useRef(true);
+  const failed = (problem) => mounted.current && setError(problem);
+  // The presigned URL of a question that was left open for long may have expired.
+  const again = () => (Date.now() < question.until ? sendTo(question) : request(file).then(sendTo)).catch(failed);
+  const sendTo = async ({ id, url }) => {
+    setQuestion(null);
+    await send(url, file.file, (sent) => mounted.current && setShare(sent));
+    if (!mounted.current) return;
+    setShare(1);
+    started();
+    for (let status = ""; mounted.current && !ENDED.includes(status); ) {
+      const current = (await call(`uploads/${id}`)).body;
+      status = current.status;
+      if (mounted.current) setUpload(current);
+      await new Promise((resolve) => setTimeout(resolve, POLL));
+    }
+    started();
+  };
   useEffect(() => {
-    let unmounted = false;
-    (async () => {
-      const json = { filename: file.name, mode, size: file.size, ...(source ? { source } : {}) };
-      const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json });
-      await send(body.url, file, (sent) => !unmounted && setShare(sent));
-      setShare(1);
-      started();
-      for (let status = ""; !unmounted && !ENDED.includes(status); ) {
-        const current = (await call(`uploads/${body.id}`)).body;
-        status = current.status;
-        if (!unmounted) setUpload(current);
-        await new Promise((resolve) => setTimeout(resolve, POLL));
-      }
-      started();
-    })().catch((problem) => !unmounted && setError(problem));
+    request(file).then((expected) => (expected.warnings.length ? mounted.current && setQuestion(expected) : sendTo(expected))).catch(failed);
     return () => {
-      unmounted = true;
+      mounted.current = false;
     };
   }, []);
   const ended = upload && ENDED.includes(upload.status);
   const step = share < 1 ? "Sending" : !upload || upload.status === "waiting" ? "Waiting to start" : ended ? "" : "Loading rows";
   return html`<div class="sending" aria-live="polite">
-    <div class="line"><strong><${Text}>${file.name}<//></strong>${upload && html`<${Status} of=${upload.status} />`}</div>
-    ${error ? html`<${ErrorMessage} error=${error} />` : ended
+    <div class="line"><strong><${Text}>${file.file.name}<//></strong>${upload && html`<${Status} of=${upload.status} />`}</div>
+    ${error ? html`<${ErrorMessage} error=${error} />` : question
+      ? html`<${LoadAgain} expected=${question} again=${again} />`
+      : ended
       ? html`<${Outcome} upload=${upload} />`
       : html`<${Progress} label=${step} share=${share < 1 ? share : null} />
           <p class="note">${step}${share < 1 ? ` · ${Math.round(share * 100)}%` : upload ? ` · ${counted(upload.rows, "row")}` : ""}</p>`}
+  </div>`;
+}
+
+/** Requests an upload. The response has warnings if the same content was loaded before. */
+async function request({ file, source, mode, strict, sheet }) {
+  const json = { filename: file.name, mode, size: file.size, strict, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
+  // The browser hashes whole files only, which it has to hold in memory.
+  if (file.size <= HASHED_BYTES) json.sha256 = hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json });
+  return { ...body, until: Date.now() + 900 * body.expires_in };
+}
+
+const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Asks whether a file is to be sent whose content was loaded before. `expected` is the upload that waits for it. */
+function LoadAgain({ expected, again }) {
+  const [cancelled, setCancelled] = useState(false);
+  const cancel = () => {
+    setCancelled(true);
+    // An upload that is not deleted ends by itself within a day.
+    call(`uploads/${expected.id}`, { method: "DELETE" }).catch(() => {});
+  };
+  const [{ upload_id: id }] = expected.warnings;
+  if (cancelled) return html`<p class="note">Not sent.</p>`;
+  return html`<div class="warning" role="alert">
+    <p>The same content was loaded before: <a href=${link(`/uploads/${id}`)}>upload ${id}</a>. Load it again?</p>
+    <div class="controls">
+      <button class="button" onClick=${again}>Load again</button>
+      <button class="button primary" onClick=${cancel}>Cancel</button>
+    </div>
   </div>`;
 }
 
@@ -131,6 +184,7 @@ const Outcome = ({ upload }) =>
     ${upload.status === "done"
       ? html`${counted(upload.accepted, "record")} accepted${upload.rejected ? html`, <strong class="bad">${counted(upload.rejected, "row")} rejected</strong>` : ""}. `
       : html`<strong class="bad"><${Text}>${upload.reason ?? "The upload failed."}<//></strong> `}
+    ${upload.source_guessed && html`The source was guessed from the column names: <strong>${upload.source}</strong>. `}
     <a href=${link(`/uploads/${upload.id}`)}>Show upload ${upload.id}</a>
   </p>`;
 
@@ -159,56 +213,17 @@ function UploadDetails({ upload, deleted }) {
       <${Panel} title="File" aside=${html`<${Status} of=${upload.status} />`}>
         <dl class="facts">
           <div><dt>Name</dt><dd><${Text}>${fileOf(upload)}<//></dd></div>
-          <div><dt>Source</dt><dd>${upload.source ?? "from each row"}</dd></div>
+          <div><dt>Source</dt><dd>${upload.source ?? "from each row"}${upload.source_guessed && ", guessed from the column names"}</dd></div>
+          ${upload.strict && html`<div><dt>Emails</dt><dd>rows without a valid address are rejected</dd></div>`}
           <div><dt>Mode</dt><dd>${upload.mode === "replace" ? "replace all records of the source" : "add records"}</dd></div>
           <div><dt>Created</dt><dd>${when(upload.created_at)}</dd></div>
           <div><dt>Finished</dt><dd>${when(upload.finished_at)}</dd></div>
         </dl>
         ${upload.status === "done" && html`<${Removal} id=${upload.id} deleted=${deleted} />`}
       <//>
-      ${upload.reasons.length > 0 && html`<${Found} title="Reasons for rejection" note="A row may have several." rows=${upload.reasons} />`}
-      ${upload.warnings.length > 0 && html`<${Found} title="Warnings" note="These rows were accepted." rows=${upload.warnings} />`}
-      ${upload.rejected_url && html`<${Rejected} url=${upload.rejected_url} count=${upload.rejected} key=${upload.id} />`}
+      <${Findings} upload=${upload} key=${upload.id} />
     </div>
   `;
-}
-
-const FOUND = [
-  ["Field", (found) => (found.field ? html`<${Text}>${found.field}<//>` : "whole row")],
-  ["Reason", (found) => html`<${Text}>${found.reason}<//>`, "long"],
-  ["Rows", (found) => number(found.rows), "right"],
-  ["First line", (found) => number(found.example_line), "right"],
-];
-
-/** What was found in the rows of a file, by field and reason. */
-const Found = ({ title, note, rows }) =>
-  html`<${Panel} wide title=${title} note=${note}>
-    <${Table} caption=${title} columns=${FOUND} rows=${rows} keyOf=${(found) => `${found.field} ${found.reason}`} />
-  <//>`;
-
-/** The first rejected rows with their reasons, and a link to the file with all of them. */
-function Rejected({ url, count }) {
-  const [response, setResponse] = useState({ body: null, error: null });
-  useEffect(() => {
-    head(url, REJECTED_BYTES).then(
-      (text) => setResponse({ body: csvParseRows(text.replace(/^\ufeff/, "")), error: null }),
-      (error) => setResponse({ body: null, error }),
-    );
-  }, []);
-  const download = html`<a class="button" href=${url} download>Download all</a>`;
-  return html`<${Panel} wide title=${`${counted(count, "rejected row")}`} note="Each row with its line, field and reason." aside=${download}>
-    <${Loaded} response=${response} lines=${4}>
-      ${([header, ...rows]) => {
-        const shown = rows.slice(0, REJECTED_ROWS);
-        return html`<div class="scroll" tabindex="0" role="region" aria-label="Rejected rows">
-          <table class="rejected">
-            <thead><tr>${header.map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
-            <tbody>${shown.map((row, index) => html`<tr key=${index}>${row.map((cell, at) => html`<td key=${at}><${Text}>${cell}<//></td>`)}</tr>`)}</tbody>
-          </table>
-        </div>`;
-      }}
-    <//>
-  <//>`;
 }
 
 /** A button that deletes the records of an upload after a confirmation. */

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
@@ -16,6 +17,7 @@ from dedup.store.connection import Database
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT
+from tests.crm_exports import contacts, write
 from tests.e2e.conftest import empty, hold_back_a_rule, hold_back_rules
 from tests.e2e.sign_in import gateway
 
@@ -248,6 +250,8 @@ def test_chosen_file_is_sent_and_followed_to_its_rejected_rows(api: str, show: O
     expect(reasons.first).to_contain_text("Scientific notation has lost digits")
     expect(reasons.last).to_contain_text("The customer_id is missing")
     expect(page.get_by_role("table", name="Warnings").locator("tbody tr")).to_contain_text("not used for matching")
+    reasons.first.locator("summary").click()
+    expect(reasons.first.get_by_text("seven,Bad,bad@example.com")).to_be_visible()
     rejected = page.locator("table.rejected tbody tr")
     expect(rejected).to_have_count(2)
     expect(rejected.first).to_contain_text("customer_id")
@@ -273,6 +277,80 @@ def drop(page: Page, name: str, text: str) -> None:
         [name, text],
     )
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+
+
+def test_long_rejected_row_is_shown_whole(api: str, show: Open) -> None:
+    page = show("/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    drop(page, "a.csv", f"customer_id,name,email\nx,{'Ann ' * 200}END,a@example.com\n")
+    page.get_by_role("link", name="Show upload").click()
+    row = page.locator("table.rejected tbody tr")
+    expect(row.get_by_text("END")).to_be_hidden()
+    row.locator("summary").click()
+    expect(row.get_by_text("END,a@example.com")).to_be_visible()
+
+
+PEOPLE = "customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,n/a\n"
+
+
+def test_content_that_was_loaded_before_is_asked_about_before_it_is_sent(api: str, show: Open) -> None:
+    page = show("/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    drop(page, "first.csv", PEOPLE)
+    expect(page.locator(".sending")).to_contain_text("2 records accepted")
+    first = requests.get(f"{api}/uploads", params={"limit": 1}, timeout=30).json()[0]["id"]
+
+    drop(page, "again.csv", PEOPLE)
+    asked = page.locator(".sending", has_text="again.csv")
+    expect(asked.get_by_role("alert")).to_contain_text(f"loaded before: upload {first}. Load it again?")
+    asked.get_by_role("button", name="Cancel").click()
+    expect(asked).to_contain_text("Not sent.")
+    drop(page, "once more.csv", PEOPLE)
+    asked = page.locator(".sending", has_text="once more.csv")
+    asked.get_by_role("button", name="Load again").click()
+    expect(asked).to_contain_text("2 records accepted")
+
+    asked.get_by_role("link", name="Show upload").click()
+    expect(page.get_by_role("table", name="Warnings")).to_contain_text(f"loaded before: upload {first}")
+    newest, cancelled, _ = requests.get(f"{api}/uploads", params={"limit": 3}, timeout=30).json()
+    assert (newest["accepted"], cancelled["status"]) == (2, "deleted")
+    assert requests.get(f"{api}/deduplication/analyze", timeout=30).json()["total_records"] == 4
+
+
+def test_options_are_sent_with_the_file_they_are_for(api: str, show: Open, tmp_path: Path) -> None:
+    book, text = tmp_path / "a.xlsx", tmp_path / "a.csv"
+    text.write_text(PEOPLE)
+    made = openpyxl.Workbook()
+    made.active.append(["id", "name", "email"])
+    made.active.append([1, "Ann", "ann@example.com"])
+    second = made.create_sheet("Second")
+    for row in (["id", "name", "email"], [2, "Bob", "n/a"], [3, "Cid", "cid@example.com"]):
+        second.append(row)
+    made.save(book)
+    page = show("/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    page.get_by_text("Options").click()
+    page.get_by_label("Reject rows whose email is not a valid address").check()
+    page.get_by_label("Sheet").fill("second")
+
+    page.get_by_label("File", exact=True).set_input_files([book, text])
+
+    for name in (book.name, text.name):
+        expect(page.locator(".sending", has_text=name)).to_contain_text("1 record accepted, 1 row rejected")
+    page.get_by_role("link", name="Show upload").first.click()
+    expect(page.get_by_text("rows without a valid address are rejected")).to_be_visible()
+
+
+def test_guessed_source_is_shown_as_guessed(api: str, show: Open, tmp_path: Path) -> None:
+    export = tmp_path / "export.csv"
+    export.write_bytes(write("hubspot", contacts(20)))
+    page = show("/uploads")
+    page.get_by_label("File", exact=True).set_input_files(export)
+    expect(page.locator(".sending")).to_contain_text("The source was guessed from the column names: hubspot.")
+    expect(page.get_by_role("table", name="Uploads").get_by_text("(guessed)").first).to_be_visible()
+    page.get_by_role("link", name="Show upload").click()
+    expect(page.get_by_text("hubspot, guessed from the column names")).to_be_visible()
+    expect(page.locator("dl.tiles > div", has_text="New to all sources").locator("strong")).to_have_text("20")
 
 
 def test_file_that_fails_says_why(api: str, show: Open) -> None:
