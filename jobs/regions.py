@@ -145,7 +145,8 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
             folder = object_keys.folder_of(file.key, opened.metadata)
             source, mode = folder.source, folder.mode
             options = object_keys.options_of(opened.metadata)
-            for batch in files.read_whole(opened.body, source, opened.size, options):
+            for batch in files.read_whole(opened.body, folder.source, opened.size, options):
+                source = batch.guessed_source or source
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
                     integer, text = (None, customer_id) if isinstance(customer_id, str) else (customer_id, None)

@@ -16,6 +16,7 @@ from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.uploads import Upload
 
+from jobs import regions
 from tests.conftest import api_event, connect
 from tests.crm_exports import contacts, write
 from tests.integration.conftest import BUCKET, plenty
@@ -77,8 +78,9 @@ def test_strict_upload_rejects_addresses_that_are_not_valid(functions: Call, sen
 def test_addresses_that_are_not_valid_are_accepted_by_default(functions: Call, send: Send) -> None:
     upload = send(INVALID, source="hubspot")
 
-    assert (upload.accepted, upload.rejected, [one.rows for one in upload.warnings]) == (4, 0, [2])
-    assert status_of(functions, upload)["strict"] is False
+    status = status_of(functions, upload)
+    assert (status["accepted"], status["rejected"], status["strict"]) == (4, 0, False)
+    assert [(one["code"], one["rows"]) for one in status["warnings"]] == [("invalid_email", 2)]
 
 
 def test_strict_snapshot_is_requested_like_an_upload(functions: Call, store: Store, s3: Any) -> None:
@@ -267,6 +269,19 @@ def test_source_is_guessed_from_the_system_that_wrote_the_file(
     assert {one["source"] for one in json.loads(store.records.page(None, 100)[0])} == {"hubspot"}
     [told] = [json.loads(message["Body"])["detail"] for message in queue()]
     assert (told["source"], told["source_guessed"]) == ("hubspot", True)
+
+
+def test_job_reads_a_file_with_the_options_of_its_metadata_and_guesses_its_source(store: Store, s3: Any) -> None:
+    key, body = "incoming/export.csv", write("hubspot", contacts(50))
+    version = s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata={"strict": "true"})["VersionId"]
+
+    *_, (_, _, _, (source, _, _, accepted, rejected, reason)) = regions.read(
+        0, regions.File(key, ObjectVersion(BUCKET, key, version))
+    )
+
+    upload = put(store, s3, key, body, strict="true")
+    assert upload.rejected > 0
+    assert (source, accepted, rejected, reason) == ("hubspot", upload.accepted, upload.rejected, None)
 
 
 def test_source_is_not_guessed_where_it_is_given_or_named_by_the_rows(send: Send) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from importlib.resources import files as resources
+from typing import Any
 
 import pytest
 from dedup.files import Unreadable, read
@@ -134,11 +135,12 @@ def test_system_is_not_guessed_from_names_that_others_write_too(header: list[str
 def test_source_is_guessed_in_every_format(kind: str) -> None:
     header = ["id", "Email", "Lifecycle Stage", "Create Date"]
     rows = [[number, f"c{number}@example.com", "lead", ""] for number in range(3)]
+    table: list[list[Any]] = [header, *rows]
     items = [{name: value for name, value in zip(header, row, strict=True) if value != ""} for row in rows]
     items[0].update(dict.fromkeys(header[3:], "2026-11-27"))
     data = {
-        "csv": "\n".join(",".join(map(str, row)) for row in [header, *rows]).encode(),
-        "xlsx": xlsx([header, *rows]),
+        "csv": "\n".join(",".join(map(str, row)) for row in table).encode(),
+        "xlsx": xlsx(table),
         "json": json.dumps(items).encode(),
         "ndjson": "\n".join(map(json.dumps, items)).encode(),
     }[kind]
