@@ -140,6 +140,23 @@ def test_sheet_that_the_workbook_does_not_have_fails_the_upload(send: Send) -> N
     assert upload.reason == "The workbook has no sheet 'Third'. Its sheets are 'First', 'Müller'"
 
 
+def test_name_of_the_sheet_is_kept_until_the_upload_has_ended(
+    functions: Call, send: Send, store: Store, s3: Any
+) -> None:
+    def names() -> list[Any]:
+        with contextlib.closing(connect()) as connection:
+            return [sheet for [sheet] in connection.run("SELECT sheet FROM upload ORDER BY id")]
+
+    deleted = requested(functions, filename="a.xlsx", source="hubspot", sheet="Ann Lee")
+    assert names() == ["Ann Lee"]
+    store.uploads.delete(deleted["id"])
+    send(BOOK, "night.xlsx", source="hubspot", sheet="First")
+    send(BOOK, "night.xlsx", source="hubspot", sheet="Third")
+    put(store, s3, "incoming/hubspot/a.xlsx", BOOK, sheet="First")
+
+    assert names() == [None] * 4
+
+
 @pytest.mark.parametrize(
     "options", [{"sheet": ""}, {"sheet": "x" * 256}, {"sheet": "a\0b"}, {"strict": "yes"}, {"sha256": "ab"}]
 )
