@@ -86,7 +86,7 @@ def size(request: Any) -> int:
     return int(request.sizes()["responseBodySize"])
 
 
-def upload(api: str, *records: tuple[int, str, str, str]) -> None:
+def upload(api: str, *records: tuple[int | str, str, str, str]) -> None:
     named = [dict(zip(("customer_id", "name", "email", "source"), record, strict=True)) for record in records]
     requests.post(f"{api}/customers/bulk", json={"customers": named}, timeout=30).raise_for_status()
 
