@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,3 +200,6 @@ def sample_records() -> list[Record]:
 
 
 os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "CRITICAL")
+# Tests start hundreds of processes: without the files in __pycache__, each would compile all modules that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False

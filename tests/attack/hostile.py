@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from samcli.yamlhelper import yaml_parse
-
-from local import ROOT
 from tests import exports
 from tests.attack import inputs
 from tests.attack.stack import Finding, Stack, bucket_put, is_failure, taken_mb
+from tests.routes import read_template
 
 SOURCES = ("salesforce", "hubspot", "internal")
 FILES_PART = 0.25
@@ -175,7 +173,7 @@ class Route:
 def routes() -> list[Route]:
     """All routes of the template."""
 
-    template = yaml_parse((ROOT / "template.yaml").read_text())
+    template = read_template()
     return [
         Route(event["Properties"]["Method"].upper(), event["Properties"]["Path"])
         for resource in template["Resources"].values()

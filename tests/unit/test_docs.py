@@ -3,15 +3,16 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 from dedup.settings import Settings
-from samcli.yamlhelper import yaml_parse
 
 from cli.__main__ import app
 from tests.conftest import ROOT
+from tests.routes import read_template
 
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
@@ -55,7 +56,9 @@ def sections(page: Path, prefix: str) -> dict[str, str]:
 def read_variables(folder: Path) -> Iterator[str]:
     """The names of environment variables that Python files read by name."""
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        # Parsing takes time, and most files read none.
+        for node in ast.walk(ast.parse(text)) if re.search("environ|getenv|envvar", text) else ():
             match node:
                 case (
                     ast.Call(
@@ -71,6 +74,7 @@ def read_variables(folder: Path) -> Iterator[str]:
                     yield name
 
 
+@cache
 def variables() -> set[str]:
     """Those of the code that runs here or on AWS, and of the Makefile's recipes, but for the functions' settings."""
     found = {
@@ -87,7 +91,7 @@ def test_setting_of_the_functions_has_a_reference_entry(name: str) -> None:
     assert name in entries(REFERENCE / "settings.md"), f"docs/reference/settings.md has no row for `{name}`"
 
 
-@pytest.mark.parametrize("name", sorted(yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]))
+@pytest.mark.parametrize("name", sorted(read_template()["Parameters"]))
 def test_parameter_of_the_template_has_a_reference_entry(name: str) -> None:
     assert name in entries(REFERENCE / "settings.md"), f"docs/reference/settings.md has no row for `{name}`"
 

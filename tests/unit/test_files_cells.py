@@ -5,11 +5,9 @@ import io
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from datetime import date, datetime
 from typing import Any
 
-import pyarrow
 import pytest
 import xlsxwriter
 from dedup.file_options import FileOptions
@@ -18,7 +16,6 @@ from dedup.findings import Findings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
-from pyarrow import parquet as pq
 
 from tests.conftest import budget
 from tests.exports import CELLS, csv_text, ods, parquet, people, write, xlsx, zipped
@@ -507,19 +504,12 @@ def test_bombs_are_refused() -> None:
         zipped({name: content if name == "content.xml" else made.read(name) for name in made.namelist()})
     )
 
-    column = pyarrow.array(["x" * 30_000] * 3_000).dictionary_encode()
-    file = io.BytesIO()
-    pq.write_table(
-        pyarrow.table({"id": [1] * 3_000, "name": ["A"] * 3_000, "email": ["a@b.co"] * 3_000, "x": column}), file
-    )
-    assert "more than 200 times its size" in reason_of(file.getvalue())
-
 
 def test_directory_of_a_million_files_is_refused_before_it_is_read() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        for number in range(100_000):
-            archive.writestr(f"{number:0>10}", b"")
+        archive.writestr("one.txt", b"")
+        archive.filelist *= 100_000
     data = file.getvalue()
     tracemalloc.start()
     try:
@@ -577,105 +567,3 @@ def test_full_temporary_storage_is_a_reason_and_not_an_error(monkeypatch: pytest
 
     monkeypatch.setattr("dedup.files.spool.NamedTemporaryFile", lambda **_: Full())
     assert "does not fit into the temporary storage" in reason_of(xlsx(PLAIN))
-
-
-# Parquet
-
-
-def parquet_of(columns: Mapping[str, Any], **options: Any) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(pyarrow.table(dict(columns)), file, **options)
-    return file.getvalue()
-
-
-BASE = {"Id": [1, 2], "name": ["Ann", "Bob"], "email": ["ann@example.com", "bob@example.com"]}
-
-
-@pytest.mark.parametrize(
-    ("column", "expected"),
-    [
-        (pyarrow.array([2**63 - 1, None]), [str(2**63 - 1), None]),
-        (pyarrow.array([1.0, 0.1]), ["1", "0.1"]),
-        (pyarrow.array([float("nan"), float("inf")]), [None, None]),
-        (pyarrow.array([0.1, 2], pyarrow.float32()), ["0.1", "2"]),
-        (pyarrow.array([Decimal("12.50"), Decimal(100)], pyarrow.decimal128(38, 2)), ["12.5", "100"]),
-        (pyarrow.array([Decimal(10**37), None], pyarrow.decimal128(38, 0)), [str(10**37), None]),
-        (pyarrow.array([True, False]), ["true", "false"]),
-        (pyarrow.array([date(1950, 1, 16), None]), ["1950-01-16", None]),
-        (pyarrow.array([datetime(1950, 1, 16), datetime(2024, 2, 29, 18, 5)]), ["1950-01-16", "2024-02-29T18:05:00"]),
-        (
-            pyarrow.array([datetime(2024, 2, 29, 18, tzinfo=UTC), None], pyarrow.timestamp("us", tz="Europe/Berlin")),
-            ["2024-02-29T18:00:00Z", None],
-        ),
-        (pyarrow.array([time(1, 2), None]), ["01:02:00", None]),
-        (pyarrow.array(["a", ""]).dictionary_encode(), ["a", None]),
-        (pyarrow.array([b"bytes", None]), ["bytes", None]),
-        (pyarrow.array([["a", None, "b"], []]), ["a; b", None]),
-        (pyarrow.array([[2**60], None]), [str(2**60), None]),
-        (pyarrow.array([[{"kind": "home"}], None]), ['[{"kind":"home"}]', None]),
-        (pyarrow.array([[("a", 1)], None], pyarrow.map_(pyarrow.string(), pyarrow.int64())), ['{"a":1}', None]),
-        (pyarrow.nulls(2), [None, None]),
-    ],
-    ids=lambda value: str(value.type) if isinstance(value, pyarrow.Array) else "",
-)  # fmt: skip
-def test_parquet_value_of_each_type(column: Any, expected: list[str | None]) -> None:
-    assert values(parquet_of(BASE | {"phone": column})) == expected
-
-
-def test_parquet_id_is_exact_or_rejected() -> None:
-    ids = [2**63 - 1, -(2**63)]
-    assert [row[0] for row in load(parquet_of(BASE | {"Id": ids})).rows] == ids
-    decimals = pyarrow.array([Decimal(2**62), Decimal("7.00")], pyarrow.decimal128(38, 2))
-    assert [row[0] for row in load(parquet_of(BASE | {"Id": decimals})).rows] == [2**62, 7]
-    batch = load(parquet_of(BASE | {"Id": [123.0, 2.0**53]}))
-    assert [row[0] for row in batch.rows] == [123]
-    assert [(one.line, one.field) for one in batch.rejected] == [(2, "customer_id")]
-    assert "has lost digits" in batch.rejected[0].reason
-
-
-def test_nested_address_of_salesforce_is_flattened_by_name() -> None:
-    address = [
-        {"street": "1 High St", "city": "Ulm", "postalCode": "89073", "country": "DE", "geo": {"lat": 1.5}},
-        None,
-    ]
-    [batch] = read(io.BytesIO(parquet_of(BASE | {"MailingAddress": address})), "hubspot")
-    assert batch.known == ("address", "city", "postcode", "country")
-    assert [row[4:] for row in batch.rows] == [("1 High St", "Ulm", "89073", "DE"), (None,) * 4]
-
-
-def test_record_that_airbyte_wraps_is_read() -> None:
-    wrapped = [{"customer_id": 1, "name": "Ann Lee", "email": "ann@example.com"}]
-    data = parquet_of(
-        {"_airbyte_raw_id": ["x"], "_airbyte_extracted_at": [datetime(2024, 1, 1)], "_airbyte_data": wrapped}
-    )
-    assert load(data).rows == [ANN]
-
-
-def test_parquet_as_spark_writes_it() -> None:
-    born = pyarrow.array([datetime(1950, 1, 16), None])
-    data = parquet_of(
-        BASE | {"birthdate": born}, use_deprecated_int96_timestamps=True, compression="snappy", row_group_size=1
-    )
-    assert values(data, "date_of_birth") == ["1950-01-16", None]
-
-
-def test_parquet_without_a_usable_header_or_rows() -> None:
-    assert "no column for any of name, email" in reason_of(parquet_of({"Id": [1], "city": ["A"]}))
-    assert (
-        reason_of(parquet_of({"Id": pyarrow.array([], pyarrow.int64()), "name": [], "email": []}))
-        == "The file has no rows"
-    )
-    assert "Encrypted Parquet" in reason_of(b"PARE" + bytes(100))
-
-
-def test_names_of_columns_cannot_be_read_as_sql() -> None:
-    hostile = {'a"b': ["x", "y"], "'; --": [{"c'd": 1, 'e"f': 2}] * 2, "select": [1, 2]}
-    assert len(load(parquet_of(BASE | hostile)).rows) == 2
-
-
-def test_rejected_row_keeps_its_values() -> None:
-    data = parquet_of(
-        {"Id": ["1", "2e9"], "name": ["Ann", ""], "email": ["ann@example.com", "a, b"], "x": [["p", "q"], None]}
-    )
-    [rejected] = load(data).rejected
-    assert (rejected.line, rejected.row, rejected.customer_id) == (2, '2e9,,"a, b",', None)

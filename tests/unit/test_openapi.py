@@ -12,10 +12,10 @@ from dedup.api.unknown_parameters import API
 from dedup.records import Record
 from dedup.settings import settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from samcli.yamlhelper import yaml_parse
 
 from local import openapi
 from tests.conftest import ROOT, api_event, lambda_context, load_function
+from tests.routes import read_template
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
 OPERATIONS = {
@@ -23,7 +23,7 @@ OPERATIONS = {
 }
 FUNCTIONS = {
     name: resource["Properties"]
-    for name, resource in yaml_parse((ROOT / "template.yaml").read_text())["Resources"].items()
+    for name, resource in read_template()["Resources"].items()
     if resource["Type"] == "AWS::Serverless::Function"
 }
 DOMAINS = {path.parent.name: path.parents[1].name for path in (ROOT / "functions").glob("*/*/app.py")}

@@ -1,6 +1,5 @@
 """docs/explanation/consistency-and-faults.md names tests that exist."""
 
-import ast
 import re
 
 import pytest
@@ -10,10 +9,9 @@ from tests.conftest import ROOT
 PAGE = ROOT / "docs" / "explanation" / "consistency-and-faults.md"
 NAMED = sorted(set(re.findall(r"`(test_\w+)`", PAGE.read_text())))
 THERE = {
-    node.name
+    name
     for path in (ROOT / "tests").rglob("test_*.py")
-    for node in ast.parse(path.read_text()).body
-    if isinstance(node, ast.FunctionDef)
+    for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
 }
 
 

@@ -7,9 +7,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 
 from tests.conftest import ROOT
+from tests.routes import read_template
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
@@ -18,7 +18,12 @@ ON_SPARK = {"pyspark"}
 """What jobs import only when they run on Spark: `make run` says how it is installed."""
 
 RUN = [path for folder in ("cli", "functions", "jobs", "layers", "local") for path in (ROOT / folder).rglob("*.py")]
-LISTS = [path for path in ROOT.rglob("requirements*.in") if not {".venv", ".local", ".aws-sam"} & {*path.parts}]
+# Folders that start with a dot, such as .venv with its tens of thousands of files, are left out before they are walked.
+LISTS = [
+    path
+    for top in (ROOT, *(folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")))
+    for path in (top.glob if top == ROOT else top.rglob)("requirements*.in")
+]
 
 
 def names(path: Path) -> set[str]:
@@ -78,7 +83,7 @@ def watched(ecosystem: str) -> set[str]:
     """The folders whose packages dependabot keeps up to date."""
     [update] = [
         one
-        for one in yaml_parse((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+        for one in read_template(ROOT / ".github" / "dependabot.yml")["updates"]
         if one["package-ecosystem"] == ecosystem
     ]
     return set(update.get("directories") or [update["directory"]])
@@ -105,5 +110,5 @@ def test_make_help_lists_every_target_and_is_the_default() -> None:
 
 def test_pre_commit_runs_the_checks_of_make_lint() -> None:
     [checks] = re.findall(r"^lint: (.*) ##", MAKEFILE, re.MULTILINE)
-    [repository] = yaml_parse((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    [repository] = read_template(ROOT / ".pre-commit-config.yaml")["repos"]
     assert [hook["entry"] for hook in repository["hooks"]] == [f"make {check}" for check in checks.split()]

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -18,10 +17,10 @@ from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
 from dedup.store.task_outbox import KINDS
-from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
 from tests.conftest import ROOT, load_function
+from tests.routes import read_template
 
 logging.getLogger("samtranslator").setLevel(logging.CRITICAL)
 
@@ -90,14 +89,8 @@ class NoManagedPolicies:
         return {}
 
 
-@cache
-def _template() -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
-    return parsed
-
-
 def source() -> dict[str, Any]:
-    parsed = deepcopy(_template())
+    parsed = read_template()
     for name, resource in parsed["Resources"].items():
         for place in ("CodeUri", "ContentUri"):
             if place in resource.get("Properties", {}):
@@ -197,7 +190,7 @@ def stack(given: Mapping[str, str] = OWN_DATABASE) -> Stack:
 
 
 def nested(name: str, given: Mapping[str, str] | None = None) -> Stack:
-    template = yaml_parse((ROOT / "infrastructure" / f"{name}.yaml").read_text())
+    template = read_template(ROOT / "infrastructure" / f"{name}.yaml")
     return Stack(json.loads(json.dumps(template)), given or {})
 
 
@@ -1042,7 +1035,7 @@ def test_new_revision_publishes_every_function() -> None:
 
 def test_what_is_deployed_is_built_as_it_was_tested() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text()
-    jobs = yaml_parse(text)["jobs"]
+    jobs = read_template(ROOT / ".github" / "workflows" / "ci.yaml")["jobs"]
     assert source()["Parameters"]["Architecture"]["Default"] == "arm64"
     assert {job["runs-on"] for job in jobs.values()} == {"ubuntu-24.04-arm"}
     used = re.findall(r"uses: \S+?@(\S+)", text)

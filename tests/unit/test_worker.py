@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 from tests.conftest import ROOT
@@ -37,6 +38,7 @@ print(json.dumps(messages(work)({"Records": records}, lambda_context("ingest")))
 """
 
 
+@cache
 def said() -> tuple[str, list[dict[str, Any]]]:
     """What a batch prints, where one message is done, one fails and one is at work elsewhere."""
     powertools = {"POWERTOOLS_LOG_LEVEL": "INFO", "POWERTOOLS_SERVICE_NAME": "this-stack"}
