@@ -203,3 +203,10 @@ os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "CRITICAL")
 # Tests start hundreds of processes: without the files in __pycache__, each would compile all modules that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Options of Spark's Java, for hundreds of queries that run once: compiling them well takes longer than it saves. The
+# quick compiler's own cache is too small for their code, and when it is full nothing is compiled any more.
+SPARK_OPTIONS = ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m", "-XX:+UseSerialGC"]
+if not FULL:
+    # Nor is Java generated for each of them.
+    SPARK_OPTIONS += ["-Dspark.sql.codegen.wholeStage=false", "-Dspark.sql.codegen.factoryMode=NO_CODEGEN"]
+os.environ.setdefault("SPARK_SUBMIT_OPTS", " ".join(SPARK_OPTIONS))

@@ -21,8 +21,8 @@ from jobs.matching.command import main
 from tests.conftest import lambda_context, load_function
 from tests.integration.conftest import LOCAL_RUNNER
 from tests.integration.test_jobs import ACCOUNT, BUCKET, REGION, ROLE, configured, emr_application
-from tests.integration.test_matching import RULES, agrees, by_customer, matched, people, person, together
-from tests.integration.test_regions import JVM_OF_SMALL_QUERIES, needs_spark
+from tests.integration.test_matching import RULES, agrees, matched, members, people, person, together
+from tests.integration.test_regions import needs_spark
 
 
 @pytest.fixture
@@ -166,17 +166,33 @@ def test_many_records_and_no_spark_fail_with_the_way_out(four: Store, queue: str
 
 
 @needs_spark
-def test_many_records_are_matched_by_spark_on_this_machine(
+def test_run_by_spark_on_this_machine_gives_the_entities_and_the_review_of_duckdb(
     store: Store, queue: str, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setenv("JDK_JAVA_OPTIONS", JVM_OF_SMALL_QUERIES)
     store.records.add(people())
+    names = [one.name for one in people()]
+    two_people = [1 + names.index(name) for name in ("Robert Castellan", "Castellan, Teresa")]
+    store.decisions.decide(two_people, "same", None, "ops")
     configured(environment, ENGINE_THRESHOLD="61")
-    matched(store, **RULES)  # the model is compared in test_match.py
-    alone = by_customer(store)
+    matched(store)
+    by_duckdb, review_of_duckdb = members(store), reviewed_pairs(store)
+    assert any(by_duckdb[entity] >= set(two_people) for entity in by_duckdb)
+
     configured(environment, ENGINE_THRESHOLD="60", BATCH_RUNNER=LOCAL_RUNNER)
-    run = matched(store, **RULES)
+    run = matched(store)
+
     assert shown(store, run).items() >= {"engine": "spark", "active": True, "records": 60}.items()
-    assert by_customer(store) == alone
+    # With their ids, which come from the run before.
+    assert members(store) == by_duckdb
+    assert reviewed_pairs(store) == review_of_duckdb
     agrees(store)
     assert keys(s3) == []
+
+
+def reviewed_pairs(store: Store) -> dict[tuple[int, int], tuple[str, Any]]:
+    """The constraint and the waterfall of each pair for clerical review."""
+    pairs, _ = store.review.page(1000)
+    assert len(pairs) > 3
+    return {
+        (pair["record_a"]["id"], pair["record_b"]["id"]): (pair["constraint_name"], pair["waterfall"]) for pair in pairs
+    }

@@ -21,7 +21,7 @@ from dedup.store.uploads import Upload
 
 from jobs import BadInput, regions, spark_session
 from tests import exports
-from tests.conftest import FULL, ROOT
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,13 +36,6 @@ def reason_without_spark() -> str:
         return str(error)
     return ""
 
-
-JVM_OF_SMALL_QUERIES = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
-"""For hundreds of queries that run once: compiling them well takes longer than it saves. The quick compiler's own cache
-is too small for their code, and when it is full nothing is compiled any more."""
-if not FULL:
-    # Nor is Java generated for each of them.
-    JVM_OF_SMALL_QUERIES += " -Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
 
 needs_spark = pytest.mark.skipif(bool(reason_without_spark()), reason=reason_without_spark())
 
