@@ -1,5 +1,6 @@
 """A real PostgreSQL for tests that need one: one server for the whole run, and an empty database for each test."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -31,6 +32,13 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 def budget(usual: int, full: int) -> int:
     """The number of cases of a long campaign: `full` in `make test-full`, otherwise `usual`."""
     return full if FULL else usual
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what was imported, half a million objects, out of all later garbage collections: also of the last one, at
+    the end of the process."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

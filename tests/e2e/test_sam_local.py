@@ -17,12 +17,12 @@ import boto3
 import pytest
 import requests
 
-from local.gateway import Template
 from local.postgres import Postgres
 from local.s3 import BUCKET, S3
 from local.sam_local import HOST, Sam, engine
 from local.workers import Answer
 from tests.conftest import ROOT
+from tests.routes import read_template
 
 NAMES = {"s3_put": "Ingest"}
 EVENTS = sorted((ROOT / "events").glob("*.json"))
@@ -36,7 +36,11 @@ def can_build(dockerfile: Path) -> bool:
     return any(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
 
 
-IMAGES = {name for name, made in Template(ROOT / "template.yaml", {}).functions.items() if made.image}
+IMAGES = {
+    name
+    for name, resource in read_template()["Resources"].items()
+    if resource.get("Properties", {}).get("PackageType") == "Image"
+}
 LEFT_OUT = set() if GATEWAY and can_build(ROOT / "jobs" / "Dockerfile") else IMAGES
 """Functions whose image begins with one that no registry gives here."""
 

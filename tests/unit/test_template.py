@@ -17,7 +17,6 @@ from dedup.services.erasure import LINGER_DAYS
 from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
 from dedup.store.task_outbox import KINDS
-from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
 from tests.conftest import ROOT, load_function
 from tests.routes import read_template
@@ -101,6 +100,9 @@ def source() -> dict[str, Any]:
 
 
 def transformed(parsed: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    # Imported here since it takes long, which each process would spend to find the tests.
+    from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
+
     result: dict[str, Any] = transform(parsed, dict(given), NoManagedPolicies())
     return json.loads(json.dumps(result))  # type: ignore[no-any-return]
 
