@@ -37,7 +37,6 @@ def budget(usual: int, full: int) -> int:
 def pytest_collection_finish() -> None:
     """Leaves what was imported, half a million objects, out of all later garbage collections: also of the last one, at
     the end of the process."""
-    gc.collect()
     gc.freeze()
 
 

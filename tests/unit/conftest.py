@@ -1,3 +1,6 @@
+"""Each process imports all modules of tests, to find them, and runs some of the tests. What takes long to import and
+few tests use is therefore imported in these."""
+
 import socket
 from typing import Any
 

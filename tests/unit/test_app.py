@@ -5,7 +5,6 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 from dedup.api import static_files
 from dedup.aws import bucket
@@ -70,7 +69,7 @@ def test_presigned_urls_lead_where_the_policy_lets_the_page_go(
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     bucket.client.cache_clear()
     try:
         url = urlsplit(bucket.upload_url("incoming/a.csv", None))

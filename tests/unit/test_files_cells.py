@@ -15,7 +15,6 @@ from dedup.files import Batch, Unreadable, read, rejected_csv
 from dedup.findings import Findings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from openpyxl import Workbook
 
 from tests.conftest import budget
 from tests.exports import CELLS, csv_text, ods, parquet, people, write, xlsx, zipped
@@ -133,6 +132,8 @@ cells = texts | numbers | dates | st.none() | st.just("_x0041_ a_x000D_")
 
 
 def by_openpyxl(rows: Sequence[Sequence[object]]) -> bytes:
+    from openpyxl import Workbook
+
     workbook = Workbook()
     for at, row in enumerate(rows, 1):
         for column, value in enumerate(row, 1):

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.s3 import Queue
-
 if TYPE_CHECKING:
     from local.gateway import Template
 
@@ -51,7 +49,6 @@ Resources:
 
 @pytest.fixture
 def template(tmp_path: Path) -> "Template":
-    # Imported here since it takes half a second, which each process would spend to find the tests.
     from local.gateway import Template
 
     path = tmp_path / "template.yaml"
@@ -60,6 +57,8 @@ def template(tmp_path: Path) -> "Template":
 
 
 def test_a_queue_that_starts_a_function_is_found_with_what_it_hears_of(template: "Template") -> None:
+    from local.s3 import Queue
+
     assert template.queues == [Queue("Work", "Works", visibility=60, tries=5, at_once=2, prefix="in/")]
 
 

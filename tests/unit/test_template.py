@@ -100,7 +100,6 @@ def source() -> dict[str, Any]:
 
 
 def transformed(parsed: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    # Imported here since it takes long, which each process would spend to find the tests.
     from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
     result: dict[str, Any] = transform(parsed, dict(given), NoManagedPolicies())
