@@ -226,7 +226,7 @@ def test_same_key_with_another_body_is_422(api: str) -> None:
 
 
 def test_bad_record_is_422_as_fastapi_says_it(api: str) -> None:
-    answer = post(f"{api}/customers", {"customer_id": "1", "name": "", "email": "x", "source": "oracle"})
+    answer = post(f"{api}/customers", {"customer_id": True, "name": "", "email": "x", "source": "oracle"})
 
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -245,7 +245,7 @@ def test_body_that_is_none_is_refused(api: str, body: bytes, status: int) -> Non
     assert answer.status_code == status
 
 
-def test_deletion_with_an_empty_parameter_is_404_and_deletes_nothing(loaded: str, base_url: str) -> None:
+def test_deletion_with_an_empty_parameter_deletes_nothing(loaded: str, base_url: str) -> None:
     paths = get(f"{base_url}/openapi.json")["paths"]
     deletions = [re.sub(r"\{\w+\}", "", path).rstrip("/") for path, item in paths.items() if "delete" in item]
     assert "/api/v1/customers" in deletions
@@ -256,7 +256,9 @@ def test_deletion_with_an_empty_parameter_is_404_and_deletes_nothing(loaded: str
     # Not requests, which takes slashes off.
     statuses = {path: sent_as_it_is("DELETE", base_url, path) for path in tried}
 
-    assert set(statuses.values()) == {404}, statuses
+    # An encoded slash is a parameter, but the number of no upload.
+    assert {status for path, status in statuses.items() if not path.endswith("/%2F")} == {404}, statuses
+    assert {*statuses.values()} <= {404, 422}, statuses
     assert get(f"{loaded}/deduplication/analyze")["total_records"] == len(SAMPLE)
 
 

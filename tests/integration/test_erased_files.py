@@ -34,7 +34,7 @@ HEADER = "id,name,email,phone,street\n"
 EXPORT = f"""{HEADER}7,Ann,ann@example.com,,
 7,{LONG_NAME},ann@example.com,,
 8,{LONG_NAME},no address of 17 or 70,,
-x,Ann,ANN@example.com,,
+1e9,Ann,ANN@example.com,,
 9,"Cora {LONG_NAME}
 7 lines",,,
 """.encode()
@@ -193,7 +193,7 @@ def test_repeat_of_an_erasure_says_what_is_left_and_has_it_done(
     assert work() == 1
     assert erase(functions, 7)[0] == 404
     assert asked("SELECT action, customer_id, records FROM audit WHERE action LIKE 'erase%'") == [
-        ["erase customer", 7, 1]
+        ["erase customer", "7", 1]
     ]
 
 
@@ -231,10 +231,10 @@ Long Street"
 @pytest.mark.parametrize(
     "row",
     [
-        {"id": "x", "email": "Rene+News@München.example"},
-        {"id": "x", "email": "rene+news@xn--mnchen-3ya.example"},
-        {"id": "x", "email": unicodedata.normalize("NFD", "rene+news@münchen.example")},
-        {"id": "x", "email": "", "work email": ["rene+news@münchen.example"]},
+        {"id": "1e9", "email": "Rene+News@München.example"},
+        {"id": "1e9", "email": "rene+news@xn--mnchen-3ya.example"},
+        {"id": "1e9", "email": unicodedata.normalize("NFD", "rene+news@münchen.example")},
+        {"id": "1e9", "email": "", "work email": ["rene+news@münchen.example"]},
         {"id": "7", "name": LONG_NAME, "email": "nowhere"},
     ],
 )
