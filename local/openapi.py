@@ -48,7 +48,12 @@ TAGS = {
     "Service": "The service itself and its documentation",
 }
 
-EXAMPLES = {"customer_id": 101, "name": "Ada Lindqvist", "email": "ada.lindqvist@example.com"}
+EXAMPLES = {
+    "customer_id": 101,
+    "name": "Ada Lindqvist",
+    "email": "ada.lindqvist@example.com",
+    "modified_at": "2026-11-24T06:33:18Z",
+}
 """Examples by field. Documentation pages fill them in, and the API accepts them."""
 
 ONLY_IN = {"salesforce": [101], "hubspot": [106], "internal": [107, 108]}

@@ -131,6 +131,7 @@ PLACE = {
     "postcode": _same("postcode"),
     "country": _same("country"),
 }
+MODIFIED = {"modified_at": lambda _: "2026-11-27T08:00:00.000000Z"}
 KNOWN = {"email": _same("email"), "phone": _first("phone", "mobile"), "company": _same("company"), **PLACE}
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -144,7 +145,12 @@ LAYOUTS: Mapping[str, Layout] = {
             ("Last Modified Date", lambda _: "11/27/2026"),
             ("Contact ID", lambda contact: salesforce_id(contact.number)),
         ),
-        {**KNOWN, "date_of_birth": _same("birthday")}, "Contact ID", "all", "\n", "iso-8859-1",
+        {
+            **KNOWN,
+            "date_of_birth": _same("birthday"),
+            "modified_at": lambda _: "2026-11-27T00:00:00.000000Z",
+        },
+        "Contact ID", "all", "\n", "iso-8859-1",
         (
             "", "", '"All Contacts"',
             '"Copyright (c) 2000-2026 salesforce.com, inc. All rights reserved."',
@@ -167,7 +173,7 @@ LAYOUTS: Mapping[str, Layout] = {
             "DESCRIPTION", ("OWNERID", lambda _: "0055g000001abcdAAA"),
             ("LASTMODIFIEDDATE", lambda _: "2026-11-27T08:00:00.000Z"),
         ),
-        {**KNOWN, "company": _nothing, "date_of_birth": _same("birthday")}, "ID", "all",
+        {**KNOWN, "company": _nothing, "date_of_birth": _same("birthday"), **MODIFIED}, "ID", "all",
     ),
     "hubspot": Layout(
         _columns(
@@ -193,7 +199,7 @@ LAYOUTS: Mapping[str, Layout] = {
             ("Address 1: ZIP/Postal Code", _same("postcode")), ("Address 1: Country/Region", _same("country")),
             ("Birthday", _same("birthday")), ("Status", lambda _: "Active"),
         ),
-        {**KNOWN, "date_of_birth": _same("birthday")}, "(Do Not Modify) Contact", encoding="utf-8-sig",
+        {**KNOWN, "date_of_birth": _same("birthday"), **MODIFIED}, "(Do Not Modify) Contact", encoding="utf-8-sig",
     ),
     "zoho": Layout(
         _columns(
@@ -209,7 +215,7 @@ LAYOUTS: Mapping[str, Layout] = {
             ("Mailing State", _same("state")), "Other State", ("Mailing Zip", _same("postcode")), "Other Zip",
             ("Mailing Country", _same("country")), "Other Country", "Description", "Skype ID", "Secondary Email", "Tag",
         ),
-        {**KNOWN, "date_of_birth": _same("birthday")}, "Record Id",
+        {**KNOWN, "date_of_birth": _same("birthday"), **MODIFIED}, "Record Id",
     ),
     "pipedrive": Layout(
         _columns(
@@ -226,7 +232,7 @@ LAYOUTS: Mapping[str, Layout] = {
             ("Person - Country of Postal address", _same("country")), ("Person - Birthday", _same("birthday")),
             ("Person - Update time", lambda _: "2026-11-27 08:00:00"),
         ),
-        {**KNOWN, "date_of_birth": _same("birthday")}, "Person - ID", newline="\n",
+        {**KNOWN, "date_of_birth": _same("birthday"), **MODIFIED}, "Person - ID", newline="\n",
     ),
     "shopify": Layout(
         _columns(
@@ -272,7 +278,7 @@ LAYOUTS: Mapping[str, Layout] = {
         ),
         {
             "email": _same("email"), "phone": _same("phone"), "address": PLACE["address"],
-            "date_of_birth": lambda contact: contact.birthday and "03/21",
+            "date_of_birth": lambda contact: contact.birthday and "03/21", **MODIFIED,
         },
         "LEID", "texts", "\n",
     ),

@@ -172,7 +172,7 @@ export function useWidth(first = 640) {
   return [ref, width];
 }
 
-const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at"];
+const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at", "modified_at"];
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
@@ -194,6 +194,7 @@ export function Records({ records, golden, label = "Records side by side" }) {
                 <span class="chip">${record.source}</span>
                 <a href=${link(customerPath(record.customer_id))}>customer ${record.customer_id}</a>
                 <small>record ${record.id}, ${when(record.created_at)}</small>
+                ${record.modified_at && html`<small>changed ${when(record.modified_at)}</small>`}
               </th>`,
           )}
         </tr>

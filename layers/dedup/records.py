@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from dedup import customer_ids
 from dedup.customer_ids import LARGEST, MAX_LENGTH, SMALLEST, BadCustomerId, customer_id
+from dedup.moments import iso_moment
 from dedup.settings import settings
 from dedup.validation import MAX_BODY_BYTES, Request, at_most, cut, email_address, until_enough_errors
 
@@ -147,6 +148,34 @@ KNOWN = tuple(KnownFields.model_fields)
 """The names of the optional fields of a record."""
 
 
+def _moment(value: str) -> str:
+    try:
+        return iso_moment(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "moment", "Expected a date and time of ISO 8601, such as 2024-01-16T10:22:33Z"
+        ) from None
+
+
+Moment = Annotated[str, AfterValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""A point in time of ISO 8601. It is returned in UTC, in the form of dedup.moments."""
+
+
+class FurtherFields(BaseModel):
+    """The optional fields of a record that are more than one text."""
+
+    modified_at: Moment | None = Field(
+        default=None, description="When the source last changed the record. UTC if it has no time zone"
+    )
+
+
+FURTHER = tuple(FurtherFields.model_fields)
+"""The names of the optional fields that are more than one text."""
+
+OPTIONAL = (*KNOWN, *FURTHER)
+"""The names of all optional fields of a record, in the order in which they are shown."""
+
+
 class NamedFields(BaseModel):
     """The fields that every record states. Name and email are null if they are unknown."""
 
@@ -165,7 +194,7 @@ IDENTIFYING = ("name", "email", "phone", "company")
 NOTHING_IDENTIFYING = f"A record needs at least one of {', '.join(IDENTIFYING[:-1])} and {IDENTIFYING[-1]}"
 
 
-class Record(KnownFields, NamedFields, Request):
+class Record(FurtherFields, KnownFields, NamedFields, Request):
     """One customer as one source sent it, with at least one of name, email, phone and company. Unknown fields are
     ignored, unless the name seems to be a misspelt field that is missing."""
 
@@ -192,9 +221,9 @@ class Batch(Request):
 
 
 def known_fields(records: Sequence[Record]) -> tuple[str, ...]:
-    """Returns the optional fields that at least one of the records has, in the order of KNOWN."""
+    """Returns the optional fields that at least one of the records has, in the order of OPTIONAL."""
     named: set[str] = set().union(*(record.model_fields_set for record in records))
-    return tuple(f for f in KNOWN if f in named and any(getattr(record, f) is not None for record in records))
+    return tuple(f for f in OPTIONAL if f in named and any(getattr(record, f) is not None for record in records))
 
 
 def describe(error: Any) -> dict[str, Any]:

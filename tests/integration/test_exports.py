@@ -18,7 +18,7 @@ import pytest
 from dedup.aws import queues
 from dedup.aws.bucket import ObjectVersion
 from dedup.errors import Busy
-from dedup.records import KNOWN
+from dedup.records import OPTIONAL
 from dedup.services import exports, ingest
 from dedup.settings import settings
 from dedup.store import Store
@@ -29,6 +29,7 @@ from tests.integration.conftest import plenty
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
 PATH = "/api/v1/exports"
+FURTHER = {"modified_at": "2024-01-16T10:22:33+01:00"}
 HOSTILE = ["=1+1", "<img src=x onerror=alert(1)>", 'Back\\slash "quoted"', "דנה כהן", "@SUM(A1); =2", "\\N", "a\\nb"]
 
 
@@ -84,7 +85,7 @@ def expected(functions: Call, chosen: set[int]) -> list[dict[str, Any]]:
             "record_id": one["id"],
             "name": one["name"],
             "email": one["email"],
-            **{field: one.get(field) for field in KNOWN},
+            **{field: one.get(field) for field in OPTIONAL},
             "created_at": one["created_at"],
         }
         for one in sorted(stored, key=lambda one: (one["customer_id"], one["id"]))
@@ -98,7 +99,10 @@ def read(body: bytes, form: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in body.decode().splitlines()]
     if form == "parquet":
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
-        return [row | {"created_at": row["created_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")} for row in rows]
+        times = ("created_at", "modified_at")
+        return [
+            row | {name: row[name] and row[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name in times} for row in rows
+        ]
     return [
         {name: value or None for name, value in row.items()}
         | {"customer_id": int(row["customer_id"]), "record_id": int(row["record_id"])}
@@ -120,7 +124,7 @@ def read(body: bytes, form: str) -> list[dict[str, Any]]:
 def test_file_has_what_the_api_says(
     functions: Call, ask: Any, show: Any, store: Store, s3: Any, form: str, question: dict[str, Any], chosen: set[int]
 ) -> None:
-    store.records.add([*sample_records(), record(-5, "hubspot", phone="020 7946", city="Zürich")])
+    store.records.add([*sample_records(), record(-5, "hubspot", phone="020 7946", city="Zürich", **FURTHER)])
     begun = ask(question | {"format": form})
     assert (begun["statusCode"], begun["status"]) == (202, "waiting")
 
@@ -138,9 +142,9 @@ def test_file_has_what_the_api_says(
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 def test_file_can_be_loaded_again(ask: Any, store: Store, s3: Any, form: str) -> None:
-    known = {"phone": "020 7946 0000", "address": "1 High Street, Flat 2", "date_of_birth": "1980-01-02"}
+    known = {"phone": "020 7946 0000", "address": "1 High Street, Flat 2", "date_of_birth": "1980-01-02", **FURTHER}
     store.records.add([*sample_records(), record(-5, "hubspot", **known)])
-    fields = ("customer_id", "name", "email", "source", *KNOWN)
+    fields = ("customer_id", "name", "email", "source", *OPTIONAL)
 
     def stored() -> list[tuple[Any, ...]]:
         found = json.loads(store.records.page(None, 100)[0])

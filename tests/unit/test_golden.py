@@ -20,6 +20,7 @@ records = st.lists(
             **{name: st.sampled_from([None, "", "Ann", "ann", "Ann Lee", "x1"]) for name in FIELDS},
             "created_at": st.sampled_from(["2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"]),
             "updated_at": st.none() | st.just("2026-01-01T00:00:00Z"),
+            "modified_at": st.none() | st.just("2023-01-01T00:00:00Z"),
         },
     ),
     min_size=1,
@@ -73,6 +74,18 @@ def test_golden_record_of_one_record_is_that_record(entity: list[dict[str, Any]]
     assert {name: origin.value for name, origin in golden([only], survivorship).items()} == {
         name: only[name] for name in FIELDS if only.get(name)
     }
+
+
+def test_most_recent_is_what_its_source_changed_last_and_not_what_was_uploaded_last() -> None:
+    re_exported = record(1, phone="1", modified_at="2020-01-01T00:00:00Z", created_at="2026-01-01T00:00:00Z")
+    changed = record(2, phone="2", modified_at="2024-01-01T00:00:00Z", created_at="2025-01-01T00:00:00Z")
+    unknown = record(3, phone="3", created_at="2023-01-01T00:00:00Z")
+
+    chosen = golden([re_exported, changed, unknown])["phone"]
+
+    assert (chosen.value, chosen.rule) == ("2", "most_recent")
+    # Where it is unknown, the time of the upload counts.
+    assert golden([re_exported, unknown])["phone"].value == "3"
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,15 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-PURE = {"customer_ids", "errors", "file_options", "findings", "lifeline", "sets", "traces", "validation"}
+PURE = {"customer_ids", "errors", "file_options", "findings", "lifeline", "moments", "sets", "traces", "validation"}
 LOW = PURE | {"records", "settings"}
 MAY_USE = {
     **{name: set() for name in PURE},
     "traces": {"customer_ids"},
     "settings": set(),
-    "records": {"customer_ids", "settings", "validation"},
+    "records": {"customer_ids", "moments", "settings", "validation"},
     "matching": {"validation"},
-    "files": {"customer_ids", "file_options", "findings", "records", "settings", "traces", "validation"},
+    "files": {"customer_ids", "file_options", "findings", "moments", "records", "settings", "traces", "validation"},
     "store": {"matching", *LOW},
     "observability": {"errors", "settings"},
     "aws": {"errors", "file_options", "settings"},

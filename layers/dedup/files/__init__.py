@@ -20,6 +20,7 @@ from dedup.files.formats import tables_of
 from dedup.files.recognition import guessed_source
 from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
 from dedup.findings import Findings
+from dedup.moments import Column
 from dedup.records import one_of
 from dedup.settings import settings
 
@@ -43,7 +44,7 @@ class Batch(NamedTuple):
     """The accepted and rejected rows of one CHUNK of the file, in the file's order.
 
     `bytes_read` is the number of bytes read from the stream so far; the stream may be compressed. `known` are the
-    optional fields (of records.KNOWN) at the end of each row. `findings` has the reasons of the rejected rows, and
+    optional fields (of records.OPTIONAL) at the end of each row. `findings` has the reasons of the rejected rows, and
     warnings about the accepted ones. `guessed_source` is the source of the file, if it was guessed."""
 
     rows: list[Row]
@@ -66,11 +67,11 @@ def read(stream: Stream, source: str | None = None, options: FileOptions = DEFAU
         expected = one_of(settings().sources)
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
-    empty, guessed = True, None
+    empty, guessed, modified = True, None, Column()
     for number, table in enumerate(tables_of(decompressed(counted), options.sheet)):
         if number == 0 and source is None:
             source = guessed = guessed_source(table.header)
-        rows, rejected, known, findings = validated(table, source, strict=options.strict)
+        rows, rejected, known, findings = validated(table, source, modified, strict=options.strict)
         if rows or rejected:
             empty = False
             yield Batch(rows, rejected, counted.taken, known, findings, guessed)

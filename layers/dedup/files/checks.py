@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from dedup.files.further import Noticed, modified
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
 from dedup.files.values import (
     Problem,
@@ -23,10 +24,12 @@ from dedup.files.values import (
     sources_of,
 )
 from dedup.findings import Findings, Kind
+from dedup.moments import Column
 from dedup.records import (
     IDENTIFYING,
     KNOWN,
     NOTHING_IDENTIFYING,
+    OPTIONAL,
     Known,
     Name,
     Source,
@@ -75,16 +78,20 @@ def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
 
 
 def validated(
-    table: Table, given: str | None, *, strict: bool
+    table: Table, given: str | None, changed: Column, *, strict: bool
 ) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
     """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
-    rows, and the findings of Batch. `given` is the source of rows without a source; `strict` is that of FileOptions.
-    Raises Unreadable if the table has no source column and `given` is None."""
+    rows, and the findings of Batch. `given` is the source of rows without a source; `changed` reads the column of the
+    last changes, and knows it from earlier tables; `strict` is that of FileOptions. Raises Unreadable if the table has
+    no source column and `given` is None."""
     count = len(table.lines)
-    columns = {name: all_trimmed(values) for name, values in table.columns.items() if name not in KNOWN or any(values)}
+    columns = {
+        name: all_trimmed(values) for name, values in table.columns.items() if name not in OPTIONAL or any(values)
+    }
     if given is None and "source" not in columns:
         raise Unreadable("The file has no source column, and no source was given for the upload")
     problems: Problems = defaultdict(list)
+    noticed: Noticed = []
     _find_damage(table.rows, problems)
     ids = customer_ids(columns["customer_id"], problems)
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
@@ -93,6 +100,7 @@ def validated(
     if strict:
         for position in invalid:
             problems[position].append(NOT_AN_ADDRESS)
+    noticed += [(position, INVALID_EMAIL) for position in invalid]
     if "source" in columns:
         sources = _checked("source", sources_of(columns["source"], given, problems), problems)
     else:
@@ -100,14 +108,17 @@ def validated(
     known = tuple(name for name in KNOWN if name in columns)
     more = [_known(name, columns[name], problems) for name in known]
     _find_unidentified([names, emails, *compress(more, map(IDENTIFYING.__contains__, known))], problems)
+    if "modified_at" in columns:
+        known += ("modified_at",)
+        more.append(modified(columns["modified_at"], changed, noticed))
 
     rejected = list(table.rejected)
     findings = Findings()
     for row in rejected:
         findings.add(Kind("", row.kind or row.reason), row.line)
-    for position in invalid:
+    for position, kind in noticed:
         if position not in problems:
-            findings.add(INVALID_EMAIL, table.lines[position])
+            findings.add(kind, table.lines[position])
     for position, found in problems.items():
         line = table.lines[position]
         for problem in found:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dedup.files.tables import Unreadable, quoted
-from dedup.records import IDENTIFYING, KNOWN
+from dedup.records import IDENTIFYING, OPTIONAL
 from dedup.validation import plain
 
 
@@ -48,6 +48,23 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         *_nested("country"),
     ),
     "date_of_birth": ("date of birth", "birthdate", "birth date", "birthday", "dob"),
+    "modified_at": (
+        "modified at",
+        "last modified date",
+        "last modified",
+        "last modified at",
+        "last modified time",
+        "modified on",
+        "modified time",
+        "modified date",
+        "date modified",
+        "updated at",
+        "last updated",
+        "last updated at",
+        "last update",
+        "update time",
+        "date updated",
+    ),
 }
 """Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
 The files in `systems` have the names that a single system uses: of the fields, and of columns that are typical for it.
@@ -125,7 +142,7 @@ def map_header(names: Sequence[str]) -> dict[str, list[int]]:
     for position in sorted(known, key=lambda position: known[position].rank):
         found.setdefault(known[position].field, []).append(position)
     for field, positions in found.items():
-        if field in KNOWN:
+        if field in OPTIONAL:
             continue
         first: dict[str, int] = {}
         for position in positions:

@@ -14,11 +14,11 @@ from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
-from dedup.records import KNOWN
+from dedup.records import OPTIONAL
 from dedup.traces import addresses
 
 _DELIMITERS = ",;\t|"
-_OPTIONAL = {*KNOWN, "source"}
+_OPTIONAL = {*OPTIONAL, "source"}
 """Fields whose cells may be missing at the end of a short row. If other cells are missing, the row was cut off."""
 
 _SEP_LINE = re.compile(r'"?sep=(\t|[^\w\s"])"?\s*', re.IGNORECASE)

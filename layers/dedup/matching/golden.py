@@ -9,7 +9,7 @@ from dedup.matching.normalise import FIELDS
 Rule = Literal["most_recent", "most_complete", "most_trusted", "most_common"]
 """A survivorship rule chooses the value
 
-most_recent     of the record that was written last
+most_recent     of the record that its source changed last; of the one that was uploaded last, where this is unknown
 most_complete   with the most letters and digits: `Margaret A. Hill` before `M. Hill`
 most_trusted    of the source that comes first in `trusted`; sources that are not listed come last
 most_common     that most records have, ignoring case, spaces and punctuation"""
@@ -56,9 +56,9 @@ def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = No
     """Returns the golden record of an entity's records: a value with its provenance for each field that any of them
     has.
 
-    A record is a mapping with `id`, `source`, the fields that it has, and, for most_recent, `updated_at` or
-    `created_at` (of any comparable type; a record without them is the oldest). The result does not depend on the order
-    of the records. Raises ValueError if there are no records."""
+    A record is a mapping with `id`, `source`, the fields that it has, and, for most_recent, `modified_at`,
+    `updated_at` or `created_at` (of one comparable type; a record without them is the oldest). The result does not
+    depend on the order of the records. Raises ValueError if there are no records."""
     if not records:
         raise ValueError("an entity has at least one record")
     rules = rules or Survivorship()
@@ -99,13 +99,14 @@ def _comparable(values: Sequence[Any]) -> str:
     return "\0".join("".join(filter(str.isalnum, str(value or "").casefold())) for value in values)
 
 
-def _written(candidate: _Candidate) -> tuple[bool, Any]:
-    at = candidate.record.get("updated_at") or candidate.record.get("created_at")
+def _changed(candidate: _Candidate) -> tuple[bool, Any]:
+    record = candidate.record
+    at = record.get("modified_at") or record.get("updated_at") or record.get("created_at")
     return (at is not None, at or 0)
 
 
 _WORTH: dict[Rule, Callable[[list[_Candidate], Sequence[str]], list[Any]]] = {
-    "most_recent": lambda left, trusted: [_written(candidate) for candidate in left],
+    "most_recent": lambda left, trusted: [_changed(candidate) for candidate in left],
     "most_complete": lambda left, trusted: [(sum(map(bool, c.values)), len(c.key)) for c in left],
     "most_trusted": lambda left, trusted: [
         -trusted.index(c.record["source"]) if c.record["source"] in trusted else -len(trusted) for c in left

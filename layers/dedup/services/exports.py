@@ -15,7 +15,7 @@ from dedup.aws import bucket
 from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import NoRun, Superseded
 from dedup.files import csv_header, csv_line
-from dedup.records import KNOWN
+from dedup.records import OPTIONAL
 from dedup.sets import SetQuery
 from dedup.settings import settings
 from dedup.store import Store
@@ -35,7 +35,7 @@ BLOCK_LINES = 5_000
 ROW_GROUP_LINES = 100_000
 """Lines in a row group of a Parquet file, about 20 MB in memory."""
 
-COLUMNS = ("customer_id", "sources", "source", "record_id", "name", "email", *KNOWN, "created_at")
+COLUMNS = ("customer_id", "sources", "source", "record_id", "name", "email", *OPTIONAL, "created_at")
 MEDIA = {
     "csv": "text/csv; charset=utf-8",
     "ndjson": "application/x-ndjson",
@@ -226,6 +226,7 @@ class _Parquet:
             "customer_id": pa.string() if as_texts else pa.int64(),
             "sources": pa.list_(pa.string()),
             "record_id": pa.int64(),
+            "modified_at": pa.timestamp("us", tz="UTC"),
             "created_at": pa.timestamp("us", tz="UTC"),
         }
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])

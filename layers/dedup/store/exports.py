@@ -7,12 +7,12 @@ from typing import Protocol
 from pg8000.exceptions import DatabaseError
 from pg8000.native import Connection
 
-from dedup.records import KNOWN
 from dedup.sets import SetQuery
 from dedup.store.audit import UNKNOWN
 from dedup.store.connection import Database
 from dedup.store.customer_columns import as_json, as_text
 from dedup.store.matching.run_tables import RunTables, require_active_run
+from dedup.store.record_columns import selected
 from dedup.store.region_counts import INTEGERS, TEXTS, Membership
 from dedup.store.set_questions import counted_by, state_of
 from dedup.store.sql import bigints, iso, text
@@ -20,8 +20,6 @@ from dedup.store.task_table import TaskTable, below, done, failed
 
 _TASKS = TaskTable("export")
 OUTBOX = _TASKS.outbox("export")
-
-_KNOWN = ", ".join(f"r.{field}" for field in KNOWN)
 
 
 class Sink(Protocol):
@@ -178,7 +176,7 @@ class Exports:
         return [Export(*row) for row in rows]
 
 
-_RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {_KNOWN},
+_RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {selected("r")},
     {iso("r.created_at")} AS created_at"""
 
 

@@ -16,7 +16,7 @@ from pg8000.native import Connection
 from dedup.errors import Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
-from dedup.records import KNOWN
+from dedup.records import OPTIONAL
 from dedup.store import rejected_rows
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
@@ -24,6 +24,7 @@ from dedup.store.customer_columns import id_cells, id_columns
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, decisions, detach, successors
+from dedup.store.record_columns import TYPES, written_rows
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, remove_empty
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
@@ -117,7 +118,7 @@ class Loads:
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
                     customer_id bigint, name text, email text, source smallint NOT NULL, text_id text COLLATE "C",
-                    {", ".join(f"{field} text" for field in KNOWN)}
+                    {", ".join(f"{field} {TYPES[field]}" for field in OPTIONAL)}
                 ) WITH (autovacuum_enabled = off)"""
             )
             return load
@@ -134,7 +135,7 @@ class Loads:
         traces: Iterable[Trace] = (),
     ) -> None:
         """Adds rows to the staged ones, records how many were accepted and rejected so far in all, and renews the
-        lease. `known`: the optional fields that the rows end with, of records.KNOWN; `traces`: the customers of the
+        lease. `known`: the optional fields that the rows end with, of records.OPTIONAL; `traces`: the customers of the
         rejected rows of this batch. Raises Superseded."""
         bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
         bit_of = {source: str(bit) for source, bit in bits.items()}
@@ -144,7 +145,7 @@ class Loads:
             (*id_cells(customer_id, ids), name, email, bit_of[source], *more)
             for customer_id, name, email, source, *more in rows
         ]
-        payload = copy_rows(fields)
+        payload = copy_rows(written_rows(known, fields, len(ids) + 3))
 
         def work(connection: Connection) -> None:
             TASKS.renew(connection, load, f"rows = {accepted + rejected}, rejected = {rejected}")
@@ -280,8 +281,8 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
     connection.run(f"ANALYZE {load.table}")
     # In id order, which fills the indexes from left to right.
     connection.run(
-        f"""INSERT INTO record (customer_id, text_id, name, email, source, {", ".join(KNOWN)}, upload_id)
-            SELECT customer_id, text_id, name, email, source, {", ".join(KNOWN)}, {load.id} FROM {load.table}
+        f"""INSERT INTO record (customer_id, text_id, name, email, source, {", ".join(OPTIONAL)}, upload_id)
+            SELECT customer_id, text_id, name, email, source, {", ".join(OPTIONAL)}, {load.id} FROM {load.table}
             ORDER BY customer_id, text_id"""
     )
     # The table is unlogged: a server that crashed and restarted has emptied it.

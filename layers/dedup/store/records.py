@@ -10,7 +10,7 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
-from dedup.records import KNOWN, Record, known_fields
+from dedup.records import Record, known_fields
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import array, id_cells, id_columns, literal
@@ -22,6 +22,7 @@ from dedup.store.locks import (
 )
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, detach
+from dedup.store.record_columns import members, written
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, gain
 from dedup.store.sources import Sources
 from dedup.store.sql import PAGE_BYTES, bigints, copy_rows, iso, text
@@ -118,14 +119,12 @@ def record_text(rows: str) -> str:
         f""" || ',"{column}":' || coalesce('"' || {iso(f"r.{column}")} || '"', 'null')"""
         for column in ("created_at", "updated_at")
     )
-    known = " || ".join(f"""coalesce(',"{field}":' || to_json(r.{field})::text, '')""" for field in KNOWN)
-    any_known = f"num_nonnulls({', '.join(f'r.{field}' for field in KNOWN)}) > 0"
     return f"""SELECT r.id, '{{"id":' || r.id
             || ',"customer_id":' || coalesce(r.customer_id::text, to_json(r.text_id)::text)
             || ',"name":' || coalesce(to_json(r.name)::text, 'null')
             || ',"email":' || coalesce(to_json(r.email)::text, 'null')
             || ',"source":' || to_json(s.name)::text{times}
-            || CASE WHEN {any_known} THEN {known} ELSE '' END || '}}' AS line
+            || {members("r")} || '}}' AS line
         FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
 
 
@@ -185,7 +184,7 @@ def _store_records(
     columns = ", ".join((*ids, "name", "email", "source", "upload_id", *known))
     if len(records) == 1:
         [record] = records
-        values = "".join(f", {text(getattr(record, field))}" for field in known)
+        values = "".join(f", {text(written(field, getattr(record, field)))}" for field in known)
         [[record_id]] = connection.run(
             f"""WITH stored AS (
                 INSERT INTO record ({columns})
@@ -200,7 +199,7 @@ def _store_records(
     ]
     for field in known:
         for row, record in zip(rows, records, strict=True):
-            row.append(getattr(record, field))
+            row.append(written(field, getattr(record, field)))
     # One message: a generator of rows is four times slower, and one that raised would hang the connection.
     connection.run(f"COPY record ({columns}) FROM STDIN", stream=[copy_rows(rows)])
     return None

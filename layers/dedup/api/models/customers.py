@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from dedup.api.models.common import Count, Model, TaskStatus, Time
-from dedup.records import CustomerId, KnownFields, Name
+from dedup.records import CustomerId, FurtherFields, KnownFields, Name
 
 
 class StoredFields(Model):
@@ -18,7 +18,7 @@ class StoredFields(Model):
     updated_at: Time | None
 
 
-class StoredRecord(KnownFields, StoredFields):
+class StoredRecord(FurtherFields, KnownFields, StoredFields):
     """A stored record. Optional fields without a value are omitted."""
 
 

@@ -109,7 +109,7 @@ class RejectionReason(Model):
 class UploadWarning(Model):
     """What was noticed about accepted rows."""
 
-    code: Literal["invalid_email"]
+    code: Literal["invalid_email", "unreadable_time", "ambiguous_time"]
     field: str
     reason: str
     rows: Count

@@ -39,6 +39,8 @@ CREATE TABLE record (
     upload_id bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
+    -- When the source last changed the record; null if unknown.
+    modified_at timestamptz,
     source smallint NOT NULL,
     text_id text COLLATE "C",
     -- As they were sent, without control characters; null if unknown. An address from a file may not be valid.
