@@ -53,6 +53,7 @@ EXAMPLES = {
     "name": "Ada Lindqvist",
     "email": "ada.lindqvist@example.com",
     "modified_at": "2026-11-24T06:33:18Z",
+    "attributes": {"Lifecycle Stage": "Lead"},
 }
 """Examples by field. Documentation pages fill them in, and the API accepts them."""
 

@@ -173,13 +173,15 @@ export function useWidth(first = 640) {
 }
 
 const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at", "modified_at"];
+const ATTRIBUTE = "attributes.";
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
  * Records side by side, one in each column. Values are highlighted if they differ from the golden record, {field: {value,
  * source, rule}}, or, without one, from the value of more than half of the records. If there is no such value, all are.
  */
-export function Records({ records, golden, label = "Records side by side" }) {
+export function Records({ records: given, golden, label = "Records side by side" }) {
+  const records = given.map(withAttributes);
   const named = [...new Set(records.flatMap(Object.keys))].filter((field) => !NOT_COMPARED.includes(field));
   const fields = named.filter((field) => records.some((record) => record[field] !== null && record[field] !== undefined));
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
@@ -203,7 +205,7 @@ export function Records({ records, golden, label = "Records side by side" }) {
         ${fields.map((field) => {
           const usual = golden?.[field]?.value ?? usualOf(records.map((record) => record[field]).filter((value) => value ?? false));
           return html`<tr key=${field}>
-            <th scope="row">${plain(field)}</th>
+            <th scope="row">${field.startsWith(ATTRIBUTE) ? html`<${Text}>${field.slice(ATTRIBUTE.length)}<//>` : plain(field)}</th>
             ${golden && html`<${Golden} of=${golden[field]} />`}
             ${records.map((record) => html`<${Value} value=${record[field]} usual=${usual} key=${record.id} />`)}
           </tr>`;
@@ -211,6 +213,11 @@ export function Records({ records, golden, label = "Records side by side" }) {
       </tbody>
     </table>
   </div>`;
+}
+
+/** The record with each attribute as a field of its own, named as in a golden record. */
+function withAttributes({ attributes = {}, ...record }) {
+  return { ...record, ...Object.fromEntries(Object.entries(attributes ?? {}).map(([name, value]) => [ATTRIBUTE + name, value])) };
 }
 
 const Golden = ({ of }) =>

@@ -161,11 +161,47 @@ Moment = Annotated[str, AfterValidator(_moment), WithJsonSchema({"type": "string
 """A point in time of ISO 8601. It is returned in UTC, in the form of dedup.moments."""
 
 
+MAX_ATTRIBUTES = 50
+MAX_ATTRIBUTE = 2_000
+MAX_ATTRIBUTE_NAME = 255
+"""Most attributes of a record, most characters of one, and of its name."""
+
+_Attribute = Annotated[
+    Annotated[
+        str,
+        Field(max_length=MAX_ATTRIBUTE, json_schema_extra=PLAIN),
+        BeforeValidator(trimmed),
+        AfterValidator(without_controls),
+    ]
+    | None,
+    AfterValidator(_empty_as_none),
+]
+
+
+def _without_unknown(value: dict[str, str | None]) -> dict[str, str] | None:
+    return {name: text for name, text in value.items() if text is not None} or None
+
+
+Attributes = Annotated[
+    dict[Name, _Attribute],
+    Field(json_schema_extra={"maxProperties": MAX_ATTRIBUTES}),
+    at_most(MAX_ATTRIBUTES),
+    AfterValidator(_without_unknown),
+]
+"""Texts by name, in the order in which they are given. Blank values are left out."""
+
+
 class FurtherFields(BaseModel):
     """The optional fields of a record that are more than one text."""
 
     modified_at: Moment | None = Field(
         default=None, description="When the source last changed the record. UTC if it has no time zone"
+    )
+    attributes: Attributes | None = Field(
+        default=None,
+        repr=False,
+        description=f"What the source says of the customer beside the other fields: at most {MAX_ATTRIBUTES} texts of "
+        f"{MAX_ATTRIBUTE:,} characters, by name",
     )
 
 

@@ -155,12 +155,13 @@ def _details(error: ValidationError) -> list[InitErrorDetails]:
 
 
 def at_most(count: int) -> BeforeValidator:
-    """Returns a validator that refuses a longer list before its items are validated. Pydantic's max_length counts valid
-    items only."""
+    """Returns a validator that refuses a longer list or object before its items are validated. Pydantic's max_length
+    counts valid items only."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, list) and len(value) > count:
-            limits = {"field_type": "List", "max_length": count, "actual_length": len(value)}
+        if isinstance(value, list | dict) and len(value) > count:
+            kind = "List" if isinstance(value, list) else "Object"
+            limits = {"field_type": kind, "max_length": count, "actual_length": len(value)}
             raise PydanticKnownError("too_long", limits)
         return value
 

@@ -29,7 +29,10 @@ from tests.integration.conftest import plenty
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
 PATH = "/api/v1/exports"
-FURTHER = {"modified_at": "2024-01-16T10:22:33+01:00"}
+FURTHER = {
+    "modified_at": "2024-01-16T10:22:33+01:00",
+    "attributes": {"Lifecycle Stage": "Lead", 'a "b" \\ c': '{"x": "\\n"}, דנה', "Score": "12"},
+}
 HOSTILE = ["=1+1", "<img src=x onerror=alert(1)>", 'Back\\slash "quoted"', "דנה כהן", "@SUM(A1); =2", "\\N", "a\\nb"]
 
 
@@ -101,12 +104,16 @@ def read(body: bytes, form: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
         times = ("created_at", "modified_at")
         return [
-            row | {name: row[name] and row[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name in times} for row in rows
+            row
+            | {name: row[name] and row[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name in times}
+            | {"attributes": row["attributes"] and json.loads(row["attributes"])}
+            for row in rows
         ]
     return [
         {name: value or None for name, value in row.items()}
         | {"customer_id": int(row["customer_id"]), "record_id": int(row["record_id"])}
         | {"sources": row["sources"].split(",")}
+        | {"attributes": json.loads(row["attributes"]) if row["attributes"] else None}
         for row in csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""))
     ]
 

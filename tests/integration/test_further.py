@@ -19,6 +19,10 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 ANN = {"customer_id": 1, "name": "Ann", "email": "ann@example.com", "source": "hubspot"}
 
 
+def row_warnings(upload: Upload) -> list[RowWarning]:
+    return [warning for warning in upload.warnings if isinstance(warning, RowWarning)]
+
+
 def stored(store: Store) -> list[dict[str, Any]]:
     page, _ = store.records.page(None, 100)
     records: list[dict[str, Any]] = json.loads(page)
@@ -80,8 +84,7 @@ def test_times_of_a_file_are_stored_and_those_that_cannot_be_read_are_warnings(
         "1,Ann,16/01/2024 10:22\n2,Bo,03/04/2024\n3,Cy,yesterday\n4,Di,\n5,Ed,1705400553\n6,,yesterday\n"
     )
     assert (upload.accepted, upload.rejected) == (5, 1)
-    [warning] = upload.warnings
-    assert isinstance(warning, RowWarning)
+    [warning] = row_warnings(upload)
     assert (warning.code, warning.field, warning.rows, warning.example_line) == ("unreadable_time", "modified_at", 1, 4)
     assert [one.get("modified_at") for one in stored(store)] == [
         "2024-01-16T10:22:00.000000Z", "2024-04-03T00:00:00.000000Z", None, None, "2024-01-16T10:22:33.000000Z",
@@ -92,7 +95,106 @@ def test_times_whose_day_and_month_cannot_be_told_apart_are_warnings(
     load: Callable[[str], Upload], store: Store
 ) -> None:
     upload = load("id,name,modified on\n1,Ann,03/04/2024\n2,Bo,2024-04-03\n")
-    [warning] = upload.warnings
-    assert isinstance(warning, RowWarning)
+    [warning] = row_warnings(upload)
     assert (warning.code, warning.rows) == ("ambiguous_time", 1)
     assert [one.get("modified_at") for one in stored(store)] == [None, "2024-04-03T00:00:00.000000Z"]
+
+
+# Attributes
+
+ATTRIBUTES = {"Lifecycle Stage": "Lead", 'a "b" \\ c': '{"x": 1}, דנה', "Z": "1", "A": "2"}
+
+
+def test_attributes_are_returned_in_their_order_without_blank_ones(functions: Call, store: Store) -> None:
+    status, answer = post(functions, attributes={**ATTRIBUTES, " Score ": " 12 ", "Empty": " ", "Null": None})
+    assert status == 201
+    assert list(answer["attributes"].items()) == [*ATTRIBUTES.items(), ("Score", "12")]
+    store.records.add([record(2, "hubspot"), record(3, "hubspot", attributes=ATTRIBUTES)])
+    _, blank = post(functions, attributes={"Empty": ""})
+
+    one, other, third, last = stored(store)
+
+    assert one == answer
+    assert list(third["attributes"].items()) == list(ATTRIBUTES.items())
+    assert "attributes" not in other
+    assert last == blank
+    assert "attributes" not in blank
+
+
+@pytest.mark.parametrize(
+    ("value", "loc"),
+    [
+        ({"x": "a" * 2_001}, ["x"]),
+        ({"x" * 256: "a"}, ["x" * 100 + "…", "[key]"]),
+        ({"": "a"}, ["", "[key]"]),
+        ({"x": "a\nb"}, ["x"]),
+        ({"x\t": "a", "a\tb": "c"}, ["a\tb", "[key]"]),
+        ({"x": 1}, ["x"]),
+        ({str(n): "a" for n in range(51)}, []),
+        ([], []),
+        ("{}", []),
+    ],
+)
+def test_attributes_beyond_the_limits_are_refused(functions: Call, value: Any, loc: list[str]) -> None:
+    status, answer = post(functions, attributes=value)
+    assert (status, answer["detail"][0]["loc"]) == (422, ["body", "attributes", *loc])
+
+
+def test_largest_attributes_are_stored_and_shown(functions: Call, store: Store) -> None:
+    largest = {f"{n:255}": '"' * 2_000 for n in range(50)}
+    status, answer = post(functions, attributes=largest)
+    assert status == 201
+    post(functions, attributes={f"{n:0255}": "דנה\\" * 500 for n in range(50)})
+
+    assert stored(store)[0]["attributes"] == answer["attributes"]
+    assert len(answer["attributes"]) == 50
+
+
+def test_attributes_of_a_csv_file_are_a_column_of_json(load: Callable[[str], Upload], store: Store) -> None:
+    cells = [
+        json.dumps(ATTRIBUTES),
+        "",
+        "[1]",
+        json.dumps({"n": 1.0, "b": True, "l": ["x", 2], "none": None, "c": "a\0\tb"}),
+    ]
+    rows = "".join(f'{at},Ann,"{cell.replace(chr(34), chr(34) * 2)}"\n' for at, cell in enumerate(cells))
+
+    upload = load("id,name,attributes\n" + rows)
+
+    assert [(one.code, one.rows, one.example_line) for one in row_warnings(upload)] == [("unreadable_attributes", 1, 4)]
+    assert [one.get("attributes") for one in stored(store)] == [
+        ATTRIBUTES, None, None, {"n": "1", "b": "true", "l": '["x", 2]', "c": "a b"},
+    ]  # fmt: skip
+
+
+def test_attributes_of_a_json_file_are_an_object_and_those_of_salesforce_are_left_out(
+    load: Callable[[str], Upload], store: Store
+) -> None:
+    of_salesforce = {"type": "Contact", "url": "/services/data/v60.0/sobjects/Contact/003"}
+    records = [
+        {"id": 1, "name": "Ann", "attributes": ATTRIBUTES},
+        {"Id": 2, "Name": "Bo", "attributes": of_salesforce},
+        {"id": 3, "name": "Cy", "attributes": {"email": "cy@example.com", "place": {"city": "Bern"}}},
+    ]
+    upload = load("".join(json.dumps(one) + "\n" for one in records))
+
+    assert (upload.rejected, upload.warnings) == (0, [])
+    assert [one.get("attributes") for one in stored(store)] == [
+        ATTRIBUTES, None, {"email": "cy@example.com", "place.city": "Bern"},
+    ]  # fmt: skip
+
+
+def test_attributes_of_a_file_beyond_the_limits_are_cut_with_a_warning(
+    load: Callable[[str], Upload], store: Store
+) -> None:
+    many = {str(n): "x" for n in range(60)}
+    records = [{"id": 1, "name": "Ann", "attributes": many}, {"id": 2, "name": "Bo", "attributes": {"x": "a" * 2_001}}]
+    upload = load(json.dumps(records))
+
+    assert sorted((one.code, one.rows) for one in row_warnings(upload)) == [
+        ("long_attribute", 1),
+        ("too_many_attributes", 1),
+    ]
+    assert [list(one["attributes"].items()) for one in stored(store)] == [
+        list(many.items())[:50], [("x", "a" * 2_000)],
+    ]  # fmt: skip

@@ -88,6 +88,30 @@ def test_most_recent_is_what_its_source_changed_last_and_not_what_was_uploaded_l
     assert golden([re_exported, unknown])["phone"].value == "3"
 
 
+def test_attributes_survive_by_rules_of_their_own_those_of_all_or_the_default() -> None:
+    old = record(1, "salesforce", attributes={"Stage": "Lead", "Tier": "Gold"}, created_at="2024-01-01T00:00:00Z")
+    new = record(2, "hubspot", attributes={"Stage": "Customer", "Score": "7"}, created_at="2025-01-01T00:00:00Z")
+
+    def chosen(**fields: tuple[Any, ...]) -> dict[str, Any]:
+        found = golden([old, new, record(3)], Survivorship(trusted=("salesforce",), fields=fields))
+        return {name: (origin.value, origin.record_id, origin.rule) for name, origin in found.items()}
+
+    only = {"attributes.Tier": ("Gold", 1, "only"), "attributes.Score": ("7", 2, "only")}
+    assert chosen() == {"attributes.Stage": ("Lead", 1, "most_trusted"), **only}
+    assert chosen(attributes=("most_recent",)) == {"attributes.Stage": ("Customer", 2, "most_recent"), **only}
+    both = {"attributes": ("most_recent",), "attributes.Stage": ("most_trusted",)}
+    assert chosen(**both)["attributes.Stage"] == ("Lead", 1, "most_trusted")
+
+
+def test_golden_record_has_a_bounded_number_of_attributes_those_that_most_records_have() -> None:
+    entity = [record(n, attributes={"common": "x", **{f"{n}-{i}": "y" for i in range(49)}}) for n in range(1, 10)]
+
+    found = golden(entity)
+
+    assert len(found) == 50
+    assert "attributes.common" in found
+
+
 @pytest.mark.parametrize(
     ("rule", "winner"), [("most_recent", 3), ("most_complete", 2), ("most_trusted", 1), ("most_common", 4)]
 )

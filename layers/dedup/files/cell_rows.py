@@ -9,7 +9,7 @@ from operator import itemgetter
 from types import SimpleNamespace
 
 from dedup.files import compression, footer
-from dedup.files.columns import first_values, map_header, more_emails, require
+from dedup.files.columns import attributes_of, first_values, kept_columns, map_header, more_emails, require
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.values import INEXACT, meant_id
@@ -60,7 +60,7 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
     names = list(map(str, header))
     positions = map_header(names)
     require(positions, names)
-    others = more_emails(names, positions)
+    others, kept = more_emails(names, positions), kept_columns(names, positions)
     width, total = len(names), 0
     for lines, block in _blocks(rows, width):
         raws: list[str] = []
@@ -84,7 +84,7 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
             for name, several in positions.items()
         }
         spare = [[row[at] for at in others] for row in block] if others else ()
-        yield Table(lines, raws, columns, rejected, spare, names)
+        yield Table(lines, raws, columns, rejected, spare, names, attributes_of(block, kept))
 
 
 def _blocks(rows: Rows, width: int) -> Iterator[tuple[list[int], list[list[Cell]]]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from dedup.files.further import Noticed, modified
+from dedup.files.further import Noticed, attributes, modified
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
 from dedup.files.values import (
     Problem,
@@ -111,6 +111,9 @@ def validated(
     if "modified_at" in columns:
         known += ("modified_at",)
         more.append(modified(columns["modified_at"], changed, noticed))
+    if "attributes" in columns or table.attributes:
+        known += ("attributes",)
+        more.append(attributes(columns.get("attributes", ()), table.attributes, noticed))
 
     rejected = list(table.rejected)
     findings = Findings()

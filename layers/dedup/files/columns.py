@@ -65,6 +65,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "update time",
         "date updated",
     ),
+    "attributes": ("attributes",),
 }
 """Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
 The files in `systems` have the names that a single system uses: of the fields, and of columns that are typical for it.
@@ -181,6 +182,28 @@ def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> lis
         for position, name in enumerate(names)
         if position != first and (position in others or "email" in key(name))
     ]
+
+
+_ATTRIBUTE = "attributes."
+_OF_SALESFORCE = {"attributes.type", "attributes.url"}
+"""What the API of Salesforce says of each record in `attributes`. It says nothing of the customer."""
+
+
+def kept_columns(names: Sequence[str], found: Positions) -> dict[str, int]:
+    """Returns the position in `names` of each column that becomes an attribute, by the name of the attribute: the
+    members of an object `attributes` that map to no field. `found` is the result of `map_header`."""
+    mapped = {position for positions in found.values() for position in positions}
+    left_out = _OF_SALESFORCE if {*names} >= _OF_SALESFORCE else set()
+    return {
+        name.removeprefix(_ATTRIBUTE): position
+        for position, name in enumerate(names)
+        if name.startswith(_ATTRIBUTE) and name != _ATTRIBUTE and position not in mapped and name not in left_out
+    }
+
+
+def attributes_of(rows: Sequence[Sequence[Any]], kept: Mapping[str, int]) -> Sequence[Mapping[str, Any]]:
+    """Returns the values of each row that become attributes, by name. `kept` is the result of `kept_columns`."""
+    return [{name: row[position] for name, position in kept.items()} for row in rows] if kept else ()
 
 
 def first_values(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:

@@ -2,14 +2,23 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, compress
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from dedup.customer_ids import CustomerId
-from dedup.files.columns import Positions, first_values, is_known, map_header, more_emails, require
+from dedup.files.columns import (
+    Positions,
+    attributes_of,
+    first_values,
+    is_known,
+    kept_columns,
+    map_header,
+    more_emails,
+    require,
+)
 from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
@@ -47,13 +56,13 @@ def read_csv(texts: Iterator[str]) -> Iterator[Table]:
     delimiter, header, done = _header(lines, sep_line[1] if sep_line else _DELIMITERS)
     positions = map_header(header)
     require(positions, header)
-    others = more_emails(header, positions)
+    layout = _Layout(delimiter, len(header), positions, more_emails(header, positions), kept_columns(header, positions))
     while True:
         line += done
         lines = lines[done:]
         more = next(blocks, None)
         closed = more is None or _starts_too_long(more)
-        table, done = _table(lines, line, delimiter, len(header), positions, others, closed, more is None)
+        table, done = _table(lines, line, layout, closed, more is None)
         yield replace(table, header=header)
         if more is None:
             return
@@ -88,19 +97,22 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
     return max(map(read_with, delimiters), key=lambda found: (count_known(found[1]), len(found[1])))
 
 
-def _table(
-    lines: list[str],
-    line: int,
-    delimiter: str,
-    width: int,
-    positions: Positions,
-    others: Sequence[int],
-    closed: bool,
-    last: bool,
-) -> tuple[Table, int]:
+class _Layout(NamedTuple):
+    """The header of a file: how its rows are delimited, the number of its columns, those of each field, those with
+    further addresses, and those that become attributes."""
+
+    delimiter: str
+    width: int
+    positions: Positions
+    more_emails: Sequence[int]
+    kept_columns: Mapping[str, int]
+
+
+def _table(lines: list[str], line: int, layout: _Layout, closed: bool, last: bool) -> tuple[Table, int]:
     """Returns the rows that end in `lines`, and the number of lines that they take. `line` is the number of the first
     line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again. So are
     rows that may be the footer of the file, unless the block is the `last`, whose footer is left out."""
+    delimiter, width, positions, others, _ = layout
     try:
         rows = list(_reader(lines, delimiter))
     except csv.Error:
@@ -141,7 +153,8 @@ def _table(
         for name, several in positions.items()
     }
     spare = [[row[position] for position in others] for row in rows] if others else ()
-    return Table([line + at for at in starts], raws, columns, rejected, spare), done
+    attributes = attributes_of(rows, layout.kept_columns)
+    return Table([line + at for at in starts], raws, columns, rejected, spare, attributes=attributes), done
 
 
 def _traces(raw: str, row: Sequence[str], positions: Positions) -> tuple[CustomerId | None, set[str]]:

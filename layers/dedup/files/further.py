@@ -1,11 +1,15 @@
 """Reads the optional fields of a record that are more than one text. A value that cannot be used rejects no row: it is
 noticed."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dedup.files.tables import UNWRITABLE
 from dedup.findings import Kind
 from dedup.moments import Ambiguous, Column
+from dedup.records import MAX_ATTRIBUTE, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTES
 
 Noticed = list[tuple[int, Kind]]
 """What was noticed about rows, by their position in the table."""
@@ -21,6 +25,21 @@ AMBIGUOUS_TIME = Kind(
     "The day and the month of the last change cannot be told apart: it is not stored. Write it as 2024-01-16T10:22:33Z",
     False,
     "ambiguous_time",
+)
+UNREADABLE_ATTRIBUTES = Kind(
+    "attributes", "The attributes are no JSON object: they are not stored", False, "unreadable_attributes"
+)
+TOO_MANY_ATTRIBUTES = Kind(
+    "attributes",
+    f"There are more than {MAX_ATTRIBUTES} attributes: the first {MAX_ATTRIBUTES} are stored",
+    False,
+    "too_many_attributes",
+)
+LONG_ATTRIBUTE = Kind(
+    "attributes",
+    f"An attribute has more than {MAX_ATTRIBUTE:,} characters: the others are not stored",
+    False,
+    "long_attribute",
 )
 
 
@@ -47,3 +66,58 @@ def _text_of(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+_NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
+def attributes(
+    whole: Sequence[Any], more: Sequence[Mapping[str, Any]], noticed: Noticed
+) -> list[dict[str, str] | None]:
+    """Returns the attributes of each row: those of `whole`, a column of JSON objects, and `more`, by name. One of the
+    two may be empty."""
+    found = [_members_of(value, position, noticed) for position, value in enumerate(whole)] or [{} for _ in more]
+    for members, others in zip(found, more, strict=False):
+        members.update(others)
+    return [_limited(members, position, noticed) if members else None for position, members in enumerate(found)]
+
+
+def _members_of(value: Any, position: int, noticed: Noticed) -> dict[str, Any]:
+    if value is None or value == "":
+        return {}
+    try:
+        members = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        members = None
+    if isinstance(members, dict):
+        return members
+    noticed.append((position, UNREADABLE_ATTRIBUTES))
+    return {}
+
+
+def _limited(members: Mapping[str, Any], position: int, noticed: Noticed) -> dict[str, str] | None:
+    """Returns the members as attributes that Record accepts."""
+    texts = {_plain(name)[:MAX_ATTRIBUTE_NAME].strip(): _as_text(value) for name, value in members.items()}
+    filled = {name: text for name, text in texts.items() if name and text}
+    if len(filled) > MAX_ATTRIBUTES:
+        noticed.append((position, TOO_MANY_ATTRIBUTES))
+        filled = dict(list(filled.items())[:MAX_ATTRIBUTES])
+    if any(len(text) > MAX_ATTRIBUTE for text in filled.values()):
+        noticed.append((position, LONG_ATTRIBUTE))
+        filled = {name: text[:MAX_ATTRIBUTE].strip() for name, text in filled.items()}
+    return filled or None
+
+
+def _as_text(value: Any) -> str:
+    """Returns a value of JSON or of a cell as text: lists and objects as JSON."""
+    if value is None or isinstance(value, str):
+        return _plain(value or "")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return _plain(json.dumps(value, ensure_ascii=False))
+
+
+def _plain(text: str) -> str:
+    """Returns the text on one line, without characters that cannot be stored."""
+    text = text.strip()
+    return text if text.isprintable() else UNWRITABLE.sub("\ufffd", _NOT_PLAIN.sub(" ", text)).strip()

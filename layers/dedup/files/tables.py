@@ -56,7 +56,8 @@ CELLS = ("line", "field", "reason", "row")
 class Table:
     """Some rows of a file. `lines` (line numbers), `rows` (original texts) and each column have one element for each
     row. `more_emails` has the values of each row's unmapped address columns; empty if there are no such columns.
-    `header` has the names of the columns in the file; in JSON, the keys of these objects."""
+    `header` has the names of the columns in the file; in JSON, the keys of these objects. `attributes` has the values
+    of each row that become attributes, by name; empty if there are none."""
 
     lines: Sequence[int]
     rows: Sequence[str]
@@ -64,6 +65,7 @@ class Table:
     rejected: Sequence[Rejected] = ()
     more_emails: Sequence[Sequence[Any]] = ()
     header: Sequence[str] = ()
+    attributes: Sequence[Mapping[str, Any]] = ()
 
 
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")

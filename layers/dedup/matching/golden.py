@@ -1,5 +1,6 @@
 """The golden record: one value for each field of an entity, with its provenance. Pure functions."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -14,13 +15,20 @@ most_complete   with the most letters and digits: `Margaret A. Hill` before `M. 
 most_trusted    of the source that comes first in `trusted`; sources that are not listed come last
 most_common     that most records have, ignoring case, spaces and punctuation"""
 
+ATTRIBUTE = "attributes."
+"""Begins the name of an attribute in a golden record and in survivorship rules: `attributes.Lifecycle Stage`."""
+
+MAX_ATTRIBUTES = 50
+"""Most attributes of a golden record, those that most records have."""
+
 TOGETHER = (("address", "city", "postcode", "country"),)
 """Groups of fields that are taken from the same record, so that a golden record does not mix two addresses."""
 
 
 @dataclass(frozen=True)
 class Survivorship:
-    """The survivorship rules of each field. If a rule leaves several values, the next rule decides."""
+    """The survivorship rules of each field. If a rule leaves several values, the next rule decides. `attributes` are
+    the rules of all attributes that have no rules of their own."""
 
     trusted: tuple[str, ...] = ()
     default: tuple[Rule, ...] = ("most_trusted", "most_recent", "most_complete")
@@ -54,20 +62,21 @@ class _Candidate:
 
 def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = None) -> dict[str, Origin]:
     """Returns the golden record of an entity's records: a value with its provenance for each field that any of them
-    has.
+    has, and for the MAX_ATTRIBUTES attributes that most of them have.
 
-    A record is a mapping with `id`, `source`, the fields that it has, and, for most_recent, `modified_at`,
-    `updated_at` or `created_at` (of one comparable type; a record without them is the oldest). The result does not
-    depend on the order of the records. Raises ValueError if there are no records."""
+    A record is a mapping with `id`, `source`, the fields that it has, `attributes`, and, for most_recent,
+    `modified_at`, `updated_at` or `created_at` (of one comparable type; a record without them is the oldest). The
+    result does not depend on the order of the records. Raises ValueError if there are no records."""
     if not records:
         raise ValueError("an entity has at least one record")
     rules = rules or Survivorship()
     alone = [(name,) for name in FIELDS if not any(name in group for group in TOGETHER)]
+    in_order = sorted(records, key=lambda record: record["id"])
     found: dict[str, Origin] = {}
     for group in (*alone, *TOGETHER):
         candidates = [
             _Candidate(record, values, _comparable(values))
-            for record in sorted(records, key=lambda record: record["id"])
+            for record in in_order
             if any(values := tuple(record.get(name) or None for name in group))
         ]
         if not candidates:
@@ -79,7 +88,24 @@ def golden(records: Sequence[Mapping[str, Any]], rules: Survivorship | None = No
         for name, value in zip(group, chosen.values, strict=True):
             if value is not None:
                 found[name] = Origin(value, chosen.record["id"], chosen.record["source"], rule)
-    return {name: found[name] for name in FIELDS if name in found}
+    return {name: found[name] for name in FIELDS if name in found} | _golden_attributes(in_order, rules)
+
+
+def _golden_attributes(records: Sequence[Mapping[str, Any]], rules: Survivorship) -> dict[str, Origin]:
+    having = Counter(name for record in records for name in record.get("attributes") or ())
+    found: dict[str, Origin] = {}
+    for name, _ in sorted(having.items(), key=lambda item: (-item[1], item[0]))[:MAX_ATTRIBUTES]:
+        candidates = [
+            _Candidate(record, (value,), _comparable((value,)))
+            for record in records
+            if (value := (record.get("attributes") or {}).get(name))
+        ]
+        field_rules = rules.fields.get(ATTRIBUTE + name) or rules.fields.get("attributes") or rules.default
+        if candidates:
+            chosen, rule = _choose(candidates, field_rules, rules.trusted)
+            [value] = chosen.values
+            found[ATTRIBUTE + name] = Origin(value, chosen.record["id"], chosen.record["source"], rule)
+    return found
 
 
 def _choose(left: list[_Candidate], rules: Sequence[Rule], trusted: Sequence[str]) -> tuple[_Candidate, str]:

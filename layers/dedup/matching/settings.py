@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from dedup.matching.golden import TOGETHER
+from dedup.matching.golden import ATTRIBUTE, TOGETHER
 from dedup.matching.golden import Rule as Survives
 from dedup.matching.golden import Survivorship as Plain
 from dedup.matching.normalise import COLUMNS, FIELDS
@@ -233,6 +233,10 @@ class Constraints(_Model):
 
 
 def _decides(field: str) -> str:
+    if field == "attributes" or (field.startswith(ATTRIBUTE) and field != ATTRIBUTE):
+        return field
+    if field not in FIELDS:
+        raise ValueError(f"{field!r}: expected one of {', '.join(FIELDS)}, attributes or {ATTRIBUTE}NAME")
     leader = next((group[0] for group in TOGETHER if field in group[1:]), None)
     if leader:
         raise ValueError(f"{field!r} is taken from the same record as {leader!r}: expected a rule for {leader!r}")
@@ -245,7 +249,7 @@ class Survivorship(_Model):
     trusted: tuple[Text, ...] = ()
     """Sources, the most trusted first."""
     default: Order = Plain().default
-    fields: dict[Annotated[str, _one_of(FIELDS), AfterValidator(_decides)], Order] = {}
+    fields: dict[Annotated[Text, AfterValidator(_decides)], Order] = {}
 
 
 class Settings(_Model):

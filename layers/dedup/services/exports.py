@@ -35,6 +35,12 @@ BLOCK_LINES = 5_000
 ROW_GROUP_LINES = 100_000
 """Lines in a row group of a Parquet file, about 20 MB in memory."""
 
+BLOCK_BYTES = 32_000_000
+"""Bytes of lines after which a block is written before it has its number of lines: attributes make long lines."""
+
+MAX_LINE = 8_000_000
+"""More bytes than a line may have."""
+
 COLUMNS = ("customer_id", "sources", "source", "record_id", "name", "email", *OPTIONAL, "created_at")
 MEDIA = {
     "csv": "text/csv; charset=utf-8",
@@ -69,8 +75,10 @@ def write(export_id: int, store: Store, remaining_seconds: Callable[[], float]) 
     rows = store.with_own_connection()
     output = _Output(writing, store, remaining_seconds)
     try:
-        one_type = writing.format == "parquet"
-        rows.exports.copy_rows(_query(writing.question), output.begin, output.by, one_type=one_type)
+        form = writing.format
+        rows.exports.copy_rows(
+            _query(writing.question), output.begin, output.by, one_type=form == "parquet", nested=form == "ndjson"
+        )
         size, made = output.close()
         store.exports.finish(writing, output.lines, size, made.key, made.version_id)
     except Superseded:
@@ -116,6 +124,7 @@ class _Output:
         self.abort()
         self.lines = 0
         self._block: list[bytes] = []
+        self._block_bytes = 0
         self._renewed = time.monotonic()
         self._object = _Object(f"exports/export-{self._writing.id}.{self._writing.format}", self._writing.format)
         self._abort = self._object.abort
@@ -126,7 +135,8 @@ class _Output:
     def write(self, line: bytes) -> None:
         # COPY's text format doubles backslashes. JSON has no other characters that COPY escapes.
         self._block.append(line.replace(b"\\\\", b"\\"))
-        if len(self._block) == self._format.block:
+        self._block_bytes += len(line)
+        if len(self._block) == self._format.block or self._block_bytes > BLOCK_BYTES:
             self._flush()
 
     def close(self) -> tuple[int, bucket.ObjectVersion]:
@@ -142,7 +152,7 @@ class _Output:
     def _flush(self) -> None:
         self._format.write(self._block)
         self.lines += len(self._block)
-        self._block = []
+        self._block, self._block_bytes = [], 0
         if self._remaining_seconds() < STOP_SECONDS:
             raise TooLarge(
                 f"The export is too large: the time limit was reached after {self.lines} rows. Select fewer customers"
@@ -238,7 +248,8 @@ class _Parquet:
 
         if lines:
             parsing = arrow_json.ParseOptions(explicit_schema=self._schema)
-            block = arrow_json.read_json(pa.BufferReader(b"".join(lines)), parse_options=parsing)
+            reading = arrow_json.ReadOptions(block_size=MAX_LINE)
+            block = arrow_json.read_json(pa.BufferReader(b"".join(lines)), reading, parsing)
             self._writer.write_table(block.select(self._schema.names))
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from dedup.matching import scoring
 from dedup.matching.rules import Rule, rules_of
-from dedup.records import DETAILS, NOTHING_IDENTIFYING, Record
+from dedup.records import DETAILS, FURTHER, MAX_ATTRIBUTE, NOTHING_IDENTIFYING, Record
 
 Rules = list[tuple[str, str]]
 
@@ -27,7 +27,7 @@ def of_records(sources: Sequence[str]) -> Rules:
         ("Customers", "Identified by customer_id only"),
         ("Uploads", "All accepted rows are stored, or none; repeating an upload changes nothing"),
         ("Records", NOTHING_IDENTIFYING),
-        *((name, _field(fields[name], name in required)) for name in ("customer_id", *DETAILS)),
+        *((name, _field(fields[name], name in required)) for name in ("customer_id", *DETAILS, *FURTHER)),
     ]
 
 
@@ -37,6 +37,10 @@ def _field(schema: Mapping[str, Any], required: bool) -> str:
         kind = "64-bit integer"
     elif schema.get("format") == "email":
         kind = "email address (RFC 5322) of a domain that is not reserved"
+    elif schema.get("format") == "date-time":
+        kind = "date and time (ISO 8601)"
+    elif schema["type"] == "object":
+        kind = f"at most {schema['maxProperties']} texts by name, {MAX_ATTRIBUTE:,} characters each"
     else:
         kind = f"{schema.get('minLength', 0)} to {schema['maxLength']} characters, no control characters"
     return f"{'Required' if required else 'Optional'}; {kind}"

@@ -132,11 +132,18 @@ class Exports:
         return [export_id for [export_id] in self._database.read(lambda connection: connection.run(query))]
 
     def copy_rows(
-        self, query: SetQuery, begin: Callable[[bool], Sink], by: str = "customer", *, one_type: bool = False
+        self,
+        query: SetQuery,
+        begin: Callable[[bool], Sink],
+        by: str = "customer",
+        *,
+        one_type: bool = False,
+        nested: bool = True,
     ) -> None:
         """Writes a line of JSON for each record of the selected customers (or entities) to what `begin` returns, by
         customer (or entity) and then record id. All lines are of one state of the database. With `one_type`, all
-        customer ids are texts if any in the database is; `begin` is told whether they are. Raises NoRun.
+        customer ids are texts if any in the database is; `begin` is told whether they are. Attributes are objects if
+        `nested`, otherwise the text of one. Raises NoRun.
 
         `begin` is called again when the connection was lost and the lines come from the start."""
 
@@ -149,12 +156,12 @@ class Exports:
                 return
             if by == "entity":
                 customer_id = as_text("r") if as_texts else as_json("r")
-                parts = [_entity_lines(require_active_run(connection), chosen, customer_id)]
+                parts = [_entity_lines(require_active_run(connection), chosen, customer_id, nested)]
             else:
                 integer = "r.customer_id::text" if as_texts else "r.customer_id"
-                parts = [_customer_lines(INTEGERS, state.deferred, chosen, integer)]
+                parts = [_customer_lines(INTEGERS, state.deferred, chosen, integer, nested)]
                 if state.texts:
-                    parts.append(_customer_lines(TEXTS, state.deferred, chosen, "r.text_id"))
+                    parts.append(_customer_lines(TEXTS, state.deferred, chosen, "r.text_id", nested))
             try:
                 for lines in parts:
                     connection.run(f"COPY (SELECT row_to_json(line) FROM ({lines}) AS line) TO STDOUT", stream=sink)
@@ -176,14 +183,17 @@ class Exports:
         return [Export(*row) for row in rows]
 
 
-_RECORD = f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {selected("r")},
-    {iso("r.created_at")} AS created_at"""
+def _record(nested: bool) -> str:
+    return f"""named.sources, s.name AS source, r.id AS record_id, r.name, r.email, {selected("r", nested=nested)},
+        {iso("r.created_at")} AS created_at"""
 
 
-def _customer_lines(membership: Membership, deferred: bool, chosen: Collection[int], customer_id: str) -> str:
+def _customer_lines(
+    membership: Membership, deferred: bool, chosen: Collection[int], customer_id: str, nested: bool
+) -> str:
     return f"""
         WITH {_named(chosen)}
-        SELECT {customer_id} AS customer_id, {_RECORD}
+        SELECT {customer_id} AS customer_id, {_record(nested)}
         FROM {membership.now if deferred else membership.table} AS m
         JOIN named ON named.mask = m.sources
         JOIN record r ON r.{membership.id} = m.{membership.id}
@@ -191,10 +201,10 @@ def _customer_lines(membership: Membership, deferred: bool, chosen: Collection[i
         ORDER BY r.{membership.id}, r.id"""
 
 
-def _entity_lines(tables: RunTables, chosen: Collection[int], customer_id: str) -> str:
+def _entity_lines(tables: RunTables, chosen: Collection[int], customer_id: str, nested: bool) -> str:
     return f"""
         WITH {_named(chosen)}
-        SELECT m.entity_id, {customer_id} AS customer_id, {_RECORD}
+        SELECT m.entity_id, {customer_id} AS customer_id, {_record(nested)}
         FROM {tables.membership.table} AS m
         JOIN named ON named.mask = m.sources
         JOIN {tables.member} AS o ON o.entity_id = m.entity_id

@@ -1,15 +1,19 @@
 """The columns of the optional fields of a record: their types, and how values are written to and read from them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dedup.records import FURTHER, KNOWN
 from dedup.store.sql import iso
 
-TYPES: Mapping[str, str] = {**dict.fromkeys(KNOWN, "text"), "modified_at": "timestamptz"}
+TYPES: Mapping[str, str] = {**dict.fromkeys(KNOWN, "text"), "modified_at": "timestamptz", "attributes": "json"}
 """The type of the column of each optional field."""
 
-_WRITTEN: Mapping[str, Callable[[Any], str]] = {}
+LONG = ("attributes",)
+"""The fields that make a record up to a hundred times as long as the others."""
+
+_WRITTEN: Mapping[str, Callable[[Any], str]] = {"attributes": lambda value: json.dumps(value, ensure_ascii=False)}
 """The text that PostgreSQL reads as the value of a field, where it is not the value itself."""
 
 _JSON: Mapping[str, Callable[[str], str]] = {"modified_at": lambda column: f"""'"' || {iso(column)} || '"'"""}
@@ -30,11 +34,12 @@ def written_rows(fields: Sequence[str], rows: list[tuple[Any, ...]], first: int)
     ]
 
 
-def members(alias: str) -> str:
+def members(alias: str, *, brief: bool = False) -> str:
     """An expression for the optional fields of a record that are known, as members of a JSON object: each begins with a
-    comma. `alias` is the name of the record's row."""
+    comma. `alias` is the name of the record's row. `brief`: without those that may be long."""
     # A record without any of them takes one test for each group.
-    return " || ".join(_group(alias, fields) for fields in (KNOWN, FURTHER))
+    groups = (KNOWN, [field for field in FURTHER if field not in LONG] if brief else FURTHER)
+    return " || ".join(_group(alias, fields) for fields in groups)
 
 
 def _group(alias: str, fields: Sequence[str]) -> str:
@@ -47,9 +52,14 @@ def _json(field: str, column: str) -> str:
     return _JSON[field](column) if field in _JSON else f"to_json({column})::text"
 
 
-def selected(alias: str) -> str:
-    """The optional fields of a record for a SELECT whose rows become JSON."""
-    return ", ".join(
-        f"{iso(f'{alias}.{field}')} AS {field}" if TYPES[field] == "timestamptz" else f"{alias}.{field}"
-        for field in (*KNOWN, *FURTHER)
-    )
+def selected(alias: str, *, nested: bool) -> str:
+    """The optional fields of a record for a SELECT whose rows become JSON. Attributes are objects if `nested`,
+    otherwise the text of one."""
+
+    def expression(field: str) -> str:
+        column = f"{alias}.{field}"
+        if TYPES[field] == "timestamptz":
+            return f"{iso(column)} AS {field}"
+        return f"{column}::text AS {field}" if TYPES[field] == "json" and not nested else column
+
+    return ", ".join(map(expression, (*KNOWN, *FURTHER)))

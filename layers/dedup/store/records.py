@@ -111,9 +111,10 @@ class Records:
         return page, int(last) if more else None
 
 
-def record_text(rows: str) -> str:
+def record_text(rows: str, *, brief: bool = False) -> str:
     """A query for the id of each record of `rows` (a query for rows of the table record) and its JSON text, `line`:
-    the fields that every record states, and the optional ones that are known."""
+    the fields that every record states, and the optional ones that are known. `brief`: without those that may be
+    long."""
     # Joined from its parts: row_to_json looks up each column's type for each row, which takes twice as long.
     times = "".join(
         f""" || ',"{column}":' || coalesce('"' || {iso(f"r.{column}")} || '"', 'null')"""
@@ -124,7 +125,7 @@ def record_text(rows: str) -> str:
             || ',"name":' || coalesce(to_json(r.name)::text, 'null')
             || ',"email":' || coalesce(to_json(r.email)::text, 'null')
             || ',"source":' || to_json(s.name)::text{times}
-            || {members("r")} || '}}' AS line
+            || {members("r", brief=brief)} || '}}' AS line
         FROM ({rows}) AS r JOIN source s ON s.bit = r.source"""
 
 

@@ -11,7 +11,8 @@ from dedup.records import PLAIN, CustomerId, KnownFields, Name, Source, without_
 
 
 class EntitySummary(Model):
-    """An entity in a list: the number of its records, their customer ids and sources, and its golden record."""
+    """An entity in a list: the number of its records, their customer ids and sources, and its golden record without
+    attributes."""
 
     id: int
     records: Count
@@ -44,8 +45,8 @@ class EntityEdge(Model):
 
 class Entity(Model):
     """An entity with its records, its golden record, the edges that join its records, and the decisions about them. Of
-    more than 500 records, the representatives and the latest are shown; of more than 2,000 edges, those that join
-    records."""
+    more than 500 records, or 2 MB, the representatives and the latest are shown; of more than 2,000 edges, those that
+    join records. `golden` also has `attributes.NAME` of the attributes that most records have, at most 50."""
 
     id: int
     total_records: Count

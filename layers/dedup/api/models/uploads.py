@@ -109,7 +109,14 @@ class RejectionReason(Model):
 class UploadWarning(Model):
     """What was noticed about accepted rows."""
 
-    code: Literal["invalid_email", "unreadable_time", "ambiguous_time"]
+    code: Literal[
+        "invalid_email",
+        "unreadable_time",
+        "ambiguous_time",
+        "unreadable_attributes",
+        "too_many_attributes",
+        "long_attribute",
+    ]
     field: str
     reason: str
     rows: Count

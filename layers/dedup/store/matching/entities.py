@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
+from operator import itemgetter
 from typing import Any
 
 from pg8000.native import Connection
@@ -27,6 +28,9 @@ from dedup.store.sql import bigints, text
 SHOWN = 500
 """Records that are shown of an entity: representatives first, then the latest. Every nightly copy of a customer adds
 one, and an answer has at most 6 MB."""
+
+SHOWN_BYTES = 2_000_000
+"""UTF-8 bytes of the records that are shown, as in records.PAGE_BYTES: attributes make long records."""
 
 SHOWN_EDGES = 2_000
 """Edges that are shown between these: those that join first."""
@@ -96,9 +100,11 @@ class Entities:
 
         def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
             tables = require_active_run(connection)
-            records = _records_of(connection, tables, [entity_id]).get(entity_id)
+            members = _members_of(connection, tables, [entity_id])
+            records = list(whole_records(connection, [record for record, _ in members]).values())
             if not records:
                 return None
+            records.sort(key=itemgetter("id"))
             ids = bigints(record["id"] for record in records)
             edges = connection.run(
                 f"""SELECT record_a, record_b, rule, weight, probability, waterfall FROM (
@@ -125,7 +131,7 @@ class Entities:
         )
 
     def records(self, entity_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-        """The records of entities, at most SHOWN of each, in id order. Raises NoRun."""
+        """The records of entities without their long fields, at most SHOWN of each, in id order. Raises NoRun."""
         return self._database.read(
             lambda connection: _records_of(connection, require_active_run(connection), entity_ids)
         )
@@ -187,10 +193,16 @@ def _value(column: str, value: str | int) -> str:
     return f"(SELECT bit FROM source WHERE name = {literal})" if column == "source" else literal
 
 
-def records_by_id(connection: Connection, record_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Records as the API shows them, by id; those that exist."""
-    chosen = f"SELECT * FROM record WHERE id = ANY ({bigints(record_ids)})"
-    return {record: json.loads(line) for record, line in connection.run(record_text(chosen))}
+def whole_records(connection: Connection, record_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Records as the API shows them, by id; those that exist, up to SHOWN_BYTES in the order of `record_ids`."""
+    ids = bigints(record_ids)
+    rows = connection.run(
+        f"""WITH found AS MATERIALIZED ({record_text(f"SELECT * FROM record WHERE id = ANY ({ids})")}), measured AS (
+                SELECT found.id, line, sum(octet_length(line)) OVER (ORDER BY place) AS bytes
+                FROM found JOIN unnest({ids}) WITH ORDINALITY AS wanted (id, place) ON wanted.id = found.id
+            ) SELECT id, line FROM measured WHERE bytes <= {SHOWN_BYTES}"""
+    )
+    return {record: json.loads(line) for record, line in rows}
 
 
 def _fitting(counts: Mapping[int, int]) -> dict[int, int]:
@@ -200,16 +212,23 @@ def _fitting(counts: Mapping[int, int]) -> dict[int, int]:
     return dict(list(counts.items())[: max(1, len(page))])
 
 
+def _members_of(connection: Connection, tables: RunTables, entity_ids: Sequence[int]) -> list[list[int]]:
+    """The records of entities with their entities, at most SHOWN of each, those that are shown first at first."""
+    found: list[list[int]] = connection.run(
+        f"""SELECT m.record_id, m.entity_id FROM unnest({bigints(entity_ids)}) AS e (entity_id) CROSS JOIN LATERAL (
+                SELECT record_id, entity_id, {is_representative("m")} AS first FROM {tables.member} m
+                WHERE m.entity_id = e.entity_id ORDER BY first DESC, record_id DESC LIMIT {SHOWN}
+            ) AS m ORDER BY m.first DESC, m.record_id DESC"""
+    )
+    return found
+
+
 def _records_of(
     connection: Connection, tables: RunTables, entity_ids: Sequence[int]
 ) -> dict[int, list[dict[str, Any]]]:
-    members = connection.run(
-        f"""SELECT m.record_id, m.entity_id FROM unnest({bigints(entity_ids)}) AS e (entity_id) CROSS JOIN LATERAL (
-                SELECT record_id, entity_id FROM {tables.member} m WHERE m.entity_id = e.entity_id
-                ORDER BY {is_representative("m")} DESC, record_id DESC LIMIT {SHOWN}
-            ) AS m ORDER BY m.record_id"""
-    )
-    records = records_by_id(connection, [record for record, _ in members])
+    members = sorted(_members_of(connection, tables, entity_ids))
+    chosen = f"SELECT * FROM record WHERE id = ANY ({bigints(record for record, _ in members)})"
+    records = {record: json.loads(line) for record, line in connection.run(record_text(chosen, brief=True))}
     found: dict[int, list[dict[str, Any]]] = {}
     for record, entity in members:
         if record in records:

@@ -6,7 +6,7 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup.store.connection import Database
-from dedup.store.matching.entities import records_by_id
+from dedup.store.matching.entities import whole_records
 from dedup.store.matching.run_tables import require_active_run, settings_of
 
 
@@ -17,8 +17,8 @@ class Review:
         self._database = database
 
     def page(self, limit: int) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-        """The pairs that nobody has decided yet, the most uncertain first, if both records exist; and the run's
-        settings. Raises NoRun."""
+        """The pairs that nobody has decided yet, the most uncertain first, if both records exist and fit into
+        entities.SHOWN_BYTES; and the run's settings. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
             tables = require_active_run(connection)
@@ -29,7 +29,7 @@ class Review:
                                       WHERE p.record_a = v.record_a AND p.record_b = v.record_b)
                     ORDER BY uncertainty DESC, record_a, record_b LIMIT {limit}"""
             )
-            records = records_by_id(connection, sorted({record for row in rows for record in row[:2]}))
+            records = whole_records(connection, list(dict.fromkeys(record for row in rows for record in row[:2])))
             pairs = [
                 {
                     "record_a": records[a],

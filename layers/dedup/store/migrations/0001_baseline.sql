@@ -53,6 +53,8 @@ CREATE TABLE record (
     postcode text,
     country text,
     date_of_birth text,
+    -- Texts by name, in the order of the file; null if there are none. json keeps this order, jsonb does not.
+    attributes json,
     CHECK ((customer_id IS NULL) <> (text_id IS NULL))
 );
 CREATE INDEX record_source ON record (source, id);
