@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -356,17 +357,20 @@ def ask_for_tasks(run: Run) -> dict[str, str]:
     run.request("POST", "/api/v1/customers", RECORD)
     upload = run.request("POST", "/api/v1/customers/bulk", {"customers": customers})["details"]["upload_id"]
     process_of(run, "local.s3").suspend()
-    run.request("DELETE", f"/api/v1/uploads/{upload}")
-    asked = {f"/api/v1/uploads/{upload}": "deleted"}
-    for path, body, end in (
-        ("/api/v1/exports", {}, "done"),
-        ("/api/v1/matching/runs", {"settings": {"methods": ["rules"]}}, "done"),
-        ("/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}, "failed"),
-    ):
-        begun = run.request("POST", path, body)
-        assert begun["status"] == "waiting"
-        asked[f"{path}/{begun['id']}"] = end
-    return asked
+    asked = [
+        ("DELETE", f"/api/v1/uploads/{upload}", None, "deleted"),
+        ("POST", "/api/v1/exports", {}, "done"),
+        ("POST", "/api/v1/matching/runs", {"settings": {"methods": ["rules"]}}, "done"),
+        ("POST", "/api/v1/deduplication/jobs", {"prefix": "incoming/nobody/"}, "failed"),
+    ]
+    # At the same time, since each request waits for the queue until its timeout.
+    with ThreadPoolExecutor() as threads:
+        answers = list(threads.map(lambda task: run.request(*task[:3]), asked))
+    assert [answer["status"] for answer in answers[1:]] == ["waiting"] * 3
+    return {
+        path if method == "DELETE" else f"{path}/{answer['id']}": end
+        for (method, path, _, end), answer in zip(asked, answers, strict=True)
+    }
 
 
 def test_tasks_that_wait_when_everything_is_killed_are_done_after_a_restart(run: Run, folder: Path) -> None:
@@ -436,11 +440,11 @@ def test_data_folder_that_can_not_be_one_is_refused_in_a_sentence(tmp_path: Path
     assert file.read_text() == "somebody's"
 
 
-def test_place_of_the_database_is_printed_also_where_root_has_it_elsewhere(run: Run, folder: Path) -> None:
-    place = Path(run.printed["data"])
+def test_place_of_the_database_is_printed_also_where_root_has_it_elsewhere(shared_run: Run) -> None:
+    place = Path(shared_run.printed["data"])
 
     assert (place / "postgres18" / "PG_VERSION").exists()
-    assert (place == folder) == (os.geteuid() != 0)
+    assert (place == shared_run.folder) == (os.geteuid() != 0)
 
 
 def test_functions_can_be_invoked_beside_it_and_without_it(run: Run, folder: Path) -> None:
