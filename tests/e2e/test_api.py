@@ -239,7 +239,7 @@ def test_bad_record_is_422_as_fastapi_says_it(api: str) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"x" * (6 * 1024 * 1024 + 1), 413), (b"[]", 422)])
-def test_body_that_is_none_is_refused(api: str, body: bytes, status: int) -> None:
+def test_invalid_or_too_large_body_is_refused(api: str, body: bytes, status: int) -> None:
     answer = requests.post(f"{api}/customers/bulk", data=body, headers={"Content-Type": "application/json"}, timeout=30)
 
     assert answer.status_code == status

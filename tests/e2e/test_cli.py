@@ -79,7 +79,7 @@ def get(url: str, **query: Any) -> Any:
     return answer.json()
 
 
-def test_upload_prints_the_account_and_how_to_save_the_rejected_rows(dedup: Dedup, tmp_path: Path) -> None:
+def test_upload_command_prints_the_upload_and_how_to_save_the_rejected_rows(dedup: Dedup, tmp_path: Path) -> None:
     file = tmp_path / "a $name; with 'quotes' [bold].csv"
     file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\n,xyz,z\n")
 
@@ -168,7 +168,7 @@ def test_guessed_source_is_shown_as_guessed(dedup: Dedup, tmp_path: Path) -> Non
         assert "(guessed)" in done.stdout
 
 
-def test_json_is_the_account_of_the_api_and_nothing_else(dedup: Dedup, api: str) -> None:
+def test_json_option_prints_the_upload_as_the_api_returns_it(dedup: Dedup, api: str) -> None:
     upload = printed(dedup("upload", "samples/customers.csv", "--json"))
 
     assert upload == get(f"{api}/uploads/{upload['id']}")
@@ -282,7 +282,7 @@ def test_export_is_asked_for_waited_for_and_fetched(sample: Dedup, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("images")
-def test_persons_are_found_looked_up_and_decided_about(dedup: Dedup, api: str, base_url: str) -> None:
+def test_match_lookup_entity_review_and_decide_commands(dedup: Dedup, api: str, base_url: str) -> None:
     people = json.loads((ROOT / "samples" / "people.json").read_text())
     requests.post(f"{api}/customers/bulk", json=people, timeout=30).raise_for_status()
 
@@ -326,7 +326,7 @@ def reviewed(url: str, answer: str) -> Done:
 
 
 @pytest.mark.usefixtures("images")
-def test_pair_that_a_rule_alone_speaks_for_is_reviewed(api: str, base_url: str) -> None:
+def test_pair_matched_by_a_rule_alone_is_reviewed(api: str, base_url: str) -> None:
     assert hold_back_a_rule(api)["probability"] is None
 
     done = reviewed(base_url, "n")

@@ -380,7 +380,7 @@ def test_records_of_an_upload_are_deleted_when_it_is_said_twice(sample: str, sho
 # States
 
 
-def test_nothing_is_an_invitation(api: str, show: Open) -> None:
+def test_page_without_records_offers_to_upload_a_file(api: str, show: Open) -> None:
     page = show("/")
     expect(page.get_by_text("No records yet")).to_be_visible()
     page.get_by_role("link", name="Upload a file").click()
@@ -389,7 +389,7 @@ def test_nothing_is_an_invitation(api: str, show: Open) -> None:
     expect(page.get_by_text("No customers", exact=True)).to_be_visible()
 
 
-def test_waiting_is_seen(sample: str, show: Open) -> None:
+def test_page_shows_that_it_is_loading(sample: str, show: Open) -> None:
     page = show("/review")
     held: list[Route] = []
     page.route("**/analyze?*", lambda route: held.append(route))
@@ -409,7 +409,7 @@ def test_errors_are_told_in_the_apis_words(api: str, show: Open) -> None:
     expect(page.get_by_text("This page does not exist")).to_be_visible()
 
 
-def test_no_answer_is_said_and_tried_again(sample: str, show: Open) -> None:
+def test_page_without_an_answer_of_the_api_says_so_and_tries_again(sample: str, show: Open) -> None:
     page = show("/uploads")
     expect(page.get_by_role("table", name="Uploads")).to_be_visible()
     page.route("**/api/**", lambda route: route.abort())
@@ -660,7 +660,7 @@ def no_run(people: str, stack_folder: Path | None) -> Iterator[None]:
     database.close()
 
 
-def test_lookup_of_nobody_of_nothing_and_of_what_the_api_refuses(people: str, show: Open) -> None:
+def test_lookup_without_details_without_matches_and_with_invalid_text(people: str, show: Open) -> None:
     page = show("/people/lookup")
     page.get_by_role("button", name="Look up").click()
     expect(page.get_by_role("alert")).to_have_text("Enter at least one detail.")
@@ -723,7 +723,7 @@ def test_nothing_keeps_anybody_from_using_the_views_of_people(people: str, show:
         fits_a_phone(page, view)
 
 
-def test_pair_that_a_rule_alone_speaks_for_has_no_weight(api: str, images: None, show: Open) -> None:
+def test_pair_matched_by_a_rule_alone_has_no_weight(api: str, images: None, show: Open) -> None:
     """One of the last two of these, which take the people's records away."""
     pair = hold_back_a_rule(api)
     assert pair["probability"] is None
@@ -733,7 +733,7 @@ def test_pair_that_a_rule_alone_speaks_for_has_no_weight(api: str, images: None,
     expect(page.get_by_text(re.compile("weight|likely", re.IGNORECASE))).to_have_count(0)
 
 
-def test_pairs_that_are_passed_over_hide_no_others(api: str, images: None, show: Open) -> None:
+def test_skipped_pairs_hide_no_others(api: str, images: None, show: Open) -> None:
     pairs = [[f"record {pair[side]['id']}" for side in ("record_a", "record_b")] for pair in hold_back_rules(api, 45)]
     page = show("/review")
     heads = page.locator("table.records thead th small")

@@ -199,7 +199,7 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_of_the_file(api: str) -
     assert requests.get(upload["rejected_url"], timeout=30).status_code == 404
 
 
-def test_a_snapshot_takes_the_place_of_its_source(api: str) -> None:
+def test_snapshot_replaces_the_records_of_its_source(api: str) -> None:
     assert send(api, rows([1, 2, 3]), source="hubspot")["customers"]["added"] == 3
     assert send(api, rows([1]), source="salesforce")["customers"]["added"] == 1
 
@@ -323,7 +323,7 @@ def test_uploads_are_listed_newest_first_in_pages(api: str) -> None:
         ("uploads/snapshots", {"source": "hubspot", "mode": "add"}, "mode"),
     ],
 )
-def test_a_wish_that_can_not_be_is_refused(api: str, path: str, wish: dict[str, Any], field: str) -> None:
+def test_invalid_upload_request_is_refused(api: str, path: str, wish: dict[str, Any], field: str) -> None:
     answer = requests.post(f"{api}/{path}", json={"filename": "export.csv"} | wish, timeout=30)
 
     assert answer.status_code == 422

@@ -167,7 +167,7 @@ def test_health_answers_within_three_seconds_when_the_database_is_silent(new_sto
     proxy.close()
 
 
-def test_nobody_listening_is_unavailable(new_store: Callable[..., Store]) -> None:
+def test_database_that_does_not_listen_is_unavailable(new_store: Callable[..., Store]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
 

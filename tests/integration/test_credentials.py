@@ -95,7 +95,7 @@ def test_password_rotated_under_a_live_connection_is_not_noticed(vault: Vault, r
     assert vault.fetched == 2
 
 
-def test_rotation_again_and_again(vault: Vault, rotated_store: Store) -> None:
+def test_password_rotated_several_times_is_fetched_each_time(vault: Vault, rotated_store: Store) -> None:
     rotated_store.ping()
     for password in ("second", "third", "fourth"):
         vault.change_password(password)

@@ -180,7 +180,7 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_by_the_queue(
     assert work() == 0
 
 
-def test_repeat_of_an_erasure_says_what_is_left_and_has_it_done(
+def test_erasure_requested_again_shows_what_is_left_and_continues(
     functions: Call, store: Store, load: Load, work: Callable[[], int], queue: str
 ) -> None:
     load()
@@ -210,7 +210,7 @@ def test_rejected_rows_alone_are_erased_too(
     assert erase(functions, 8)[0] == 404
 
 
-def test_numbers_elsewhere_in_a_row_are_nobodys_id(s3: Any, store: Store, load: Load) -> None:
+def test_numbers_in_other_columns_are_not_an_id(s3: Any, store: Store, load: Load) -> None:
     body = f"""{HEADER}1,Ann,ann@example.com,,
 1,{LONG_NAME},a@example.com,,
 2,{LONG_NAME},b@example.com,+1 (202) 555 0101,1 Main Street
@@ -627,7 +627,7 @@ def test_queue_that_is_down_loses_nothing_of_an_erasure(
     assert erase(functions, 7)[0] == 404
 
 
-def test_customer_who_came_again_is_erased_with_what_the_first_erasure_left(
+def test_customer_added_again_after_an_erasure_is_erased_with_what_the_first_one_left(
     functions: Call, s3: Any, store: Store, load: Load, work: Callable[[], int]
 ) -> None:
     upload = load(

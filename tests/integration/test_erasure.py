@@ -163,7 +163,7 @@ def test_what_others_have_stays_and_is_counted_without_the_erased(
 
 
 @pytest.mark.parametrize("batch", [2_000, 1])
-def test_what_leaves_the_records_leaves_no_value_in_the_run_in_force(
+def test_removed_records_leave_no_value_in_the_active_run(
     functions: Call, store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     """Nobody could say later whose it was."""
@@ -178,7 +178,7 @@ def test_what_leaves_the_records_leaves_no_value_in_the_run_in_force(
     assert erase(functions)[0] == 404
 
 
-def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functions: Call, store: Store) -> None:
+def test_erasure_removes_from_runs_the_person_whose_records_were_removed_before(functions: Call, store: Store) -> None:
     store.records.add(people())
     upload = store.records.add(zeb())
     older, active = matched(store, **RULES), matched(store, **RULES)
@@ -198,7 +198,7 @@ def test_somebody_whose_records_went_before_is_erased_from_what_runs_keep(functi
 
 
 @pytest.mark.parametrize("taken_back", [False, True])
-def test_a_note_about_somebody_whose_records_went_before_is_erased(
+def test_erasure_removes_the_note_of_a_decision_about_records_that_were_removed_before(
     functions: Call, store: Store, taken_back: bool
 ) -> None:
     store.records.add(people())

@@ -209,7 +209,7 @@ def test_erasure_names_the_exports_that_may_hold_the_person(functions: Call, ask
     assert answer["details"]["exports"] == [written]
 
 
-def test_names_are_text_in_every_form(store: Store, s3: Any, ask: Any) -> None:
+def test_names_are_text_in_every_report_format(store: Store, s3: Any, ask: Any) -> None:
     store.records.add([record(n, "hubspot", name=name) for n, name in enumerate(HOSTILE)])
     forms = {}
     for form in ("csv", "ndjson", "parquet"):
@@ -227,7 +227,7 @@ def test_request_is_sent_once_to_the_queue_and_kept(ask: Any, queue: str, store:
     assert messages(queue) == [{"export": begun["id"]}]
 
 
-def test_repeat_of_a_request_is_the_same_export(ask: Any, store: Store) -> None:
+def test_request_sent_again_with_its_key_is_the_same_export(ask: Any, store: Store) -> None:
     first = ask({"format": "csv"}, **{"Idempotency-Key": "k"})
 
     assert ask({"format": "csv"}, **{"Idempotency-Key": "k"}) == first
@@ -244,7 +244,7 @@ def test_repeat_of_a_request_is_the_same_export(ask: Any, store: Store) -> None:
         ({"region": "hubspot"}, "region"),
     ],
 )
-def test_wish_that_can_not_be_is_refused(ask: Any, store: Store, wish: dict[str, Any], field: str) -> None:
+def test_invalid_request_is_refused(ask: Any, store: Store, wish: dict[str, Any], field: str) -> None:
     answer = ask(wish)
 
     assert answer["statusCode"] == 422
@@ -286,7 +286,7 @@ def test_repeated_deliveries_write_once(store: Store, new_store: Callable[..., S
     assert len(versions) == 1
 
 
-def test_all_of_it_is_of_one_moment(
+def test_export_during_changes_is_a_snapshot_of_one_moment(
     store: Store, new_store: Callable[..., Store], s3: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.records.add([record(n, "hubspot") for n in range(20_000)])

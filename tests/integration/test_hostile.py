@@ -191,7 +191,7 @@ def test_object_is_found_by_its_whole_name_wherever_that_seems_to_lead(store: St
         ("X-HTTP-Method-Override", "DELETE"),
     ],
 )
-def test_headers_lead_nowhere_else(functions: Call, store: Store, header: str, value: str) -> None:
+def test_hostile_headers_do_not_change_the_links(functions: Call, store: Store, header: str, value: str) -> None:
     store.records.add([record(n, "hubspot") for n in range(3)])
     event = api_event("GET", "/api/v1/customers", query={"limit": 1}, headers={header: value})
 

@@ -101,7 +101,7 @@ def test_file_is_loaded_whole_and_accounted_for(store: Store, put: Any, load: An
         *itertools.product(exports.FORMS, exports.FORMATS, [";"], ["gzip"]),
     ],
 )
-def test_every_form_format_and_compression_is_loaded(
+def test_every_layout_format_and_compression_is_loaded(
     store: Store, put: Any, load: Any, form: str, fmt: str, delimiter: str, compression: str | None
 ) -> None:
     people = exports.people(50, "hubspot")
@@ -237,7 +237,7 @@ def test_deliveries_at_the_same_moment_load_once(new_store: Callable[..., Store]
     assert total(new_store()) == 30_000
 
 
-def test_snapshot_replaces_its_source_and_counts_who_came_and_went(store: Store, put: Any, load: Any) -> None:
+def test_snapshot_replaces_its_source_and_counts_added_and_removed_customers(store: Store, put: Any, load: Any) -> None:
     load(put("incoming/hubspot/monday.csv", csv_of([1, 2, 3])))
     load(put("incoming/internal/all.csv", csv_of([3, 4])))
 
@@ -585,7 +585,7 @@ def test_no_log_line_names_a_file(functions: Call, put: Any, caplog: pytest.LogC
     assert "Lovelace" not in logged
 
 
-def test_clear_shows_in_the_accounts(store: Store, put: Any, load: Any) -> None:
+def test_clear_is_shown_in_the_uploads(store: Store, put: Any, load: Any) -> None:
     upload = load(put("incoming/hubspot/a.csv", csv_of([1])))
     store.records.clear()
 
@@ -669,7 +669,7 @@ def test_deliveries_of_an_expected_upload_at_the_same_moment_are_one_upload(
         assert (newest.id, newest.status, newest.accepted) == (upload_id, "done", turn + 1)
 
 
-def test_account_over_http(functions: Call, store: Store, put: Any, load: Any) -> None:
+def test_upload_is_shown_over_http(functions: Call, store: Store, put: Any, load: Any) -> None:
     upload = load(put("incoming/hubspot/a.csv", csv_of([1]) + b"1e9,y,z\n"))
 
     shown = json.loads(
@@ -757,7 +757,7 @@ def test_queue_message_that_failed_is_reported_and_the_others_are_not(functions:
     assert members(store, "hubspot") == [1]
 
 
-def test_others_are_told_how_it_ended_once(environment: pytest.MonkeyPatch, functions: Call, put: Any, s3: Any) -> None:
+def test_end_of_a_load_is_published_once(environment: pytest.MonkeyPatch, functions: Call, put: Any, s3: Any) -> None:
     version = put("incoming/hubspot/night.csv", csv_of([1]))
     named = {"key": version.key, "versionId": version.version_id}
     event = {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": BUCKET}, "object": named}}]}

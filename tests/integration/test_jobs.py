@@ -215,7 +215,7 @@ def test_job_here_without_files_fails_with_that_reason(ask: Any, show: Any, stor
 
 
 @needs_spark
-def test_job_here_is_done_for_real(ask: Any, show: Any, s3: Any, store: Store) -> None:
+def test_spark_job_on_this_machine_writes_the_regions_of_the_files(ask: Any, show: Any, s3: Any, store: Store) -> None:
     body = (ROOT / "samples" / "customers.csv").read_bytes()
     s3.put_object(Bucket=BUCKET, Key="incoming/customers.csv", Body=body)
     begun = ask()

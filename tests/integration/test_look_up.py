@@ -78,7 +78,7 @@ def test_address_is_found_as_people_type_it(known: Store, email: str) -> None:
     assert (match["record_id"], match["rule"]) == (1, "same_email_and_name")
 
 
-def test_no_more_records_than_so_many_are_looked_at(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookup_scores_a_limited_number_of_candidates(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = {"customer_id": 1, "source": "salesforce", "name": "Front Desk", "email": "desk@example.com"}
     assert {match["record_id"] for match in lookup.look_up(LookupRecord(**everybody).model_dump(), known)} == {1, 2}
 

@@ -28,7 +28,8 @@ from tests.integration.test_pending import MERGE
 from tests.integration.test_report import Page, from_csv
 
 SOURCES = [f"source_{number:02}" for number in range(63)]
-REGIONS = budget(10_000, 50_000)
+REGIONS = budget(20_000, 50_000)
+"""With 10,000, a grouping by sets whose hashes are equal fits in memory (see BY_REGION)."""
 LARGE = 10_000
 """Customers of the first region beyond its first; each of the others has one customer."""
 
@@ -148,7 +149,7 @@ QUESTIONS: dict[str, Callable[[Region], bool]] = {
 
 @pytest.mark.parametrize(
     ("question", "limit", "by"),
-    [("not_in", 1_000, "customer"), ("not_in", 10_000, "entity"), ("in", 7, "entity"), ("in", 1_000, "customer")],
+    [("not_in", 1_000, "customer"), ("not_in", 10_000, "entity"), ("in", 7, "entity"), ("in", 300, "customer")],
 )
 def test_set_question_of_many_regions_lists_every_customer_in_order(
     get: Any, region_of: Mapping[int, Region], question: str, limit: int, by: str
@@ -201,7 +202,7 @@ def test_page_of_many_regions_reads_twice_the_page_by_the_index_on_regions(
     assert sum(map(rows_of, read)) <= 2 * regions + 3 * limit
 
 
-def test_customers_that_are_pending_are_in_the_pages_of_many_regions(
+def test_deferred_customers_are_in_the_pages_of_many_regions(
     get: Any, many: Store, region_of: Mapping[int, Region]
 ) -> None:
     new, moved = REGIONS + LARGE + 1, next(who for who, region in region_of.items() if ONE not in region)

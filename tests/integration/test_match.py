@@ -109,7 +109,7 @@ def ids(*names: str) -> list[int]:
     return [row["id"] for row in people() if row["name"].startswith(names)]
 
 
-def test_sample_is_put_together_as_a_person_would(sample: Path) -> None:
+def test_sample_is_matched_as_a_person_would_match_it(sample: Path) -> None:
     found = together(sample)
 
     one = [
@@ -139,7 +139,7 @@ def test_every_record_has_one_entity_and_every_entity_a_reason(sample: Path) -> 
         assert reached == members
 
 
-def test_edges_say_why(sample: Path) -> None:
+def test_edges_have_a_rule_or_a_waterfall(sample: Path) -> None:
     edges = rows_of(sample / "edges.parquet")
     model = Model.load(sample / "model.json")
     settings = Settings.load()
@@ -167,7 +167,7 @@ def prior_weight(model: Model) -> float:
     return log2(model.prior / (1 - model.prior))
 
 
-def test_review_has_the_doubtful_first(sample: Path) -> None:
+def test_review_lists_the_most_uncertain_pairs_first(sample: Path) -> None:
     review = rows_of(sample / "review.parquet")
 
     assert [row["uncertainty"] for row in review] == sorted((row["uncertainty"] for row in review), reverse=True)
@@ -289,7 +289,7 @@ def test_likeness_in_python_is_duckdbs(pairs: list[tuple[str, str]], long_pairs:
         assert [near(a, b, most) for most in range(4)] == [changed <= most for most in range(4)], (a, b)
 
 
-def test_names_in_two_alphabets_are_put_together_as_in_one(
+def test_names_in_two_alphabets_are_matched_as_in_one(
     run: Callable[..., Path], write: Callable[..., str], sample: Path
 ) -> None:
     cyrillic = str.maketrans("abvgdeziklmnoprstuf", "абвгдезиклмнопрстуф")

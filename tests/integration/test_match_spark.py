@@ -80,7 +80,7 @@ def four(store: Store) -> Store:
     return store
 
 
-def test_many_records_are_matched_on_emr_and_looked_after(
+def test_many_records_are_matched_on_emr_and_the_job_is_polled(
     four: Store, application: str, queue: str, s3: Any, tmp_path: Path
 ) -> None:
     run = ask(four)

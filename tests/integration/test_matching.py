@@ -147,7 +147,7 @@ def test_as_many_records_as_there_are_of_one_person_are_one_in_a_run_and_after_i
     agrees(store)
 
 
-def test_an_exact_duplicate_among_very_many_of_one_email_and_name_is_found_whichever_it_repeats(store: Store) -> None:
+def test_exact_duplicate_is_found_among_very_many_records_of_one_email_and_name(store: Store) -> None:
     """So many that a rule says nothing of any two of them, and that not all are looked at."""
     crowd = [
         person(n, "hubspot", name="Ada Quarterman", email="ada@example.com", city=f"Town {n}")
@@ -213,7 +213,7 @@ def test_an_answer_that_lambda_does_not_give_is_refused_with_the_reason(
     assert functions("list_entities", api_event("GET", "/api/v1/entities", query={"limit": "2"}))["statusCode"] == 200
 
 
-def test_what_is_repeated_may_go_and_what_repeats_it_stays(store: Store) -> None:
+def test_exact_duplicate_remains_when_its_representative_is_removed(store: Store) -> None:
     first = person(1, "hubspot", name="Ada Quarterman", email="ada@example.com")
     store.records.add([first])
     store.records.add([person(9, "salesforce", name="Ada Quarterman", email="ada@example.com")])
@@ -229,7 +229,7 @@ def test_what_is_repeated_may_go_and_what_repeats_it_stays(store: Store) -> None
     agrees(store)
 
 
-def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
+def test_decision_splits_exact_duplicates(store: Store) -> None:
     store.records.add([person(1, "hubspot")] * 4)
     matched(store, **RULES)
 
@@ -243,7 +243,7 @@ def test_a_decision_parts_records_that_say_the_same(store: Store) -> None:
     agrees(store)
 
 
-def test_most_of_an_entity_keeps_its_id_repeats_among_them_as_in_a_run(store: Store) -> None:
+def test_entity_keeps_its_id_where_most_of_its_records_are_as_in_a_run(store: Store) -> None:
     ann = {"name": "Ann Lee", "email": "ann@example.com"}
     store.records.add([person(1, "hubspot", **ann)] + [person(7, "internal", **ann)] * 3)
     matched(store, **RULES)
@@ -260,7 +260,7 @@ def test_most_of_an_entity_keeps_its_id_repeats_among_them_as_in_a_run(store: St
     agrees(store)
 
 
-def test_tiers_without_rules_join_by_none(store: Store) -> None:
+def test_run_without_match_rules_joins_by_no_rule(store: Store) -> None:
     store.records.add([person(1, "hubspot"), person(1, "hubspot")])
     matched(store, methods=["model"], thresholds={"match": 900, "confident": 900})
     store.records.add([person(1, "hubspot")])
@@ -371,7 +371,7 @@ def test_an_attempt_that_was_overtaken_while_it_loads_leaves_nothing(store: Stor
     assert store._database.read(all_runs) == []
 
 
-def test_who_came_while_a_run_worked_keeps_their_entity(store: Store) -> None:
+def test_record_added_during_a_run_keeps_its_entity(store: Store) -> None:
     store.records.add([person(1, "hubspot")])
     matched(store, **RULES)
     [first] = members(store)
@@ -432,7 +432,7 @@ def test_entities_that_a_decision_made_while_a_run_worked_keep_their_ids(
     agrees(after_a_run)
 
 
-def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> None:
+def test_decision_is_applied_with_the_constraints_of_the_run(store: Store) -> None:
     """Where nobody shares a home, nothing keeps two given names apart: not in the run, and not in what comes after."""
     chain = [
         person(1, "hubspot", name="Ada Quarterman", phone="202 555 0101"),
@@ -462,7 +462,7 @@ def test_a_decision_is_made_to_hold_by_the_guards_of_the_run(store: Store) -> No
     agrees(store)
 
 
-def test_two_runs_are_compared_by_what_came_together_and_apart(store: Store) -> None:
+def test_two_runs_are_compared_by_merged_and_split_entities(store: Store) -> None:
     ann, bo = {"name": "Ann Lee", "email": "ann@example.com"}, {"name": "Bo Ek", "phone": "+1 202 555 0101"}
     cy = {"name": "Cy Fox", "email": "cy@example.com", "phone": "+1 202 555 0102"}
     store.records.add([person(n, "hubspot", **known) for n, known in enumerate((ann, ann, bo, bo, bo, cy, cy), 1)])
@@ -515,7 +515,9 @@ def test_a_run_is_worked_on_by_one_at_a_time(new_store: Callable[..., Store]) ->
         runs.run(run, other)
 
 
-def test_a_run_that_dies_anywhere_leaves_the_last_one_in_force(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_is_killed_at_any_step_leaves_the_last_run_active(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         """As SIGKILL: nothing is tidied up."""
 
@@ -572,7 +574,7 @@ def test_a_key_begins_one_run(store: Store) -> None:
         store.runs.create({}, "k", "other")
 
 
-def test_what_came_and_went_while_a_run_worked_is_in_it(
+def test_records_added_and_removed_during_a_run_are_in_it(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = new_store(), new_store()
@@ -628,7 +630,7 @@ def test_a_record_that_a_rule_joins_is_of_that_entity_at_once(after_a_run: Store
     agrees(after_a_run)
 
 
-def test_a_short_form_joins_either_of_two_full_names_and_these_no_other(after_a_run: Store) -> None:
+def test_short_name_matches_either_of_two_full_names_that_do_not_match_each_other(after_a_run: Store) -> None:
     home = {"email": "the.quartermans@example.com", "phone": "212-555-0142"}
     names = ("Patrick", "Patricia", "Trish", "Pat")
     upload = after_a_run.records.add(
@@ -947,7 +949,7 @@ def test_decision_about_two_records_of_one_customer_after_a_snapshot_holds(
         agrees(one_customer)
 
 
-def test_decision_about_two_records_that_say_the_same_after_a_snapshot_holds(store: Store) -> None:
+def test_decision_about_exact_duplicates_holds_after_a_snapshot(store: Store) -> None:
     store.records.add([ANNE, ANNE])
     matched(store, **RULES)
     store.decisions.decide([1, 2], "different", None, "ops")
@@ -1075,7 +1077,7 @@ def test_an_upload_of_the_same_people_beside_a_snapshot_waits_for_nothing(
     agrees(after_a_run)
 
 
-def test_a_snapshot_that_says_the_same_keeps_everybody_and_repeats_count_once(after_a_run: Store) -> None:
+def test_unchanged_snapshot_keeps_all_entities_and_counts_duplicates_once(after_a_run: Store) -> None:
     before = customers_of(after_a_run)
     ann = person(1, "salesforce", name="Ann Lee", email="ann@example.com")
     two = person(2, "salesforce", phone="+1 202 555 0101")
@@ -1090,7 +1092,7 @@ def test_a_snapshot_that_says_the_same_keeps_everybody_and_repeats_count_once(af
         assert standing == 4
 
 
-def test_what_is_said_of_a_record_that_is_pending_holds_when_it_is_matched(
+def test_decision_about_a_deferred_record_holds_when_it_is_matched(
     new_store: Callable[..., Store], after_a_run: Store
 ) -> None:
     other = new_store()
@@ -1102,7 +1104,7 @@ def test_what_is_said_of_a_record_that_is_pending_holds_when_it_is_matched(
     agrees(after_a_run)
 
 
-def test_what_is_matched_late_is_joined_as_if_it_had_come_in_time(
+def test_deferred_record_is_joined_as_if_it_had_been_matched_at_once(
     new_store: Callable[..., Store], after_a_run: Store
 ) -> None:
     other = new_store()
@@ -1114,7 +1116,7 @@ def test_what_is_matched_late_is_joined_as_if_it_had_come_in_time(
     assert after_a_run.entities.of_records([5, 6]) == {5: before[5], 6: before[5]}
 
 
-def test_what_is_pending_is_matched_by_the_next_upload_once(
+def test_deferred_records_are_matched_once_by_the_next_upload(
     new_store: Callable[..., Store], after_a_run: Store
 ) -> None:
     other = new_store()
@@ -1128,7 +1130,7 @@ def test_what_is_pending_is_matched_by_the_next_upload_once(
     agrees(after_a_run)
 
 
-def test_an_upload_matches_a_little_of_much_that_is_pending(
+def test_upload_matches_a_limited_number_of_deferred_records(
     new_store: Callable[..., Store], after_a_run: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = new_store()

@@ -109,7 +109,7 @@ class Truth:
             assert walked[name] == sorted(expected, key=order), name
 
 
-def test_uploads_go_through_while_a_load_is_in_the_middle_of_its_fold(new_store: NewStore, outside: Connection) -> None:
+def test_uploads_are_stored_while_a_load_merges_its_changes(new_store: NewStore, outside: Connection) -> None:
     loading, uploading = new_store(db_statement_timeout=600), new_store(db_statement_timeout=3)
     truth, ids = Truth(), range(200_000)
     load = waiting_load(loading, ((who, "hubspot") for who in ids))
@@ -137,7 +137,9 @@ def test_uploads_go_through_while_a_load_is_in_the_middle_of_its_fold(new_store:
     assert uploading.maintenance.verify().agreed
 
 
-def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStore, outside: Connection) -> None:
+def test_load_that_is_killed_while_its_changes_are_merged_blocks_nothing(
+    new_store: NewStore, outside: Connection
+) -> None:
     loading, uploading = new_store(db_statement_timeout=600), new_store(db_statement_timeout=3)
     truth = Truth()
     load = waiting_load(loading, ((who, "hubspot") for who in range(5000)))
@@ -161,7 +163,7 @@ def test_load_that_is_killed_in_its_fold_leaves_nothing_stuck(new_store: NewStor
     assert pending(uploading) == 0
 
 
-def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Connection) -> None:
+def test_next_upload_merges_the_changes_that_were_deferred(store: Store, outside: Connection) -> None:
     truth = Truth()
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     truth.add(store.records.add([record(1, "hubspot"), record(2, "hubspot")]).id, [(1, "hubspot"), (2, "hubspot")])
@@ -176,7 +178,7 @@ def test_next_upload_folds_in_what_was_left_pending(store: Store, outside: Conne
     assert store.maintenance.verify().agreed
 
 
-def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStore, outside: Connection) -> None:
+def test_concurrent_merges_count_each_deferred_change_once(new_store: NewStore, outside: Connection) -> None:
     stores, truth = [new_store() for _ in range(4)], Truth()
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     for source in SOURCES:
@@ -202,7 +204,7 @@ def test_several_fold_in_what_is_pending_and_none_of_it_twice(new_store: NewStor
     assert stores[0].maintenance.verify().agreed
 
 
-def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
+def test_upload_waits_for_the_lock_if_too_many_changes_are_deferred(
     monkeypatch: pytest.MonkeyPatch, new_store: NewStore, outside: Connection
 ) -> None:
     monkeypatch.setattr(records, "MAX_DEFERRED", 10)
@@ -225,7 +227,7 @@ def test_beyond_so_many_pending_rows_uploads_wait_for_the_lock(
     assert pending(impatient) == 0
 
 
-def test_customers_who_were_pending_stayed(store: Store, outside: Connection) -> None:
+def test_deferred_customers_count_as_unchanged_in_a_snapshot(store: Store, outside: Connection) -> None:
     outside.run(f"SELECT pg_advisory_lock({MERGE})")
     store.records.add([record(1, "hubspot"), record(2, "hubspot")])
     outside.run(f"SELECT pg_advisory_unlock({MERGE})")

@@ -112,7 +112,7 @@ def rejected_of(s3: Any, upload: Upload) -> list[tuple[str, int, str, str, str]]
 
 
 @needs_spark
-def test_job_and_api_say_the_same_of_the_same_files(
+def test_spark_job_counts_the_regions_that_the_api_counts(
     session: "SparkSession", s3: Any, store: Store, tmp_path: Path
 ) -> None:
     loaded_uploads = []
@@ -165,7 +165,7 @@ def test_job_and_api_say_the_same_of_the_same_files(
 
 
 @needs_spark
-def test_folder_here_is_read_as_the_bucket_is(
+def test_spark_job_reads_a_local_folder_like_the_bucket(
     session: "SparkSession", environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place = tmp_path / "incoming"

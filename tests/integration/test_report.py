@@ -100,7 +100,7 @@ def from_xlsx(content: bytes) -> dict[str, list[list[Any]]]:
     }
 
 
-def test_every_form_says_what_the_api_says(get: Any, store: Store) -> None:
+def test_report_in_every_format_has_the_figures_of_the_api(get: Any, store: Store) -> None:
     store.records.add([*sample_records(), record(101, "salesforce")])
     regions = [("hubspot + salesforce", 2), ("internal", 2), ("hubspot", 1), ("hubspot + internal", 1)]
     regions += [("internal + salesforce", 1), ("salesforce", 1)]
@@ -212,7 +212,7 @@ def two_people() -> list[Record]:
     return [record(1, "hubspot", **ann), record(11, "internal", **ann), record(2, "hubspot", name="Bob Ray")]
 
 
-def test_every_form_says_who_is_one_person_and_by_which_rules(get: Any, store: Store, match: Any) -> None:
+def test_report_in_every_format_has_the_figures_by_person_and_the_rules(get: Any, store: Store, match: Any) -> None:
     store.records.add(two_people())
     run = match(constraints={"max_entity": 7})
 
@@ -306,7 +306,7 @@ def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, stor
     assert lines[BY_PERSON, "hubspot + internal", "Change"] == "-1"
 
 
-def test_before_the_first_run_nobody_is_told_apart_by_person(get: Any, store: Store) -> None:
+def test_report_before_the_first_run_has_no_figures_by_person(get: Any, store: Store) -> None:
     store.records.add(sample_records())
     page = Page(get("html")["body"])
 
@@ -325,7 +325,9 @@ def test_before_the_first_run_nobody_is_told_apart_by_person(get: Any, store: St
         ("xlsx", "text/html,application/xhtml+xml,*/*;q=0.8", XLSX),
     ],
 )
-def test_form_is_chosen_by_name_or_by_what_is_accepted(get: Any, form: str | None, accept: str, media: str) -> None:
+def test_report_format_is_chosen_by_name_or_by_accept_header(
+    get: Any, form: str | None, accept: str, media: str
+) -> None:
     answer = get(form, accept)
 
     assert (answer["statusCode"], header(answer, "Content-Type")) == (200, media)
@@ -333,7 +335,7 @@ def test_form_is_chosen_by_name_or_by_what_is_accepted(get: Any, form: str | Non
 
 
 @pytest.mark.parametrize(("form", "status"), [("xlsx", 406), ("pdf", 422)])
-def test_form_that_can_not_be_given_is_refused(get: Any, form: str, status: int) -> None:
+def test_report_format_that_does_not_exist_is_refused(get: Any, form: str, status: int) -> None:
     assert get(form, "*/*")["statusCode"] == status
 
 
@@ -349,7 +351,7 @@ def test_page_needs_nothing_else_and_runs_nothing(get: Any, store: Store) -> Non
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_texts_are_texts_in_every_form(store: Store, text: str) -> None:
+def test_texts_are_text_in_every_report_format(store: Store, text: str) -> None:
     store.records.add(sample_records())
     figures = store.reports.figures()
     figures.rows[text] = (1, 1)  # type: ignore[index]

@@ -79,7 +79,9 @@ def test_a_pair_has_the_weight_that_splink_gives_it(found: Path) -> None:
     assert len(levels) > 25
 
 
-def test_level_that_nobody_taught_is_met(found: Path, request: pytest.FixtureRequest) -> None:
+def test_each_model_has_the_untrained_levels_that_its_test_is_about(
+    found: Path, request: pytest.FixtureRequest
+) -> None:
     """So that the test above is about such levels too."""
     model = json.loads((found / "model.json").read_text())["comparisons"]
     unknown = {

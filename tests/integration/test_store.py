@@ -49,7 +49,7 @@ def test_customer_moves_to_the_region_of_its_new_source(store: Store) -> None:
     assert store.questions.counts() == {frozenset({"hubspot"}): 1, frozenset({"hubspot", "internal"}): 1}
 
 
-def test_repeat_of_a_keyed_upload_gets_the_first_answer_and_writes_nothing(store: Store) -> None:
+def test_keyed_upload_sent_again_gets_the_first_answer_and_writes_nothing(store: Store) -> None:
     first = store.records.add(sample_records(), key="k", digest="d")
 
     again = store.records.add(sample_records(), key="k", digest="d")

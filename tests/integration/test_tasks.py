@@ -381,7 +381,7 @@ def test_load_that_has_no_attempt_left_ends_also_after_the_queues_were_lost(stac
     assert stack.sweep() == {"enqueued": 0, "ended": 1}
 
 
-def test_run_that_spark_works_on_is_looked_after_also_when_that_message_is_lost(stack: Stack) -> None:
+def test_run_on_spark_is_polled_also_if_its_message_is_lost(stack: Stack) -> None:
     task = stack.ask(RUN)
     stack.messages()
     claim = stack.claim(RUN, task, 60)

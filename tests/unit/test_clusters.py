@@ -43,7 +43,7 @@ def inside(clusters: list[frozenset[int]]) -> set[Pair]:
 
 
 @given(facts, edges, some_pairs, st.integers(2, 8))
-def test_clusters_partition_the_records_and_no_guard_is_broken(
+def test_clusters_partition_the_records_and_violate_no_constraint(
     known: dict[int, Facts], found: list[Edge], apart: frozenset[Pair], max_entity: int
 ) -> None:
     clusters, _ = resolve(known, found, apart, max_entity=max_entity)
@@ -73,7 +73,7 @@ def test_every_edge_joins_its_records_or_was_refused(
 
 
 @given(facts, edges)
-def test_without_guards_clusters_are_connected_components(known: dict[int, Facts], found: list[Edge]) -> None:
+def test_without_constraints_clusters_are_connected_components(known: dict[int, Facts], found: list[Edge]) -> None:
     clusters, refused = resolve(known, found, frozenset(), max_entity=100, contradictions=())
 
     assert not refused
@@ -137,7 +137,7 @@ def test_clusters_of_many_records_of_one_customer_copy_each_record_a_few_times(m
     assert copied < 3 * many
 
 
-def test_people_overrule_guards_and_the_rules() -> None:
+def test_decisions_overrule_constraints_and_rules() -> None:
     known = {1: Facts("1950-01-01"), 2: Facts("1980-12-24")}
 
     same, _ = resolve(known, [Edge((1, 2), 1, binding=True)], frozenset(), max_entity=2)
@@ -209,7 +209,7 @@ def test_the_same_clusters_keep_their_ids(clusters: list[frozenset[int]]) -> Non
 
 
 @given(partitions, partitions)
-def test_an_entity_keeps_its_id_where_most_of_its_records_stayed(
+def test_entity_keeps_its_id_if_most_of_its_records_remain(
     before: list[frozenset[int]], after: list[frozenset[int]]
 ) -> None:
     previous = keep_ids(before, {}, 1)

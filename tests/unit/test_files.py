@@ -96,7 +96,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_every_form_in_every_format(form: str, fmt: str, encoding: str, compression: str | None) -> None:
+def test_every_layout_in_every_format_is_read(form: str, fmt: str, encoding: str, compression: str | None) -> None:
     persons = people(20, "hubspot")
 
     rows, rejected = load(write(persons, form, fmt, encoding=encoding, compression=compression))

@@ -115,7 +115,7 @@ def test_golden_record_has_a_bounded_number_of_attributes_those_that_most_record
 @pytest.mark.parametrize(
     ("rule", "winner"), [("most_recent", 3), ("most_complete", 2), ("most_trusted", 1), ("most_common", 4)]
 )
-def test_rule_decides(rule: Any, winner: int) -> None:
+def test_survivorship_rule_chooses_the_value(rule: Any, winner: int) -> None:
     entity = [
         record(1, "internal", company="Acme", created_at="2020"),
         record(2, "hubspot", company="Acme Logistics", created_at="2021"),

@@ -61,7 +61,7 @@ def test_usual_numbers_are_read_as_phonenumbers_reads_them(text: str, region: st
 
 
 @given(st.dictionaries(st.sampled_from(normalise.FIELDS), st.none() | texts), regions)
-def test_any_record_has_a_comparable_form(fields: dict[str, str | None], region: str) -> None:
+def test_any_record_can_be_normalised(fields: dict[str, str | None], region: str) -> None:
     comparable = normalise.record(fields, replace(DEFAULT, region=region))
 
     assert tuple(comparable) == normalise.COLUMNS
@@ -158,7 +158,7 @@ def test_full_name_is_known_where_a_name_is_short_for_one_alone(short: str, full
 
 
 @pytest.mark.parametrize(("one", "other"), [("michael", "michelle"), ("daniel", "danielle"), ("charles", "charlotte")])
-def test_names_that_share_no_short_form_are_two_peoples(one: str, other: str) -> None:
+def test_names_without_a_common_short_name_are_different(one: str, other: str) -> None:
     assert normalise.root(one) != normalise.root(other)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 SAME = len(COMPARED)
 
 
-def test_the_most_alike_takes_the_place_and_not_the_earliest() -> None:
+def test_most_similar_record_is_the_successor_and_not_the_earliest() -> None:
     alike = [(1, 11, 2), (1, 12, SAME), (2, 11, SAME), (2, 12, 2)]
     assert successors([(7, 1, True), (7, 2, True)], alike) == [(7, 1, 12), (7, 2, 11)]
 
@@ -23,7 +23,7 @@ def test_where_one_is_left_the_decision_keeps_the_record_that_is_gone() -> None:
     assert successors([(7, 1, True), (7, 2, True)], [(1, 11, 2), (2, 11, SAME)]) == [(7, 2, 11)]
 
 
-def test_a_record_that_stays_takes_nobodys_place() -> None:
+def test_record_that_remains_is_no_successor() -> None:
     assert successors([(7, 1, True), (7, 2, False)], [(1, 2, 3)]) == []
 
 

@@ -394,7 +394,7 @@ def test_page_sends_people_to_sign_in_and_has_them_back(given: dict[str, str], o
     }
 
 
-def test_nobody_signs_in_where_requests_are_signed() -> None:
+def test_stack_whose_requests_are_signed_has_no_user_pool() -> None:
     assert "Variables" not in stack().of("AWS::ApiGateway::Stage")["ApiliveStage"]
     assert not stack().of("AWS::Cognito::UserPoolClient")
 
@@ -437,7 +437,7 @@ def test_calls_are_throttled_and_logged_without_the_caller() -> None:
 
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
-def test_functions_do_nothing_everywhere_that_they_can_do_somewhere(given: dict[str, str]) -> None:
+def test_functions_have_no_right_to_all_resources_that_could_be_limited(given: dict[str, str]) -> None:
     everywhere = {
         "xray:PutTraceSegments",
         "xray:PutTelemetryRecords",
@@ -828,7 +828,7 @@ def test_every_function_is_traced_without_the_sdk() -> None:
     assert "xray" not in (ROOT / "layers" / "requirements.txt").read_text()
 
 
-def test_somebody_is_told_of_what_goes_wrong() -> None:
+def test_alarms_notify_the_topic() -> None:
     observability = nested("observability", {"AlarmEmail": "ops@example.com", "Cluster": "c"})
     alarms = observability.of("AWS::CloudWatch::Alarm")
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
@@ -984,7 +984,7 @@ CANARY = OWN_DATABASE | {"Deployment": "Canary10Percent5Minutes"}
         (BY_IAM, "rate(5 minutes)"),
     ],
 )
-def test_lost_messages_are_looked_for_without_keeping_a_database_awake(given: dict[str, str], rate: str) -> None:
+def test_sweep_for_lost_messages_does_not_keep_the_database_awake(given: dict[str, str], rate: str) -> None:
     [rule] = stack(given).of("AWS::Events::Rule").values()
     assert rule["ScheduleExpression"] == rate
     assert [target["Arn"] for target in rule["Targets"]] == [{"Ref": "SweepAliaslive"}]

@@ -115,7 +115,7 @@ def test_json_escapes_hide_no_address_and_no_id(row: str) -> None:
         "ｒené＠münchen.example",
     ],
 )
-def test_addresses_of_one_mailbox_have_one_form(written: str) -> None:
+def test_addresses_of_one_mailbox_are_normalised_to_the_same_value(written: str) -> None:
     assert addresses(written) == addresses(email_address("rené@münchen.example"))
 
 

@@ -36,7 +36,7 @@ def said(text: str) -> set[str]:
     return {word for word in WORDS if word in text.lower()}
 
 
-def test_nobodys_name_is_in_a_log_or_an_error(
+def test_log_and_errors_contain_no_name(
     api: str,
     aws: Aws,
     store: Store,  # noqa: F811

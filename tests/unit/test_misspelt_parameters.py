@@ -88,7 +88,7 @@ def test_parameters_that_sign_a_request_are_not_ours_to_refuse() -> None:
 
 
 @pytest.mark.parametrize("path", ["/app", "/docs", "/redoc", "/openapi.json"])
-def test_page_takes_whatever_whoever_led_there_added(path: str) -> None:
+def test_page_ignores_unknown_query_parameters(path: str) -> None:
     route = next(route for route in ROUTES if route.path == path)
     event = api_event("GET", path, query={"code": "a", "state": "b", "error": "c"})
 

@@ -11,7 +11,7 @@ positions = st.dictionaries(st.text(max_size=20), st.integers(-(2**63), 2**63 - 
 
 
 @given(positions)
-def test_cursor_comes_back(given_positions: dict[str, int]) -> None:
+def test_cursor_is_decoded_to_the_same_positions(given_positions: dict[str, int]) -> None:
     assert decode_cursor(encode_cursor(given_positions, "q"), "q") == given_positions
 
 
