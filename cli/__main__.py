@@ -18,6 +18,9 @@ from .screen import err, out
 from .uploads import CUSTOMERS, columns_of, same_content, show
 
 RECORD = ("id", "source", "customer_id", "name", "email")
+FURTHER = ("modified_at", "emails", "phones", "attributes")
+"""Fields of a record that are shown if a record has them."""
+
 MEDIA = {
     "html": "text/html",
     "csv": "text/csv",
@@ -215,7 +218,9 @@ def customer(customer_id: str, json: Json = False) -> None:
     if json:
         print(as_json(response))
     else:
-        screen.rows(f"customer {customer_id}", response["records"], (*RECORD, "created_at"))
+        records = response["records"]
+        further = [name for name in FURTHER if any(record.get(name) for record in records)]
+        screen.rows(f"customer {customer_id}", records, (*RECORD, "created_at", *further))
 
 
 @app.command()

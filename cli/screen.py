@@ -35,13 +35,16 @@ def safe(value: object) -> str:
 
 
 def cell(value: object) -> Text:
-    """The value as a cell of a table: a dash if it is empty, numbers with separators, lists with commas."""
+    """The value as a cell of a table: a dash if it is empty, numbers with separators, lists and objects with
+    commas."""
     if value is None or value == [] or value == "":
         return Text("—", style="dim")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, list):
         return Text(", ".join(safe(one) for one in value))
+    if isinstance(value, dict):
+        return Text(", ".join(f"{safe(name)}: {safe(one)}" for name, one in value.items()))
     return Text(f"{value:,}" if isinstance(value, int) else safe(value))
 
 

@@ -52,6 +52,8 @@ EXAMPLES = {
     "customer_id": 101,
     "name": "Ada Lindqvist",
     "email": "ada.lindqvist@example.com",
+    "emails": ["ada.lindqvist@example.com", "ada@example.org"],
+    "phones": ["+1 202-555-0101", "+1 202-555-0102"],
     "modified_at": "2026-11-24T06:33:18Z",
     "attributes": {"Lifecycle Stage": "Lead"},
 }

@@ -96,7 +96,7 @@ class Layout:
     `footer`: lines below the table."""
 
     columns: Mapping[str, Tell]
-    fields: Mapping[str, Callable[[Contact], str]]
+    fields: Mapping[str, Tell]
     id_column: str | None
     quoted: str = "needed"
     newline: str = "\r\n"
@@ -125,6 +125,11 @@ def _first(*names: str) -> Callable[[Contact], str]:
     return lambda contact: next((value for name in names if (value := getattr(contact, name))), "")
 
 
+def _phones(contact: Contact) -> object:
+    both = [number for number in (contact.phone, contact.mobile) if number]
+    return both if len(both) > 1 else []
+
+
 PLACE = {
     "address": lambda contact: _one_line(contact.street),
     "city": _same("city"),
@@ -132,7 +137,13 @@ PLACE = {
     "country": _same("country"),
 }
 MODIFIED = {"modified_at": lambda _: "2026-11-27T08:00:00.000000Z"}
-KNOWN = {"email": _same("email"), "phone": _first("phone", "mobile"), "company": _same("company"), **PLACE}
+KNOWN: Mapping[str, Tell] = {
+    "email": _same("email"),
+    "phone": _first("phone", "mobile"),
+    "phones": _phones,
+    "company": _same("company"),
+    **PLACE,
+}
 
 LAYOUTS: Mapping[str, Layout] = {
     "salesforce_report": Layout(

@@ -174,6 +174,7 @@ export function useWidth(first = 640) {
 
 const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at", "modified_at"];
 const ATTRIBUTE = "attributes.";
+const shown = (value) => (Array.isArray(value) ? value.join(", ") : value);
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
@@ -229,8 +230,8 @@ const Golden = ({ of }) =>
 
 function Value({ value, usual }) {
   if (value === null || value === undefined) return html`<td class="none">none</td>`;
-  if (same(value, usual)) return html`<td><${Text}>${value}<//></td>`;
-  return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${value}<//><span class="unseen"> differs</span></td>`;
+  if (same(value, usual)) return html`<td><${Text}>${shown(value)}<//></td>`;
+  return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${shown(value)}<//><span class="unseen"> differs</span></td>`;
 }
 
 /** Returns the value that more than half of the records have, or undefined. */

@@ -1,18 +1,10 @@
 """The record: its fields and their validation."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    GetPydanticSchema,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, GetPydanticSchema, WrapValidator
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -22,6 +14,7 @@ from dedup.moments import iso_moment
 from dedup.settings import settings
 from dedup.validation import MAX_BODY_BYTES, Request, at_most, cut, email_address, until_enough_errors
 
+_NO_PHONE = re.compile(r"[^0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -184,16 +177,43 @@ def _without_unknown(value: dict[str, str | None]) -> dict[str, str] | None:
 
 Attributes = Annotated[
     dict[Name, _Attribute],
-    Field(json_schema_extra={"maxProperties": MAX_ATTRIBUTES}),
+    Field(json_schema_extra={"maxProperties": MAX_ATTRIBUTES, "additionalProperties": False}),
     at_most(MAX_ATTRIBUTES),
     AfterValidator(_without_unknown),
 ]
 """Texts by name, in the order in which they are given. Blank values are left out."""
 
 
+MAX_VALUES = 20
+"""Most emails, and most phones, of a record."""
+
+
+def distinct(field: str, values: Iterable[str]) -> list[str]:
+    """Returns the emails or phones without those that are written like an earlier one: in other case, or with other
+    spaces and punctuation of a phone number."""
+    found: dict[str, str] = {}
+    for value in values:
+        found.setdefault(value.casefold() if field == "email" else _NO_PHONE.sub("", value) or value, value)
+    return list(found.values())
+
+
+def _without_blank(values: Any) -> Any:
+    """Leaves blank texts out of a list. Returns other values unchanged."""
+    return [value for value in values if trimmed(value) not in ("", None)] if isinstance(values, list) else values
+
+
+_LIMIT = Field(json_schema_extra={"maxItems": MAX_VALUES})
+
+
 class FurtherFields(BaseModel):
     """The optional fields of a record that are more than one text."""
 
+    emails: Annotated[list[Email], _LIMIT, at_most(MAX_VALUES)] | None = Field(
+        default=None, repr=False, description="All emails, if there is more than one. `email` is the first"
+    )
+    phones: Annotated[list[Name], _LIMIT, BeforeValidator(_without_blank), at_most(MAX_VALUES)] | None = Field(
+        default=None, repr=False, description="All phones, if there is more than one. `phone` is the first"
+    )
     modified_at: Moment | None = Field(
         default=None, description="When the source last changed the record. UTC if it has no time zone"
     )
@@ -234,11 +254,23 @@ class Record(FurtherFields, KnownFields, NamedFields, Request):
     """One customer as one source sent it, with at least one of name, email, phone and company. Unknown fields are
     ignored, unless the name seems to be a misspelt field that is missing."""
 
-    @model_validator(mode="after")
-    def _require_identifying(self) -> Self:
+    def completed(self) -> Self:
+        """Makes email and phone the first of emails and phones, and requires a field that identifies the customer."""
+        if self.emails is not None or self.phones is not None:
+            self.email, self.emails = _joined("email", self.email, self.emails)
+            self.phone, self.phones = _joined("phone", self.phone, self.phones)
         if self.name is None and self.email is None and self.phone is None and self.company is None:
             raise PydanticCustomError("nothing_identifying", NOTHING_IDENTIFYING)
         return self
+
+
+def _joined(field: str, first: str | None, values: Sequence[str] | None) -> tuple[str | None, list[str] | None]:
+    """Returns the first of all values, and all of them if there are several. Raises PydanticCustomError if there are
+    more than MAX_VALUES."""
+    found = distinct(field, [*([first] if first is not None else ()), *(values or ())])
+    if len(found) > MAX_VALUES:
+        raise PydanticCustomError("too_long", f"A record has at most {MAX_VALUES} {field}s, with {field}")
+    return (found[0] if found else None), (found if len(found) > 1 else None)
 
 
 _SMALLEST = len('{"customer_id":0,"name":"a","email":"a@b.co","source":"a"},')

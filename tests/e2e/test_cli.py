@@ -205,6 +205,31 @@ def test_answers_are_those_of_the_api(sample: Dedup, api: str, words: list[str],
     assert all(count in shown.stdout for count in counts)
 
 
+def test_customer_shows_what_else_a_record_has(dedup: Dedup, api: str) -> None:
+    further = {
+        "emails": ["ann@example.com", "a@example.com"],
+        "phones": ["1", "2"],
+        "modified_at": "2024-01-16T10:22:33Z",
+        "attributes": {"Stage": "Lead", "Tier": "Gold"},
+    }
+    body = {"customer_id": 9, "name": "Ann", "email": None, "source": "hubspot", **further}
+    requests.post(f"{api}/customers", json=body, timeout=30).raise_for_status()
+
+    shown = dedup("customer", "9", COLUMNS="400").stdout
+
+    further = (
+        "modified at",
+        "2024-01-16",
+        "10:22",
+        "ann@example.com,",
+        " a@example.com",
+        "1, 2",
+        "Stage: Lead,",
+        "Tier: Gold",
+    )
+    assert all(text in shown for text in further)
+
+
 def test_bars_are_as_long_as_the_regions_are_large(sample: Dedup) -> None:
     lines = sample("regions").stdout.splitlines()[1:]
 

@@ -557,6 +557,21 @@ def test_overview_counts_by_person(people: str, show: Open) -> None:
     expect(page.get_by_role("heading", name=re.compile(r"^Person \d+$"))).to_be_visible()
 
 
+def test_customer_has_all_emails_and_attributes_of_the_records(api: str, show: Open) -> None:
+    ann = {"customer_id": 9, "name": "Ann", "email": "ann@example.com", "source": "hubspot"}
+    more = {"emails": ["a@example.com"], "attributes": {"<b>Stage": "Lead"}, "modified_at": "2024-01-16T10:22:33Z"}
+    other = {**ann, "source": "internal", "attributes": {"<b>Stage": "Customer"}}
+    requests.post(f"{api}/customers/bulk", json={"customers": [{**ann, **more}, other]}, timeout=30).raise_for_status()
+
+    table = show("/customers/9").locator("table.records")
+
+    expect(table.locator("tbody tr", has_text="emails")).to_contain_text("ann@example.com, a@example.com")
+    expect(table.locator("tbody tr", has_text="<b>Stage").locator("td")).to_have_text(
+        [re.compile("Lead"), re.compile("Customer")]
+    )
+    expect(table.locator("thead th", has_text="hubspot")).to_contain_text("changed Jan 16, 2024")
+
+
 def test_person_has_a_golden_record_and_reasons(people: str, show: Open) -> None:
     entity = person(people, "Katherine Moreau", "Kate Moreau")
     page = show("/people")

@@ -30,6 +30,8 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 BUCKET = "uploads"
 PATH = "/api/v1/exports"
 FURTHER = {
+    "emails": ["ann@example.org", "a.'b'@example.org"],
+    "phones": ["+44 20 7946 0001", "(020) 7946-0002"],
     "modified_at": "2024-01-16T10:22:33+01:00",
     "attributes": {"Lifecycle Stage": "Lead", 'a "b" \\ c': '{"x": "\\n"}, דנה', "Score": "12"},
 }
@@ -114,6 +116,7 @@ def read(body: bytes, form: str) -> list[dict[str, Any]]:
         | {"customer_id": int(row["customer_id"]), "record_id": int(row["record_id"])}
         | {"sources": row["sources"].split(",")}
         | {"attributes": json.loads(row["attributes"]) if row["attributes"] else None}
+        | {name: row[name].replace("'+", "+").split("; ") if row[name] else None for name in ("emails", "phones")}
         for row in csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""))
     ]
 

@@ -198,3 +198,115 @@ def test_attributes_of_a_file_beyond_the_limits_are_cut_with_a_warning(
     assert [list(one["attributes"].items()) for one in stored(store)] == [
         list(many.items())[:50], [("x", "a" * 2_000)],
     ]  # fmt: skip
+
+
+# Several emails and phones
+
+
+def test_record_with_several_emails_and_phones_shows_the_first_and_all(functions: Call, store: Store) -> None:
+    emails, phones = ["b@example.com", "Ann@example.com", "ANN@example.com"], [" +1 555 0100", "", "+1 (555) 0100", "7"]
+    status, answer = post(functions, emails=emails, phones=phones)
+    assert status == 201
+    assert (answer["email"], answer["emails"]) == ("ann@example.com", ["ann@example.com", "b@example.com"])
+    assert (answer["phone"], answer["phones"]) == ("+1 555 0100", ["+1 555 0100", "7"])
+    post(functions, email=None, phone="7", emails=["b@example.com"], phones=["7"])
+    post(functions, email=None, emails=['"b"\\@example.com', "דנה@example.com", "c@example.com"][1:])
+    store.records.add([record(2, "hubspot", phones=['\\ "a", {b}', "NULL", "8"]), record(3, "hubspot")])
+
+    one, other, third, fourth, last = stored(store)
+
+    assert one == answer
+    assert {"emails", "phones"}.isdisjoint(other)
+    assert (other["email"], other["phone"]) == ("b@example.com", "7")
+    assert third["emails"] == ["דנה@example.com", "c@example.com"]
+    assert fourth["phones"] == ['\\ "a", {b}', "NULL", "8"]
+    assert {"emails", "phones"}.isdisjoint(last)
+
+
+@pytest.mark.parametrize(
+    ("fields", "loc"),
+    [
+        ({"emails": ["ann@example.com", "b"]}, ["emails", 1]),
+        ({"emails": [None]}, ["emails", 0]),
+        ({"emails": "ann@example.com"}, ["emails"]),
+        ({"emails": [f"{n}@example.com" for n in range(21)]}, ["emails"]),
+        ({"emails": [f"{n}@example.com" for n in range(20)]}, []),
+        ({"phones": ["7" * 256]}, ["phones", 0]),
+        ({"phones": ["7\n"], "phone": "a\tb"}, ["phone"]),
+        ({"phones": [7]}, ["phones", 0]),
+    ],
+)
+def test_emails_and_phones_are_validated_like_email_and_phone(functions: Call, fields: Any, loc: list[Any]) -> None:
+    status, answer = post(functions, **fields)
+    assert (status, answer["detail"][0]["loc"]) == (422, ["body", *loc])
+
+
+def test_emails_do_not_stand_for_an_email_that_is_left_out(functions: Call) -> None:
+    body = {"customer_id": 1, "name": "Ann", "source": "hubspot", "emails": ["ann@example.com"]}
+    answer = functions("create_customer", api_event("POST", "/api/v1/customers", body))
+    assert (answer["statusCode"], json.loads(answer["body"])["detail"][0]["loc"]) == (422, ["body", "email"])
+
+
+def test_name_that_differs_by_a_letter_is_ignored_as_before_where_the_field_is_given(functions: Call) -> None:
+    assert post(functions, phone="7", Phone="8", Email="x", **{"e-mail": "y"})[0] == 201
+    assert post(functions, Phone="8")[0] == 422
+    assert post(functions, Phones=["8"])[0] == 422
+
+
+def test_all_columns_and_lists_of_a_file_count(load: Callable[[str], Upload], store: Store) -> None:
+    upload = load(
+        "Record ID,Name,Work email,Email,Additional email addresses,Phone,Mobile Phone,Home Phone\n"
+        '1,Ann,a@x.com,b@x.com,"c@x.com; A@x.com,d@x.com",+1 555 0100,+1 555 0200,+1 555 0100\n'
+        '2,Bo,,,"n/a ; e@x.com",,"+1 555 0300 ::: 555 0400 ext. 5",\n'
+        '3,Cy,"Lee, Cy",,,"1,234","020 7946 0000, ext. 5",\n'
+        "4,Di,n/a,d@x.com,,,,\n"
+        "5,Ed,e@x.com,,,7,,\n"
+    )
+    assert (upload.accepted, upload.rejected) == (5, 0)
+    assert [(one.code, one.rows, one.example_line) for one in upload.warnings] == [("invalid_email", 3, 3)]
+
+    def of(name: str) -> list[Any]:
+        return [one.get(name) for one in stored(store)]
+
+    assert of("email") == ["b@x.com", "e@x.com", "Lee, Cy", "d@x.com", "e@x.com"]
+    assert of("emails") == [
+        ["b@x.com", "a@x.com", "c@x.com", "d@x.com"], ["e@x.com", "n/a"], None, ["d@x.com", "n/a"], None,
+    ]  # fmt: skip
+    assert of("phone") == ["+1 555 0100", "+1 555 0300", "1,234", None, "7"]
+    assert of("phones") == [
+        ["+1 555 0100", "+1 555 0200"], ["+1 555 0300", "555 0400 ext. 5"], ["1,234", "020 7946 0000, ext. 5"],
+        None, None,
+    ]  # fmt: skip
+
+
+def test_lists_of_a_json_file_count(load: Callable[[str], Upload], store: Store) -> None:
+    records = [
+        {"id": 1, "name": "Ann", "emails": ["a@x.com", "b@x.com"], "phone": [{"label": "work", "value": "5550100"}]},
+        {"id": 2, "name": "Bo", "email": "c@x.com", "emails": ["c@x.com"], "phones": [5550100, "5550200"]},
+        {"id": 3, "name": "Cy", "email": [], "phones": [True]},
+    ]
+    upload = load(json.dumps(records))
+
+    assert (upload.accepted, upload.rejected) == (2, 1)
+    one, other = stored(store)
+    assert (one["emails"], one["phone"], "phones" in one) == (["a@x.com", "b@x.com"], "5550100", False)
+    assert (other["email"], "emails" in other, other["phones"]) == ("c@x.com", False, ["5550100", "5550200"])
+
+
+def test_more_than_twenty_emails_of_a_file_are_a_warning(load: Callable[[str], Upload], store: Store) -> None:
+    upload = load("id,name,email\n1,Ann," + ";".join(f"{n}@x.com" for n in range(25)) + "\n")
+    assert [(one.code, one.field, one.rows) for one in upload.warnings] == [("too_many_emails", "emails", 1)]
+    assert stored(store)[0]["emails"] == [f"{n}@x.com" for n in range(20)]
+
+
+def test_erasure_finds_rejected_rows_by_every_email_of_the_customer(
+    load: Callable[[str], Upload], functions: Call, store: Store
+) -> None:
+    load("id,name,email,Email 2\n7,Ann,a@x.com,b@x.com\n")
+    rejected = load("id,name,email,E-mail 2 Address\nx,Ann,,b@x.com\ny,Bo,c@x.com;B@x.com,\nz,Cy,d@x.com,\n")
+    assert rejected.rejected == 3
+
+    event = api_event("DELETE", "/api/v1/customers/7", parameters={"customer_id": "7"})
+    answer = json.loads(functions("erase_customer", event)["body"])
+
+    assert answer["details"]["rejected_files"]["rows"] == 2

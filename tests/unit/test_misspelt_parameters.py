@@ -196,6 +196,7 @@ def test_list_of_records_that_is_misspelt_is_named() -> None:
 
 
 def test_names_of_a_record_are_not_each_others_misspellings() -> None:
-    names = frozenset(Record.model_fields)
+    # A name that may be either is misspelt only if both are missing.
+    names = frozenset(Record.model_fields) - {"emails", "phones"}
     assert all(misspellings(name, names) == (name,) for name in names)
     assert len({plain(name) for name in names}) == len(names)

@@ -9,7 +9,7 @@ from operator import itemgetter
 from types import SimpleNamespace
 
 from dedup.files import compression, footer
-from dedup.files.columns import attributes_of, first_values, kept_columns, map_header, more_emails, require
+from dedup.files.columns import attributes_of, kept_columns, map_header, more_emails, require, values_of
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.values import INEXACT, meant_id
@@ -80,7 +80,7 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
             lines, raws = list(compress(lines, short)), list(compress(raws, short))
             block = list(compress(block, short))
         columns = {
-            name: first_values([list(map(itemgetter(position), block)) for position in several])
+            name: values_of(name, [list(map(itemgetter(position), block)) for position in several])
             for name, several in positions.items()
         }
         spare = [[row[at] for at in others] for row in block] if others else ()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from dedup.files.further import Noticed, attributes, modified
+from dedup.files.further import Noticed, attributes, lists, modified
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
 from dedup.files.values import (
     Problem,
@@ -38,7 +38,7 @@ from dedup.records import (
 )
 from dedup.settings import settings
 from dedup.traces import addresses
-from dedup.validation import email_address, is_address
+from dedup.validation import MAX_PLAIN_DOMAIN, PLAIN_LOCAL, email_address, is_address
 
 Row = tuple[Any, ...]
 """Values of a record: customer_id, name, email, source, and the optional fields of its batch. Name and email are None
@@ -95,8 +95,7 @@ def validated(
     _find_damage(table.rows, problems)
     ids = customer_ids(columns["customer_id"], problems)
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
-    written = columns.get("email", [None] * count)
-    emails, invalid = _emails(on_one_line(written), problems)
+    emails, several_emails, invalid = lists("email", columns.get("email", [None] * count), _emails, problems, noticed)
     if strict:
         for position in invalid:
             problems[position].append(NOT_AN_ADDRESS)
@@ -105,16 +104,38 @@ def validated(
         sources = _checked("source", sources_of(columns["source"], given, problems), problems)
     else:
         sources = [given] * count
-    known = tuple(name for name in KNOWN if name in columns)
-    more = [_known(name, columns[name], problems) for name in known]
-    _find_unidentified([names, emails, *compress(more, map(IDENTIFYING.__contains__, known))], problems)
-    if "modified_at" in columns:
-        known += ("modified_at",)
-        more.append(modified(columns["modified_at"], changed, noticed))
-    if "attributes" in columns or table.attributes:
-        known += ("attributes",)
-        more.append(attributes(columns.get("attributes", ()), table.attributes, noticed))
+    more = {"emails": several_emails} if several_emails else {}
+    more |= _optional(table, columns, changed, problems, noticed)
+    _find_unidentified([names, emails, *(more[name] for name in IDENTIFYING if name in more)], problems)
+    rejected, findings = _rejected(table, columns, problems, noticed)
+    rows: Iterator[Row] = zip(ids, names, emails, sources, *more.values(), strict=True)
+    accepted = list(compress(rows, [position not in problems for position in range(count)]) if problems else rows)
+    return accepted, rejected, tuple(more), findings
 
+
+def _optional(
+    table: Table, columns: Mapping[str, Sequence[Any]], changed: Column, problems: Problems, noticed: Noticed
+) -> dict[str, list[Any]]:
+    """Returns the values of the optional fields that the table has, except `emails`."""
+    found: dict[str, list[Any]] = {}
+    for name in KNOWN:
+        if name == "phone" and name in columns:
+            found["phone"], several, _ = lists("phone", columns["phone"], _phones, problems, noticed)
+            if several:
+                found["phones"] = several
+        elif name in columns:
+            found[name] = _known(name, columns[name], problems)
+    if "modified_at" in columns:
+        found["modified_at"] = modified(columns["modified_at"], changed, noticed)
+    if "attributes" in columns or table.attributes:
+        found["attributes"] = attributes(columns.get("attributes", ()), table.attributes, noticed)
+    return found
+
+
+def _rejected(
+    table: Table, columns: Mapping[str, Sequence[Any]], problems: Problems, noticed: Noticed
+) -> tuple[list[Rejected], Findings]:
+    """Returns the rejected rows in the order of their lines, and the findings of the table."""
     rejected = list(table.rejected)
     findings = Findings()
     for row in rejected:
@@ -129,12 +150,15 @@ def validated(
         fields = ", ".join(dict.fromkeys(problem.field for problem in found if problem.field))
         reason = "; ".join(problem.reason for problem in found)
         customer_id = meant_id(columns["customer_id"][position])
-        mails = _addresses([written[position], *(table.more_emails[position] if table.more_emails else ())])
+        written = [columns["email"][position]] if "email" in columns else []
+        mails = _addresses([*written, *(table.more_emails[position] if table.more_emails else ())])
         rejected.append(reject(line, fields, reason, table.rows[position], customer_id, mails))
     rejected.sort(key=lambda row: row.line)
-    rows: Iterator[Row] = zip(ids, names, emails, sources, *more, strict=True)
-    accepted = list(compress(rows, [position not in problems for position in range(count)]) if problems else rows)
-    return accepted, rejected, known, findings
+    return rejected, findings
+
+
+def _phones(values: Sequence[Any], problems: Problems) -> tuple[list[Any], Sequence[int]]:
+    return _known("phone", values, problems), ()
 
 
 def _find_unidentified(columns: Sequence[Sequence[Any]], problems: Problems) -> None:
@@ -152,24 +176,21 @@ def _addresses(values: Sequence[Any]) -> set[str]:
     return set().union(*(addresses(text[:MAX_EXCERPT]) for text in texts))
 
 
-# Addresses of this form are accepted unchanged if their domain is; a property test compares this with email-validator.
-# Local parts that have only letters must be lower case: role names (Info@) are converted to lower case.
-_PLAIN_LOCAL = re.compile(r"(?=.{1,64}\Z)(?:[a-z]+|(?=.*[0-9_+.-])[A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*)\Z")
-_PLAIN_DOMAIN_LENGTH = 254 - 65
 _NO_ADDRESS = ("", "", "")
 
 
-def _emails(values: Sequence[Any], problems: Problems) -> tuple[list[Any], list[int]]:
+def _emails(written: Sequence[Any], problems: Problems) -> tuple[list[Any], list[int]]:
     """Returns the addresses as Record converts them, and the positions of texts that are not valid addresses, which are
     unchanged.
 
     Each domain is validated once, because most addresses share a domain with others: this takes a third of the time."""
+    values = on_one_line(written)
     try:
         parts = [value.rpartition("@") if value else _NO_ADDRESS for value in values]
     except AttributeError:
         parts = [value.rpartition("@") if isinstance(value, str) else _NO_ADDRESS for value in values]
     plain = {domain for domain in {domain for local, _, domain in parts if local} if _is_plain_domain(domain)}
-    is_plain = _PLAIN_LOCAL.match
+    is_plain = PLAIN_LOCAL.match
     others = [
         at
         for at, (local, _, domain) in enumerate(parts)
@@ -189,7 +210,7 @@ def _emails(values: Sequence[Any], problems: Problems) -> tuple[list[Any], list[
 
 def _is_plain_domain(domain: str) -> bool:
     address = f"a@{domain}"
-    return len(domain) <= _PLAIN_DOMAIN_LENGTH and is_address(address) and email_address(address) == address
+    return len(domain) <= MAX_PLAIN_DOMAIN and is_address(address) and email_address(address) == address
 
 
 def _checked(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:

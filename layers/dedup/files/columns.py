@@ -21,9 +21,32 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "name": ("name", "full name"),
     "first_name": ("first name",),
     "last_name": ("last name",),
-    "email": ("email", "email address"),
+    "email": (
+        "email",
+        "email address",
+        "emails",
+        "email addresses",
+        "email 2",
+        "email 3",
+        "email address 2",
+        "email address 3",
+    ),
     "source": ("source",),
-    "phone": ("phone", "phone number", "business phone", "mobile phone", "mobile phone number", "mobile"),
+    "phone": (
+        "phone",
+        "phone number",
+        "business phone",
+        "mobile phone",
+        "mobile phone number",
+        "mobile",
+        "phones",
+        "phone 2",
+        "phone 3",
+        "phone number 2",
+        "telephone",
+        "work phone",
+        "cell phone",
+    ),
     "company": ("company", "company name", "account name", "associated company", "organization", "organisation"),
     "address": ("address", "street", "street address", "mailing street", "billing street", *_nested("street")),
     "city": ("city", "mailing city", "billing city", "town", *_nested("city")),
@@ -71,7 +94,10 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 The files in `systems` have the names that a single system uses: of the fields, and of columns that are typical for it.
 
 If a file has several columns for one field, each row takes the first of them that has a value: those in this order,
-then those of a system in the order of its file. Only customer_id and source have one column, see `map_header`."""
+then those of a system in the order of its file. Of email and phone, it takes all of them in that order. Only
+customer_id and source have one column, see `map_header`."""
+
+_LISTS = ("email", "phone")
 
 _SINGLE = ("customer_id", "source")
 
@@ -174,14 +200,10 @@ def require(positions: Positions, header: Sequence[str]) -> None:
 
 
 def more_emails(names: Sequence[str], found: Mapping[str, Sequence[int]]) -> list[int]:
-    """Returns the positions in `names` of columns with addresses, except the first column of the email. `found` is the
+    """Returns the positions in `names` of columns with addresses that are not columns of the email. `found` is the
     result of `map_header`."""
-    first, *others = found.get("email", (-1,))
-    return [
-        position
-        for position, name in enumerate(names)
-        if position != first and (position in others or "email" in key(name))
-    ]
+    mapped = found.get("email", ())
+    return [position for position, name in enumerate(names) if position not in mapped and "email" in key(name)]
 
 
 _ATTRIBUTE = "attributes."
@@ -206,12 +228,25 @@ def attributes_of(rows: Sequence[Sequence[Any]], kept: Mapping[str, int]) -> Seq
     return [{name: row[position] for name, position in kept.items()} for row in rows] if kept else ()
 
 
-def first_values(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """Returns the first non-blank value of each row; columns[0] itself if it is the only column."""
+def values_of(field: str, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Returns the value of a field of each row: the first of its columns that is not blank; of an email or phone, a
+    list of all values if there are several. columns[0] itself if it is the only column."""
     first, *others = columns
+    together = _both if field in _LISTS else _either
     for other in others:
-        first = [one if _has_value(one) else second for one, second in zip(first, other, strict=True)]
+        if any(other):
+            first = list(map(together, first, other))
     return first
+
+
+def _either(one: Any, other: Any) -> Any:
+    return one if _has_value(one) else other
+
+
+def _both(one: Any, other: Any) -> Any:
+    if not _has_value(one) or not _has_value(other):
+        return _either(one, other)
+    return [*(one if isinstance(one, list) else [one]), *(other if isinstance(other, list) else [other])]
 
 
 def _has_value(value: Any) -> bool:

@@ -12,12 +12,12 @@ from dedup.customer_ids import CustomerId
 from dedup.files.columns import (
     Positions,
     attributes_of,
-    first_values,
     is_known,
     kept_columns,
     map_header,
     more_emails,
     require,
+    values_of,
 )
 from dedup.files.footer import count_candidates, count_footer_rows
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
@@ -149,7 +149,7 @@ def _table(lines: list[str], line: int, layout: _Layout, closed: bool, last: boo
         rows = [[*row, *[""] * (width - len(row))] for row in compress(rows, kept)]
         starts, raws = list(compress(starts, kept)), list(compress(raws, kept))
     columns = {
-        name: first_values([list(map(itemgetter(position), rows)) for position in several])
+        name: values_of(name, [list(map(itemgetter(position), rows)) for position in several])
         for name, several in positions.items()
     }
     spare = [[row[position] for position in others] for row in rows] if others else ()

@@ -3,13 +3,16 @@ noticed."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dedup.files.tables import UNWRITABLE
+from dedup.files.values import Problems
 from dedup.findings import Kind
 from dedup.moments import Ambiguous, Column
-from dedup.records import MAX_ATTRIBUTE, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTES
+from dedup.records import MAX_ATTRIBUTE, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTES, MAX_VALUES, distinct
+from dedup.validation import is_address
 
 Noticed = list[tuple[int, Kind]]
 """What was noticed about rows, by their position in the table."""
@@ -41,6 +44,86 @@ LONG_ATTRIBUTE = Kind(
     False,
     "long_attribute",
 )
+TOO_MANY_VALUES = {
+    field: Kind(
+        f"{field}s",
+        f"There are more than {MAX_VALUES} {field}s: the first {MAX_VALUES} are stored",
+        False,
+        f"too_many_{field}s",
+    )
+    for field in ("email", "phone")
+}
+
+_SEPARATORS = (";", ",", ":::", "\n")
+_SEPARATED = re.compile(r";|,|:::|\n")
+_PHONE_DIGITS = 5
+"""Fewest digits of a part of a text that is a phone number of its own, and not an extension or a group of digits."""
+
+Check = Callable[[Sequence[Any], Problems], tuple[list[Any], Sequence[int]]]
+"""Validates values: returns them as Record converts them, and the positions of those that are stored as written."""
+
+
+def lists(
+    field: str, values: Sequence[Any], check: Check, problems: Problems, noticed: Noticed
+) -> tuple[list[Any], list[list[str] | None], Sequence[int]]:
+    """Returns the email or phone of each row, all of them of the rows that have several (empty if no row has), and the
+    positions of rows with a value that is stored as written. Valid values come first. A value is a text, which may have
+    several values, or a list."""
+    singles, found = _separated(field, values)
+    firsts, invalid = check(singles, problems)
+    if not found:
+        return firsts, [], invalid
+    owners = [position for position, items in found.items() for _ in items]
+    refused: Problems = defaultdict(list)
+    items, unusable = check([item for items in found.values() for item in items], refused)
+    for at, reasons in refused.items():
+        known = problems[owners[at]]
+        known += [reason for reason in reasons if reason not in known]
+    last = {*unusable}
+    ordered: dict[int, list[str]] = {position: [] for position in found}
+    for at in sorted(range(len(items)), key=lambda at: at in last):
+        if items[at] is not None:
+            ordered[owners[at]].append(items[at])
+    several: list[list[str] | None] = [None] * len(values)
+    for position, of_row in ordered.items():
+        different = distinct(field, of_row)
+        if len(different) > MAX_VALUES:
+            noticed.append((position, TOO_MANY_VALUES[field]))
+        firsts[position] = different[0] if different else None
+        several[position] = different[:MAX_VALUES] if len(different) > 1 else None
+    return firsts, several if any(several) else [], sorted({*invalid, *(owners[at] for at in unusable)})
+
+
+def _separated(field: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, list[Any]]]:
+    """Returns the values with None for those that are several, and these by position."""
+    try:
+        text = "".join(filter(None, values))
+        if not any(separator in text for separator in _SEPARATORS):
+            return values, {}
+    except TypeError:
+        pass
+    found: dict[int, list[Any]] = {}
+    for position, value in enumerate(values):
+        items = [*_items(field, value)] if isinstance(value, str | list) else ()
+        if isinstance(value, list) or len(items) > 1:
+            found[position] = [*items]
+    return [None if position in found else value for position, value in enumerate(values)], found
+
+
+def _items(field: str, value: Any) -> Iterator[Any]:
+    """Yields the values in a text or a list. Systems that are read by their API write objects with a `value`."""
+    for item in value if isinstance(value, list) else [value]:
+        one = item["value"] if isinstance(item, dict) and "value" in item else item
+        if not isinstance(one, str):
+            if one is not None:
+                yield one
+            continue
+        parts = [part for text in _SEPARATED.split(one) if (part := text.strip())]
+        if field == "email":
+            is_list = any(map(is_address, parts))
+        else:
+            is_list = all(sum(map(str.isdigit, part)) >= _PHONE_DIGITS for part in parts)
+        yield from parts if is_list else filter(None, [one.strip()])
 
 
 def modified(values: Sequence[Any], column: Column, noticed: Noticed) -> list[str | None]:

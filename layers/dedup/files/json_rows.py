@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from dedup.customer_ids import CustomerId
-from dedup.files.columns import COLUMNS, first_values, kept_columns, key, map_header, more_emails, names_of
+from dedup.files.columns import COLUMNS, kept_columns, key, map_header, more_emails, names_of, values_of
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -205,10 +205,11 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
 
 
 def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Rejected] = ()) -> Table:
-    lines, rows, values, spare, refused = [], [], [], [], list(rejected)
+    lines: list[int] = []
+    rows, values, spare, refused = [], [], [], list(rejected)
     header: dict[str, None] = {}
     shapes: set[tuple[str, ...]] = set()
-    attributes: list[dict[str, Any]] = []
+    attributes: dict[int, dict[str, Any]] = {}
     for line, item, row in items:
         try:
             if len(row) > MAX_ROW:
@@ -224,18 +225,20 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
                 shapes.add(shape)
                 header.update(dict.fromkeys(shape))
             found = [get(key) for key in keys]
-            for at, names in others:
-                [found[at]] = first_values([[get(name)] for name in names])
+            for at, field, names in others:
+                [found[at]] = values_of(field, [[get(name)] for name in names])
             values.append(found)
         except Unreadable as error:
             refused.append(reject(line, "", str(error), row, *_traces(row), error.kind))
         else:
+            if kept:
+                attributes[len(lines)] = {name: get(member) for name, member in kept}
             lines.append(line)
             rows.append(row)
             spare.append([get(name) for name in emails])
-            attributes.append({name: get(member) for name, member in kept})
     columns = dict(zip(COLUMNS, zip(*values, strict=True), strict=True)) if values else dict.fromkeys(COLUMNS, ())
-    return Table(lines, rows, columns, refused, spare, list(header), attributes if any(attributes) else ())
+    more = [attributes.get(at, {}) for at in range(len(lines))] if attributes else ()
+    return Table(lines, rows, columns, refused, spare, list(header), more)
 
 
 MAX_DEPTH = 5
@@ -268,13 +271,13 @@ def _traces(row: str) -> tuple[CustomerId | None, set[str]]:
 @lru_cache(maxsize=32)
 def _object_keys(
     keys: tuple[str, ...],
-) -> tuple[list[str | None], list[tuple[int, list[str]]], list[str], list[tuple[str, str]]]:
+) -> tuple[list[str | None], list[tuple[int, str, list[str]]], list[str], list[tuple[str, str]]]:
     """Maps the keys of an object to fields. Returns the first key of each field of COLUMNS (None without one), the
-    fields with several keys as (index in COLUMNS, keys), the keys of further addresses, and the attributes with their
-    keys."""
+    fields with several keys as (index in COLUMNS, field, keys), the keys of further addresses, and the attributes with
+    their keys."""
     found = map_header(keys)
     positions = {name: [keys[position] for position in several] for name, several in found.items()}
-    several = [(at, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
+    several = [(at, name, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
     emails = [keys[position] for position in more_emails(keys, found)]
     kept = [(name, keys[position]) for name, position in kept_columns(keys, found).items()]
     return [positions[name][0] if name in positions else None for name in COLUMNS], several, emails, kept

@@ -220,6 +220,9 @@ class _Csv:
 
 def _cells(row: dict[str, Any]) -> list[object]:
     row["sources"] = ",".join(row["sources"])
+    for name in ("emails", "phones"):
+        if row[name]:
+            row[name] = "; ".join(row[name])
     return ["" if cell is None else cell for cell in row.values()]
 
 
@@ -236,6 +239,8 @@ class _Parquet:
             "customer_id": pa.string() if as_texts else pa.int64(),
             "sources": pa.list_(pa.string()),
             "record_id": pa.int64(),
+            "emails": pa.list_(pa.string()),
+            "phones": pa.list_(pa.string()),
             "modified_at": pa.timestamp("us", tz="UTC"),
             "created_at": pa.timestamp("us", tz="UTC"),
         }

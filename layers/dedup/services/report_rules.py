@@ -39,6 +39,8 @@ def _field(schema: Mapping[str, Any], required: bool) -> str:
         kind = "email address (RFC 5322) of a domain that is not reserved"
     elif schema.get("format") == "date-time":
         kind = "date and time (ISO 8601)"
+    elif schema["type"] == "array":
+        kind = f"at most {schema['maxItems']} values"
     elif schema["type"] == "object":
         kind = f"at most {schema['maxProperties']} texts by name, {MAX_ATTRIBUTE:,} characters each"
     else:

@@ -128,10 +128,10 @@ class Customers:
 
 def _traces(connection: Connection, customer_id: CustomerId, hashes: Hashes) -> _Traces:
     theirs, customer = f"WHERE {is_customer(customer_id)}", text(str(customer_id))
-    selects = [f"SELECT email FROM record {theirs}"]
+    queries = [f"SELECT email FROM record {theirs}", f"SELECT unnest(emails) FROM record {theirs}"]
     for tables in run_tables.all_runs(connection):
-        selects.append(f"SELECT email FROM {tables.member} WHERE customer_id = {customer}")
-    emails = [email for [email] in connection.run(" UNION ".join(selects))]
+        queries.append(f"SELECT email FROM {tables.member} WHERE customer_id = {customer}")
+    emails = [email for [email] in connection.run(" UNION ".join(queries))]
     names = connection.run(f"SELECT DISTINCT name FROM record {theirs} AND name IS NOT NULL LIMIT {MAX_NAMES}")
     keys = connection.run(
         f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (

@@ -7,13 +7,29 @@ from typing import Any
 from dedup.records import FURTHER, KNOWN
 from dedup.store.sql import iso
 
-TYPES: Mapping[str, str] = {**dict.fromkeys(KNOWN, "text"), "modified_at": "timestamptz", "attributes": "json"}
+TYPES: Mapping[str, str] = {
+    **dict.fromkeys(KNOWN, "text"),
+    "emails": "text[]",
+    "phones": "text[]",
+    "modified_at": "timestamptz",
+    "attributes": "json",
+}
 """The type of the column of each optional field."""
 
-LONG = ("attributes",)
+LONG = ("emails", "phones", "attributes")
 """The fields that make a record up to a hundred times as long as the others."""
 
-_WRITTEN: Mapping[str, Callable[[Any], str]] = {"attributes": lambda value: json.dumps(value, ensure_ascii=False)}
+
+def _array(values: Sequence[str]) -> str:
+    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
+
+
+_WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    "emails": _array,
+    "phones": _array,
+    "attributes": lambda value: json.dumps(value, ensure_ascii=False),
+}
 """The text that PostgreSQL reads as the value of a field, where it is not the value itself."""
 
 _JSON: Mapping[str, Callable[[str], str]] = {"modified_at": lambda column: f"""'"' || {iso(column)} || '"'"""}

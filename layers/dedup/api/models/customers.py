@@ -21,6 +21,11 @@ class StoredFields(Model):
 class StoredRecord(FurtherFields, KnownFields, StoredFields):
     """A stored record. Optional fields without a value are omitted."""
 
+    emails: list[str] | None = Field(
+        default=None, description="All emails, if there is more than one. Those from a file may not be valid"
+    )
+    phones: list[str] | None = Field(default=None, description="All phones, if there is more than one")
+
 
 class Customer(Model):
     """A customer: the sources that have the customer, and one page of its records in id order."""

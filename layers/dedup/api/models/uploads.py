@@ -114,6 +114,8 @@ class UploadWarning(Model):
         "unreadable_time",
         "ambiguous_time",
         "unreadable_attributes",
+        "too_many_emails",
+        "too_many_phones",
         "too_many_attributes",
         "long_attribute",
     ]

@@ -53,6 +53,9 @@ CREATE TABLE record (
     postcode text,
     country text,
     date_of_birth text,
+    -- All of them if there is more than one, the first at first; otherwise null.
+    emails text[],
+    phones text[],
     -- Texts by name, in the order of the file; null if there are none. json keeps this order, jsonb does not.
     attributes json,
     CHECK ((customer_id IS NULL) <> (text_id IS NULL))
