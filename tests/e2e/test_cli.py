@@ -217,7 +217,7 @@ def test_customer_shows_what_else_a_record_has(dedup: Dedup, api: str) -> None:
 
     shown = dedup("customer", "9", COLUMNS="400").stdout
 
-    further = (
+    printed_parts = (
         "modified at",
         "2024-01-16",
         "10:22",
@@ -227,7 +227,7 @@ def test_customer_shows_what_else_a_record_has(dedup: Dedup, api: str) -> None:
         "Stage: Lead,",
         "Tier: Gold",
     )
-    assert all(text in shown for text in further)
+    assert all(text in shown for text in printed_parts)
 
 
 def test_bars_are_as_long_as_the_regions_are_large(sample: Dedup) -> None:

@@ -263,7 +263,7 @@ def test_all_columns_and_lists_of_a_file_count(load: Callable[[str], Upload], st
         "5,Ed,e@x.com,,,7,,\n"
     )
     assert (upload.accepted, upload.rejected) == (5, 0)
-    assert [(one.code, one.rows, one.example_line) for one in upload.warnings] == [("invalid_email", 3, 3)]
+    assert [(one.code, one.rows, one.example_line) for one in row_warnings(upload)] == [("invalid_email", 3, 3)]
 
     def of(name: str) -> list[Any]:
         return [one.get(name) for one in stored(store)]
@@ -295,7 +295,7 @@ def test_lists_of_a_json_file_count(load: Callable[[str], Upload], store: Store)
 
 def test_more_than_twenty_emails_of_a_file_are_a_warning(load: Callable[[str], Upload], store: Store) -> None:
     upload = load("id,name,email\n1,Ann," + ";".join(f"{n}@x.com" for n in range(25)) + "\n")
-    assert [(one.code, one.field, one.rows) for one in upload.warnings] == [("too_many_emails", "emails", 1)]
+    assert [(one.code, one.field, one.rows) for one in row_warnings(upload)] == [("too_many_emails", "emails", 1)]
     assert stored(store)[0]["emails"] == [f"{n}@x.com" for n in range(20)]
 
 
@@ -303,7 +303,7 @@ def test_erasure_finds_rejected_rows_by_every_email_of_the_customer(
     load: Callable[[str], Upload], functions: Call, store: Store
 ) -> None:
     load("id,name,email,Email 2\n7,Ann,a@x.com,b@x.com\n")
-    rejected = load("id,name,email,E-mail 2 Address\nx,Ann,,b@x.com\ny,Bo,c@x.com;B@x.com,\nz,Cy,d@x.com,\n")
+    rejected = load("id,name,email,E-mail 2 Address\n1e9,Ann,,b@x.com\n2e9,Bo,c@x.com;B@x.com,\n3e9,Cy,d@x.com,\n")
     assert rejected.rejected == 3
 
     event = api_event("DELETE", "/api/v1/customers/7", parameters={"customer_id": "7"})

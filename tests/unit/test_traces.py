@@ -94,7 +94,7 @@ def test_addresses_of_a_rejected_row_are_those_in_columns_for_them(header: str, 
     [
         r'{"id": 7, "name": ["Ann"], "email": "ann\u002Bnews@example.com"}',
         r'{"id": "7", "email": ["x", {"work": "Ann\u002bNews@example.com"}]}',
-        r'{"name": {"x": ""}, "id": 7, "phone": [], "e-mail": "", "email 2": "ann+news@example.com"}',
+        r'{"name": {"x": ""}, "id": 7, "company": [1], "e-mail": "", "email 2": "ann+news@example.com"}',
         r'{"id": 7, "email": "ann\u002Bnews@example.com", }',
         r'{"record id": 9, "id": "7", "email": "ann\u002Bnews\u0040example.com',
     ],
