@@ -335,6 +335,68 @@ LAYOUTS: Mapping[str, Layout] = {
         ),
         {**KNOWN, "date_of_birth": lambda contact: contact.birthday or "0/0/00"}, None, encoding="cp1252",
     ),
+    "freshsales": Layout(
+        _columns(
+            ("Id", lambda contact: f"70{contact.number}"), ("First name", _same("first_name")),
+            ("Last name", _same("last_name")), "Job title", ("Emails", _same("email")), ("Work", _nothing),
+            ("Mobile number", _same("mobile")), ("Work number", _same("phone")), ("Address", _same("street")),
+            ("City", _same("city")), ("State", _same("state")), ("Zipcode", _same("postcode")),
+            ("Country", _same("country")), ("Sales accounts", _same("company")), ("Sales owner", lambda _: "Jo Admin"),
+            ("Created at", lambda _: "2026-11-27T08:00:00Z"), ("Updated at", lambda _: "2026-11-27T08:00:00Z"),
+        ),
+        {**KNOWN, "modified_at": lambda _: "2026-11-27T08:00:00.000000Z"}, "Id", newline="\n",
+    ),
+    "klaviyo": Layout(
+        _columns(
+            ("Email", _same("email")), ("Klaviyo ID", lambda contact: f"01HZ{contact.number:022d}"),
+            ("First Name", _same("first_name")), ("Last Name", _same("last_name")),
+            ("Organization", _same("company")), "Title", ("Phone Number", _same("phone")), ("Address", _same("street")),
+            "Address 2", ("City", _same("city")), ("State / Region", _same("state")), ("Country", _same("country")),
+            ("Zip Code", _same("postcode")), "Latitude", "Longitude", "Source",
+            ("Email Marketing Consent", lambda _: "NEVER"),
+            ("First Active", lambda _: "2026-11-27 08:00:00"), ("Last Active", lambda _: "2026-11-27 08:00:00"),
+        ),
+        {**KNOWN, "phone": _same("phone"), "phones": _nothing}, "Klaviyo ID", newline="\n",
+    ),
+    "intercom": Layout(
+        _columns(
+            ("Name", _same("name")), ("Type", lambda _: "user"), "Owner", ("Company name", _same("company")),
+            ("Email", _same("email")), ("Phone", _same("phone")), ("User ID", _same("number")),
+            ("First Seen (UTC)", lambda _: "2026-11-27 08:00:00"), ("Last seen (UTC)", lambda _: "2026-11-27 08:00:00"),
+            ("Web sessions", lambda _: 3), ("City", _same("city")), ("Country", _same("country")), "Browser Language",
+        ),
+        {
+            "email": _same("email"), "phone": _same("phone"), "company": _same("company"), "city": _same("city"),
+            "country": _same("country"),
+        },
+        "User ID", newline="\n",
+    ),
+    "woocommerce": Layout(
+        _columns(
+            ("customer_id", _same("number")), ("first_name", _same("first_name")), ("last_name", _same("last_name")),
+            ("user_login", lambda contact: f"user{contact.number}"), ("email", _same("email")), "user_pass",
+            ("date_registered", lambda _: "2026-11-27 08:00:00"), ("billing_first_name", _same("first_name")),
+            ("billing_last_name", _same("last_name")), ("billing_company", _same("company")),
+            ("billing_email", _same("email")), ("billing_phone", _same("phone")),
+            ("billing_address_1", _same("street")),
+            "billing_address_2", ("billing_postcode", _same("postcode")), ("billing_city", _same("city")),
+            ("billing_state", _same("state")), ("billing_country", _same("country")), "shipping_company",
+            "shipping_address_1", "shipping_city", ("total_spent", lambda _: "120.50"), ("order_count", lambda _: 3),
+        ),
+        {**KNOWN, "phone": _same("phone"), "phones": _nothing}, "customer_id", newline="\n",
+    ),
+    "bigcommerce": Layout(
+        _columns(
+            ("Customer ID", _same("number")), ("First Name", _same("first_name")), ("Last Name", _same("last_name")),
+            ("Company", _same("company")), ("Email", _same("email")), ("Phone", _same("phone")), "Notes",
+            ("Store Credit", lambda _: "0.00"), "Customer Group", ("Date Joined", lambda _: "11/27/2026"),
+            "Address ID - 1", "Address First Name - 1", "Address Last Name - 1", "Address Company - 1",
+            ("Address Line 1 - 1", _same("street")), "Address Line 2 - 1", ("City/Suburb - 1", _same("city")),
+            ("State - 1", _same("state")), ("Zip/Postcode - 1", _same("postcode")), ("Country - 1", _same("country")),
+            ("Address Phone - 1", _same("mobile")), ("Receive Review Emails?", lambda _: "Yes"),
+        ),
+        KNOWN, "Customer ID",
+    ),
 }  # fmt: skip
 
 

@@ -4,21 +4,24 @@
                                ↘ temporary file → cells ↗
 
 Each step is a generator that holds about CHUNK bytes of the file, whatever its size: `compression`, `text`, `formats`
-(`csv_rows` and `json_rows`, with the column names in `columns`), `values` and `checks`. Workbooks (`workbooks`, with
-`xlsx_sheets` and `ods_sheets`) and Parquet (`parquet_rows`) are read from a temporary file (`spool`), because their
-index is at their end; `cell_rows` makes tables of their cells. `cells` writes CSV that is safe to open in a
-spreadsheet."""
+(`csv_rows` and `json_rows`, with the decision about columns in `mapping`), `values`, `dates` and `checks`. Workbooks
+(`workbooks`, with `xlsx_sheets` and `ods_sheets`) and Parquet (`parquet_rows`) are read from a temporary file
+(`spool`), because their index is at their end; `cell_rows` makes tables of their cells. `cells` writes CSV that is safe
+to open in a spreadsheet."""
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
-from dedup.files.checks import Row, validated
+from dedup.files.checks import Row, Times, validated
 from dedup.files.compression import Counted, Stream, decompressed
+from dedup.files.dates import DATE_TABLES, Dates
 from dedup.files.formats import tables_of
+from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
 from dedup.files.recognition import guessed_source
-from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable, quoted
+from dedup.files.tables import MAX_EXCERPT, NO_RULES, Rejected, Unreadable, quoted
 from dedup.findings import Findings
 from dedup.moments import Column
 from dedup.records import one_of
@@ -27,8 +30,12 @@ from dedup.settings import settings
 __all__ = [
     "MAX_EXCERPT",
     "Batch",
+    "ColumnMapping",
+    "Mapper",
+    "NeedsMapping",
     "Rejected",
     "Row",
+    "SavedMapping",
     "Stream",
     "Unreadable",
     "csv_header",
@@ -55,23 +62,30 @@ class Batch(NamedTuple):
     guessed_source: str | None = None
 
 
-def read(stream: Stream, source: str | None = None, options: FileOptions = DEFAULT) -> Iterator[Batch]:
+def read(
+    stream: Stream, source: str | None = None, options: FileOptions = DEFAULT, mapper: Mapper | None = None
+) -> Iterator[Batch]:
     """Yields the rows of a CSV, JSON, NDJSON, xlsx, ODS or Parquet file, plain or compressed with gzip or zstd. Text is
     read while the stream is; of the other formats, the stream is read to its end first.
 
     `source` is the source of rows that have none; a row with another source is rejected. If it is None, and the file
-    has no source column, it is guessed from the names of the columns. An invalid row does not affect other rows. Raises
-    Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these should then be
-    discarded. Errors of the stream are not caught."""
+    has no source column, it is guessed from the names of the columns. `mapper` decides about the columns; by default,
+    their names do. An invalid row does not affect other rows. Raises NeedsMapping before the first row if the columns
+    are not certain, and Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
+    should then be discarded. Errors of the stream are not caught."""
     if source is not None and source not in settings().sources:
         expected = one_of(settings().sources)
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
-    empty, guessed, modified = True, None, Column()
-    for number, table in enumerate(tables_of(decompressed(counted), options.sheet)):
-        if number == 0 and source is None:
-            source = guessed = guessed_source(table.header)
-        rows, rejected, known, findings = validated(table, source, modified, strict=options.strict)
+    empty, guessed = True, None
+    tables = tables_of(decompressed(counted), options.sheet, mapper or Mapper())
+    first = list(islice(tables, DATE_TABLES))
+    if first and source is None:
+        source = guessed = guessed_source(first[0].header)
+    births = [table.columns.get("date_of_birth", ()) for table in first]
+    times = Times(Dates.of(births, first[0].rules if first else NO_RULES), Column())
+    for table in chain(first, tables):
+        rows, rejected, known, findings = validated(table, source, times, strict=options.strict)
         if rows or rejected:
             empty = False
             yield Batch(rows, rejected, counted.taken, known, findings, guessed)
@@ -79,7 +93,9 @@ def read(stream: Stream, source: str | None = None, options: FileOptions = DEFAU
         raise Unreadable("The file has no rows")
 
 
-def read_whole(stream: Stream, source: str | None, size: int, options: FileOptions = DEFAULT) -> Iterator[Batch]:
+def read_whole(
+    stream: Stream, source: str | None, size: int, options: FileOptions = DEFAULT, mapper: Mapper | None = None
+) -> Iterator[Batch]:
     """Yields the same as `read` for a file of `size` bytes whose rows are used all or not at all.
 
     Also raises Unreadable if the file is larger than settings().max_file_bytes, or if no row is accepted."""
@@ -87,7 +103,7 @@ def read_whole(stream: Stream, source: str | None, size: int, options: FileOptio
     if size > most:
         raise Unreadable(f"The file has {size} bytes, but at most {most} are allowed. Split the file")
     accepted = rejected = 0
-    for batch in read(stream, source, options):
+    for batch in read(stream, source, options, mapper):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         yield batch
     if not accepted:

@@ -5,12 +5,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
 from itertools import compress, islice
-from operator import itemgetter
 from types import SimpleNamespace
 
 from dedup.files import compression, footer
-from dedup.files.columns import attributes_of, kept_columns, map_header, more_emails, require, values_of
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
+from dedup.files.mapping import SAMPLE_ROWS, Mapper
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.values import INEXACT, meant_id
 from dedup.traces import addresses
@@ -44,24 +43,12 @@ def moment(value: datetime) -> str:
     return value.date().isoformat() if value.time() == time.min else value.isoformat(timespec="seconds")
 
 
-def usable(header: Sequence[Cell]) -> bool:
-    """Whether the cells are a header with all required columns."""
-    try:
-        names = list(map(str, header))
-        require(map_header(names), names)
-    except Unreadable:
-        return False
-    return True
-
-
-def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[Table]:
-    """Yields tables of about compression.CHUNK characters. `size` is that of the file, in bytes. Raises Unreadable if
-    the header lacks a required column, or if the rows are a decompression bomb."""
-    names = list(map(str, header))
-    positions = map_header(names)
-    require(positions, names)
-    others, kept = more_emails(names, positions), kept_columns(names, positions)
-    width, total = len(names), 0
+def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int, mapper: Mapper) -> Iterator[Table]:
+    """Yields tables of about compression.CHUNK characters. `size` is that of the file, in bytes. Raises NeedsMapping or
+    Unreadable if the header lacks a required column, and Unreadable if the rows are a decompression bomb."""
+    rows = iter(rows)
+    layout = mapper.layout(header, lambda: list(islice((row for row in rows if not is_blank(row[1])), SAMPLE_ROWS)))
+    width, total = len(header), 0
     for lines, block in _blocks(rows, width):
         raws: list[str] = []
         csv.writer(SimpleNamespace(write=raws.append), lineterminator="").writerows(block)
@@ -71,20 +58,15 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int) -> Iterator[T
         rejected = []
         if max(map(len, raws)) > MAX_ROW:
             short = [len(raw) <= MAX_ROW for raw in raws]
-            [identity] = positions["customer_id"]
+            at = layout.id_position
             rejected = [
-                reject(line, "", TOO_LONG, raw, meant_id(row[identity]), addresses(raw[:MAX_EXCERPT]))
+                reject(line, "", TOO_LONG, raw, None if at is None else meant_id(row[at]), addresses(raw[:MAX_EXCERPT]))
                 for line, raw, row, is_short in zip(lines, raws, block, short, strict=True)
                 if not is_short
             ]
             lines, raws = list(compress(lines, short)), list(compress(raws, short))
             block = list(compress(block, short))
-        columns = {
-            name: values_of(name, [list(map(itemgetter(position), block)) for position in several])
-            for name, several in positions.items()
-        }
-        spare = [[row[at] for at in others] for row in block] if others else ()
-        yield Table(lines, raws, columns, rejected, spare, names, attributes_of(block, kept))
+        yield layout.table(lines, raws, block, rejected)
 
 
 def _blocks(rows: Rows, width: int) -> Iterator[tuple[list[int], list[list[Cell]]]]:

@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from dedup.files.dates import AMBIGUOUS_DATES, Dates
 from dedup.files.further import Noticed, attributes, lists, modified
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
 from dedup.files.values import (
@@ -18,7 +19,9 @@ from dedup.files.values import (
     all_trimmed,
     as_texts,
     customer_ids,
+    folded,
     full_names,
+    generated_ids,
     meant_id,
     on_one_line,
     sources_of,
@@ -77,13 +80,20 @@ def _known(name: str, values: Sequence[Any], problems: Problems) -> list[Any]:
     return _checked(name, [_WHITE_SPACE.sub(" ", v).strip() if isinstance(v, str) else v for v in texts], problems)
 
 
+class Times(NamedTuple):
+    """What reads the columns of a file with dates of birth, and with the times of the last changes. Both know the
+    values of earlier tables."""
+
+    births: Dates
+    modified: Column
+
+
 def validated(
-    table: Table, given: str | None, changed: Column, *, strict: bool
+    table: Table, given: str | None, times: Times, *, strict: bool
 ) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
     """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
-    rows, and the findings of Batch. `given` is the source of rows without a source; `changed` reads the column of the
-    last changes, and knows it from earlier tables; `strict` is that of FileOptions. Raises Unreadable if the table has
-    no source column and `given` is None."""
+    rows, and the findings of Batch. `given` is the source of rows without a source; `times` are those of the whole
+    file; `strict` is that of FileOptions. Raises Unreadable if the table has no source column and `given` is None."""
     count = len(table.lines)
     columns = {
         name: all_trimmed(values) for name, values in table.columns.items() if name not in OPTIONAL or any(values)
@@ -93,7 +103,7 @@ def validated(
     problems: Problems = defaultdict(list)
     noticed: Noticed = []
     _find_damage(table.rows, problems)
-    ids = customer_ids(columns["customer_id"], problems)
+    ids = customer_ids(_written_ids(table, columns, given), problems)
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
     emails, several_emails, invalid = lists("email", columns.get("email", [None] * count), _emails, problems, noticed)
     if strict:
@@ -105,7 +115,7 @@ def validated(
     else:
         sources = [given] * count
     more = {"emails": several_emails} if several_emails else {}
-    more |= _optional(table, columns, changed, problems, noticed)
+    more |= _optional(table, columns, times, problems, noticed)
     _find_unidentified([names, emails, *(more[name] for name in IDENTIFYING if name in more)], problems)
     rejected, findings = _rejected(table, columns, problems, noticed)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more.values(), strict=True)
@@ -114,7 +124,7 @@ def validated(
 
 
 def _optional(
-    table: Table, columns: Mapping[str, Sequence[Any]], changed: Column, problems: Problems, noticed: Noticed
+    table: Table, columns: Mapping[str, Sequence[Any]], times: Times, problems: Problems, noticed: Noticed
 ) -> dict[str, list[Any]]:
     """Returns the values of the optional fields that the table has, except `emails`."""
     found: dict[str, list[Any]] = {}
@@ -125,8 +135,11 @@ def _optional(
                 found["phones"] = several
         elif name in columns:
             found[name] = _known(name, columns[name], problems)
+    if "date_of_birth" in found:
+        found["date_of_birth"], uncertain = times.births.read(found["date_of_birth"])
+        noticed += [(position, AMBIGUOUS_DATES) for position in uncertain]
     if "modified_at" in columns:
-        found["modified_at"] = modified(columns["modified_at"], changed, noticed)
+        found["modified_at"] = modified(columns["modified_at"], times.modified, noticed)
     if "attributes" in columns or table.attributes:
         found["attributes"] = attributes(columns.get("attributes", ()), table.attributes, noticed)
     return found
@@ -149,7 +162,7 @@ def _rejected(
             findings.add(Kind(problem.field, problem.kind or problem.reason, problem.missing), line)
         fields = ", ".join(dict.fromkeys(problem.field for problem in found if problem.field))
         reason = "; ".join(problem.reason for problem in found)
-        customer_id = meant_id(columns["customer_id"][position])
+        customer_id = meant_id(columns["customer_id"][position]) if "customer_id" in columns else None
         written = [columns["email"][position]] if "email" in columns else []
         mails = _addresses([*written, *(table.more_emails[position] if table.more_emails else ())])
         rejected.append(reject(line, fields, reason, table.rows[position], customer_id, mails))
@@ -159,6 +172,13 @@ def _rejected(
 
 def _phones(values: Sequence[Any], problems: Problems) -> tuple[list[Any], Sequence[int]]:
     return _known("phone", values, problems), ()
+
+
+def _written_ids(table: Table, columns: Mapping[str, Sequence[Any]], given: str | None) -> Sequence[Any]:
+    """Returns the ids of the rows, before they are converted."""
+    if table.rules.generates_ids:
+        return generated_ids({"source": [given] * len(table.lines), **columns})
+    return folded(columns["customer_id"]) if table.rules.folds_ids else columns["customer_id"]
 
 
 def _find_unidentified(columns: Sequence[Sequence[Any]], problems: Problems) -> None:

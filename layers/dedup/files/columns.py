@@ -99,19 +99,23 @@ customer_id and source have one column, see `map_header`."""
 
 _LISTS = ("email", "phone")
 
-_SINGLE = ("customer_id", "source")
+SINGLE = ("customer_id", "source")
+"""Fields that one column feeds."""
 
 
-class _Column(NamedTuple):
+class Known(NamedTuple):
     """What a column name means: a field, and its rank among the names of the field. The lower rank takes precedence.
-    The tier is 0 for the field's own name, 1 for other names of COLUMNS, and 2 for names of a system."""
+    The tier is 0 for the field's own name, 1 for other names of COLUMNS, and 2 for names of a system, whose name is
+    `system`."""
 
     field: str
     tier: int
     position: int
+    system: str = ""
 
     @property
     def rank(self) -> tuple[int, int]:
+        """The rank: the tier, then the position among the names of the tier."""
         return self.tier, self.position
 
 
@@ -132,17 +136,18 @@ def systems() -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
-def _columns() -> Mapping[str, _Column]:
+def _columns() -> Mapping[str, Known]:
     """Returns the meaning of each known name."""
     columns = {
-        key(name): _Column(field, min(position, 1), position)
+        key(name): Known(field, min(position, 1), position)
         for field, names in COLUMNS.items()
         for position, name in enumerate(names)
     }
     for system in systems().values():
+        name_of_system = system["system"].partition(":")[0]
         for field, names in system["fields"].items():
             for position, name in enumerate(names):
-                columns.setdefault(key(name), _Column(field, 2, position))
+                columns.setdefault(key(name), Known(field, 2, position, name_of_system))
     return MappingProxyType(columns)
 
 
@@ -156,16 +161,29 @@ Positions = Mapping[str, Sequence[int]]
 """The column positions of each field, as `map_header` returns them."""
 
 
-def map_header(names: Sequence[str]) -> dict[str, list[int]]:
-    """Returns the positions in `names` of the columns of each field, in order of precedence. Raises Unreadable if it is
-    not certain which column is the customer_id, or if a name, email, customer_id or source has the same column name
-    twice.
+class Conflict(NamedTuple):
+    """Two columns of which it is not certain which one feeds a field."""
+
+    field: str
+    one: str
+    other: str
+
+    def error(self) -> Unreadable:
+        """The reason why a file with these columns cannot be read."""
+        both = f"map to {self.field}. Remove or rename one of them"
+        return Unreadable(f"{quoted(self.one)} and {quoted(self.other)} both {both}", f"Several columns {both}")
+
+
+def recognised(names: Sequence[str]) -> tuple[dict[str, list[int]], list[Conflict]]:
+    """Returns the positions in `names` of the columns of each field, in order of precedence, and the conflicts: columns
+    of the same precedence for customer_id or source, and repeated names for a name or an email.
 
     customer_id and source have one column: the field's own name takes precedence over the names of COLUMNS, and these
     over the names of a system."""
     columns = _columns()
     known = {position: column for position, name in enumerate(names) if (column := columns.get(key(name)))}
     found: dict[str, list[int]] = {}
+    conflicts = []
     for position in sorted(known, key=lambda position: known[position].rank):
         found.setdefault(known[position].field, []).append(position)
     for field, positions in found.items():
@@ -174,26 +192,39 @@ def map_header(names: Sequence[str]) -> dict[str, list[int]]:
         first: dict[str, int] = {}
         for position in positions:
             if (one := first.setdefault(key(names[position]), position)) != position:
-                raise _ambiguous(field, names[one], names[position])
-        if field in _SINGLE and len(positions) > 1:
+                conflicts.append(Conflict(field, names[one], names[position]))
+                break
+        if field in SINGLE and len(positions) > 1:
             one, other = sorted(positions[:2])
-            if known[one].tier == known[other].tier:
-                raise _ambiguous(field, names[one], names[other])
+            if known[one].tier == known[other].tier and key(names[one]) != key(names[other]):
+                conflicts.append(Conflict(field, names[one], names[other]))
             found[field] = positions[:1]
+    return found, conflicts
+
+
+def map_header(names: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the positions of `recognised`. Raises Unreadable if there is a conflict."""
+    found, conflicts = recognised(names)
+    for conflict in conflicts:
+        raise conflict.error()
     return found
 
 
-def _ambiguous(field: str, one: str, other: str) -> Unreadable:
-    both = f"map to {field}. Remove or rename one of them"
-    return Unreadable(f"{quoted(one)} and {quoted(other)} both {both}", f"Several columns {both}")
+IDENTIFYING_COLUMNS = frozenset({*IDENTIFYING, "first_name", "last_name"})
+"""Fields of a file of which at least one has a column."""
+
+
+def missing_fields(positions: Positions) -> list[str]:
+    """Returns what a header with these columns lacks: the id, or any column that identifies a customer."""
+    missing = [] if "customer_id" in positions else ["customer_id"]
+    if not positions.keys() & IDENTIFYING_COLUMNS:
+        missing.append(f"any of {', '.join(IDENTIFYING)}")
+    return missing
 
 
 def require(positions: Positions, header: Sequence[str]) -> None:
-    """Raises Unreadable if the header lacks a column of the id, or any that identifies a customer."""
-    missing = [] if "customer_id" in positions else ["customer_id"]
-    if not positions.keys() & {*IDENTIFYING, "first_name", "last_name"}:
-        missing.append(f"any of {', '.join(IDENTIFYING)}")
-    if missing:
+    """Raises Unreadable if the header lacks a required column."""
+    if missing := missing_fields(positions):
         # The header is not quoted: if the file has none, its first row is personal data, and the reason is stored.
         width = f"{len(header)} columns" if len(header) > 1 else "one column" if header else "no columns"
         raise Unreadable(f"No usable header: no column for {', or for '.join(missing)}. The first row has {width}")
@@ -223,11 +254,6 @@ def kept_columns(names: Sequence[str], found: Positions) -> dict[str, int]:
     }
 
 
-def attributes_of(rows: Sequence[Sequence[Any]], kept: Mapping[str, int]) -> Sequence[Mapping[str, Any]]:
-    """Returns the values of each row that become attributes, by name. `kept` is the result of `kept_columns`."""
-    return [{name: row[position] for name, position in kept.items()} for row in rows] if kept else ()
-
-
 def values_of(field: str, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     """Returns the value of a field of each row: the first of its columns that is not blank; of an email or phone, a
     list of all values if there are several. columns[0] itself if it is the only column."""
@@ -253,9 +279,14 @@ def _has_value(value: Any) -> bool:
     return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
+def meaning(name: str) -> Known | None:
+    """Returns what a column of this name means; None if the name is not known."""
+    return _columns().get(key(name))
+
+
 def is_known(name: str) -> bool:
     """Whether a column of this name maps to a field."""
-    return key(name) in _columns()
+    return meaning(name) is not None
 
 
 def has_column(field: str, names: Sequence[str]) -> bool:

@@ -2,24 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain, compress
-from operator import itemgetter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, compress, islice
+from typing import Any
 
 from dedup.customer_ids import CustomerId
-from dedup.files.columns import (
-    Positions,
-    attributes_of,
-    is_known,
-    kept_columns,
-    map_header,
-    more_emails,
-    require,
-    values_of,
-)
+from dedup.files.columns import is_known
 from dedup.files.footer import count_candidates, count_footer_rows
+from dedup.files.mapping import SAMPLE_ROWS, Layout, Mapper
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -45,28 +35,38 @@ def _reader(lines: Iterable[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
-def read_csv(texts: Iterator[str]) -> Iterator[Table]:
-    """Yields the rows below the header, one table for each text. Raises Unreadable if the header lacks a required
-    column."""
+def read_csv(texts: Iterator[str], mapper: Mapper) -> Iterator[Table]:
+    """Yields the rows below the header, one table for each text. Raises NeedsMapping or Unreadable if the header lacks
+    a required column."""
     blocks = lines_of(texts)
     lines, line = _filled([], 1, blocks)
     sep_line = _SEP_LINE.fullmatch(lines[0])
     if sep_line:
         lines, line = _filled(lines[1:], line + 1, blocks)
     delimiter, header, done = _header(lines, sep_line[1] if sep_line else _DELIMITERS)
-    positions = map_header(header)
-    require(positions, header)
-    layout = _Layout(delimiter, len(header), positions, more_emails(header, positions), kept_columns(header, positions))
+    layout = mapper.layout(header, lambda: _sample(lines[done:], line + done, blocks, delimiter))
     while True:
         line += done
         lines = lines[done:]
         more = next(blocks, None)
         closed = more is None or _starts_too_long(more)
-        table, done = _table(lines, line, layout, closed, more is None)
-        yield replace(table, header=header)
+        table, done = _table(lines, line, delimiter, len(header), layout, closed, more is None)
+        yield table
         if more is None:
             return
-        lines += more
+        # Not in place: the table has the list.
+        lines = lines + more
+
+
+def _sample(lines: list[str], line: int, blocks: Iterator[list[str]], delimiter: str) -> list[tuple[int, list[str]]]:
+    """Returns the first rows that are valid, with their line numbers. Consumes the file."""
+    for more in blocks:
+        if len(lines) >= SAMPLE_ROWS:
+            break
+        lines = lines + more
+    rows, spans, _, _ = _rows(lines[: 10 * SAMPLE_ROWS], delimiter, closed=True)
+    found = ((line + begin, row) for row, (begin, _) in zip(rows, spans, strict=True) if any(map(str.strip, row)))
+    return list(islice(found, SAMPLE_ROWS))
 
 
 def _filled(lines: list[str], line: int, blocks: Iterator[list[str]]) -> tuple[list[str], int]:
@@ -97,22 +97,18 @@ def _header(lines: Sequence[str], delimiters: str) -> tuple[str, list[str], int]
     return max(map(read_with, delimiters), key=lambda found: (count_known(found[1]), len(found[1])))
 
 
-class _Layout(NamedTuple):
-    """The header of a file: how its rows are delimited, the number of its columns, those of each field, those with
-    further addresses, and those that become attributes."""
-
-    delimiter: str
-    width: int
-    positions: Positions
-    more_emails: Sequence[int]
-    kept_columns: Mapping[str, int]
-
-
-def _table(lines: list[str], line: int, layout: _Layout, closed: bool, last: bool) -> tuple[Table, int]:
+def _table(
+    lines: list[str],
+    line: int,
+    delimiter: str,
+    width: int,
+    layout: Layout,
+    closed: bool,
+    last: bool,
+) -> tuple[Table, int]:
     """Returns the rows that end in `lines`, and the number of lines that they take. `line` is the number of the first
     line in the file. Unless `closed`, a last row that may continue in the next block is left to be read again. So are
     rows that may be the footer of the file, unless the block is the `last`, whose footer is left out."""
-    delimiter, width, positions, others, _ = layout
     try:
         rows = list(_reader(lines, delimiter))
     except csv.Error:
@@ -133,35 +129,27 @@ def _table(lines: list[str], line: int, layout: _Layout, closed: bool, last: boo
         rows, starts, raws = rows[:kept_rows], starts[:kept_rows], raws[:kept_rows]
         errors = [error for error in errors if error[0] < done]
     rejected = [
-        reject(
-            line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), positions)
-        )
+        reject(line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), layout))
         for at, reason in errors
     ]
     if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
-        reasons = [_misshapen(row, width, positions) for row in rows]
+        reasons = [_misshapen(row, width, layout) for row in rows]
         rejected += [
-            reject(line + at, "", reason, raw, *_traces(raw, row, positions), _kind_of_shape(row, width))
+            reject(line + at, "", reason, raw, *_traces(raw, row, layout), _kind_of_shape(row, width))
             for at, reason, raw, row in zip(starts, reasons, raws, rows, strict=True)
             if reason
         ]
         kept = [reason is None for reason in reasons]
         rows = [[*row, *[""] * (width - len(row))] for row in compress(rows, kept)]
         starts, raws = list(compress(starts, kept)), list(compress(raws, kept))
-    columns = {
-        name: values_of(name, [list(map(itemgetter(position), rows)) for position in several])
-        for name, several in positions.items()
-    }
-    spare = [[row[position] for position in others] for row in rows] if others else ()
-    attributes = attributes_of(rows, layout.kept_columns)
-    return Table([line + at for at in starts], raws, columns, rejected, spare, attributes=attributes), done
+    return layout.table([line + at for at in starts], raws, rows, rejected), done
 
 
-def _traces(raw: str, row: Sequence[str], positions: Positions) -> tuple[CustomerId | None, set[str]]:
+def _traces(raw: str, row: Sequence[str], layout: Layout) -> tuple[CustomerId | None, set[str]]:
     """Returns the customer id and the addresses in a row that does not have the header's shape. The id is read from its
     column, addresses from the whole row."""
-    [position] = positions["customer_id"]
-    return meant_id(row[position]) if position < len(row) else None, addresses(raw[:MAX_EXCERPT])
+    at = layout.id_position
+    return meant_id(row[at]) if at is not None and at < len(row) else None, addresses(raw[:MAX_EXCERPT])
 
 
 def _rows(
@@ -212,11 +200,12 @@ def _reason(error: csv.Error) -> str:
     return f"{reason} (is a quote not closed?)" if "limit" in reason else reason
 
 
-def _misshapen(row: Sequence[str], width: int, positions: Positions) -> str | None:
+def _misshapen(row: Sequence[str], width: int, layout: Layout) -> str | None:
     """Returns the reason why a row does not fit the header: None if it fits, empty if the row is blank."""
     if not any(map(str.strip, row)):
         return ""
-    missing = [name for name, (position, *_) in positions.items() if position >= len(row) and name not in _OPTIONAL]
+    places = layout.positions.items()
+    missing = [name for name, (position, *_) in places if position >= len(row) and name not in _OPTIONAL]
     if missing or any(map(str.strip, row[width:])):
         found = f"The row has {len(row)} fields, but the header has {width}"
         return f"{found}: no {' and '.join(missing)}" if missing else found

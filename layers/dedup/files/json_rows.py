@@ -3,13 +3,24 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import count
-from typing import Any
+from itertools import chain, count, islice
+from typing import Any, NamedTuple
 
 from dedup.customer_ids import CustomerId
-from dedup.files.columns import COLUMNS, kept_columns, key, map_header, more_emails, names_of, values_of
-from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Rejected, Table, Unreadable, quoted, reject
+from dedup.files.columns import COLUMNS, key, names_of, recognised, values_of
+from dedup.files.mapping import SAMPLE_ROWS, Mapper, NeedsMapping
+from dedup.files.tables import (
+    MAX_EXCERPT,
+    MAX_ROW,
+    NO_RULES,
+    TOO_LONG,
+    Rejected,
+    Rules,
+    Table,
+    Unreadable,
+    quoted,
+    reject,
+)
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
 from dedup.records import one_of
@@ -159,21 +170,29 @@ def is_ndjson(head: str) -> bool:
     return head.lstrip().startswith("{")
 
 
-def read_json(texts: Iterator[str]) -> Iterator[Table]:
-    """Yields the objects of the array, or of the array "customers", one table for each text. Raises Unreadable if the
-    file is not valid JSON, or has no such array."""
+_Items = tuple[list[tuple[int, Any, str]], list[Rejected]]
+"""The values of one text, each with its line and its text, and the rows that are not JSON."""
+
+
+def read_json(texts: Iterator[str], mapper: Mapper) -> Iterator[Table]:
+    """Yields the objects of the array, or of the array "customers", one table for each text. Raises NeedsMapping if the
+    first objects lack a required key, and Unreadable if the file is not valid JSON, or has no such array."""
+    return _tables(_json_items(texts), mapper)
+
+
+def _json_items(texts: Iterator[str]) -> Iterator[_Items]:
     document = _Document(texts)
     found = False
     if document.next() == "[":
         found = True
-        yield from _tables(document, count(1))
+        yield from _array(document, count(1))
     else:
         # Shared by all arrays, so that the line numbers of a file's rows are unique.
         positions = count(1)
         for key in document.keys():  # noqa: SIM118 # not a mapping's
             if plain(key) == "customers" and document.next() == "[":
                 found = True
-                yield from _tables(document, positions)
+                yield from _array(document, positions)
             else:
                 document.value()
     if document.next():
@@ -182,13 +201,18 @@ def read_json(texts: Iterator[str]) -> Iterator[Table]:
         raise Unreadable('The file has no array "customers"')
 
 
-def _tables(document: _Document, positions: Iterator[int]) -> Iterator[Table]:
+def _array(document: _Document, positions: Iterator[int]) -> Iterator[_Items]:
     for items in document.items():
-        yield _object_table([(next(positions), item, row) for item, row in items])
+        yield [(next(positions), item, row) for item, row in items], []
 
 
-def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
-    """Yields the objects, one table for each text. A line that is not valid JSON is rejected."""
+def read_ndjson(texts: Iterator[str], mapper: Mapper) -> Iterator[Table]:
+    """Yields the objects, one table for each text. A line that is not valid JSON is rejected. Raises NeedsMapping if
+    the first objects lack a required key."""
+    return _tables(_ndjson_items(texts), mapper)
+
+
+def _ndjson_items(texts: Iterator[str]) -> Iterator[_Items]:
     before = 0
     for lines in lines_of(texts):
         items: list[tuple[int, Any, str]] = []
@@ -201,15 +225,61 @@ def read_ndjson(texts: Iterator[str]) -> Iterator[Table]:
                 reason = f"Not valid JSON: {_reason(error)}"
                 rejected.append(reject(line, "", reason, row, *_traces(row), "Not valid JSON"))
         before += len(lines)
-        yield _object_table(items, rejected)
+        yield items, rejected
 
 
-def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Rejected] = ()) -> Table:
+def _tables(found: Iterator[_Items], mapper: Mapper) -> Iterator[Table]:
+    """Yields the tables, after the keys of the first objects were accepted as a header."""
+    held: list[_Items] = []
+    for items in found:
+        held.append(items)
+        objects = _objects(held)
+        if len(objects) >= SAMPLE_ROWS or mapper.recognises(_keys(objects)):
+            break
+    _accept(_objects(held), mapper)
+    shapes = _Shapes(mapper)
+    for values, rejected in chain(held, found):
+        yield _object_table(values, rejected, shapes)
+
+
+def _objects(held: Sequence[_Items]) -> list[tuple[int, Mapping[str, Any]]]:
+    """The first objects, flattened, with their lines."""
+    values = ((line, item) for items, _ in held for line, item, _ in items if isinstance(item, dict))
+    return [(line, _flattened(item)) for line, item in islice(values, SAMPLE_ROWS)]
+
+
+def _keys(objects: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
+    """The keys of all objects, each once whatever its spelling. If most objects have no conflict of their own, the keys
+    have none: the others are rejected one by one."""
+    items = [item for _, item in objects]
+    certain = [item for item in items if not recognised(tuple(item))[1]]
+    are_certain = 2 * len(certain) >= len(items)
+    keys = list(
+        {key(name): name for item in (certain if are_certain else items) for name in reversed(tuple(item))}.values()
+    )
+    while are_certain and (conflicts := recognised(keys)[1]):
+        keys.remove(conflicts[0].other)
+    return keys
+
+
+def _accept(objects: Sequence[tuple[int, Mapping[str, Any]]], mapper: Mapper) -> None:
+    """Raises NeedsMapping if the keys of the objects are not certain. Objects that nobody could map are rejected one by
+    one instead."""
+    keys = _keys(objects)
+    try:
+        mapper.layout(keys, lambda: [(line, [item.get(name) for name in keys]) for line, item in objects])
+    except NeedsMapping:
+        raise
+    except Unreadable:
+        if mapper.is_stated:
+            raise
+
+
+def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Rejected], shapes: "_Shapes") -> Table:
     lines: list[int] = []
     rows, values, spare, refused = [], [], [], list(rejected)
-    header: dict[str, None] = {}
-    shapes: set[tuple[str, ...]] = set()
-    attributes: dict[int, dict[str, Any]] = {}
+    kept: dict[int, dict[str, Any]] = {}
+    rules = NO_RULES
     for line, item, row in items:
         try:
             if len(row) > MAX_ROW:
@@ -219,11 +289,7 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
             if any(type(value) is dict for value in item.values()):
                 item = _flattened(item)
             get = item.get
-            shape = tuple(item)
-            keys, others, emails, kept = _object_keys(shape)
-            if shape not in shapes:
-                shapes.add(shape)
-                header.update(dict.fromkeys(shape))
+            keys, others, emails, kept_keys, rules = shapes.keys_of(tuple(item))
             found = [get(key) for key in keys]
             for at, field, names in others:
                 [found[at]] = values_of(field, [[get(name)] for name in names])
@@ -231,14 +297,14 @@ def _object_table(items: Sequence[tuple[int, Any, str]], rejected: Sequence[Reje
         except Unreadable as error:
             refused.append(reject(line, "", str(error), row, *_traces(row), error.kind))
         else:
-            if kept:
-                attributes[len(lines)] = {name: get(member) for name, member in kept}
+            if kept_keys:
+                kept[len(lines)] = {name: get(member) for name, member in kept_keys.items()}
             lines.append(line)
             rows.append(row)
             spare.append([get(name) for name in emails])
     columns = dict(zip(COLUMNS, zip(*values, strict=True), strict=True)) if values else dict.fromkeys(COLUMNS, ())
-    more = [attributes.get(at, {}) for at in range(len(lines))] if attributes else ()
-    return Table(lines, rows, columns, refused, spare, list(header), more)
+    attributes = [kept.get(at, {}) for at in range(len(lines))] if kept else ()
+    return Table(lines, rows, columns, refused, spare, shapes.header, attributes, rules)
 
 
 MAX_DEPTH = 5
@@ -268,16 +334,47 @@ def _traces(row: str) -> tuple[CustomerId | None, set[str]]:
     return meant_id(ids[0]) if ids else None, addresses(text)
 
 
-@lru_cache(maxsize=32)
-def _object_keys(
-    keys: tuple[str, ...],
-) -> tuple[list[str | None], list[tuple[int, str, list[str]]], list[str], list[tuple[str, str]]]:
-    """Maps the keys of an object to fields. Returns the first key of each field of COLUMNS (None without one), the
-    fields with several keys as (index in COLUMNS, field, keys), the keys of further addresses, and the attributes with
-    their keys."""
-    found = map_header(keys)
-    positions = {name: [keys[position] for position in several] for name, several in found.items()}
-    several = [(at, name, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
-    emails = [keys[position] for position in more_emails(keys, found)]
-    kept = [(name, keys[position]) for name, position in kept_columns(keys, found).items()]
-    return [positions[name][0] if name in positions else None for name in COLUMNS], several, emails, kept
+_MAX_SHAPES = 32
+"""Shapes that are remembered."""
+
+
+class _Keys(NamedTuple):
+    """The keys of objects of one shape: the first key of each field of COLUMNS (None without one), the fields with
+    several keys as (index in COLUMNS, field, keys), the keys of further addresses, and those of attributes by name."""
+
+    first: list[str | None]
+    several: list[tuple[int, str, list[str]]]
+    emails: list[str]
+    kept: dict[str, str]
+    rules: Rules
+
+
+class _Shapes:
+    """The keys of objects, by their shape: nearly all objects of a file have one of a few."""
+
+    def __init__(self, mapper: Mapper) -> None:
+        self._mapper = mapper
+        self._known: dict[tuple[str, ...], _Keys] = {}
+        self._names: dict[str, None] = {}
+
+    @property
+    def header(self) -> list[str]:
+        """The keys of all objects so far."""
+        return list(self._names)
+
+    def keys_of(self, keys: tuple[str, ...]) -> _Keys:
+        """Maps the keys of an object to fields. Raises Unreadable if it is not certain which key feeds a field."""
+        if keys not in self._known:
+            if len(self._known) >= _MAX_SHAPES:
+                self._known.clear()
+            self._known[keys] = self._mapped(keys)
+        return self._known[keys]
+
+    def _mapped(self, keys: tuple[str, ...]) -> _Keys:
+        self._names.update(dict.fromkeys(keys))
+        layout = self._mapper.shape(keys)
+        positions = {name: [keys[position] for position in several] for name, several in layout.positions.items()}
+        several = [(at, name, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
+        first = [positions[name][0] if name in positions else None for name in COLUMNS]
+        kept = {name: keys[at] for name, at in layout.kept.items()}
+        return _Keys(first, several, [keys[position] for position in layout.more_emails], kept, layout.rules)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dedup.files.cell_rows import Cell, number, tables_of_cells
+from dedup.files.mapping import Mapper
 from dedup.files.sheets import MAX_COLUMNS
 from dedup.files.tables import Table, Unreadable
 
@@ -29,7 +30,7 @@ _TIMES = {
 """Types of points in time, and what is added to their ISO form."""
 
 
-def read_parquet(path: str, size: int) -> Iterator[Table]:
+def read_parquet(path: str, size: int, mapper: Mapper) -> Iterator[Table]:
     """Yields the rows, numbered from 1. A field of a struct is a column with the name `struct.field`. Raises Unreadable
     if the file is damaged, or if a part of it does not fit into memory."""
     # Imported here, because only the ingest function and jobs have the package, and few files are Parquet.
@@ -44,7 +45,7 @@ def read_parquet(path: str, size: int) -> Iterator[Table]:
     }
     with duckdb.connect(":memory:", config=config) as connection:
         try:
-            yield from _tables(connection, path, size)
+            yield from _tables(connection, path, size, mapper)
         except duckdb.OutOfMemoryException:
             reason = "A part of the Parquet file does not fit into memory. Write it with smaller row groups"
             raise Unreadable(reason) from None
@@ -54,7 +55,7 @@ def read_parquet(path: str, size: int) -> Iterator[Table]:
             raise Unreadable(f"The Parquet file is {kind}") from None
 
 
-def _tables(connection: "DuckDBPyConnection", path: str, size: int) -> Iterator[Table]:
+def _tables(connection: "DuckDBPyConnection", path: str, size: int, mapper: Mapper) -> Iterator[Table]:
     connection.execute("SET TimeZone = 'UTC'")
     # Older writers do not mark their text as text.
     source = "read_parquet($path, binary_as_string=true, hive_partitioning=false)"
@@ -76,7 +77,7 @@ def _tables(connection: "DuckDBPyConnection", path: str, size: int) -> Iterator[
                 yield line, cells
             before += len(found)
 
-    yield from tables_of_cells([name for name, _, _ in columns], rows(), size)
+    yield from tables_of_cells([name for name, _, _ in columns], rows(), size, mapper)
 
 
 def _columns(names: tuple[str, ...], expression: str, kind: Any) -> Iterator[tuple[str, str, bool]]:

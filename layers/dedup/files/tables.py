@@ -52,12 +52,24 @@ CELLS = ("line", "field", "reason", "row")
 """Column names of a file with rejected rows."""
 
 
+class Rules(NamedTuple):
+    """What a column mapping says about values. `generates_ids`: ids are made from the content of rows. `folds_ids`: the
+    ids are email addresses, whose case does not matter. `date_order`: of dates of birth; None: the values tell."""
+
+    generates_ids: bool = False
+    folds_ids: bool = False
+    date_order: str | None = None
+
+
+NO_RULES = Rules()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Some rows of a file. `lines` (line numbers), `rows` (original texts) and each column have one element for each
     row. `more_emails` has the values of each row's unmapped address columns; empty if there are no such columns.
-    `header` has the names of the columns in the file; in JSON, the keys of these objects. `attributes` has the values
-    of each row that become attributes, by name; empty if there are none."""
+    `header` has the names of the columns in the file; in JSON, the keys of the objects so far. `attributes` has the
+    values of each row that become attributes, by name; empty if there are none."""
 
     lines: Sequence[int]
     rows: Sequence[str]
@@ -66,6 +78,7 @@ class Table:
     more_emails: Sequence[Sequence[Any]] = ()
     header: Sequence[str] = ()
     attributes: Sequence[Mapping[str, Any]] = ()
+    rules: Rules = NO_RULES
 
 
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")

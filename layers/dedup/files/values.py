@@ -1,8 +1,10 @@
 """Converts values as spreadsheets and CRMs write them to values that Record can validate."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 
 from dedup.customer_ids import LARGEST, SMALLEST, BadCustomerId, CustomerId, customer_id
@@ -152,6 +154,20 @@ def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
         return found
 
     return _converted("customer_id", convert, values, 0, problems)
+
+
+def folded(values: Sequence[Any]) -> list[Any]:
+    """Returns addresses that are used as ids in a form that does not depend on their case."""
+    return [value.casefold() if isinstance(value, str) else value for value in values]
+
+
+def generated_ids(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Makes an id from the content of each row: `row-` and 128 bits of the SHA-256 of its values, by the names of their
+    fields. The same values give the same id in every upload of the source. Unknown values do not count."""
+    names = sorted(columns)
+    rows = zip(*(columns[name] for name in names), strict=True)
+    contents = ([[name, value] for name, value in zip(names, row, strict=True) if value] for row in rows)
+    return [f"row-{sha256(json.dumps(content).encode()).hexdigest()[:32]}" for content in contents]
 
 
 def sources_of(values: Sequence[Any], given: str | None, problems: Problems) -> list[Any]:

@@ -8,8 +8,9 @@ from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
-from dedup.files.cell_rows import Cell, Rows, is_blank, tables_of_cells, usable
+from dedup.files.cell_rows import Cell, Rows, is_blank, tables_of_cells
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
+from dedup.files.mapping import Mapper
 from dedup.files.ods_sheets import ods_sheets
 from dedup.files.sheets import Sheet, damaged
 from dedup.files.tables import Table, Unreadable, quoted
@@ -28,10 +29,11 @@ _NO_ARCHIVE = "ZIP archives are not supported. Upload the file inside the archiv
 _ODS = b"application/vnd.oasis.opendocument.spreadsheet"
 
 
-def read_workbook(file: IO[bytes], sheet: str | None) -> Iterator[Table]:
+def read_workbook(file: IO[bytes], sheet: str | None, mapper: Mapper) -> Iterator[Table]:
     """Yields the rows of the sheet with the name `sheet`; by default, of the first visible sheet that has a header with
-    all required columns, and a row below it. Line numbers are the sheet's row numbers. Raises Unreadable if there is no
-    such sheet, if the file is another kind of archive, or if it is damaged, encrypted or a decompression bomb."""
+    all required columns, and a row below it. Line numbers are the sheet's row numbers. Raises NeedsMapping or
+    Unreadable if there is no such sheet, and Unreadable if the file is another kind of archive, or if it is damaged,
+    encrypted or a decompression bomb."""
     size = file.seek(0, 2)
     try:
         _check_directory(file, size)
@@ -39,7 +41,7 @@ def read_workbook(file: IO[bytes], sheet: str | None) -> Iterator[Table]:
             _check_parts(archive, size)
             sheets = _sheets(archive, scratch)
             named = _named(sheets, sheet) if sheet else [one for one in sheets if one.visible]
-            yield from _tables(named[:_MAX_SHEETS], size)
+            yield from _tables(named[:_MAX_SHEETS], size, mapper)
     except (BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError, NotImplementedError) as error:
         raise damaged("it is cut off, or its archive is not valid") from error
 
@@ -105,23 +107,31 @@ class _Start(NamedTuple):
     """The index of the header in them; None if no row is usable as one."""
 
 
-def _tables(sheets: Sequence[Sheet], size: int) -> Iterator[Table]:
-    first: _Start | None = None
+def _tables(sheets: Sequence[Sheet], size: int, mapper: Mapper) -> Iterator[Table]:
+    first: tuple[_Start, Rows] | None = None
     for sheet in sheets:
         rows = (row for row in sheet.rows() if not is_blank(row[1]))
-        start = _start(list(islice(rows, _MAX_ABOVE + 2)))
+        start = _start(list(islice(rows, _MAX_ABOVE + 2)), mapper)
         if start.header is not None and len(start.rows) > start.header + 1:
             below: Rows = chain(start.rows[start.header + 1 :], rows)
-            yield from tables_of_cells(start.rows[start.header][1], below, size)
+            yield from tables_of_cells(start.rows[start.header][1], below, size, mapper)
             return
-        if first is None or (len(first.rows) < 2 <= len(start.rows)):
-            first = start
-    if first is None or not first.rows:
+        if first is None or (len(first[0].rows) < 2 <= len(start.rows)):
+            first = start, rows
+    if first is None or not first[0].rows:
         raise Unreadable("The workbook has no rows in its visible sheets")
-    # Raises the reason if the first row is not usable as a header.
-    yield from tables_of_cells(first.rows[first.header or 0][1], [], size)
+    start, rest = first
+    at = _likely_header(start.rows) if start.header is None else start.header
+    # Raises the reason, or the question, because no row is recognised as a header.
+    yield from tables_of_cells(start.rows[at][1], chain(start.rows[at + 1 :], rest), size, mapper)
 
 
-def _start(rows: list[tuple[int, list[Cell]]]) -> _Start:
-    header = next((at for at, (_, cells) in enumerate(rows[: _MAX_ABOVE + 1]) if usable(cells)), None)
+def _start(rows: list[tuple[int, list[Cell]]], mapper: Mapper) -> _Start:
+    header = next((at for at, (_, cells) in enumerate(rows[: _MAX_ABOVE + 1]) if mapper.recognises(cells)), None)
     return _Start(rows, header)
+
+
+def _likely_header(rows: Sequence[tuple[int, list[Cell]]]) -> int:
+    """The index of the first row that has nearly as many cells as the widest one: titles above a table have few."""
+    filled = [sum(not is_blank([cell]) for cell in cells) for _, cells in rows]
+    return next(at for at, count in enumerate(filled) if count >= 0.8 * max(filled))

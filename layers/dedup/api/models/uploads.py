@@ -113,6 +113,7 @@ class UploadWarning(Model):
         "invalid_email",
         "unreadable_time",
         "ambiguous_time",
+        "ambiguous_dates",
         "unreadable_attributes",
         "too_many_emails",
         "too_many_phones",
