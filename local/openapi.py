@@ -41,7 +41,8 @@ method, 429 for too many requests, 502 to 504 if the service fails.
 TAGS = {
     "Customers": "Upload, list and delete records",
     "Deduplication": "Count and compare the customers of the sources",
-    "Uploads": "Load files, and list uploads",
+    "Uploads": "Load files, state which column feeds which field, and list uploads",
+    "Sources": "Column mappings that are saved for the files of a source",
     "Exports": "Write customers and their records to files",
     "Matching": "Find records of the same entity under different ids, and review uncertain pairs",
     "Entities": "The entities that matching found, with the evidence",

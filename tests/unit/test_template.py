@@ -250,7 +250,7 @@ def test_requests_are_signed_and_the_caller_needs_no_right_to_functions(given: d
 
 
 def test_people_need_the_scope_of_the_method() -> None:
-    scope = {"get": "dedup/read", "post": "dedup/write", "delete": "dedup/admin"}
+    scope = {"get": "dedup/read", "post": "dedup/write", "put": "dedup/write", "delete": "dedup/admin"}
     caller = stack(COGNITO).of("AWS::ApiGateway::RestApi")["Api"]["Body"]["securityDefinitions"]["Caller"]
     assert caller["x-amazon-apigateway-authorizer"]["type"] == "cognito_user_pools"
     for path, method, operation in operations(stack(COGNITO)):
@@ -482,6 +482,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "CreateUpload": {"s3:PutObject"},
         "CreateSnapshot": {"s3:PutObject"},
         "DeleteUpload": {"sqs:SendMessage"},
+        "SetMapping": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "StartRun": {"sqs:SendMessage"},

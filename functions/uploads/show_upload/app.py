@@ -15,10 +15,11 @@ install(app)
 
 @app.get("/api/v1/uploads/<upload_id>", **operation("Show an upload", UploadStatus, errors=[404, 422]))
 def show_upload(upload_id: UploadId) -> UploadStatus:
-    upload = open_store().uploads.get(upload_id)
+    store = open_store()
+    upload = store.uploads.get(upload_id)
     if upload is None:
         raise NotFoundError("Upload not found")
-    return upload_status(upload)
+    return upload_status(upload, store.mappings.of_upload(upload_id))
 
 
 handler = make_handler(app)

@@ -15,7 +15,9 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
         raise Invalid(("body", "size"), f"A file can have at most {settings().max_file_bytes} bytes. Split the file")
     key = object_keys.key_for(request.filename, object_keys.Folder(request.source, request.mode))
     options = FileOptions(request.sheet, request.strict)
-    upload_id = store.uploads.create(key, request.source, request.mode, principal, options)
+    upload_id = store.uploads.create(
+        key, request.source, request.mode, principal, options, review=request.review_mapping
+    )
     url = bucket.upload_url(key.format(upload_id), request.size)
     known = store.uploads.same_content(request.sha256.lower(), request.source) if request.sha256 else []
     return ExpectedUpload(

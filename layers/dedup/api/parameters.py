@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Que
 from pydantic import BaseModel, BeforeValidator
 
 from dedup.api.pagination import MAX_CURSOR
-from dedup.records import CustomerId
+from dedup.records import CustomerId, Source
 from dedup.store.audit import UNKNOWN
 
 MAX_LIMIT = 10_000
@@ -37,6 +37,7 @@ RunId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 EntityId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 DecisionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 UploadId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+SourceInPath = Annotated[Source, Path(alias="source")]
 
 Cursor = Annotated[
     str | None,

@@ -7,9 +7,11 @@ from typing import Any
 from dedup.api.models.customers import Erasure, RejectedFiles
 from dedup.api.models.deduplication import JobStatus
 from dedup.api.models.exports import ExportStatus
+from dedup.api.models.mappings import SavedMapping
 from dedup.api.models.uploads import UploadStatus
 from dedup.aws import bucket
 from dedup.customer_ids import CustomerId, order
+from dedup.files.mapping import samples_of
 from dedup.matching import scoring
 from dedup.matching.golden import golden
 from dedup.matching.rules import survivorship_of
@@ -17,6 +19,7 @@ from dedup.services import erasure
 from dedup.services.lookup import _shown, values
 from dedup.store.exports import Export
 from dedup.store.jobs import Job
+from dedup.store.mappings import Saved, UploadMapping
 from dedup.store.uploads import Upload
 
 MAX_OUTPUTS = 1_000
@@ -41,12 +44,30 @@ def erasure_details(customer_id: CustomerId, erased: erasure.Erasure) -> Erasure
     )
 
 
-def upload_status(upload: Upload) -> UploadStatus:
-    """Returns the upload with a presigned URL of its rejected rows."""
+def upload_status(upload: Upload, mapping: UploadMapping | None = None) -> UploadStatus:
+    """Returns the upload with a presigned URL of its rejected rows, and its column mapping if that is given."""
     url: str | None = None
     if upload.rejected_key:
         url = bucket.download_url(upload.rejected_key, upload.rejected_version)
-    return UploadStatus.model_validate({**asdict(upload), "rejected_url": url})
+    explained = _explained(mapping) if mapping else None
+    return UploadStatus.model_validate({**asdict(upload), "rejected_url": url, "mapping": explained})
+
+
+def _explained(found: UploadMapping) -> dict[str, Any]:
+    rows = [cells for _, cells in found.sample]
+    columns = [{**column, "samples": samples_of(rows, at)} for at, column in enumerate(found.columns)]
+    stated = found.mapping or found.proposal or {}
+    return {
+        "columns": columns,
+        "id": stated.get("id"),
+        "date_order": stated.get("date_order"),
+        "keep": stated.get("keep", []),
+    }
+
+
+def saved_mapping(saved: Saved) -> SavedMapping:
+    """Returns a saved mapping."""
+    return SavedMapping.model_validate(asdict(saved))
 
 
 def export_status(export: Export) -> ExportStatus:

@@ -20,6 +20,7 @@ from dedup.files.compression import Counted, Stream, decompressed
 from dedup.files.dates import DATE_TABLES, Dates
 from dedup.files.formats import tables_of
 from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
+from dedup.files.preview import Preview, preview
 from dedup.files.recognition import guessed_source
 from dedup.files.tables import MAX_EXCERPT, NO_RULES, Rejected, Unreadable, quoted
 from dedup.findings import Findings
@@ -33,6 +34,7 @@ __all__ = [
     "ColumnMapping",
     "Mapper",
     "NeedsMapping",
+    "Preview",
     "Rejected",
     "Row",
     "SavedMapping",
@@ -40,6 +42,7 @@ __all__ = [
     "Unreadable",
     "csv_header",
     "csv_line",
+    "preview",
     "read",
     "read_whole",
     "rejected_csv",

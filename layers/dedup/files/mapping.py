@@ -260,7 +260,7 @@ class Mapper:
         names = column_names(header)
         mapping = self._mapping or self._saved_for(names)
         if mapping and not self._review:
-            layout = _layout(mapping, names, list(map(str, header)), strict=True)
+            layout = layout_of(mapping, names, list(map(str, header)), strict=True)
             self._applied = mapping
             self.understood = [_stated(name, mapping) for name in names]
             return layout
@@ -281,7 +281,7 @@ class Mapper:
         """Returns how objects with these keys are read, after `layout` was asked with the keys of the first objects.
         Raises Unreadable if several keys have the same meaning."""
         if self._applied:
-            return _layout(self._applied, column_names(keys), keys, strict=False)
+            return layout_of(self._applied, column_names(keys), keys, strict=False)
         found, conflicts = recognised(keys)
         for conflict in conflicts:
             raise conflict.error()
@@ -335,8 +335,9 @@ class Mapper:
 _UNCERTAIN = "The mapping of the columns is not certain"
 
 
-def _layout(mapping: ColumnMapping, names: Sequence[str], header: Sequence[str], *, strict: bool) -> Layout:
-    """The layout that a mapping gives columns. Raises Unreadable if one is missing and `strict`."""
+def layout_of(mapping: ColumnMapping, names: Sequence[str], header: Sequence[str], *, strict: bool) -> Layout:
+    """Returns the layout that a mapping gives columns. `names` are unique, `header` has the names as written. Raises
+    Unreadable if a column is missing and `strict`."""
     at = {name: position for position, name in enumerate(names)}
     if strict and (missing := sorted(mapping.names - at.keys())):
         raise Unreadable(f"The file has no column {quoted(missing[0])}, which the mapping names")
@@ -402,8 +403,8 @@ def _is_unusable(header: Sequence[str], rows: Sequence[tuple[int, Cells]]) -> bo
     return len(header) == 1 and not any("@" in _text(cells[0]) for _, cells in rows if cells)
 
 
-KEPT_ROWS = 10
-"""Rows that are kept of a file with a question, for the preview."""
+PREVIEW_ROWS = 10
+"""Rows of a file with a question that a preview shows."""
 
 _MOST_ROWS = 30
 _SAMPLES = 3
@@ -425,7 +426,7 @@ def _chosen(rows: Sequence[tuple[int, Sequence[str]]], width: int) -> list[tuple
         size += sum(map(len, row))
         if size > _MAX_KEPT or len(chosen) >= _MOST_ROWS:
             break
-        if number < KEPT_ROWS or new:
+        if number < PREVIEW_ROWS or new:
             chosen.append((line, row))
             for at in new:
                 seen[at].add(row[at])

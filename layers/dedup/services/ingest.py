@@ -7,6 +7,7 @@ upload is in its database row, so that any attempt can continue from it.
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -211,11 +212,17 @@ def _load(
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
                 return remaining_seconds() >= FINISHING_SECONDS + finishing
 
-            guessed = _stage(body, opened.size, folder.source, load, store, rejects, findings, has_time)
+            load = replace(load, source=folder.source or load.source)
+            mapper = _mapper(load, store)
+            guessed = _stage(body, opened.size, load, store, mapper, rejects, findings, has_time)
             file = Loaded(body.sha256(), guessed, findings)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
             rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, file))
+        except files.NeedsMapping as question:
+            rejects.abort(store)
+            columns = [column._asdict() for column in question.columns]
+            store.mappings.ask(load, str(question), columns, question.proposal.as_json(), question.rows)
         except (Refused, files.Unreadable, Outdated) as refusal:
             reason = str(refusal)
             rejects.close(store, lambda made: store.loads.fail(load, reason, made, findings))
@@ -232,23 +239,36 @@ def _load(
         raise
 
 
+def _mapper(load: Load, store: Store) -> files.Mapper:
+    """Decides about the columns, by what the sender stated and what is saved for the source."""
+    stated = files.ColumnMapping.from_json(load.mapping) if load.mapping else None
+    saved = [
+        files.SavedMapping(one.header, files.ColumnMapping.from_json(one.mapping))
+        for one in (store.mappings.saved(load.source) if load.source else ())
+    ]
+    return files.Mapper(stated, saved, review=load.review and stated is None)
+
+
 def _stage(
     body: files.Stream,
     size: int,
-    source: str | None,
     load: Load,
     store: Store,
+    mapper: files.Mapper,
     rejects: RejectedRows,
     findings: Findings,
     has_time: Callable[[int, int], bool],
 ) -> str | None:
-    """Stages the file's rows batch by batch. Returns the source if it was guessed.
+    """Stages the file's rows batch by batch. Returns the source if it was guessed. Raises files.NeedsMapping before the
+    first one.
 
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
     accepted = rejected = 0
     guessed = None
-    for batch in files.read_whole(body, source, size, load.options):
+    for batch in files.read_whole(body, load.source, size, load.options, mapper):
+        if not accepted + rejected:
+            store.mappings.note(load, [column._asdict() for column in mapper.understood])
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")

@@ -1,4 +1,4 @@
-"""Announces that an upload ended: by an event on the event bus, and by metrics."""
+"""Announces that an upload ended, by an event on the event bus and by metrics, or that it needs a column mapping."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events.client import EventBridgeClient
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed"}
+DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed", "needs_mapping": "UploadNeedsMapping"}
 
 
 @cache
@@ -29,9 +29,9 @@ def _client() -> "EventBridgeClient":
 
 
 def announce(upload: Upload, store: Store) -> None:
-    """Announces an upload that is done or failed; does nothing for other statuses. An upload is announced once, or
-    again by the next delivery of its event if the function is killed in between. Raises RuntimeError if EventBridge
-    does not accept the event."""
+    """Announces an upload that is done, failed or needs a mapping; does nothing for other statuses. Each of these is
+    announced once, or again by the next delivery of its event if the function is killed in between. Raises RuntimeError
+    if EventBridge does not accept the event."""
     if upload.announced or upload.status not in DETAIL_TYPES:
         return
     if settings().event_bus:
@@ -44,6 +44,12 @@ def announce(upload: Upload, store: Store) -> None:
         response = _client().put_events(Entries=[entry])
         if response["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not accept the event")
+    if upload.status != "needs_mapping":
+        _count(upload, store)
+    store.uploads.announced(upload.id)
+
+
+def _count(upload: Upload, store: Store) -> None:
     # Read before the first metric is added: after an error, metrics would be emitted with the next upload's.
     found = store.questions.select({"ids": EVERYBODY}, {}, 1)
     customers = count(found.regions)
@@ -55,4 +61,3 @@ def announce(upload: Upload, store: Store) -> None:
     metrics.add_metric("Customers", MetricUnit.Count, customers)
     metrics.add_metric("Duplicates", MetricUnit.Count, found.records - customers)
     metrics.flush_metrics()
-    store.uploads.announced(upload.id)

@@ -14,6 +14,7 @@ from dedup.store.exports import Exports
 from dedup.store.jobs import Jobs
 from dedup.store.loads import Loads
 from dedup.store.maintenance import Maintenance
+from dedup.store.mappings import Mappings
 from dedup.store.matching.decisions import Decisions
 from dedup.store.matching.entities import Entities
 from dedup.store.matching.review import Review
@@ -44,6 +45,7 @@ class Store:
         self.questions = Questions(database)
         self.uploads = Uploads(database, salt, self.maintenance)
         self.loads = Loads(database, sources, salt, self.maintenance)
+        self.mappings = Mappings(database, salt)
         self.erasures = Erasures(database)
         self.exports = Exports(database)
         self.jobs = Jobs(database)

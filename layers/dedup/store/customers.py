@@ -7,7 +7,7 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.errors import Unavailable
-from dedup.store import erasures
+from dedup.store import erasures, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import is_customer
@@ -98,7 +98,11 @@ class Customers:
         def work(connection: Connection) -> tuple[ErasedCustomer, list[int]] | None:
             connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
             found = _traces(connection, customer_id, hashes)
-            if not found.known and not erasures.is_known(connection, customer):
+            if not (
+                found.known
+                or erasures.is_known(connection, customer)
+                or samples.has_customer(connection, customer, hashes)
+            ):
                 return None
             # Before the next lock: who waits for it may hold the row of an upload.
             erasures.hide_keys(connection, customer_id, customer, found.emails, found.names)
@@ -111,6 +115,7 @@ class Customers:
             if found.known:
                 record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
+            samples.forget_customer(connection, customer, found.emails, hashes)
             return ErasedCustomer(removed, found.sources, found.files, remaining), found.emails
 
         done = self._database.write(work, repeatable=False)

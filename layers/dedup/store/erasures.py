@@ -28,9 +28,10 @@ EXPIRING_ROWS = 100_000
 """Rows of rejected_row that are deleted at a time once their object has expired."""
 
 _MAY_HIDE = """NOT (status = 'loading' AND lease_until >= now())
-    AND NOT (status = 'waiting' AND key IS NULL AND created_at > now() - interval '1 day')"""
-"""The condition that the object key of an upload may be replaced. An upload is found by it while it is loaded, and
-while it waits for its object."""
+    AND NOT (status = 'waiting' AND key IS NULL AND created_at > now() - interval '1 day')
+    AND status <> 'needs_mapping'"""
+"""The condition that the object key of an upload may be replaced. An upload is found by it while it is loaded, while it
+waits for its object, and when its column mapping is stated."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,13 @@ class Load:
     attempt: int
     lease: float
     """Seconds without a renewal after which another attempt may start over."""
-    options: FileOptions
+    options: FileOptions = DEFAULT
+    source: str | None = None
+    """Of the rows, as the upload states it."""
+    mapping: dict[str, Any] | None = None
+    """The column mapping that the sender stated, as dedup.files.ColumnMapping.as_json() has it."""
+    review: bool = False
+    """The sender wants to check the mapping."""
 
     @property
     def table(self) -> str:
@@ -108,11 +114,13 @@ class Loads:
         def work(connection: Connection) -> Load | None:
             drop_abandoned(connection)
             upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
-            claimed = TASKS.claim(connection, upload_id, lease, "attempt, sheet, strict", changes)
+            stated = "(SELECT mapping FROM upload_mapping m WHERE m.upload_id = upload.id)"
+            columns = f"attempt, source, {stated}, review, sheet, strict"
+            claimed = TASKS.claim(connection, upload_id, lease, columns, changes)
             if not claimed:
                 return None
-            attempt, sheet, strict = claimed
-            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict))
+            attempt, named, mapping, review, sheet, strict = claimed
+            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), named, mapping, review)
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
             connection.run(

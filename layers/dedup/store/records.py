@@ -11,6 +11,7 @@ from pg8000.native import Connection
 from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
 from dedup.records import Record, known_fields
+from dedup.store import samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import array, id_cells, id_columns, literal
@@ -96,6 +97,7 @@ class Records:
             connection.run("TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record")
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
+            samples.forget(connection, "true")
             connection.run(f"INSERT INTO clearing (cleared_at, records) VALUES (clock_timestamp(), {records})")
             record_action(connection, "clear", principal, records=records)
             return int(records)

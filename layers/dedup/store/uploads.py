@@ -8,7 +8,7 @@ from pg8000.native import Connection
 
 from dedup.errors import Busy, Conflict, Unavailable
 from dedup.file_options import DEFAULT, FileOptions
-from dedup.store import rejected_rows
+from dedup.store import rejected_rows, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
@@ -142,15 +142,18 @@ class Uploads:
         mode: str,
         principal: str = UNKNOWN,
         options: FileOptions = DEFAULT,
+        *,
+        review: bool = False,
     ) -> int:
         """Adds an upload that waits for its object; returns its id. `object_key` has `{}` where the id goes;
-        `principal` is who asked for it."""
+        `principal` is who asked for it. `review`: its column mapping is to be checked in any case."""
         hashes = self._salt.hashes()
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
-                f"""INSERT INTO upload (origin, status, source, mode, sheet, strict)
-                    VALUES ('s3', 'waiting', {text(source)}, {text(mode)}, {text(options.sheet)}, {options.strict})
+                f"""INSERT INTO upload (origin, status, source, mode, sheet, strict, review)
+                    VALUES ('s3', 'waiting', {text(source)}, {text(mode)}, {text(options.sheet)}, {options.strict},
+                        {review})
                     RETURNING id"""
             )
             key = object_key.format(upload_id)
@@ -217,8 +220,10 @@ class Uploads:
 
         def work(connection: Connection) -> None:
             connection.run(
-                f"UPDATE upload SET {load_failed(reason)} WHERE origin = 's3' AND status IN ('waiting', 'loading')"
+                f"""UPDATE upload SET {load_failed(reason)}
+                    WHERE origin = 's3' AND status IN ('waiting', 'loading', 'needs_mapping')"""
             )
+            samples.forget(connection, "true")
             rejected_rows.forget_all(connection)
 
         self._database.write(work, repeatable=True)
@@ -232,6 +237,7 @@ class Uploads:
                 f"""UPDATE upload SET status = 'deleting', lease_until = NULL, deleted_by = {text(principal)}, {SEEN}
                     WHERE id = {upload_id}"""
             )
+            samples.forget(connection, f"upload_id = {upload_id}")
 
         self._database.write(work, repeatable=True)
 
@@ -262,6 +268,7 @@ class Uploads:
             connection.run(
                 f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
             )
+            samples.forget(connection, f"upload_id = {upload_id}")
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             removed = delete_records(connection, f"upload_id = {upload_id}")
             who = principal or requested_by or UNKNOWN

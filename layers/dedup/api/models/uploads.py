@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
+from dedup.api.models.mappings import UploadMapping
 from dedup.records import Source, without_controls
 
 Mode = Literal["add", "replace"]
@@ -40,6 +41,11 @@ class FileRequest(RequestModel):
     strict: Annotated[bool, Field(strict=True)] = Field(
         default=False,
         description="Reject rows whose email is not a valid address. By default, they are accepted with a warning",
+    )
+    review_mapping: bool = Field(
+        default=False,
+        description="Wait for `PUT /api/v1/uploads/{upload_id}/mapping` before the file is loaded, even if its columns "
+        "are certain",
     )
 
 
@@ -130,7 +136,7 @@ class UploadStatus(Model):
     """The status and results of an upload."""
 
     id: int
-    status: Literal["waiting", "loading", "done", "failed", "deleting", "deleted"]
+    status: Literal["waiting", "loading", "needs_mapping", "done", "failed", "deleting", "deleted"]
     origin: Literal["api", "s3"]
     mode: Mode
     source: str | None
@@ -141,12 +147,16 @@ class UploadStatus(Model):
     accepted: Count
     rejected: Count
     customers: CustomerChanges | None
-    reason: str | None
+    reason: str | None = Field(description="Why the upload failed, or needs a mapping; or which rows were left out")
     reasons: list[RejectionReason] = Field(
         description="Why rows of a file were rejected, the most frequent first. Empty until the upload has ended"
     )
     warnings: list[Annotated[UploadWarning | SameContent, Field(discriminator="code")]] = Field(
         description="Warnings about accepted rows of a file, and about a file whose content was loaded before"
+    )
+    mapping: UploadMapping | None = Field(
+        description="What the columns of the file were taken for. If the status is `needs_mapping`, it is proposed, "
+        "and `PUT /api/v1/uploads/{upload_id}/mapping` continues the upload. Always null in lists"
     )
     rejected_url: str | None = Field(
         description="Presigned URL of a CSV file with the rejected rows, their line, field and reason; valid for 15 "

@@ -174,7 +174,11 @@ CREATE TABLE upload (
     origin text NOT NULL CHECK (origin IN ('api', 's3')),
     -- 'replace': a snapshot.
     mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace')),
-    status text NOT NULL CHECK (status IN ('waiting', 'loading', 'done', 'failed', 'deleting', 'deleted')),
+    -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which.
+    status text NOT NULL CHECK (
+        status IN ('waiting', 'loading', 'needs_mapping', 'done', 'failed', 'deleting', 'deleted')),
+    -- The sender wants to check the column mapping in any case.
+    review boolean NOT NULL DEFAULT false,
     -- Name of the source that all rows come from. Null: each row names its source.
     source text,
     -- Whether the source was guessed from the column names of a file.
@@ -232,6 +236,38 @@ CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT N
 CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
 -- Here and below: only few tasks are open at a time, but all of them are kept.
 CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', 'deleting');
+CREATE INDEX upload_needs_mapping ON upload (id) WHERE status = 'needs_mapping';
+
+
+-- Column mappings
+
+-- Which column of an uploaded file feeds which field. The members of the mappings are described in
+-- dedup.files.mapping.ColumnMapping.
+CREATE TABLE upload_mapping (
+    upload_id bigint PRIMARY KEY,
+    -- What each column was taken for: name, field, confidence and reason. No values.
+    columns jsonb NOT NULL,
+    -- What was proposed to the sender, and what the sender stated.
+    proposal jsonb,
+    mapping jsonb,
+    -- Some rows of the file, personal data: kept only while the upload needs a mapping.
+    sample jsonb
+);
+CREATE INDEX upload_mapping_sample ON upload_mapping (upload_id) WHERE sample IS NOT NULL;
+
+-- A mapping that is used for each file of a source with the same column names.
+CREATE TABLE source_mapping (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source text NOT NULL,
+    -- Digest of the sorted column names.
+    header_key text NOT NULL,
+    header jsonb NOT NULL,
+    mapping jsonb NOT NULL,
+    -- Principal who saved it.
+    saved_by text NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (source, header_key)
+);
 
 
 -- Rejected rows and erasures

@@ -1,0 +1,40 @@
+"""Shows how the rows of a question would be read with a mapping."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dedup.files.checks import Times, validated
+from dedup.files.dates import Dates
+from dedup.files.mapping import PREVIEW_ROWS, Cells, ColumnMapping, layout_of
+from dedup.files.tables import Rejected
+from dedup.moments import Column
+
+
+class Preview(NamedTuple):
+    """The first records as they would be stored, by field, and the first rows that would be rejected."""
+
+    records: list[Mapping[str, Any]]
+    rejected: list[Rejected]
+
+
+def preview(
+    names: Sequence[str],
+    rows: Sequence[tuple[int, Cells]],
+    mapping: ColumnMapping,
+    source: str | None,
+    *,
+    strict: bool = False,
+) -> Preview:
+    """Reads the first rows of a file that needs a mapping, as they would be stored. `names` are its columns, `source` is
+    the source of rows without one, and `strict` that of FileOptions. All rows decide about the order of dates. Raises
+    Unreadable if the mapping does not fit."""
+    layout = layout_of(mapping, names, names, strict=True)
+    cells = [row for _, row in rows]
+    whole = layout.table([line for line, _ in rows], [" ".join(row) for row in cells], cells)
+    times = Times(Dates.of([whole.columns.get("date_of_birth", ())], layout.rules), Column())
+    # The order of the last changes is decided by the rows that were read before.
+    validated(whole, source, times, strict=strict)
+    shown = layout.table(whole.lines[:PREVIEW_ROWS], whole.rows[:PREVIEW_ROWS], cells[:PREVIEW_ROWS])
+    accepted, rejected, known, _ = validated(shown, source, times, strict=strict)
+    fields = ("customer_id", "name", "email", "source", *known)
+    return Preview([dict(zip(fields, row, strict=True)) for row in accepted], rejected)
