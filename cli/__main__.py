@@ -4,16 +4,40 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import typer
 from rich.prompt import Prompt
 
+from . import mapping as mappings
 from . import profile, screen
 from .api import Api, as_json, open_output, read_file
 from .errors import FAILED, CommandError
+from .options import (
+    FIELDS,
+    NOTHING,
+    By,
+    ByOption,
+    Dates,
+    Format,
+    Ids,
+    In,
+    Json,
+    Keep,
+    Known,
+    Latest,
+    Mode,
+    NotIn,
+    Output,
+    Preview,
+    Region,
+    Rejects,
+    ReportFormat,
+    Save,
+    Verdict,
+)
 from .screen import err, out
 from .uploads import CUSTOMERS, columns_of, same_content, show
 
@@ -39,24 +63,6 @@ app = typer.Typer(
     "4 no usable response; 130 interrupted. The address of the API is DEDUP_URL, otherwise the url of a profile in "
     "~/.config/dedup/config.toml, otherwise http://127.0.0.1:3000.",
 )
-
-Mode = Literal["add", "replace"]
-By = Literal["customer", "entity"]
-Format = Literal["csv", "ndjson", "parquet"]
-ReportFormat = Literal["html", "csv", "xlsx"]
-Verdict = Literal["same", "different"]
-
-Json = Annotated[bool, typer.Option("--json", help="Print the response as JSON and nothing else.")]
-ByOption = Annotated[By, typer.Option(help="Count customer ids, or entities.")]
-In = Annotated[str, typer.Option("--in", metavar="A,B", help="Only customers in every one of these sources.")]
-NotIn = Annotated[str, typer.Option("--not-in", metavar="A,B", help="Exclude customers in any of these sources.")]
-Region = Annotated[str, typer.Option("--region", metavar="A,B", help="Only customers in exactly these sources.")]
-Latest = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Maximum number, the newest first.")]
-Known = Annotated[str, typer.Option(show_default=False)]
-Rejects = Annotated[
-    Path | None, typer.Option("--rejects", help="Save the rejected rows to this file, as CSV; - for standard output.")
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Path of the file; - for standard output.")]
 
 _profile_name: list[str | None] = [None]
 
@@ -85,21 +91,71 @@ def upload(
     strict: Annotated[bool, typer.Option("--strict", help="Reject rows whose email is not a valid address.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
     rejects: Rejects = None,
+    fields: Annotated[list[str], typer.Option("--map", **FIELDS)] = NOTHING,
+    keep: Keep = NOTHING,
+    date_order: Dates = None,
+    ids: Ids = "",
+    save: Save = False,
+    preview: Preview = False,
     json: Json = False,
 ) -> None:
     """Upload a file, and wait until it is loaded."""
+    changes = mappings.Changes(fields, keep, date_order, ids, source, save)
     size, sha256 = read_file(file)
     options = {"sheet": sheet or None, "strict": strict, "sha256": sha256}
     request = {"filename": file.name, "source": source or None, "mode": mode, "size": size, **options}
     client = api()
+    if changes or preview:
+        request["review_mapping"] = True
     expected = client.post("uploads/snapshots" if mode == "replace" else "uploads", request)
     for warning in expected["warnings"] if not json else ():
         err.print(f"{same_content(warning)}. It is loaded again")
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         client.send(body, expected["url"])
-    with screen.progress_of_task("rows") as progressed:
-        task = client.poll(f"uploads/{expected['id']}", progressed, wait * 60)
+    task = mappings.wait_for(client, expected["id"], wait)
+    if preview:
+        mappings.preview(client, task, changes, json=json)
+        return
+    if changes and task["status"] == "needs_mapping":
+        mappings.state(client, task, changes)
+        task = mappings.wait_for(client, expected["id"], wait)
+    _end(client, task, rejects, json)
+
+
+@app.command()
+def mapping(
+    upload_id: int,
+    fields: Annotated[list[str], typer.Option("--set", **FIELDS)] = NOTHING,
+    keep: Keep = NOTHING,
+    date_order: Dates = None,
+    ids: Ids = "",
+    source: Annotated[str, typer.Option(help="Source of the rows, if the upload has none.")] = "",
+    save: Save = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Load the file with the proposed mapping.")] = False,
+    preview: Preview = False,
+    wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
+    rejects: Rejects = None,
+    json: Json = False,
+) -> None:
+    """Show the column mapping of an upload; with options, state it and load the file."""
+    changes = mappings.Changes(fields, keep, date_order, ids, source, save)
+    client = api()
+    task = client.get(f"uploads/{upload_id}")
+    if preview:
+        mappings.preview(client, task, changes, json=json)
+    elif changes or accept:
+        mappings.state(client, task, changes)
+        _end(client, mappings.wait_for(client, upload_id, wait), rejects, json)
+    elif json:
+        print(as_json(task))
+    else:
+        mappings.show(task)
+
+
+def _end(client: Api, task: dict[str, Any], rejects: Path | None, json: bool) -> None:
     show(client, task, rejects, json)
+    if task["status"] == "needs_mapping":
+        raise mappings.needed(task, show_columns=not json)
     _require_done("upload", task)
 
 

@@ -55,6 +55,10 @@ class Api:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return _json(self._call("POST", path, json={} if body is None else body, headers=named))
 
+    def put(self, path: str, body: Any) -> Any:
+        """The response to PUT /api/v1/`path`."""
+        return _json(self._call("PUT", path, json=body))
+
     def raw(self, path: str, **query: Any) -> bytes:
         """The body of the response to GET /api/v1/`path`, of the media type `accept`."""
         accept = query.pop("accept")
@@ -85,7 +89,8 @@ class Api:
             response = self._call("GET", link["url"])
 
     def poll(self, path: str, show: Callable[[Any], None], patience: float = inf) -> Any:
-        """Requests the task at `path` until it has ended, and calls `show` with each response; the last response.
+        """Requests the task at `path` until it has ended or needs a column mapping, and calls `show` with each
+        response; the last response.
 
         Raises CommandError if the response has not changed for `patience` seconds: a lost task would never end."""
         pause, longest = POLL_SECONDS
@@ -93,7 +98,7 @@ class Api:
         while True:
             task = self.get(path)
             show(task)
-            if task["status"] in ("done", "failed", "deleted"):
+            if task["status"] in ("done", "failed", "deleted", "needs_mapping"):
                 return task
             if task != last:
                 last, since = task, time.monotonic()

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_json_option_prints_the_upload_as_the_api_returns_it(dedup: Dedup, api: 
     upload = printed(dedup("upload", "samples/customers.csv", "--json"))
 
     assert upload == get(f"{api}/uploads/{upload['id']}")
-    assert printed(dedup("uploads", "--limit", "1", "--json")) == [upload]
+    assert printed(dedup("uploads", "--limit", "1", "--json")) == [upload | {"mapping": None}]
 
 
 def test_file_that_fails_is_an_exit_code_and_a_reason(dedup: Dedup, tmp_path: Path) -> None:
@@ -184,6 +185,66 @@ def test_file_that_fails_is_an_exit_code_and_a_reason(dedup: Dedup, tmp_path: Pa
     assert done.returncode == 1
     assert done.stderr.startswith("The upload failed: ")
     assert done.stderr.count("\n") == 1
+
+
+UNKNOWN = "cust_no,e_mail_addr,tel,firm,stage\n" + "".join(
+    f"{n},c{n}@example.com,+1 202 555 0{n},Firm {n},lead\n" for n in range(100, 120)
+)
+
+
+@pytest.fixture
+def unknown(tmp_path: Path, api: str) -> Iterator[str]:
+    """A file whose columns nobody knows, and no saved mapping."""
+    file = tmp_path / "unknown.csv"
+    file.write_text(UNKNOWN)
+    yield str(file)
+    requests.delete(f"{api}/sources/hubspot/mappings", timeout=30).raise_for_status()
+
+
+def test_file_with_unknown_columns_is_shown_mapped_and_loaded(dedup: Dedup, api: str, unknown: str) -> None:
+    done = dedup("upload", unknown, "--source", "hubspot")
+
+    assert done.returncode == 1
+    assert "The upload needs a column mapping" in done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "e_mail_addr" in line]
+    assert [cell.strip() for cell in line.split("│")[1:4]] == [
+        "e_mail_addr", "c100@example.com, c101@example.com, c102@example.com", "email",
+    ]  # fmt: skip
+    number = str(get(f"{api}/uploads", limit=1)[0]["id"])
+    assert "cust_no" in dedup("mapping", number).stdout
+
+    loaded = printed(dedup("mapping", number, "--set", "stage=city", "--save", "--json"))
+
+    assert (loaded["status"], loaded["accepted"]) == ("done", 20)
+    assert get(f"{api}/customers/100")["records"][0]["city"] == "lead"
+    again = printed(dedup("upload", unknown, "--source", "hubspot", "--json"))
+    assert (again["status"], again["accepted"]) == ("done", 20)
+    refused = dedup("mapping", number, "--accept")
+    assert (refused.returncode, refused.stderr) == (
+        3, "The API refused the request (409): The upload does not wait for a column mapping\n",
+    )  # fmt: skip
+
+
+def test_mapping_is_previewed_and_stated_with_the_upload(dedup: Dedup, api: str, unknown: str) -> None:
+    maps = ("--map", "tel=ignore", "--map", "firm=name", "--keep", "stage")
+    done = dedup("upload", unknown, "--source", "hubspot", *maps, "--preview")
+
+    assert done.returncode == 0, done.stderr
+    assert "Firm 100" in done.stdout
+    assert "Nothing is loaded yet. To load the file: dedup mapping " in done.stderr
+    options = shlex.split(done.stderr.strip().rpartition("dedup ")[2])
+    assert options[2:] == ["--set", "tel=ignore", "--set", "firm=name", "--keep", "stage", "--source", "hubspot"]
+    assert printed(dedup(*options, "--json"))["accepted"] == 20
+    [record] = get(f"{api}/customers/100")["records"]
+    assert (record["name"], record.get("phone")) == ("Firm 100", None)
+
+    # Also a file that would be loaded without a question.
+    loaded = printed(dedup("upload", "samples/customers.csv", "--map", "name=company", "--json"))
+    assert (loaded["status"], loaded["accepted"]) == ("done", 12)
+    assert get(f"{api}/customers/101")["records"][-1]["company"] == "Ada Lindqvist"
+    wrong = dedup("upload", unknown, "--source", "hubspot", "--map", "nope=name")
+    assert wrong.returncode == 3
+    assert wrong.stderr.startswith("The file has no column 'nope': it has 'cust_no', ")
 
 
 @pytest.mark.parametrize(

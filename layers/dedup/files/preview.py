@@ -25,9 +25,9 @@ def preview(
     *,
     strict: bool = False,
 ) -> Preview:
-    """Reads the first rows of a file that needs a mapping, as they would be stored. `names` are its columns, `source` is
-    the source of rows without one, and `strict` that of FileOptions. All rows decide about the order of dates. Raises
-    Unreadable if the mapping does not fit."""
+    """Reads the first rows of a file that needs a mapping, as they would be stored. `names` are its columns, `source`
+    is the source of rows without one, and `strict` that of FileOptions. All rows decide about the order of dates.
+    Raises Unreadable if the mapping does not fit."""
     layout = layout_of(mapping, names, names, strict=True)
     cells = [row for _, row in rows]
     whole = layout.table([line for line, _ in rows], [" ".join(row) for row in cells], cells)
