@@ -2,12 +2,15 @@
 
 import { call, send, usePagedList, useResponse } from "./api.js?v=";
 import { html, useEffect, useId, useRef, useState } from "./lib.js?v=";
+import { Mapping, Understood } from "./mapping.js?v=";
 import { Choice, Empty, ErrorMessage, Loaded, PagedList, Panel, Progress, Status, Table, Text, Title, counted, link, number, when } from "./parts.js?v=";
 import { Findings } from "./rejected.js?v=";
 
 const POLL = 700;
 const HASHED_BYTES = 2 ** 28;
 const ENDED = ["done", "failed", "deleted"];
+/** Statuses that change only if somebody does something. */
+const AT_REST = [...ENDED, "needs_mapping"];
 const WORKBOOK = /\.(xlsx|xlsm|ods)$/i;
 const MODES = [["add", "Add records"], ["replace", "Replace all records"]];
 
@@ -38,7 +41,7 @@ export function Uploads({ sources }) {
 }
 
 /** Whether an upload may still change. After 15 minutes its presigned URL has expired. */
-const isInProgress = (upload) => !ENDED.includes(upload.status) && Date.now() - Date.parse(upload.created_at) < 9e5;
+const isInProgress = (upload) => !AT_REST.includes(upload.status) && Date.now() - Date.parse(upload.created_at) < 9e5;
 
 /** The source of an upload's rows. */
 const Source = ({ upload }) => html`<span>${upload.source ?? "from each row"}${upload.source_guessed && html` <span class="note">(guessed)</span>`}</span>`;
@@ -61,6 +64,7 @@ function DropArea({ sources, started }) {
   const [source, setSource] = useState(null);
   const [mode, setMode] = useState("add");
   const [strict, setStrict] = useState(false);
+  const [review, setReview] = useState(false);
   const [sheet, setSheet] = useState("");
   const [over, setOver] = useState(false);
   const [files, setFiles] = useState([]);
@@ -70,7 +74,8 @@ function DropArea({ sources, started }) {
   const missing = mode === "replace" && !source;
   const add = (chosen) => {
     setOver(false);
-    if (!missing) setFiles((before) => [...[...chosen].map((file) => ({ file, source, mode, strict, sheet: WORKBOOK.test(file.name) ? sheet.trim() : "", key: crypto.randomUUID() })), ...before]);
+    const sheetOf = (file) => (WORKBOOK.test(file.name) ? sheet.trim() : "");
+    if (!missing) setFiles((before) => [...[...chosen].map((file) => ({ file, source, mode, strict, review, sheet: sheetOf(file), key: crypto.randomUUID() })), ...before]);
   };
   return html`<section class="panel wide" aria-label="Upload a file">
     <div class="controls">
@@ -85,6 +90,7 @@ function DropArea({ sources, started }) {
     <details class="options">
       <summary>Options</summary>
       <div class="controls">
+        <label><input type="checkbox" checked=${review} onChange=${(event) => setReview(event.target.checked)} /> Check the columns before loading</label>
         <label><input type="checkbox" checked=${strict} onChange=${(event) => setStrict(event.target.checked)} /> Reject rows whose email is not a valid address</label>
         <label for=${sheetName}>Sheet (workbooks only)
           <input id=${sheetName} value=${sheet} maxlength="255" placeholder="first with a table" onInput=${(event) => setSheet(event.target.value)} />
@@ -102,12 +108,12 @@ function DropArea({ sources, started }) {
       <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
       <input type="file" accept=${FILES} multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
     </div>
-    ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} started=${started} />`)}
+    ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} sources=${sources} started=${started} />`)}
   </section>`;
 }
 
 /** The progress of one file: checking whether it was loaded before, sending it, then loading its rows. */
-function Sending({ started, ...file }) {
+function Sending({ sources, started, ...file }) {
   const [share, setShare] = useState(0);
   const [error, setError] = useState(null);
   const [upload, setUpload] = useState(null);
@@ -122,7 +128,10 @@ function Sending({ started, ...file }) {
     if (!mounted.current) return;
     setShare(1);
     started();
-    for (let status = ""; mounted.current && !ENDED.includes(status); ) {
+    await follow(id);
+  };
+  const follow = async (id) => {
+    for (let status = ""; mounted.current && !AT_REST.includes(status); ) {
       const current = (await call(`uploads/${id}`)).body;
       status = current.status;
       if (mounted.current) setUpload(current);
@@ -136,6 +145,10 @@ function Sending({ started, ...file }) {
       mounted.current = false;
     };
   }, []);
+  const continued = ({ body }) => {
+    setUpload(body);
+    follow(body.id).catch((problem) => mounted.current && setError(problem));
+  };
   const ended = upload && ENDED.includes(upload.status);
   const step = share < 1 ? "Sending" : !upload || upload.status === "waiting" ? "Waiting to start" : ended ? "" : "Loading rows";
   return html`<div class="sending" aria-live="polite">
@@ -144,14 +157,15 @@ function Sending({ started, ...file }) {
       ? html`<${LoadAgain} expected=${question} again=${again} />`
       : ended
       ? html`<${Outcome} upload=${upload} />`
+      : upload?.status === "needs_mapping" ? html`<${Mapping} upload=${upload} sources=${sources} done=${continued} />`
       : html`<${Progress} label=${step} share=${share < 1 ? share : null} />
           <p class="note">${step}${share < 1 ? ` · ${Math.round(share * 100)}%` : upload ? ` · ${counted(upload.rows, "row")}` : ""}</p>`}
   </div>`;
 }
 
 /** Requests an upload. The response has warnings if the same content was loaded before. */
-async function request({ file, source, mode, strict, sheet }) {
-  const json = { filename: file.name, mode, size: file.size, strict, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
+async function request({ file, source, mode, strict, review, sheet }) {
+  const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
   // The browser hashes whole files only, which it has to hold in memory.
   if (file.size <= HASHED_BYTES) json.sha256 = hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json });
@@ -189,26 +203,27 @@ const Outcome = ({ upload }) =>
   </p>`;
 
 /** The view of one upload. */
-export function Upload({ id, go }) {
+export function Upload({ id, sources, go }) {
   const response = useResponse(`uploads/${encodeURIComponent(id)}`, { every: (upload) => (isInProgress(upload) ? POLL : null) });
   return html`
     <${Title} above=${html`<a href=${link("/uploads")}>Uploads</a>`}>Upload ${id}<//>
     <${Loaded} response=${response} lines=${6}>
-      ${(upload) => html`<${UploadDetails} upload=${upload} deleted=${() => go("/uploads")} />`}
+      ${(upload) => html`<${UploadDetails} upload=${upload} sources=${sources} reload=${response.reload} deleted=${() => go("/uploads")} />`}
     <//>
   `;
 }
 
 const CHANGES = [["added", "Customers added"], ["new", "New to all sources"], ["removed", "Customers removed"], ["unchanged", "Customers unchanged"]];
 
-function UploadDetails({ upload, deleted }) {
+function UploadDetails({ upload, sources, reload, deleted }) {
   const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...CHANGES.map(([change, label]) => [label, upload.customers?.[change] ?? null])];
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
-    ${upload.reason && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
-    <dl class="tiles small" aria-live="polite">
+    ${upload.status === "needs_mapping" && html`<${Panel} wide title="Which column is which?" note="Nothing is loaded until the columns are certain."><${Mapping} upload=${upload} sources=${sources} done=${reload} /><//>`}
+    ${upload.reason && upload.status !== "needs_mapping" && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
+    ${upload.status !== "needs_mapping" && html`<dl class="tiles small" aria-live="polite">
       ${counts.filter(([, value]) => value !== null).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><strong>${number(value)}</strong></dd></div>`)}
-    </dl>
+    </dl>`}
     <div class="panels">
       <${Panel} title="File" aside=${html`<${Status} of=${upload.status} />`}>
         <dl class="facts">
@@ -219,21 +234,22 @@ function UploadDetails({ upload, deleted }) {
           <div><dt>Created</dt><dd>${when(upload.created_at)}</dd></div>
           <div><dt>Finished</dt><dd>${when(upload.finished_at)}</dd></div>
         </dl>
-        ${upload.status === "done" && html`<${Removal} id=${upload.id} deleted=${deleted} />`}
+        ${["done", "needs_mapping"].includes(upload.status) && html`<${Removal} upload=${upload} deleted=${deleted} />`}
       <//>
+      ${upload.mapping && upload.status !== "needs_mapping" && html`<${Understood} mapping=${upload.mapping} />`}
       <${Findings} upload=${upload} key=${upload.id} />
     </div>
   `;
 }
 
-/** A button that deletes the records of an upload after a confirmation. */
-function Removal({ id, deleted }) {
+/** A button that deletes an upload, with its records if it has any, after a confirmation. */
+function Removal({ upload: { id, status }, deleted }) {
   const [confirming, setConfirming] = useState(false);
   const [error, setError] = useState(null);
   const remove = () => call(`uploads/${id}`, { method: "DELETE" }).then(deleted, setError);
   if (error) return html`<${ErrorMessage} error=${error} retry=${remove} />`;
-  if (!confirming) return html`<button class="button danger" onClick=${() => setConfirming(true)}>Delete records</button>`;
-  return html`<div class="controls"><span>Delete all records of this upload?</span>
+  if (!confirming) return html`<button class="button danger" onClick=${() => setConfirming(true)}>${status === "done" ? "Delete records" : "Delete upload"}</button>`;
+  return html`<div class="controls"><span>${status === "done" ? "Delete all records of this upload?" : "Delete this upload without loading it?"}</span>
     <button class="button danger" onClick=${remove}>Delete</button>
     <button class="button" onClick=${() => setConfirming(false)}>Cancel</button></div>`;
 }

@@ -282,7 +282,7 @@ def drop(page: Page, name: str, text: str) -> None:
 def test_long_rejected_row_is_shown_whole(api: str, show: Open) -> None:
     page = show("/uploads")
     page.get_by_label("Source").select_option("hubspot")
-    drop(page, "a.csv", f"customer_id,name,email\nx,{'Ann ' * 200}END,a@example.com\n")
+    drop(page, "a.csv", f"customer_id,name,email\n1e9,{'Ann ' * 200}END,a@example.com\n")
     page.get_by_role("link", name="Show upload").click()
     row = page.locator("table.rejected tbody tr")
     expect(row.get_by_text("END")).to_be_hidden()
@@ -353,9 +353,107 @@ def test_guessed_source_is_shown_as_guessed(api: str, show: Open, tmp_path: Path
     expect(page.locator("dl.tiles > div", has_text="New to all sources").locator("strong")).to_have_text("20")
 
 
+UNKNOWN = "cust_no,e_mail_addr,tel,firm\n" + "".join(
+    f"{n},c{n}@example.com,+1 202 555 0{n},Firm {n}\n" for n in range(100, 140)
+)
+
+
+def choose(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a file").click()
+    chooser.value.set_files(path)
+
+
+@pytest.fixture
+def unmapped(api: str) -> Iterator[str]:
+    """The API without saved mappings."""
+    yield api
+    requests.delete(f"{api}/sources/hubspot/mappings", timeout=30).raise_for_status()
+
+
+def test_file_whose_columns_nobody_knows_is_loaded_by_two_clicks(unmapped: str, show: Open, tmp_path: Path) -> None:
+    file = tmp_path / "unknown.csv"
+    file.write_text(UNKNOWN)
+    page = show("/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+
+    choose(page, file)  # the first click
+    mapping = page.locator(".sending")
+    for column, field in {"cust_no": "customer_id", "e_mail_addr": "email", "tel": "phone", "firm": "company"}.items():
+        expect(mapping.get_by_label(f"Field of {column}")).to_have_value(field)
+    row = mapping.get_by_role("row", name=re.compile("^e_mail_addr"))
+    expect(row).to_contain_text("c100@example.com")
+    expect(row).to_contain_text("The name resembles email, and the values look like email addresses")
+    preview = mapping.get_by_role("region", name="Preview").locator("tbody tr")
+    expect(preview).to_have_count(10)
+    expect(preview.first).to_contain_text("c100@example.com")
+    mapping.get_by_role("button", name="Load records").click()  # the second
+
+    expect(mapping).to_contain_text("40 records accepted")
+    total = requests.get(f"{unmapped}/deduplication/analyze", timeout=30).json()["total_records"]
+    assert total == 40
+
+
+def test_mapping_is_corrected_and_used_for_later_files(unmapped: str, show: Open, tmp_path: Path) -> None:
+    file = tmp_path / "unknown.csv"
+    file.write_text(UNKNOWN.replace("firm", "x").replace("Firm", "Berlin"))
+    page = show("/uploads")
+    choose(page, file)
+    expect(page.locator(".sending")).to_contain_text("Load records")
+    newest = requests.get(f"{unmapped}/uploads", params={"limit": 1}, timeout=30).json()[0]["id"]
+    page.goto(page.url.partition("#")[0] + f"#/uploads/{newest}")
+    expect(page.get_by_role("heading", name="Which column is which?")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("State the source of the rows")
+    load = page.get_by_role("button", name="Load records")
+    expect(load).to_be_disabled()
+    page.get_by_label("Source of all rows").select_option("hubspot")
+    page.get_by_label("Field of x").select_option("city")
+    page.get_by_label("Field of cust_no").select_option("ignore")
+    expect(page.get_by_label("Customer ids")).to_have_value("generate")
+    page.get_by_label("Customer ids").select_option("cust_no")
+    expect(page.get_by_role("region", name="Preview")).to_contain_text("Berlin 100")
+    page.get_by_label("Use for later files of this source").check()
+    load.click()
+    expect(page.locator("dl.tiles > div", has_text="Accepted").locator("strong")).to_have_text("40")
+    page.get_by_text("4 columns of 4 used").or_(page.get_by_text("3 columns of 4 used")).click()
+    expect(page.get_by_role("table", name="Columns")).to_contain_text("Stated in the mapping")
+
+    page.goto(page.url.partition("#")[0] + "#/uploads")
+    page.get_by_label("Source").select_option("hubspot")
+    choose(page, file)
+    expect(page.locator(".sending")).to_contain_text("40 records accepted")
+    page.get_by_text("Options").click()
+    page.get_by_label("Check the columns before loading").check()
+    choose(page, file)
+    expect(page.locator(".sending").first).to_contain_text("A check of the mapping was requested")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_keeps_anybody_from_mapping(unmapped: str, show: Open, theme: Any, tmp_path: Path) -> None:
+    """PICTURES=folder keeps what it looks like."""
+    page = show("/uploads", color_scheme=theme)
+    page.get_by_label("Source").select_option("hubspot")
+    hostile = UNKNOWN.replace("Firm 100", HOSTILE[0]).replace("Firm 101", HOSTILE[2]).replace("tel", "dob")
+    drop(page, "unknown.csv", hostile)
+    expect(page.get_by_role("region", name="Preview")).to_be_visible()
+    newest = requests.get(f"{unmapped}/uploads", params={"limit": 1}, timeout=30).json()[0]["id"]
+    pictures = Path(os.environ.get("PICTURES") or tmp_path)
+    for view in ("/uploads", f"/uploads/{newest}"):
+        if view != "/uploads":
+            barriers(page, view)
+            expect(page.get_by_role("region", name="Preview")).to_be_visible()
+        accessible(page, view)
+        page.set_viewport_size(DESKTOP)
+        page.screenshot(path=pictures / f"{theme}{view.replace('/', '-')[:9]}.png", full_page=True)
+        fits_a_phone(page, view)
+        page.screenshot(path=pictures / f"{theme}{view.replace('/', '-')[:9]}-phone.png", full_page=True)
+        page.set_viewport_size(DESKTOP)
+    assert "owned" not in page.title()
+
+
 def test_file_that_fails_says_why(api: str, show: Open) -> None:
     page = show("/uploads")
-    drop(page, "wrong.csv", "a,b\n1,2\n")
+    drop(page, "wrong.csv", "a,b\n")
     expect(page.locator(".sending")).to_contain_text("customer_id")
     drop(page, "empty.csv", "")
     expect(page.get_by_role("alert").filter(has_text="size")).to_contain_text("greater than 0")

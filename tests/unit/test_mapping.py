@@ -85,6 +85,14 @@ def test_names_and_values_tell_the_fields(header: str, row: str, expected: list[
     assert list(fields(asked).values()) == expected
 
 
+def test_known_name_with_other_values_is_less_sure() -> None:
+    asked = question("cust_no,dob,mail\n1,+1 202 555 0100,a@example.com\n2,+1 202 555 0101,b@example.com\n")
+
+    dob = asked.columns[1]
+    assert (dob.field, dob.confidence) == ("date_of_birth", 0.5)
+    assert dob.reason == "The name is known, but the values look different"
+
+
 def test_known_names_load_without_a_question_whatever_else_there_is() -> None:
     batches = load("id,name,correo\n1,Ann,a@example.com\n")
 

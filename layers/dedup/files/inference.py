@@ -53,6 +53,8 @@ def propose(header: Sequence[str], names: Sequence[str], rows: Sequence[Sequence
             system = f" from {known.system}" if known and known.system else ""
             sure = _TIERS[known.tier] if known else 0.0
             guess = _Guess(sure, position, field, f"The name is known{system}")
+            if _contradict(field, [_cell(row, position) for row in rows]):
+                guess = guess._replace(confidence=0.5, reason=f"{guess.reason}, but the values look different")
             if field in doubtful:
                 guess = guess._replace(confidence=0.5, reason=f"Several columns may be the {field}")
             fields[position] = guess
@@ -173,6 +175,12 @@ def _share(field: str, written: Sequence[str], values: Sequence[str]) -> float:
         other = any(sum(map(_LOOKS[one], values)) > len(values) / 2 for one in ("email", "date_of_birth"))
         return 0.0 if other or complete < 0.95 or different < 0.9 else like
     return sum(map(_LOOKS[field], values)) / len(values)
+
+
+def _contradict(field: str, written: Sequence[str]) -> bool:
+    """Whether hardly any value looks like one of a field whose values are telling."""
+    values = [value for value in written if value]
+    return field in ("email", "phone", "date_of_birth") and bool(values) and _share(field, written, values) < 0.2
 
 
 def _is_telling(field: str, values: Sequence[str]) -> bool:

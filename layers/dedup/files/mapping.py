@@ -307,7 +307,7 @@ class Mapper:
         columns = propose(header, names, [cells for _, cells in texts])
         if base:
             columns = [_rebased(column, base, changed) for column in columns]
-        reason, kind = self._reason(header, changed, names)
+        reason, kind = (_REVIEW, _REVIEW) if base and not changed else self._reason(header, changed, names)
         return NeedsMapping(reason, kind, columns, _proposal(columns, base, texts), _chosen(texts, len(names)))
 
     def _reason(self, header: Sequence[str], changed: SavedMapping | None, names: Sequence[str]) -> tuple[str, str]:
@@ -329,9 +329,10 @@ class Mapper:
         if missing := missing_fields(found):
             reason = f"{_UNCERTAIN}: no column for {', or for '.join(missing)}"
             return reason, reason
-        return "A check of the mapping was requested", ""
+        return _REVIEW, _REVIEW
 
 
+_REVIEW = "A check of the mapping was requested"
 _UNCERTAIN = "The mapping of the columns is not certain"
 
 

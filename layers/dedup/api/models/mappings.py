@@ -1,36 +1,25 @@
 """Request and response models of column mappings."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.files import ColumnMapping
 from dedup.files.dates import DateOrder
-from dedup.files.mapping import MAX_MAPPED, MAX_NAME
-from dedup.records import MAX_ATTRIBUTES, Source
+from dedup.files.mapping import FIELDS, MAX_MAPPED, MAX_NAME
+from dedup.records import MAX_ATTRIBUTES, Source, one_of
 
-MappedField = Literal[
-    "customer_id",
-    "name",
-    "first_name",
-    "last_name",
-    "email",
-    "source",
-    "phone",
-    "company",
-    "address",
-    "city",
-    "postcode",
-    "country",
-    "date_of_birth",
-    "modified_at",
-    "attributes",
-    "ignore",
-]
-"""What a column may be mapped to: dedup.files.mapping.FIELDS."""
 
-MAPPED_FIELDS = get_args(MappedField)
+def _known_field(value: str) -> str:
+    if value not in FIELDS:
+        raise PydanticCustomError("enum", "Input should be {expected}", {"expected": one_of(FIELDS)})
+    return value
+
+
+MappedField = Annotated[str, AfterValidator(_known_field), Field(json_schema_extra={"enum": [*FIELDS]})]
+"""What a column may be mapped to."""
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
