@@ -96,7 +96,8 @@ def previewed(ask: Ask, upload_id: int, body: Any) -> tuple[int, Any]:
 
 def samples(upload_id: int) -> Any:
     with connect() as connection:
-        return connection.run(f"SELECT sample FROM upload_mapping WHERE upload_id = {upload_id}")[0][0]
+        rows = connection.run(f"SELECT sample FROM upload_mapping WHERE upload_id = {upload_id}")
+        return rows[0][0] if rows else None
 
 
 def customers(store: Store) -> dict[frozenset[str], int]:
@@ -322,6 +323,8 @@ def test_mappings_of_a_source_are_saved_listed_and_deleted(load: Any, ask: Ask) 
     )
     assert (status, problem["detail"][0]["loc"]) == (422, ["body", "columns"])
     assert ask("list_mappings", "GET", "sources/oracle/mappings", source="oracle")[0] == 422
+    strange = {"columns": {"a\0": "customer_id", "b": "email"}}
+    assert ask("save_mapping", "PUT", "sources/hubspot/mappings", strange, source="hubspot")[0] == 422
 
     path = "sources/hubspot/mappings"
     one: Any = {"query": {"id": first["id"]}}
@@ -341,6 +344,7 @@ def test_rows_are_forgotten_when_the_upload_is_deleted(store: Store, load: Any, 
     assert ask("delete_upload", "DELETE", f"uploads/{first.id}", upload_id=str(first.id))[0] == 200
 
     assert samples(first.id) is None
+    assert shown(ask, first.id)["mapping"] is None
     assert answer(ask, first.id, MAPPING)[0] == 409
     store.records.clear()
     assert samples(second.id) is None

@@ -2,6 +2,7 @@
 
 import io
 import json
+from importlib.resources import files as resources
 from typing import Any
 
 import openpyxl
@@ -17,7 +18,7 @@ from dedup.findings import Findings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import budget
+from tests.conftest import ROOT, budget
 from tests.crm_exports import LAYOUTS, contacts, write
 from tests.unit.test_layouts import ALL_NAMES
 
@@ -184,6 +185,20 @@ def test_every_question_is_answered_by_its_proposal(header: list[str], count: in
             return
         batches = load(data, asked.proposal)
         assert sum(len(batch.rows) + len(batch.rejected) for batch in batches) == count
+
+
+def test_every_field_is_hinted_offered_by_the_page_and_proposed_by_no_other_name() -> None:
+    hinted = json.loads((resources("dedup.files") / "hints.json").read_text("utf-8"))
+    page = (ROOT / "web" / "mapping.js").read_text()
+
+    assert {*hinted} == {*COLUMNS} - {"source"}
+    assert all(f'"{field}"' in page for field in COLUMNS)
+
+
+def test_names_that_differ_in_spelling_alone_keep_their_fields() -> None:
+    saved = SavedMapping(("Mail", "mail", "no"), ColumnMapping({"Mail": "email", "mail": "name", "no": "customer_id"}))
+
+    assert saved.of(["no", "mail", "Mail"]) == saved.mapping
 
 
 # What a mapping makes of a file

@@ -7,6 +7,7 @@ A `Mapper` decides about one file. Every reader asks it with the header, before 
 Content decides nothing without a question: what the values look like (`inference`) is only proposed."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -29,6 +30,8 @@ from dedup.files.columns import (
 from dedup.files.inference import ColumnGuess, looks_like_data, propose
 from dedup.files.tables import NO_RULES, Rejected, Rules, Table, Unreadable, quoted, writable
 from dedup.records import IDENTIFYING, MAX_ATTRIBUTE, MAX_ATTRIBUTES
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 IGNORE = "ignore"
 """What a mapping says of a column that feeds no field."""
@@ -108,8 +111,10 @@ class SavedMapping(NamedTuple):
 
     def of(self, names: Sequence[str]) -> ColumnMapping:
         """The mapping for columns that may be spelt differently. Columns that are not among `names` are left out."""
-        now = {key(name): name for name in reversed(names)}
-        renamed = {name: now[key(name)] for name in self.header if key(name) in now}
+        # A name that is spelt the same comes first: two names may differ in spelling alone.
+        now = {key(name): name for name in reversed(names)} | {name: name for name in names}
+        found = {name: now.get(name) or now.get(key(name)) for name in self.header}
+        renamed = {name: other for name, other in found.items() if other}
         return replace(
             self.mapping,
             columns={renamed[name]: fed for name, fed in self.mapping.columns.items() if name in renamed},
@@ -149,7 +154,7 @@ def column_names(header: Sequence[Any]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for position, cell in enumerate(header, 1):
-        own = writable(" ".join(str(cell).split()), MAX_NAME - 10) or f"Column {position}"
+        own = writable(" ".join(_CONTROLS.sub(" ", str(cell)).split()), MAX_NAME - 10) or f"Column {position}"
         name, number = own, 1
         while name in taken:
             number += 1

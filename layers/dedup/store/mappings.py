@@ -175,7 +175,7 @@ class Mappings:
             )
             ids = [upload_id for [upload_id] in expired]
             if ids:
-                samples.forget(connection, f"upload_id IN ({', '.join(map(str, ids))})")
+                samples.forget_uploads(connection, ids)
             return ids
 
         return self._database.write(work, repeatable=True)

@@ -97,7 +97,7 @@ class Records:
             connection.run("TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record")
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
-            samples.forget(connection, "true")
+            samples.forget_all(connection)
             connection.run(f"INSERT INTO clearing (cleared_at, records) VALUES (clock_timestamp(), {records})")
             record_action(connection, "clear", principal, records=records)
             return int(records)

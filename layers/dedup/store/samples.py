@@ -11,7 +11,7 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import BadCustomerId, customer_id
 from dedup.store.locks import ERASURE_LOCK_SHARED
-from dedup.store.sql import jsonb
+from dedup.store.sql import bigints, jsonb
 from dedup.traces import Hashes, addresses
 
 Row = tuple[int, Sequence[str]]
@@ -47,9 +47,15 @@ def has_customer(connection: Connection, customer: int, hashes: Hashes) -> bool:
     return any(customer in _traces(row, hashes) for _, rows in _samples(connection) for row in rows)
 
 
-def forget(connection: Connection, condition: str) -> None:
-    """Deletes the rows of uploads, by a condition on upload_mapping."""
-    connection.run(f"UPDATE upload_mapping SET sample = NULL WHERE sample IS NOT NULL AND {condition}")
+def forget_all(connection: Connection) -> None:
+    """Deletes the rows of all uploads."""
+    connection.run("UPDATE upload_mapping SET sample = NULL WHERE sample IS NOT NULL")
+
+
+def forget_uploads(connection: Connection, upload_ids: Iterable[int]) -> None:
+    """Deletes what is known of the columns of uploads that ended without a record, or were deleted. If nobody stated
+    the mapping, even the names of columns may be personal data: the first row of a file without a header."""
+    connection.run(f"DELETE FROM upload_mapping WHERE upload_id = ANY ({bigints(upload_ids)})")
 
 
 def _samples(connection: Connection) -> Iterator[tuple[int, list[Row]]]:

@@ -223,7 +223,7 @@ class Uploads:
                 f"""UPDATE upload SET {load_failed(reason)}
                     WHERE origin = 's3' AND status IN ('waiting', 'loading', 'needs_mapping')"""
             )
-            samples.forget(connection, "true")
+            samples.forget_all(connection)
             rejected_rows.forget_all(connection)
 
         self._database.write(work, repeatable=True)
@@ -237,7 +237,7 @@ class Uploads:
                 f"""UPDATE upload SET status = 'deleting', lease_until = NULL, deleted_by = {text(principal)}, {SEEN}
                     WHERE id = {upload_id}"""
             )
-            samples.forget(connection, f"upload_id = {upload_id}")
+            samples.forget_uploads(connection, [upload_id])
 
         self._database.write(work, repeatable=True)
 
@@ -268,7 +268,7 @@ class Uploads:
             connection.run(
                 f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
             )
-            samples.forget(connection, f"upload_id = {upload_id}")
+            samples.forget_uploads(connection, [upload_id])
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             removed = delete_records(connection, f"upload_id = {upload_id}")
             who = principal or requested_by or UNKNOWN

@@ -9,7 +9,7 @@ from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.files import ColumnMapping
 from dedup.files.dates import DateOrder
 from dedup.files.mapping import FIELDS, MAX_MAPPED, MAX_NAME
-from dedup.records import MAX_ATTRIBUTES, Source, one_of
+from dedup.records import MAX_ATTRIBUTES, PLAIN, Source, one_of, without_controls
 
 
 def _known_field(value: str) -> str:
@@ -21,7 +21,9 @@ def _known_field(value: str) -> str:
 MappedField = Annotated[str, AfterValidator(_known_field), Field(json_schema_extra={"enum": [*FIELDS]})]
 """What a column may be mapped to."""
 
-ColumnName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+ColumnName = Annotated[
+    str, Field(min_length=1, max_length=MAX_NAME, json_schema_extra=PLAIN), AfterValidator(without_controls)
+]
 
 
 class IdColumn(RequestModel):
