@@ -17,12 +17,12 @@ from dedup.file_options import DEFAULT, FileOptions
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
 from dedup.files.checks import Row, Times, validated
 from dedup.files.compression import Counted, Stream, decompressed
-from dedup.files.dates import DATE_TABLES, Dates
+from dedup.files.dates import Dates
 from dedup.files.formats import tables_of
 from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
 from dedup.files.preview import Preview, preview
 from dedup.files.recognition import guessed_source
-from dedup.files.tables import MAX_EXCERPT, NO_RULES, Rejected, Unreadable, quoted
+from dedup.files.tables import MAX_EXCERPT, Rejected, Table, Unreadable, quoted
 from dedup.findings import Findings
 from dedup.moments import Column
 from dedup.records import one_of
@@ -81,19 +81,27 @@ def read(
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
     empty, guessed = True, None
-    tables = tables_of(decompressed(counted), options.sheet, mapper or Mapper())
-    first = list(islice(tables, DATE_TABLES))
-    if first and source is None:
-        source = guessed = guessed_source(first[0].header)
-    births = [table.columns.get("date_of_birth", ()) for table in first]
-    times = Times(Dates.of(births, first[0].rules if first else NO_RULES), Column())
-    for table in chain(first, tables):
+    births, tables = _with_dates(tables_of(decompressed(counted), options.sheet, mapper or Mapper()))
+    times = Times(births, Column())
+    for number, table in enumerate(tables):
+        if number == 0 and source is None:
+            source = guessed = guessed_source(table.header)
         rows, rejected, known, findings = validated(table, source, times, strict=options.strict)
         if rows or rejected:
             empty = False
             yield Batch(rows, rejected, counted.taken, known, findings, guessed)
     if empty:
         raise Unreadable("The file has no rows")
+
+
+def _with_dates(tables: Iterator[Table]) -> tuple[Dates, Iterator[Table]]:
+    """Returns the dates of a file, of which the first table decides, or both first ones, and its tables."""
+    first = list(islice(tables, 1))
+    dates = Dates(first[0].rules.date_order if first else None)
+    if first and not dates.decided_by(first[0].columns.get("date_of_birth", ())):
+        first += islice(tables, 1)
+        dates.decided_by(first[-1].columns.get("date_of_birth", ()))
+    return dates, chain(first, tables)
 
 
 def read_whole(

@@ -1,15 +1,15 @@
 """Reads the dates of birth of a file in the order of their column.
 
-The whole column decides between day-month-year and month-day-year, as far as a stream can. The first DATE_TABLES
-batches decide together; if all of their dates fit both orders, the first later batch with a day above 12 decides. Dates
-before that batch, and later dates that do not fit the order, are stored as written and reported. If the batches that
-decide have dates of both orders, none is certain."""
+The whole column decides between day-month-year and month-day-year, as far as a stream can: the first batch of rows; if
+all of its dates fit both orders, also the second one (the last line of a short file is a batch of its own); then the
+first later batch with a day above 12. Dates before a later batch that decides, and dates after the decision that do not
+fit the order, are stored as written and reported. If the batch that decides has dates of both orders, none is
+certain."""
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from dedup.files.tables import Rules
 from dedup.findings import Kind
 
 DateOrder = Literal["DMY", "MDY", "YMD"]
@@ -24,9 +24,6 @@ AMBIGUOUS_DATES = Kind(
     False,
     "ambiguous_dates",
 )
-
-DATE_TABLES = 2
-"""Batches that are read before the first is used. The last line of a short file is a batch of its own."""
 
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}")
 _YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})(?:[T ].*)?")
@@ -52,13 +49,11 @@ class Dates:
         self._stated = order is not None
         self._mixed = False
 
-    @classmethod
-    def of(cls, columns: Iterable[Sequence[Any]], rules: Rules) -> "Dates":
-        """The dates of a file that starts with these batches of its column."""
-        dates = cls(rules.date_order)
-        texts = (value.strip() for column in columns for value in column if isinstance(value, str))
-        dates._decide(filter(None, map(_year_last, texts)))
-        return dates
+    def decided_by(self, values: Sequence[Any]) -> bool:
+        """Looks at a batch before it is read. Returns False if its dates fit several orders."""
+        dates = [date for value in values if isinstance(value, str) and (date := _year_last(value.strip()))]
+        self._decide(dates)
+        return self._mixed or self.order is not None or not dates
 
     def read(self, values: Sequence[Any]) -> tuple[list[Any], list[int]]:
         """Returns the values of a batch, those of a certain order as YYYY-MM-DD, and the positions of dates whose order

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 from dedup.customer_ids import CustomerId
@@ -230,6 +230,16 @@ def _ndjson_items(texts: Iterator[str]) -> Iterator[_Items]:
 
 def _tables(found: Iterator[_Items], mapper: Mapper) -> Iterator[Table]:
     """Yields the tables, after the keys of the first objects were accepted as a header."""
+    held = _first(found, mapper)
+    shapes = _Shapes(mapper)
+    while held:  # not kept in memory while the others are read
+        yield _object_table(*held.pop(0), shapes)
+    for items, rejected in found:
+        yield _object_table(items, rejected, shapes)
+
+
+def _first(found: Iterator[_Items], mapper: Mapper) -> list[_Items]:
+    """Takes items until their keys are recognised, or until there are enough for a question."""
     held: list[_Items] = []
     for items in found:
         held.append(items)
@@ -237,9 +247,7 @@ def _tables(found: Iterator[_Items], mapper: Mapper) -> Iterator[Table]:
         if len(objects) >= SAMPLE_ROWS or mapper.recognises(_keys(objects)):
             break
     _accept(_objects(held), mapper)
-    shapes = _Shapes(mapper)
-    for values, rejected in chain(held, found):
-        yield _object_table(values, rejected, shapes)
+    return held
 
 
 def _objects(held: Sequence[_Items]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -337,6 +345,9 @@ def _traces(row: str) -> tuple[CustomerId | None, set[str]]:
 _MAX_SHAPES = 32
 """Shapes that are remembered."""
 
+_MAX_NAMES = 1_000
+"""Keys that are remembered as the header."""
+
 
 class _Keys(NamedTuple):
     """The keys of objects of one shape: the first key of each field of COLUMNS (None without one), the fields with
@@ -359,7 +370,7 @@ class _Shapes:
 
     @property
     def header(self) -> list[str]:
-        """The keys of all objects so far."""
+        """The keys of the objects so far, the first of them."""
         return list(self._names)
 
     def keys_of(self, keys: tuple[str, ...]) -> _Keys:
@@ -371,7 +382,8 @@ class _Shapes:
         return self._known[keys]
 
     def _mapped(self, keys: tuple[str, ...]) -> _Keys:
-        self._names.update(dict.fromkeys(keys))
+        if len(self._names) < _MAX_NAMES:
+            self._names.update(dict.fromkeys(keys[:_MAX_NAMES]))
         layout = self._mapper.shape(keys)
         positions = {name: [keys[position] for position in several] for name, several in layout.positions.items()}
         several = [(at, name, positions[name]) for at, name in enumerate(COLUMNS) if len(positions.get(name, ())) > 1]
