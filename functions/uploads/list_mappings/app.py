@@ -18,7 +18,7 @@ install(app)
         "List saved column mappings",
         list[SavedMapping],
         description="The latest first. A source has at most 200.",
-        errors=[422],
+        errors=[404, 422],
     ),
 )
 def list_mappings(source: SourceInPath) -> list[SavedMapping]:

@@ -24,7 +24,7 @@ install(app)
         SavedMapping,
         description="It is used for every later file of the source with the same columns, in any order and spelling, "
         "and replaces the mapping that was saved for them.",
-        errors=[409, *BODY_ERRORS],
+        errors=[404, 409, *BODY_ERRORS],
     ),
 )
 def save_mapping(source: SourceInPath, request: Annotated[SavedMappingRequest, Body()]) -> SavedMapping:

@@ -43,6 +43,8 @@ class StatedMapping(RequestModel):
 
     columns: dict[ColumnName, MappedField] = Field(
         max_length=MAX_MAPPED,
+        # The names have a pattern, which JSON Schema says as patternProperties.
+        json_schema_extra={"additionalProperties": False},
         description="The field of each column, or `ignore`. Columns that are not named are ignored",
     )
     id: IdColumn | GeneratedIds | None = Field(
