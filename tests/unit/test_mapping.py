@@ -94,6 +94,13 @@ def test_known_name_with_other_values_is_less_sure() -> None:
     assert dob.reason == "The name is known, but the values look different"
 
 
+def test_column_of_lead_sources_is_no_source() -> None:
+    rows = "".join(f"{n},{'web' if n % 2 else 'fair'},a{n}@example.com\n" for n in range(20))
+
+    assert fields(question(f"cust_no,Source,Email\n{rows}"))["Source"] is None
+    assert fields(question(f"cust_no,Source,Email\n{rows.replace('web', 'HubSpot')}"))["Source"] == "source"
+
+
 def test_known_names_load_without_a_question_whatever_else_there_is() -> None:
     batches = load("id,name,correo\n1,Ann,a@example.com\n")
 
@@ -396,11 +403,14 @@ def test_column_decides_the_order_of_its_dates(
     assert born(*written) == (stored, warned)
 
 
-@pytest.mark.parametrize(("order", "stored"), [("DMY", "1950-04-03"), ("MDY", "1950-03-04")])
-def test_stated_order_decides(order: str, stored: str) -> None:
+@pytest.mark.parametrize(
+    ("order", "stored", "warned"),
+    [("DMY", "1950-04-03", []), ("MDY", "1950-03-04", []), ("YMD", "03/04/1950", [(1, 2)])],
+)
+def test_stated_order_decides(order: str, stored: str, warned: list[tuple[int, int]]) -> None:
     mapping = ColumnMapping({"id": "customer_id", "name": "name", "dob": "date_of_birth"}, date_order=order)
 
-    assert born("03/04/1950", mapping=mapping) == ([stored], [])
+    assert born("03/04/1950", mapping=mapping) == ([stored], warned)
 
 
 def test_order_is_known_from_the_first_batch_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:

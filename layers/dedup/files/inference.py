@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dedup.files.columns import meaning, recognised
 from dedup.files.dates import looks_like_date
+from dedup.settings import settings
 from dedup.validation import is_address
 
 SEVERAL = ("email", "phone")
@@ -59,9 +60,13 @@ def propose(header: Sequence[str], names: Sequence[str], rows: Sequence[Sequence
                 guess = guess._replace(confidence=0.5, reason=f"Several columns may be the {field}")
             fields[position] = guess
     rejected: dict[int, str] = {}
+    for position in found.get("source", ()):
+        if not _has_sources([_cell(row, position) for row in rows]):
+            del fields[position]
+            rejected[position] = "The name is known, but the values are no sources"
     for position in range(len(header)):
         if position not in fields and (known := meaning(header[position])):
-            rejected[position] = f"Another column feeds {known.field}"
+            rejected.setdefault(position, f"Another column feeds {known.field}")
     guesses = [guess for guess in _guesses(header, rows) if guess.position not in {*fields, *rejected}] if rows else []
     for one in sorted(guesses, key=lambda guess: (-guess.confidence, guess.position)):
         fed = {guess.field for guess in fields.values()}
@@ -181,6 +186,12 @@ def _contradict(field: str, written: Sequence[str]) -> bool:
     """Whether hardly any value looks like one of a field whose values are telling."""
     values = [value for value in written if value]
     return field in ("email", "phone", "date_of_birth") and bool(values) and _share(field, written, values) < 0.2
+
+
+def _has_sources(written: Sequence[str]) -> bool:
+    """Whether the values may be sources of records: many systems have a column for the source of a lead."""
+    values = {value.lower() for value in written if value}
+    return not values or not values.isdisjoint(settings().sources)
 
 
 def _is_telling(field: str, values: Sequence[str]) -> bool:
