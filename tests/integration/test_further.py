@@ -310,3 +310,28 @@ def test_erasure_finds_rejected_rows_by_every_email_of_the_customer(
     answer = json.loads(functions("erase_customer", event)["body"])
 
     assert answer["details"]["rejected_files"]["rows"] == 2
+
+
+# Entities
+
+
+def test_entity_with_long_attributes_shows_records_up_to_a_size_and_a_list_shows_none_of_them(
+    functions: Call, store: Store
+) -> None:
+    runs = pytest.importorskip("jobs.matching.runs", reason="a run needs what requirements-dev.txt has for it")
+    long = {f"{n}": "€" * 2_000 for n in range(50)}
+    store.records.add([record(1, "hubspot", attributes=long, emails=["b@example.com"]) for _ in range(10)])
+    run, _ = store.runs.create({"methods": ["rules"]}, None, "")
+    assert runs.run(run, store) == "done"
+    entity = store.entities.of_records([1])[1]
+
+    event = api_event("GET", f"/api/v1/entities/{entity}", parameters={"entity_id": str(entity)})
+    answer = functions("show_entity", event)
+    listed = functions("list_entities", api_event("GET", "/api/v1/entities"))
+
+    shown = json.loads(answer["body"])
+    assert (answer["statusCode"], shown["total_records"], len(shown["records"])) == (200, 10, 6)
+    assert len(answer["body"].encode()) < 3_000_000
+    assert shown["records"][0]["attributes"] == long
+    assert shown["golden"]["attributes.49"]["value"] == "€" * 2_000
+    assert [*json.loads(listed["body"])[0]["golden"]] == ["name", "email"]

@@ -56,6 +56,9 @@ TOO_MANY_VALUES = {
 
 _SEPARATORS = (";", ",", ":::", "\n")
 _SEPARATED = re.compile(r";|,|:::|\n")
+_LONGEST_LIST = 10_000
+"""Most characters of a list in one cell, so that no cell takes long. MAX_VALUES of the longest emails take half."""
+
 _PHONE_DIGITS = 5
 """Fewest digits of a part of a text that is a phone number of its own, and not an extension or a group of digits."""
 
@@ -118,9 +121,11 @@ def _items(field: str, value: Any) -> Iterator[Any]:
             if one is not None:
                 yield one
             continue
-        parts = [part for text in _SEPARATED.split(one) if (part := text.strip())]
-        if field == "email":
-            is_list = any(map(is_address, parts))
+        parts = [part for text in _SEPARATED.split(one[:_LONGEST_LIST]) if (part := text.strip())]
+        if len(one) > _LONGEST_LIST:
+            is_list = False
+        elif field == "email":
+            is_list = any("@" in part and is_address(part) for part in parts)
         else:
             is_list = all(sum(map(str.isdigit, part)) >= _PHONE_DIGITS for part in parts)
         yield from parts if is_list else filter(None, [one.strip()])

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dedup.records import FURTHER, KNOWN
+from dedup.records import FURTHER, KNOWN, OPTIONAL
 from dedup.store.sql import iso
 
 TYPES: Mapping[str, str] = {
@@ -78,4 +78,4 @@ def selected(alias: str, *, nested: bool) -> str:
             return f"{iso(column)} AS {field}"
         return f"{column}::text AS {field}" if TYPES[field] == "json" and not nested else column
 
-    return ", ".join(map(expression, (*KNOWN, *FURTHER)))
+    return ", ".join(map(expression, OPTIONAL))
