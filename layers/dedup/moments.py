@@ -42,7 +42,7 @@ class Ambiguous(ValueError):
 def iso_moment(text: str) -> str:
     """Returns a point in time of ISO 8601. One without a zone is in UTC; a date is its midnight. Raises ValueError if
     the text is none."""
-    return _in_utc(datetime.fromisoformat(text))
+    return _in_utc(datetime.fromisoformat(f"{text[:-1]}Z" if text.endswith("z") else text))
 
 
 class Column:

@@ -278,17 +278,8 @@ def test_customer_shows_what_else_a_record_has(dedup: Dedup, api: str) -> None:
 
     shown = dedup("customer", "9", COLUMNS="400").stdout
 
-    printed_parts = (
-        "modified at",
-        "2024-01-16",
-        "10:22",
-        "ann@example.com,",
-        " a@example.com",
-        "1, 2",
-        "Stage: Lead,",
-        "Tier: Gold",
-    )
-    assert all(text in shown for text in printed_parts)
+    parts = ("modified at", "2024-01-16", "10:22", "ann@example.com,", " a@example.com", "1, 2", "Stage: Lead,", "Gold")
+    assert all(part in shown for part in parts)
 
 
 def test_bars_are_as_long_as_the_regions_are_large(sample: Dedup) -> None:
