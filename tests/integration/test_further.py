@@ -3,8 +3,11 @@
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.records import FURTHER
@@ -35,12 +38,12 @@ def post(functions: Call, **fields: Any) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.fixture
-def load(store: Store, s3: Any) -> Callable[[str], Upload]:
+def load(store: Store, s3: Any) -> Callable[[str | bytes], Upload]:
     """Loads a file of hubspot."""
 
-    def load(content: str) -> Upload:
-        key = "incoming/hubspot/file"
-        put = s3.put_object(Bucket="uploads", Key=key, Body=io.BytesIO(content.encode()))
+    def load(content: str | bytes) -> Upload:
+        key, body = "incoming/hubspot/file", content.encode() if isinstance(content, str) else content
+        put = s3.put_object(Bucket="uploads", Key=key, Body=io.BytesIO(body))
         upload = ingest.ingest(ObjectVersion("uploads", key, put.get("VersionId")), store, plenty)
         assert upload
         return upload
@@ -291,6 +294,31 @@ def test_lists_of_a_json_file_count(load: Callable[[str], Upload], store: Store)
     one, other = stored(store)
     assert (one["emails"], one["phone"], "phones" in one) == (["a@x.com", "b@x.com"], "5550100", False)
     assert (other["email"], "emails" in other, other["phones"]) == ("c@x.com", False, ["5550100", "5550200"])
+
+
+def test_lists_and_structs_of_a_parquet_file_count(load: Callable[[str | bytes], Upload], store: Store) -> None:
+    rows = [
+        {
+            "Id": 1,
+            "Name": "Ann",
+            "Email": ["a@x.com", "b@x.com"],
+            "Phone": "5550100",
+            "MobilePhone": "5550200",
+            "LastModifiedDate": datetime(2024, 1, 16, 10, 22, tzinfo=UTC),
+            "attributes": {"Stage": "Lead", "Score": 7},
+        },
+        {"Id": 2, "Name": "Bo", "Email": None, "attributes": None},
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+    upload = load(file.getvalue())
+
+    assert (upload.accepted, upload.warnings) == (2, [])
+    one, other = stored(store)
+    assert (one["emails"], one["phones"]) == (["a@x.com", "b@x.com"], ["5550100", "5550200"])
+    assert (one["modified_at"], one["attributes"]) == ("2024-01-16T10:22:00.000000Z", {"Stage": "Lead", "Score": "7"})
+    assert {*FURTHER}.isdisjoint(other)
 
 
 def test_more_than_twenty_emails_of_a_file_are_a_warning(load: Callable[[str], Upload], store: Store) -> None:

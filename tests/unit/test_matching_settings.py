@@ -39,6 +39,8 @@ def test_default_model_is_made_for_the_default_settings() -> None:
         ({"comparisons": [{"name": "x", "columns": ["email"], "levels": [{"label": "same"}]}]}, "expected equal"),
         ({"comparisons": [{"name": "x", "columns": ["customer_id"], "levels": []}]}, "customer_id"),
         ({"survivorship": {"fields": {"shoe_size": ["most_recent"]}}}, "shoe_size"),
+        ({"survivorship": {"fields": {"attributes.": ["most_recent"]}}}, "attributes.NAME"),
+        ({"survivorship": {"fields": {"attributes.\0": ["most_recent"]}}}, "without NUL"),
         ({"survivorship": {"fields": {"city": ["most_recent"]}}}, "from the same record as 'address'"),
         ({"survivorship": {"trusted": ["hubspot\0"]}}, "without NUL"),
         ({"normalising": {"providers": {}, "placeholder_dates": ["\0"]}}, "without NUL"),
@@ -68,6 +70,12 @@ def test_veto_of_an_unknown_level_is_refused() -> None:
 
     with pytest.raises(ValidationError, match="nearly"):
         Settings.model_validate(changed)
+
+
+def test_attributes_may_have_survivorship_rules() -> None:
+    fields = {"attributes": ["most_recent"], "attributes.Lifecycle Stage": ["most_trusted"]}
+
+    assert [*Settings.over({"survivorship": {"fields": fields}}).survivorship.fields] == [*fields]
 
 
 def test_one_provider_needs_one_rule() -> None:
