@@ -267,6 +267,19 @@ def test_question_does_not_depend_on_the_pieces_of_the_file(chunk: int, monkeypa
     assert len(records(load(objects, asked_json.proposal))) == 300
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_rows_that_are_kept_for_a_question_are_short(form: str) -> None:
+    objects = [{"cust_no": n, "mail": f"a{n}@example.com", "note": "x" * 100_000} for n in range(300)]
+    text = "\n".join(map(json.dumps, objects))
+    if form == "csv":
+        text = "\n".join(["cust_no,mail,note", *(",".join(map(str, one.values())) for one in objects)])
+
+    asked = question(text)
+
+    assert sum(len(cell) for _, cells in asked.rows for cell in cells) <= 200_000
+    assert {len(cells[2]) for _, cells in asked.rows} == {2_000}
+
+
 def test_mapping_of_other_columns_fails() -> None:
     with pytest.raises(Unreadable, match="no column 'cust_no'"):
         load("id,name\n1,Ann\n", ColumnMapping(MAPPED))

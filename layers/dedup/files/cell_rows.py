@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from dedup.files import compression, footer
 from dedup.files.compression import BOMB_FROM, MAX_RATIO
-from dedup.files.mapping import SAMPLE_ROWS, Mapper
+from dedup.files.mapping import Mapper, sampled
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, Unreadable, reject
 from dedup.files.values import INEXACT, meant_id
 from dedup.traces import addresses
@@ -47,7 +47,7 @@ def tables_of_cells(header: Sequence[Cell], rows: Rows, size: int, mapper: Mappe
     """Yields tables of about compression.CHUNK characters. `size` is that of the file, in bytes. Raises NeedsMapping or
     Unreadable if the header lacks a required column, and Unreadable if the rows are a decompression bomb."""
     rows = iter(rows)
-    layout = mapper.layout(header, lambda: list(islice((row for row in rows if not is_blank(row[1])), SAMPLE_ROWS)))
+    layout = mapper.layout(header, lambda: sampled(row for row in rows if not is_blank(row[1])))
     width, total = len(header), 0
     for lines, block in _blocks(rows, width):
         raws: list[str] = []

@@ -3,13 +3,13 @@
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress, islice
+from itertools import chain, compress
 from typing import Any
 
 from dedup.customer_ids import CustomerId
 from dedup.files.columns import is_known
 from dedup.files.footer import count_candidates, count_footer_rows
-from dedup.files.mapping import SAMPLE_ROWS, Layout, Mapper
+from dedup.files.mapping import SAMPLE_CHARS, SAMPLE_ROWS, Cells, Layout, Mapper, sampled
 from dedup.files.tables import MAX_EXCERPT, MAX_ROW, TOO_LONG, Table, reject
 from dedup.files.text import first_line, lines_of
 from dedup.files.values import meant_id
@@ -58,15 +58,15 @@ def read_csv(texts: Iterator[str], mapper: Mapper) -> Iterator[Table]:
         lines = lines + more
 
 
-def _sample(lines: list[str], line: int, blocks: Iterator[list[str]], delimiter: str) -> list[tuple[int, list[str]]]:
+def _sample(lines: list[str], line: int, blocks: Iterator[list[str]], delimiter: str) -> list[tuple[int, Cells]]:
     """Returns the first rows that are valid, with their line numbers. Consumes the file."""
     for more in blocks:
-        if len(lines) >= SAMPLE_ROWS:
+        if len(lines) >= SAMPLE_ROWS or sum(map(len, lines)) >= SAMPLE_CHARS:
             break
         lines = lines + more
     rows, spans, _, _ = _rows(lines[: 10 * SAMPLE_ROWS], delimiter, closed=True)
     found = ((line + begin, row) for row, (begin, _) in zip(rows, spans, strict=True) if any(map(str.strip, row)))
-    return list(islice(found, SAMPLE_ROWS))
+    return sampled(found)
 
 
 def _filled(lines: list[str], line: int, blocks: Iterator[list[str]]) -> tuple[list[str], int]:

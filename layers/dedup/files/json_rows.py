@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dedup.customer_ids import CustomerId
 from dedup.files.columns import COLUMNS, key, names_of, recognised, values_of
-from dedup.files.mapping import SAMPLE_ROWS, Mapper, NeedsMapping
+from dedup.files.mapping import SAMPLE_CHARS, SAMPLE_ROWS, Mapper, NeedsMapping
 from dedup.files.tables import (
     MAX_EXCERPT,
     MAX_ROW,
@@ -241,10 +241,12 @@ def _tables(found: Iterator[_Items], mapper: Mapper) -> Iterator[Table]:
 def _first(found: Iterator[_Items], mapper: Mapper) -> list[_Items]:
     """Takes items until their keys are recognised, or until there are enough for a question."""
     held: list[_Items] = []
+    size = 0
     for items in found:
         held.append(items)
+        size += sum(len(row) for _, _, row in items[0])
         objects = _objects(held)
-        if len(objects) >= SAMPLE_ROWS or mapper.recognises(_keys(objects)):
+        if len(objects) >= SAMPLE_ROWS or size >= SAMPLE_CHARS or mapper.recognises(_keys(objects)):
             break
     _accept(_objects(held), mapper)
     return held

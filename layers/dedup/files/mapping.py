@@ -8,7 +8,7 @@ Content decides nothing without a question: what the values look like (`inferenc
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -44,7 +44,8 @@ MAX_MAPPED = 1_000
 """Most characters of a column name, and most columns, of a file that can be mapped by its sender."""
 
 SAMPLE_ROWS = 200
-"""Rows whose values are looked at."""
+SAMPLE_CHARS = 4 << 20
+"""Rows whose values are looked at: so many, or fewer if they are long."""
 
 _SIMILAR = 0.5
 """Share of common column names from which a header counts as a changed form of a saved one."""
@@ -224,6 +225,18 @@ class Layout:
     def id_position(self) -> int | None:
         """The position of the column that feeds the id; None if ids are generated."""
         return next(iter(self.positions.get("customer_id", ())), None)
+
+
+def sampled(rows: Iterable[tuple[int, Cells]]) -> list[tuple[int, Cells]]:
+    """Takes the first rows, with their lines, for a Sample."""
+    taken: list[tuple[int, Cells]] = []
+    size = 0
+    for row in rows:
+        taken.append(row)
+        size += sum(len(str(cell)) for cell in row[1])
+        if len(taken) >= SAMPLE_ROWS or size >= SAMPLE_CHARS:
+            break
+    return taken
 
 
 def _text(value: Any) -> str:
