@@ -264,9 +264,11 @@ def _keys(objects: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
     items = [item for _, item in objects]
     certain = [item for item in items if not recognised(tuple(item))[1]]
     are_certain = 2 * len(certain) >= len(items)
-    keys = list(
-        {key(name): name for item in (certain if are_certain else items) for name in reversed(tuple(item))}.values()
-    )
+    spelt: dict[str, str] = {}
+    for item in certain if are_certain else items:
+        for name in item:
+            spelt.setdefault(key(name), name)
+    keys = list(spelt.values())
     while are_certain and (conflicts := recognised(keys)[1]):
         keys.remove(conflicts[0].other)
     return keys
