@@ -7,12 +7,15 @@ import { ErrorMessage, Panel, Table, Text, counted, plain } from "./parts.js?v="
 const PAUSE = 250;
 const IGNORE = "ignore";
 const GENERATE = "generate";
+/** What the form says of a column that is kept as an attribute. */
+const KEEP = "keep";
 
 /** The fields of a record that a column may feed, in groups. */
 const FIELDS = [
   ["Identity", ["customer_id", "source"]],
   ["Person", ["name", "first_name", "last_name", "date_of_birth"]],
   ["Contact", ["email", "phone", "company", "address", "city", "postcode", "country"]],
+  ["Further", ["modified_at", "attributes"]],
 ];
 
 const ORDERS = [["", "as the values tell"], ["DMY", "day, month, year"], ["MDY", "month, day, year"], ["YMD", "year, month, day"]];
@@ -21,10 +24,10 @@ const ORDERS = [["", "as the values tell"], ["DMY", "day, month, year"], ["MDY",
 function stated({ fields, ids, order, source, save }, upload) {
   const fed = Object.values(fields);
   return {
-    columns: fields,
+    columns: Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field === KEEP ? IGNORE : field])),
     id: fed.includes("customer_id") ? null : ids === GENERATE ? { generate: true } : { column: ids },
     date_order: (fed.includes("date_of_birth") && order) || null,
-    keep: upload.mapping.keep,
+    keep: Object.keys(fields).filter((name) => fields[name] === KEEP),
     save,
     ...(upload.source || !source ? {} : { source }),
   };
@@ -32,9 +35,9 @@ function stated({ fields, ids, order, source, save }, upload) {
 
 /** The form that states the mapping of an upload which needs one. `done` is called when the upload continues. */
 export function Mapping({ upload, sources, done }) {
-  const { columns, id, date_order: order } = upload.mapping;
+  const { columns, id, date_order: order, keep } = upload.mapping;
   const [form, setForm] = useState({
-    fields: Object.fromEntries(columns.map((column) => [column.name, column.field ?? IGNORE])),
+    fields: Object.fromEntries(columns.map((column) => [column.name, keep.includes(column.name) ? KEEP : column.field ?? IGNORE])),
     ids: id?.column ?? GENERATE,
     order: order ?? "",
     source: "",
@@ -98,6 +101,7 @@ const Sure = ({ of }) => html`<small class="sure">${of >= 0.8 ? "sure" : of >= 0
 const FieldSelect = ({ name, value, choose }) =>
   html`<select aria-label=${`Field of ${name}`} class=${value === IGNORE ? "none" : ""} value=${value} onChange=${({ target }) => choose(target.value)}>
     <option value=${IGNORE}>ignore</option>
+    <option value=${KEEP}>keep as an attribute</option>
     ${FIELDS.map(([group, names]) => html`<optgroup label=${group} key=${group}>${names.map((field) => html`<option value=${field} key=${field}>${plain(field)}</option>`)}</optgroup>`)}
   </select>`;
 
@@ -110,17 +114,23 @@ function Select({ label, options, value, choose }) {
   </label>`;
 }
 
+/** The text of a value, which may be a list or an object of attributes. */
+function written(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  return value instanceof Object ? Object.entries(value).map(([name, text]) => `${name}: ${text}`).join(", ") : value;
+}
+
 /** The first records as they will be stored, or why the mapping is not valid. */
 function Preview({ of: { body, error } }) {
   if (error) return html`<${ErrorMessage} error=${error} />`;
   if (!body) return html`<p class="note" role="status">Reading the first rows…</p>`;
-  const fields = [...new Set(body.records.flatMap(Object.keys))].filter((field) => field !== "attributes" && body.records.some((record) => record[field] !== null));
+  const fields = [...new Set(body.records.flatMap(Object.keys))].filter((field) => body.records.some((record) => record[field] !== null));
   return html`<h3>Preview</h3>
     <p class="note" role="status">${counted(body.records.length, "record")} of the first rows as they will be stored${body.rejected.length ? `, and ${counted(body.rejected.length, "rejected row")}` : ""}.</p>
     ${body.records.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Preview">
       <table class="rejected">
         <thead><tr>${fields.map((field) => html`<th scope="col" key=${field}>${plain(field)}</th>`)}</tr></thead>
-        <tbody>${body.records.map((record, row) => html`<tr key=${row}>${fields.map((field) => html`<td key=${field}>${record[field] === null || record[field] === undefined ? html`<span class="none">none</span>` : html`<${Text}>${record[field]}<//>`}</td>`)}</tr>`)}</tbody>
+        <tbody>${body.records.map((record, row) => html`<tr key=${row}>${fields.map((field) => html`<td key=${field}>${record[field] === null || record[field] === undefined ? html`<span class="none">none</span>` : html`<${Text}>${written(record[field])}<//>`}</td>`)}</tr>`)}</tbody>
       </table>
     </div>`}
     ${body.rejected.length > 0 && html`<ul class="plain problems">${body.rejected.map((row) => html`<li key=${row.line}><span class="bad">Line ${row.line}</span> <${Text}>${row.reason}<//></li>`)}</ul>`}`;

@@ -49,7 +49,9 @@ class Column:
     """Reads the points in time of one column. The values of the column decide in which order day and month are, so
     that `03/04/2024` is read like `16/04/2024` beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stated: str | None = None) -> None:
+        """`stated` is the order that the sender of the file states: DMY, MDY, or another one that says nothing."""
+        self._stated: Order | None = "DMY" if stated == "DMY" else "MDY" if stated == "MDY" else None
         self._seen: set[Order] = set()
         self._has_halves = False
 
@@ -64,7 +66,9 @@ class Column:
     @property
     def order(self) -> Order | None:
         """The order of day and month; None if no value or several contradicting values decide. Times with AM or PM
-        mean the order of the United States, unless a value has its day first."""
+        mean the order of the United States, unless a value has its day first. An order that is stated decides."""
+        if self._stated:
+            return self._stated
         if len(self._seen) == 1:
             return next(iter(self._seen))
         return "MDY" if self._has_halves and not self._seen else None

@@ -19,6 +19,7 @@ from tests.integration.test_ingest import watch_event_bus
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Ask = Callable[..., tuple[int, Any]]
 
+LOST_DIGITS = "Scientific notation has lost digits. Export the column as text or as a number without decimals"
 UNKNOWN = "cust_no,e_mail_addr,tel,firm,stage\n" + "".join(
     f"{n},c{n}@example.com,+1 202 555 0{n},Firm {n},lead\n" for n in range(100, 115)
 )
@@ -201,7 +202,7 @@ def test_mapping_of_other_uploads_is_refused(store: Store, load: Any, ask: Ask) 
 
 
 def test_preview_shows_ten_records_as_they_are_stored(load: Any, ask: Ask) -> None:
-    upload = load(UNKNOWN.replace("101,", "x,", 1))
+    upload = load(UNKNOWN.replace("101,", "1e9,", 1))
 
     status, body = previewed(ask, upload.id, {**MAPPING, "keep": ["stage"]})
 
@@ -210,7 +211,7 @@ def test_preview_shows_ten_records_as_they_are_stored(load: Any, ask: Ask) -> No
         "customer_id": 100, "name": None, "email": "c100@example.com", "source": "hubspot",
         "phone": "+1 202 555 0100", "company": "Firm 100", "attributes": {"stage": "lead"},
     }  # fmt: skip
-    assert body["rejected"] == [{"line": 3, "field": "customer_id", "reason": "Expected a whole number"}]
+    assert body["rejected"] == [{"line": 3, "field": "customer_id", "reason": LOST_DIGITS}]
     assert shown(ask, upload.id)["status"] == "needs_mapping"
 
 
@@ -390,7 +391,6 @@ def test_key_that_names_an_erased_customer_is_hidden_when_the_file_is_loaded(
     assert (body["status"], body["object_key"]) == ("done", "incoming/hubspot/erased")
 
 
-@pytest.mark.skip(reason="needs text ids")
 @pytest.mark.parametrize(
     ("chosen", "ids"), [({"column": "Mail"}, ["ann@example.com", "bo@example.com"]), ({"generate": True}, None)]
 )

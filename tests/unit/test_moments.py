@@ -88,3 +88,10 @@ def test_column_of_one_order_is_never_read_in_the_other(moments: list[datetime])
     for order in ("%d/%m/%Y", "%m/%d/%Y"):
         for moment, found in zip(moments, read(*(moment.strftime(order) for moment in moments)), strict=True):
             assert found in (None, moment.strftime("%Y-%m-%dT00:00:00"))
+
+
+def test_order_that_is_stated_decides() -> None:
+    for stated, meant in (("DMY", "2024-04-03T00:00:00"), ("MDY", "2024-03-04T00:00:00")):
+        column = Column(stated)
+        column.learn(["03/04/2024"])
+        assert column.read("03/04/2024").startswith(meant)

@@ -81,8 +81,7 @@ def read(
         raise Unreadable(f"The source {quoted(source)} of the upload is unknown. Expected {expected}")
     counted = Counted(stream)
     empty, guessed = True, None
-    births, tables = _with_dates(tables_of(decompressed(counted), options.sheet, mapper or Mapper()))
-    times = Times(births, Column())
+    times, tables = _with_times(tables_of(decompressed(counted), options.sheet, mapper or Mapper()))
     for number, table in enumerate(tables):
         if number == 0 and source is None:
             source = guessed = guessed_source(table.header)
@@ -94,14 +93,16 @@ def read(
         raise Unreadable("The file has no rows")
 
 
-def _with_dates(tables: Iterator[Table]) -> tuple[Dates, Iterator[Table]]:
-    """Returns the dates of a file, of which the first table decides, or both first ones, and its tables."""
+def _with_times(tables: Iterator[Table]) -> tuple[Times, Iterator[Table]]:
+    """Returns what reads the dates and times of a file, and its tables. The first table decides about the order of
+    dates of birth, or both first ones."""
     first = list(islice(tables, 1))
-    dates = Dates(first[0].rules.date_order if first else None)
-    if first and not dates.decided_by(first[0].columns.get("date_of_birth", ())):
+    stated = first[0].rules.date_order if first else None
+    births = Dates(stated)
+    if first and not births.decided_by(first[0].columns.get("date_of_birth", ())):
         first += islice(tables, 1)
-        dates.decided_by(first[-1].columns.get("date_of_birth", ()))
-    return dates, chain(first, tables)
+        births.decided_by(first[-1].columns.get("date_of_birth", ()))
+    return Times(births, Column(stated)), chain(first, tables)
 
 
 def read_whole(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dedup.files.columns import meaning, recognised
 from dedup.files.dates import looks_like_date
+from dedup.moments import Ambiguous, Column
 from dedup.settings import settings
 from dedup.validation import is_address
 
@@ -125,6 +126,16 @@ def _is_words(value: str) -> bool:
     return bool(value) and any(map(str.isalpha, value)) and not is_address(value) and not looks_like_date(value)
 
 
+def _is_moment(value: str) -> bool:
+    try:
+        Column().read(value)
+    except Ambiguous:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
 _LOOKS: Mapping[str, Callable[[str], bool]] = {
     "email": is_address,
     "phone": _is_phone,
@@ -137,6 +148,8 @@ _LOOKS: Mapping[str, Callable[[str], bool]] = {
     "address": _is_words,
     "city": _is_words,
     "country": _is_words,
+    "modified_at": _is_moment,
+    "attributes": lambda value: value.startswith("{"),
 }
 """Whether a value may be one of the field."""
 

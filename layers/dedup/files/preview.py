@@ -31,7 +31,7 @@ def preview(
     layout = layout_of(mapping, names, names, strict=True)
     cells = [row for _, row in rows]
     whole = layout.table([line for line, _ in rows], [" ".join(row) for row in cells], cells)
-    times = Times(Dates(layout.rules.date_order), Column())
+    times = Times(Dates(layout.rules.date_order), Column(layout.rules.date_order))
     times.births.decided_by(whole.columns.get("date_of_birth", ()))
     # The order of the last changes is decided by the rows that were read before.
     validated(whole, source, times, strict=strict)
