@@ -60,7 +60,7 @@ class Column:
         for value in values:
             if found := _NUMBERS.fullmatch(value):
                 self._has_halves |= found["half"] is not None
-                if order := _only_order(found):
+                if order := only_order(int(found["one"]), int(found["two"])):
                     self._seen.add(order)
 
     @property
@@ -89,7 +89,7 @@ class Column:
         if found := _NUMBERS.fullmatch(value):
             # Dates with full stops are German. In 03/03, the order does not matter.
             is_certain = found["sep"] == "." or int(found["one"]) == int(found["two"])
-            order = _only_order(found) or ("DMY" if is_certain else self.order)
+            order = only_order(int(found["one"]), int(found["two"])) or ("DMY" if is_certain else self.order)
             if order is None:
                 raise Ambiguous
             day, month = (found["one"], found["two"]) if order == "DMY" else (found["two"], found["one"])
@@ -104,9 +104,9 @@ class Column:
         raise ValueError("not a point in time")
 
 
-def _only_order(found: re.Match[str]) -> Order | None:
-    """The only order in which the numbers may be a date; None if both are possible, or none."""
-    one, two = int(found["one"]), int(found["two"])
+def only_order(one: int, two: int) -> Order | None:
+    """Returns the only order in which two numbers may be the day and the month of a date; None if both orders are
+    possible, or none."""
     return "DMY" if two <= 12 < one else "MDY" if one <= 12 < two else None
 
 

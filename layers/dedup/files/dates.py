@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from dedup.findings import Kind
+from dedup.moments import only_order
 
 DateOrder = Literal["DMY", "MDY", "YMD"]
 """The order of day, month and year."""
@@ -77,7 +78,7 @@ class Dates:
     def _decide(self, dates: Iterable[_Date]) -> None:
         if self._stated or self._mixed or self.order:
             return
-        found = {"DMY" if date.first > 12 else "MDY" for date in dates if (date.first > 12) is not (date.second > 12)}
+        found = {order for date in dates if (order := only_order(date.first, date.second))}
         self._mixed = len(found) == 2
         self.order = found.pop() if len(found) == 1 else None
 
