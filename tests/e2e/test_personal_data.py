@@ -21,7 +21,7 @@ PERSON = {
 }
 FILE = f"""id,name,email,phone,company,address
 4711,{NAME},{ADDRESS},{PHONE},{COMPANY},7 {STREET}
-x,{NAME},{ADDRESS},{PHONE},{COMPANY},7 {STREET}
+1e9,{NAME},{ADDRESS},{PHONE},{COMPANY},7 {STREET}
 4712,{NAME * 20},{ADDRESS}@nowhere,{PHONE},{COMPANY},7 {STREET}
 "4713,{NAME},{ADDRESS}
 """.encode()
@@ -56,7 +56,13 @@ def test_log_and_errors_contain_no_name(
     assert ask("POST", "customers", json=PERSON, headers=key).ok
     assert ask("POST", "customers", json=PERSON | {"name": NAME * 2}, headers=key).status_code == 422
     assert ask("POST", "customers/bulk", json={"customers": [PERSON, PERSON]}).ok
-    for wrong in ({"email": f"{ADDRESS}@x"}, {"name": NAME * 20}, {"source": NAME}, {"customer_id": NAME}, {NAME: 1}):
+    for wrong in (
+        {"email": f"{ADDRESS}@x"},
+        {"name": NAME * 20},
+        {"source": NAME},
+        {"customer_id": NAME * 20},
+        {NAME: 1},
+    ):
         ask("POST", "customers", json=PERSON | wrong)
         ask("POST", "customers/bulk", json={"customers": [PERSON | wrong]})
     ask("POST", "customers", data=json.dumps(PERSON)[:-1], headers={"Content-Type": "application/json"})
@@ -84,9 +90,10 @@ def test_log_and_errors_contain_no_name(
     dropped = unique_key(f"hubspot/{NAME}")
     aws.put(dropped, FILE)
     assert ended_object(api, dropped)["status"] == "done"
-    assert (
-        send(api, FILE.replace(b"id,", b"number,"), filename=f"{ADDRESS}.csv", source="hubspot")["status"] == "failed"
-    )
+    unknown = send(api, FILE.replace(b"id,", b"nobody,"), filename=f"{ADDRESS}.csv", source="hubspot")
+    assert unknown["status"] == "needs_mapping"
+    mapping = {"columns": {"nobody": "customer_id", "name": NAME}}
+    assert ask("PUT", f"uploads/{unknown['id']}/mapping", json=mapping).status_code == 422
     aws.put(f"incoming/{NAME}/{ADDRESS}.csv", FILE)
     assert ended_object(api, f"incoming/{NAME}/{ADDRESS}.csv")["status"] == "failed"
     assert ask("DELETE", f"uploads/{upload['id']}").ok
