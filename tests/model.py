@@ -48,6 +48,19 @@ def after(state: State, kept: Callable[[Row], bool], added: Iterable[Row] = ()) 
     return in_order([*filter(kept, state), *added])
 
 
+def replaced(state: State, source: str, rows: Collection[Row], stay: Collection[str] = ()) -> State:
+    """The state after a snapshot of a source, with rows of one upload; records of the uploads in `stay` are left alone.
+    If it only adds records, the others keep their uploads. Otherwise they are all of the snapshot: it cannot be
+    deleted, and neither can the uploads that they are of."""
+    others = [row for row in state if row.source != source or row.upload in stay]
+    before = [row for row in state if row.source == source and row.upload not in stay]
+    [upload] = {row.upload for row in rows}
+    held, stated = (Counter(row._replace(upload=upload) for row in part) for part in (before, rows))
+    if held - stated:
+        return in_order([*others, *rows])
+    return in_order([*others, *before, *(stated - held).elements()])
+
+
 def content_of(state: State) -> Content:
     return in_order((row.source, row.customer, row.name, row.email) for row in state)
 

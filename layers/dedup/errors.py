@@ -11,6 +11,10 @@ class Conflict(Exception):
     """The current state does not allow the request. The text says why and is shown to the caller."""
 
 
+class NotUndoable(Conflict):
+    """An upload cannot be deleted, because the records that it replaced cannot be restored."""
+
+
 class KeyReused(Exception):
     """An Idempotency-Key was used before, for a request with other content."""
 

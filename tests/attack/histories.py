@@ -31,6 +31,7 @@ from tests.model import (
     orders,
     outcomes,
     regions,
+    replaced,
     selected,
     sources_of,
 )
@@ -460,18 +461,23 @@ class History:
     def _loaded(self, name: str, state: State) -> State:
         """The state after the file was loaded."""
         one = self.uploads[name]
-        overtaken = {other.source for other in self._newer(one) if other.is_snapshot_in_place}
-        added = [row for row in self._rows(name) if row.source not in overtaken]
+        added = self._accepted(name)
         if not added:
             return state
-        stay = {name} | {n for n, other in self.uploads.items() if other in self._newer(one) and other.status == "done"}
-        gone = one.source if one.mode == "replace" else None
-        return after(state, lambda row: row.source != gone or row.upload in stay, added)
+        if one.mode == "replace" and one.source:
+            stay = {n for n, other in self.uploads.items() if other in self._newer(one) and other.status == "done"}
+            return replaced(state, one.source, added, stay)
+        return after(state, lambda row: True, added)
+
+    def _accepted(self, name: str) -> list[Row]:
+        """The rows of a file that no newer snapshot makes outdated."""
+        overtaken = {other.source for other in self._newer(self.uploads[name]) if other.is_snapshot_in_place}
+        return [row for row in self._rows(name) if row.source not in overtaken]
 
     def _expect_account(self, name: str, before: State, state: State) -> None:
         """Compares the status and the counts of a file that was just loaded with the model. Raises Finding."""
         one = self.uploads[name]
-        accepted = [row for row in state if row.upload == name]
+        accepted = self._accepted(name)
         expected = "done" if accepted else "failed"
         if one.status != expected:
             raise Finding(f"The file {name} is {one.status} ({one.reason}), and the model has {expected}")
@@ -503,7 +509,7 @@ class History:
                 one.status = "deleted"
                 return True
             if answer.status_code == 409:
-                # Another operation loads or deletes it at the same time.
+                # Another operation loads or deletes it at the same time, or what it replaced cannot be restored.
                 return False
             if not uncertain and len(self.states) == 1 and not operation.get("name"):
                 [state] = self.states

@@ -25,7 +25,6 @@ from dedup.services.lookup import look_up
 from dedup.sets import EVERYBODY, count
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store import loads as store_loads
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE, MERGE_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, decisions, resolution
 from dedup.store.matching import entities as store_entities
@@ -34,6 +33,7 @@ from dedup.store.matching.entities import SHOWN
 from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import MEMBER_COLUMNS, all_runs
 from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
+from dedup.store.removal import delete_records
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -1065,13 +1065,13 @@ def test_an_upload_of_the_same_people_beside_a_snapshot_waits_for_nothing(
     new_store: Callable[..., Store], after_a_run: Store, salesforce: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not between what a snapshot adds and what it takes away either: it would keep the snapshot from going on."""
-    other, original = new_store(db_statement_timeout=5), store_loads._remove_others
+    other, original = new_store(db_statement_timeout=5), delete_records
 
-    def meanwhile(*args: Any) -> int:
+    def meanwhile(*args: Any) -> Any:
         other.records.add([person(9, "internal", name="Ann Lee", email="ann@example.com")])
         return original(*args)
 
-    monkeypatch.setattr(store_loads, "_remove_others", meanwhile)
+    monkeypatch.setattr("dedup.store.snapshots.delete_records", meanwhile)
     snapshot(after_a_run, "salesforce", salesforce)
     assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)

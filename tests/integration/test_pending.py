@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from dedup import sets
 from dedup.customer_ids import CustomerId, order
-from dedup.errors import Conflict, Unavailable
+from dedup.errors import Conflict, NotUndoable, Unavailable
 from dedup.sets import EVERYBODY, SetQuery
 from dedup.store import Store, maintenance, records
 from dedup.store.loads import Load, Outdated
 from dedup.store.maintenance import MERGE_ROWS
-from dedup.store.uploads import CustomerChanges
+from dedup.store.uploads import CustomerChanges, RecordChanges
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -48,7 +48,8 @@ def waiting_load(
     key = str(uuid.uuid4())
     load = store.loads.claim(key, key, EPOCH + timedelta(days=next(_days)), source, mode, lease=600)
     assert load
-    staged = [(who, f"Customer {who}", f"c{who}@example.com", of) for who, of in rows]
+    made = [record(who, of) for who, of in rows]
+    staged = [(one.customer_id, one.name, one.email, one.source) for one in made]
     store.loads.stage(load, staged, len(staged), 0)
     return load
 
@@ -267,6 +268,9 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
             super().__init__()
             store.records.clear()
             self.truth, self.held = Truth(), False
+            self.snapshots: list[tuple[int, str, bool]] = []
+            """The upload and source of each, and whether it removed records. None changes any: all records of a
+            customer in one source are equal here."""
 
         def teardown(self) -> None:
             self.release()
@@ -320,16 +324,33 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
                 len(set(customers) & before),
                 len(set(customers) - anywhere),
             )
-            self.truth.keep(lambda _who, of, _upload: of != source)
-            self.truth.add(load.id, [(who, source) for who in customers])
+            records, rest = len(self.truth.records), Counter(customers)
+
+            def stays(who: CustomerId, of: str, _upload: int) -> bool:
+                rest[who] -= of == source
+                return of != source or rest[who] >= 0
+
+            self.truth.keep(stays)
+            removed, added = records - len(self.truth.records), list((+rest).elements())
+            assert loaded.records == RecordChanges(len(added), 0, removed, len(customers) - len(added))
+            self.truth.add(load.id, [(who, source) for who in added])
+            self.snapshots.append((load.id, source, removed > 0))
 
         @precondition(lambda self: not self.held and self.truth.records)
         @rule(data=st.data())
         def delete(self, data: st.DataObject) -> None:
             gone = data.draw(st.sampled_from(sorted({upload for *_, upload in self.truth.records})))
             counts = Counter(upload for *_, upload in self.truth.records)
+            sources = {of for _, of, upload in self.truth.records if upload == gone}
+            if any(upload == gone and removed for upload, _, removed in self.snapshots) or any(
+                upload > gone and of in sources for upload, of, _ in self.snapshots
+            ):
+                with pytest.raises(NotUndoable):
+                    store.uploads.delete(gone)
+                return
             assert store.uploads.delete(gone) == counts[gone]
             self.truth.keep(lambda _who, _of, upload: upload != gone)
+            self.snapshots = [one for one in self.snapshots if one[0] != gone]
 
         @precondition(lambda self: not self.held)
         @rule(gone=ids)

@@ -19,6 +19,7 @@ from dedup.store.records import records_query
 from dedup.store.removal import delete_records
 from dedup.store.salt import Salt
 from dedup.store.sql import text
+from dedup.store.uploads import uploads_of
 from dedup.traces import Hashes, addresses
 
 MAX_FILES = 1_000
@@ -111,7 +112,7 @@ class Customers:
             found = _traces(connection, customer_id, hashes)
             detach.forget_customer(connection, customer_id)
             decisions.forget_customer(connection, customer_id)
-            removed = delete_records(connection, is_customer(customer_id))
+            removed = delete_records(connection, is_customer(customer_id)).records
             if found.known:
                 record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
@@ -139,8 +140,7 @@ def _traces(connection: Connection, customer_id: CustomerId, hashes: Hashes) -> 
     emails = [email for [email] in connection.run(" UNION ".join(queries))]
     names = connection.run(f"SELECT DISTINCT name FROM record {theirs} AND name IS NOT NULL LIMIT {MAX_NAMES}")
     keys = connection.run(
-        f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN (
-                SELECT upload_id FROM record {theirs})
+        f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN ({uploads_of(customer_id)})
             ORDER BY id LIMIT {MAX_FILES}"""
     )
     decided = connection.run(f"SELECT FROM decision WHERE {customer} = ANY (customer_ids) LIMIT 1")

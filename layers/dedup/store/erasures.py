@@ -11,11 +11,11 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.store.connection import Database
-from dedup.store.customer_columns import is_customer
 from dedup.store.locks import ERASURE_LOCK_EXCLUSIVE
 from dedup.store.rejected_rows import KEY_WITHOUT_NAME, forget_lines, forget_rows, rows_of
 from dedup.store.sql import bigints, text
 from dedup.store.task_table import SEEN, TaskTable, done
+from dedup.store.uploads import uploads_of
 from dedup.traces import words
 
 _TASKS = TaskTable("erasure", attempts="attempt - retried")
@@ -268,7 +268,7 @@ def hide_keys(
     found = connection.run(
         f"""WITH about AS MATERIALIZED (SELECT DISTINCT upload_id FROM (
                 SELECT id AS upload_id FROM upload WHERE key_emails && {bigints(emails)}
-                UNION ALL SELECT upload_id FROM record WHERE {is_customer(customer_id)}
+                UNION ALL {uploads_of(customer_id)}
                 UNION ALL SELECT upload_id FROM ({rows_of(customer, emails)}) AS r) AS all_of_them)
             SELECT id, object_key, key_emails && {bigints(emails)} FROM about JOIN upload ON id = upload_id
             WHERE object_key IS NOT NULL AND {_MAY_HIDE}"""

@@ -7,7 +7,7 @@ was superseded notices in the same statement with which it would write, so it ca
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,20 +17,20 @@ from dedup.errors import Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows
+from dedup.store import rejected_rows, snapshots
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import id_cells, id_columns
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import attach, decisions, detach, successors
+from dedup.store.matching import attach
 from dedup.store.record_columns import TYPES, written_rows
-from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, remove_empty
+from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
-from dedup.store.sql import BY_REGION, bigints, copy_rows, text
+from dedup.store.sql import copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging
-from dedup.store.uploads import TASKS, load_failed, same_content
+from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, load_failed, same_content
 from dedup.traces import Trace
 
 Row = tuple[Any, ...]
@@ -171,8 +171,9 @@ class Loads:
         principal: str = UNKNOWN,
         file: Loaded = Loaded(),
     ) -> None:
-        """Makes records of the staged rows and counts them; a snapshot replaces its source's records. Rows of a source
-        that has a newer snapshot are left out, because they are out of date. Readers see all of it or nothing.
+        """Makes records of the staged rows and counts them; a snapshot makes the records of its source the same as its
+        rows. Rows of a source that has a newer snapshot are left out, because they are out of date. Readers see all of
+        it or nothing.
         `principal` is who put the object there.
 
         Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
@@ -275,11 +276,21 @@ def _set_rejected(rejected: Rejected) -> str:
     return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
 
 
+@dataclass(frozen=True)
+class _Effect:
+    """What a load did. `remark`: which rows it left out, and why."""
+
+    accepted: int
+    customers: CustomerChanges
+    records: RecordChanges
+    remark: str | None = None
+
+
 def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded) -> int:
-    """Returns how many records were made."""
+    """Returns how many rows are in effect."""
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
-    [[expected, source_bit, replaces]] = connection.run(
+    [[expected, source_bit, is_snapshot]] = connection.run(
         f"""SELECT rows - rejected, (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
             FROM upload u WHERE id = {load.id}"""
     )
@@ -287,6 +298,24 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
         source = text(file.guessed_source)
         connection.run(f"UPDATE upload SET source = {source}, source_guessed = true WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")
+    effect = _replace(connection, load, expected, source_bit) if is_snapshot else _add(connection, load, expected)
+    rejected_rows.require_none_of_erased(connection, load.id)
+    customers, records = (
+        ", ".join(f"{kind}_{change} = {number}" for change, number in asdict(changes).items())
+        for kind, changes in (("customers", effect.customers), ("records", effect.records))
+    )
+    connection.run(
+        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
+                accepted = {effect.accepted}, reason = {text(effect.remark)}, {_set_rejected(rejected)},
+                {customers}, {records}, {_set_content(load, file.sha256)}
+            WHERE id = {load.id}"""
+    )
+    connection.run(f"DROP TABLE {load.table}")
+    return effect.accepted
+
+
+def _add(connection: Connection, load: Load, expected: int) -> _Effect:
+    """Makes records of the staged rows. Raises RowsLost, Outdated."""
     # In id order, which fills the indexes from left to right.
     connection.run(
         f"""INSERT INTO record (customer_id, text_id, name, email, source, {", ".join(OPTIONAL)}, upload_id)
@@ -299,20 +328,40 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
     # From here to the commit, changes through the API are deferred. Other files wait.
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
     left_out, remark = _leave_out_outdated(connection, load, expected)
-    # Before the others are deleted: the records that replace them keep their entities.
-    attach.attach_upload(connection, load.id, replaces=replaces)
-    removed = _remove_others(connection, load, source_bit) if replaces else 0
-    added, new, customers = _count_in(connection, load)
-    rejected_rows.require_none_of_erased(connection, load.id)
-    connection.run(
-        f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
-                accepted = {expected - left_out}, reason = {text(remark)}, {_set_rejected(rejected)},
-                customers_added = {added}, customers_removed = {removed}, customers_unchanged = {customers - added},
-                customers_new = {new}, {_set_content(load, file.sha256)}
-            WHERE id = {load.id}"""
+    attach.attach_upload(connection, load.id)
+    added, new, customers = _count_in(connection, load.table)
+    accepted = expected - left_out
+    return _Effect(
+        accepted, CustomerChanges(added, 0, customers - added, new), RecordChanges(accepted, 0, 0, 0), remark
     )
-    connection.run(f"DROP TABLE {load.table}")
-    return int(expected) - left_out
+
+
+def _replace(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
+    """Makes the records of the source those of the staged rows, but for records of newer files. Raises RowsLost,
+    Outdated."""
+    # Under the lock, so that nobody adds to the records or deletes any while they are compared.
+    connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
+    for bit, name, upload_id in _newer_snapshots(connection, load):
+        if bit == source_bit:
+            raise Outdated(_in_place(name, upload_id))
+    [[rows, customers]] = connection.run(
+        f"""SELECT coalesce(sum(n), 0)::bigint, count(*)
+            FROM (SELECT count(*) AS n FROM {load.table} GROUP BY customer_id, text_id) AS c"""
+    )
+    if rows != expected:
+        raise RowsLost
+    newer = connection.run(
+        f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
+            WHERE u.id = {load.id} AND n.status = 'done'
+                AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
+    )
+    done = snapshots.replace(connection, load.table, load.id, source_bit, [upload for [upload] in newer])
+    added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
+    return _Effect(
+        expected,
+        CustomerChanges(added, done.customers_removed, customers - added, new),
+        RecordChanges(done.added, done.changed, done.removed, expected - done.added - done.changed),
+    )
 
 
 def _set_content(load: Load, sha256: str | None) -> str:
@@ -322,22 +371,22 @@ def _set_content(load: Load, sha256: str | None) -> str:
     return f"content_digest = salted({text(sha256)}), same_content = ({same_content(sha256, same_source)})"
 
 
-def _count_in(connection: Connection, load: Load) -> tuple[int, int, int]:
-    """Adds the customers of the staged rows to membership, and counts them and their records; returns how many
-    customers are new to a source, how many are new to all sources, and how many there are."""
-    records = f"SELECT 1::bigint << source, 0, count(*) FROM {load.table} GROUP BY source"
-    counts = [_count_kind(connection, load, INTEGERS, records), _count_kind(connection, load, TEXTS, NO_CHANGES)]
+def _count_in(connection: Connection, rows: str) -> tuple[int, int, int]:
+    """Adds the customers of staged rows (what follows FROM) to membership, and counts them and their records; returns
+    how many customers are new to a source, how many are new to all sources, and how many there are."""
+    records = f"SELECT 1::bigint << source, 0, count(*) FROM {rows} GROUP BY source"
+    counts = [_count_kind(connection, rows, INTEGERS, records), _count_kind(connection, rows, TEXTS, NO_CHANGES)]
     added, new, customers = map(sum, zip(*counts, strict=True))
     return added, new, customers
 
 
-def _count_kind(connection: Connection, load: Load, membership: Membership, records: str) -> tuple[int, int, int]:
+def _count_kind(connection: Connection, rows: str, membership: Membership, records: str) -> tuple[int, int, int]:
     """Does this for the customers with one kind of id, and adds the changes of `records`. The caller has membership to
     itself, so no customer can be inserted meanwhile: a plain INSERT takes half of the time of gain()."""
     customer = membership.id
     [[added, new, customers]] = connection.run(
         f"""WITH staged AS (
-            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {load.table}
+            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {rows}
             WHERE {customer} IS NOT NULL GROUP BY {customer}
         ), deferred AS (
             SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
@@ -364,68 +413,33 @@ def _count_kind(connection: Connection, load: Load, membership: Membership, reco
     return added, new, customers
 
 
-def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
-    """Deletes the records of sources that have a newer snapshot from the `records` of the upload; returns how many, and
-    why. Raises Outdated if all were."""
-    newer = connection.run(
+def _newer_snapshots(connection: Connection, load: Load) -> Sequence[tuple[int, str, int]]:
+    """The sources that have a newer snapshot: their bit, name and the snapshot's upload, in the order of names."""
+    found: Sequence[tuple[int, str, int]] = connection.run(
         f"""SELECT s.bit, s.name, max(n.id)
             FROM upload u JOIN upload n ON n.object_at > u.object_at JOIN source s ON s.name = n.source
             WHERE u.id = {load.id} AND n.mode = 'replace' AND n.status = 'done'
                 AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > n.finished_at)
             GROUP BY s.bit, s.name ORDER BY s.name"""
     )
+    return found
+
+
+def _in_place(source: str, upload_id: int) -> str:
+    return f"A newer snapshot of {source} is in place: upload {upload_id}"
+
+
+def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
+    """Deletes the records of sources that have a newer snapshot from the `records` of the upload; returns how many, and
+    why. Raises Outdated if all were."""
     left_out, reasons = 0, []
-    for bit, name, upload_id in newer:
+    for bit, name, upload_id in _newer_snapshots(connection, load):
         connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
         if connection.row_count:
             left_out += connection.row_count
-            reasons.append(f"A newer snapshot of {name} is in place: upload {upload_id}")
+            reasons.append(_in_place(name, upload_id))
             connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND source = {bit}")
     remark = ". ".join(reasons)
     if 0 < left_out == records:
         raise Outdated(remark)
     return left_out, f"{left_out} rows were left out. {remark}" if left_out else None
-
-
-def _remove_others(connection: Connection, load: Load, source_bit: int) -> int:
-    """Deletes the source's records from other uploads, but not from newer files; returns how many customers the source
-    no longer has. One statement for each kind of id, as in delete_records()."""
-    bit = f"(1::bigint << {source_bit})"
-    newer = connection.run(
-        f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
-            WHERE u.id = {load.id} AND n.status = 'done'
-                AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
-    )
-    stay = bigints([load.id, *(upload for [upload] in newer)])
-    kept = f"SELECT FROM {load.table} AS s WHERE true"
-    if newer:
-        kept = f"SELECT FROM record AS s WHERE s.source = {source_bit} AND s.upload_id = ANY ({stay})"
-    leaving = f"source = {source_bit} AND upload_id <> ALL ({stay})"
-    detach.detach(connection, leaving)
-    moved = successors.move_decisions(connection, leaving)
-    removed = sum(_remove_kind(connection, leaving, kept, bit, membership) for membership in CUSTOMERS.memberships)
-    remove_empty(connection, CUSTOMERS)
-    decisions.apply(connection, moved)
-    return removed
-
-
-def _remove_kind(connection: Connection, leaving: str, kept: str, bit: str, membership: Membership) -> int:
-    """Does this for the customers with one kind of id. `kept`: a query for the rows s that stay."""
-    customer = membership.id
-    [[removed]] = connection.run(
-        f"""WITH gone AS (
-            DELETE FROM record WHERE {leaving} AND {customer} IS NOT NULL RETURNING 1
-        ), changed AS (
-            UPDATE {membership.table} AS m SET previous = m.sources, sources = m.sources & ~{bit}
-            FROM (SELECT sources FROM region_change WHERE sources & {bit} <> 0 GROUP BY {BY_REGION}) AS r
-            WHERE m.sources = r.sources AND NOT EXISTS ({kept} AND s.{customer} = m.{customer})
-            RETURNING m.{customer}, m.sources, m.previous
-        ), masked AS (
-            UPDATE deferred_membership AS p SET sources = p.sources & ~{bit}
-            WHERE p.sources & {bit} <> 0 AND p.{customer} IS NOT NULL
-                AND NOT EXISTS ({kept} AND s.{customer} = p.{customer})
-            RETURNING {customer}
-        ), {count_changes(CUSTOMERS, f"SELECT {bit}, 0, -count(*) FROM gone")}
-        SELECT count(*) FROM (SELECT {customer} FROM changed UNION SELECT {customer} FROM masked) AS lost"""
-    )
-    return int(removed)

@@ -1,12 +1,22 @@
 """Deleting records, with what is derived from them."""
 
+from dataclasses import dataclass
+
 from pg8000.native import Connection
 
 from dedup.store.matching import decisions, detach, successors
 from dedup.store.region_counts import CUSTOMERS, Membership, count_changes, lose, remove_empty
 
 
-def delete_records(connection: Connection, leaving: str) -> int:
+@dataclass(frozen=True)
+class Deleted:
+    """How many records were deleted, and how many customers lost a source by it."""
+
+    records: int
+    customers: int
+
+
+def delete_records(connection: Connection, leaving: str) -> Deleted:
     """Deletes the records for which `leaving` holds, a condition on the columns of record, also from membership and
     counts; returns how many there were. The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE.
 
@@ -14,17 +24,18 @@ def delete_records(connection: Connection, leaving: str) -> int:
     what they deferred."""
     detach.detach(connection, leaving)
     moved = successors.move_decisions(connection, leaving)
-    removed = sum(_delete(connection, leaving, membership) for membership in CUSTOMERS.memberships)
+    deleted = [_delete(connection, leaving, membership) for membership in CUSTOMERS.memberships]
     remove_empty(connection, CUSTOMERS)
     decisions.apply(connection, moved)
-    return removed
+    return Deleted(*map(sum, zip(*deleted, strict=True)))
 
 
-def _delete(connection: Connection, leaving: str, membership: Membership) -> int:
-    """Deletes those records whose customers have one kind of id; returns how many there were."""
+def _delete(connection: Connection, leaving: str, membership: Membership) -> tuple[int, int]:
+    """Deletes those records whose customers have one kind of id; returns how many there were, and how many customers
+    lost a source."""
     customer = membership.id
     removed_records = "SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source"
-    [[removed]] = connection.run(
+    [[records, customers]] = connection.run(
         f"""WITH gone AS (
             DELETE FROM record WHERE ({leaving}) AND {customer} IS NOT NULL RETURNING {customer}, source
         ), leaving AS MATERIALIZED (
@@ -38,6 +49,6 @@ def _delete(connection: Connection, leaving: str, membership: Membership) -> int
             UPDATE deferred_membership AS p SET sources = p.sources & ~lost.sources
             FROM lost WHERE p.{customer} = lost.{customer} AND p.sources & lost.sources <> 0
         ), {count_changes(CUSTOMERS, removed_records)}
-        SELECT coalesce(sum(records), 0)::bigint FROM leaving"""
+        SELECT (SELECT coalesce(sum(records), 0)::bigint FROM leaving), (SELECT count(*) FROM lost)"""
     )
-    return int(removed)
+    return records, customers

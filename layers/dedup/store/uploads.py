@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from pg8000.native import Connection
 
-from dedup.errors import Busy, Conflict, Unavailable
+from dedup.customer_ids import CustomerId
+from dedup.errors import Busy, Conflict, NotUndoable, Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.store import rejected_rows, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
+from dedup.store.customer_columns import is_customer
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.removal import delete_records
@@ -55,6 +57,16 @@ class CustomerChanges:
     removed: int
     unchanged: int
     new: int
+
+
+@dataclass(frozen=True)
+class RecordChanges:
+    """Records of an upload's sources: added by it; changed, removed or found unchanged by a snapshot."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,7 @@ class Upload:
     accepted: int
     rejected: int
     customers: CustomerChanges | None
+    records: RecordChanges | None
     reason: str | None
     reasons: list[Reason]
     warnings: list[RowWarning | SameContent]
@@ -229,10 +242,12 @@ class Uploads:
         self._database.write(work, repeatable=True)
 
     def request_deletion(self, upload_id: int, principal: str = UNKNOWN) -> None:
-        """Records that `principal` wants the upload's records deleted. Raises Conflict while it is being loaded."""
+        """Records that `principal` wants the upload's records deleted. Raises Conflict while it is being loaded, and
+        NotUndoable."""
 
         def work(connection: Connection) -> None:
             _lock_row(connection, upload_id)
+            _require_undoable(connection, upload_id)
             connection.run(
                 f"""UPDATE upload SET status = 'deleting', lease_until = NULL, deleted_by = {text(principal)}, {SEEN}
                     WHERE id = {upload_id}"""
@@ -243,15 +258,25 @@ class Uploads:
 
     def delete_requested(self, upload_id: int) -> int | None:
         """Deletes an upload whose deletion was requested; returns how many records there were. None if that was done
-        before, or given up. Raises Busy while another attempt is at it."""
+        before, given up, or is not possible any more. Raises Busy while another attempt is at it."""
         try:
             return self._delete(upload_id, None)
+        except NotUndoable as error:
+            changes = f"status = 'done', reason = {text(f'It was not deleted. {error}')}"
+            self._database.write(
+                lambda connection: connection.run(
+                    f"UPDATE upload SET {changes} WHERE id = {upload_id} AND status = 'deleting'"
+                ),
+                repeatable=True,
+            )
+            return None
         except Conflict as error:
             raise Busy from error
 
     def delete(self, upload_id: int, principal: str = UNKNOWN) -> int | None:
         """Deletes the upload's records, also from membership and counts; returns how many there were. None if there is
-        no such upload. `principal` is who asked for it. Raises Conflict while it is being loaded."""
+        no such upload. `principal` is who asked for it. Raises Conflict while it is being loaded; and NotUndoable if
+        it is a snapshot that changed or removed records, or if a later snapshot states records of it."""
         return self._delete(upload_id, principal)
 
     def _delete(self, upload_id: int, principal: str | None) -> int | None:
@@ -265,12 +290,13 @@ class Uploads:
             [[status, requested_by]] = connection.run(f"SELECT status, deleted_by FROM upload WHERE id = {upload_id}")
             if principal is None and status != "deleting":
                 return None
+            samples.forget_uploads(connection, [upload_id])
+            connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
+            _require_undoable(connection, upload_id)
             connection.run(
                 f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
             )
-            samples.forget_uploads(connection, [upload_id])
-            connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
-            removed = delete_records(connection, f"upload_id = {upload_id}")
+            removed = delete_records(connection, f"upload_id = {upload_id}").records
             who = principal or requested_by or UNKNOWN
             record_action(connection, "delete upload", who, upload_id=upload_id, records=removed)
             return removed
@@ -285,7 +311,8 @@ class Uploads:
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
                 origin, mode, source, source_guessed, strict, object_key, rows, accepted, rejected,
-                customers_added, customers_removed, customers_unchanged, customers_new, reason,
+                customers_added, customers_removed, customers_unchanged, customers_new,
+                records_added, records_changed, records_removed, records_unchanged, reason,
                 {_REASONS}, {_WARNINGS}, same_content, rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
             FROM upload WHERE {condition} ORDER BY id DESC LIMIT {limit}"""
         rows = self._database.read(lambda connection: connection.run(query))
@@ -305,10 +332,13 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    counts, reasons, warnings, same = row[11:15], row[16], row[17], row[18]
+    customers, records, reasons, warnings, same = row[11:15], row[15:19], row[20], row[21], row[22]
     noticed = [SameContent("same_content", same)] if same else []
-    row[16:19] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
-    row[11:15] = [None if None in counts else CustomerChanges(*counts)]
+    row[20:23] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
+    row[11:19] = [
+        None if None in customers else CustomerChanges(*customers),
+        None if None in records else RecordChanges(*records),
+    ]
     return Upload(*row)
 
 
@@ -320,3 +350,44 @@ def _lock_row(connection: Connection, upload_id: int) -> None:
     )
     if not free:
         raise Conflict("The upload is being loaded or deleted")
+
+
+def restates(snapshot: str, upload: str) -> str:
+    """The condition that a snapshot was compared with the records of an earlier upload: those that are left are in the
+    snapshot, too. Both are rows of upload. The source of the snapshot is not looked at."""
+    return f"""({snapshot}.mode = 'replace' AND {snapshot}.status = 'done'
+        AND {snapshot}.finished_at > {upload}.finished_at
+        AND ({upload}.object_at IS NULL OR {snapshot}.object_at >= {upload}.object_at))"""
+
+
+def uploads_of(customer_id: CustomerId) -> str:
+    """A query for the uploads that brought the records of a customer, and the snapshots that state them, too:
+    upload_id."""
+    theirs = is_customer(customer_id, "r.")
+    return f"""(SELECT r.upload_id FROM record r WHERE {theirs}
+        UNION SELECT n.id FROM record r JOIN source s ON s.bit = r.source JOIN upload u ON u.id = r.upload_id
+        JOIN upload n ON n.source = s.name AND {restates("n", "u")} WHERE {theirs})"""
+
+
+def _require_undoable(connection: Connection, upload_id: int) -> None:
+    """Raises NotUndoable if the state without the upload is not known: it changed or removed records, or a later
+    snapshot states records of it."""
+    lost = connection.run(
+        f"""SELECT records_changed, records_removed FROM upload
+            WHERE id = {upload_id} AND status IN ('done', 'deleting') AND records_changed + records_removed > 0
+                AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > finished_at)"""
+    )
+    if lost:
+        [[changed, removed]] = lost
+        raise NotUndoable(
+            f"The snapshot changed {changed} and removed {removed} records, which cannot be restored. "
+            "Load a snapshot with the records that the source should have"
+        )
+    later = connection.run(
+        f"""SELECT n.id, s.name FROM upload u JOIN upload n ON {restates("n", "u")} JOIN source s ON s.name = n.source
+            WHERE u.id = {upload_id} AND EXISTS (SELECT FROM record r WHERE r.upload_id = u.id AND r.source = s.bit)
+            ORDER BY n.id DESC LIMIT 1"""
+    )
+    if later:
+        [[snapshot, source]] = later
+        raise NotUndoable(f"Upload {snapshot}, a later snapshot of {source}, states records of this upload, too")

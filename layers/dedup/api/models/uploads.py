@@ -103,6 +103,15 @@ class CustomerChanges(Model):
     new: Count = Field(description="New to all sources: those of `added` that no source had before")
 
 
+class RecordChanges(Model):
+    """What an upload did to the records of its sources. Only a snapshot changes or removes records."""
+
+    added: Count
+    changed: Count = Field(description="Records that a snapshot changed. They keep their id")
+    removed: Count
+    unchanged: Count
+
+
 class RejectionReason(Model):
     """Why rows were rejected. A row may have several reasons."""
 
@@ -147,6 +156,7 @@ class UploadStatus(Model):
     accepted: Count
     rejected: Count
     customers: CustomerChanges | None
+    records: RecordChanges | None = Field(description="Null while unknown, and for uploads by the API")
     reason: str | None = Field(description="Why the upload failed, or needs a mapping; or which rows were left out")
     reasons: list[RejectionReason] = Field(
         description="Why rows of a file were rejected, the most frequent first. Empty until the upload has ended"

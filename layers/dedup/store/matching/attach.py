@@ -38,7 +38,7 @@ Values = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Settings:
+class RuleSettings:
     """What a run's settings say of new records."""
 
     rules: tuple[Rule, ...]
@@ -49,13 +49,18 @@ class _Settings:
     """The name of the rule that joins exact duplicates of one source and customer, if there is one."""
 
 
+def rule_settings(connection: Connection, tables: RunTables) -> RuleSettings:
+    """What the settings of a run say of new records."""
+    return _settings(settings_text(connection, tables))
+
+
 @lru_cache(maxsize=8)
-def _settings(settings_json: str) -> _Settings:
+def _settings(settings_json: str) -> RuleSettings:
     settings = json.loads(settings_json)
     rules = rules_of(settings)
     identity = identity_rule(rules)
     max_people = int(settings["constraints"]["max_rule_block"])
-    return _Settings(rules, conventions_of(settings), max_people, identity.name if identity else None)
+    return RuleSettings(rules, conventions_of(settings), max_people, identity.name if identity else None)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class _Match:
 
 
 @dataclass
-class _NewMember:
+class NewMember:
     """A record that becomes a member. `columns`: source, customer_id and its normalised values."""
 
     record_id: int
@@ -100,15 +105,15 @@ _Edge = tuple[int, int, str]
 """The earlier record, the later one, and the name of the rule that joins them."""
 
 
-def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True, replaces: bool = False) -> None:
+def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True) -> None:
     """Adds the records of an upload to the active run, if there is one. If it must not `wait` for a bulk change, that
-    is deferred. `replaces`: all earlier records of its source will be deleted in this transaction."""
+    is deferred."""
     if not wait:
         connection.run(f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})")
         return
     tables = active_run(connection, ENTITIES_LOCK_SHARED)
     if tables:
-        attach_records(connection, tables, f"r.upload_id = {upload_id}", replaces=replaces)
+        attach_records(connection, tables, f"r.upload_id = {upload_id}")
 
 
 def attach_missing(connection: Connection, tables: RunTables, records: str, former: RunTables | None = None) -> None:
@@ -117,18 +122,25 @@ def attach_missing(connection: Connection, tables: RunTables, records: str, form
     attach_records(connection, tables, missing, former)
 
 
-def attach_records(
-    connection: Connection, tables: RunTables, chosen: str, former: RunTables | None = None, *, replaces: bool = False
+def attach_records(connection: Connection, tables: RunTables, chosen: str, former: RunTables | None = None) -> None:
+    """Adds records, a condition on the record r, to a run; see attach_batches()."""
+    attach_batches(connection, tables, _batches(connection, chosen), former)
+
+
+def attach_batches(
+    connection: Connection,
+    tables: RunTables,
+    batches: Iterable[Sequence[int]],
+    former: RunTables | Mapping[int, int] | None = None,
 ) -> None:
-    """Adds records, a condition on the record r, to a run: each joins the entity of the earliest record that the first
-    matching rule finds, or becomes an entity of its own, with the id that it has in the run `former` if that is free.
-    Entities are not merged: the next run does that. `replaces`: the earlier records of their source are deleted
-    next."""
-    settings = _settings(settings_text(connection, tables))
+    """Adds records, by their ids, to a run: each joins the entity of the earliest record that the first matching rule
+    finds, or becomes an entity of its own, with the id that it has in the run `former` if that is free, or the free id
+    that `former` states. Entities are not merged: the next run does that."""
+    settings = rule_settings(connection, tables)
     added = array("q")
-    for ids in _batches(connection, chosen):
+    for ids in batches:
         added.extend(ids)
-        _attach_batch(connection, tables, ids, settings, former, leaving=added[0] if replaces else None)
+        _attach_batch(connection, tables, ids, settings, former)
     # At the end and in order of their ids, so that two uploads wait for one another in one direction only.
     if added:
         members.count_new(connection, tables, added)
@@ -160,13 +172,12 @@ def _attach_batch(
     connection: Connection,
     tables: RunTables,
     ids: Sequence[int],
-    settings: _Settings,
-    former: RunTables | None,
-    leaving: int | None,
+    settings: RuleSettings,
+    former: RunTables | Mapping[int, int] | None,
 ) -> None:
     _refresh_statistics(connection, tables)
-    new = _new_members(connection, ids, settings)
-    edges = _join_exact_duplicates(connection, tables, new, settings.identity, leaving) if settings.identity else []
+    new = new_members(connection, ids, settings.conventions)
+    edges = _join_exact_duplicates(connection, tables, new, settings.identity) if settings.identity else []
     edges += _join_by_rules(connection, tables, [member for member in new if not member.joins], settings)
     _assign_entities(connection, tables, new, former)
     connection.run(
@@ -180,19 +191,20 @@ def _attach_batch(
         )
 
 
-def _new_members(connection: Connection, ids: Sequence[int], settings: _Settings) -> list[_NewMember]:
+def new_members(connection: Connection, ids: Sequence[int], conventions: normalise.Conventions) -> list[NewMember]:
+    """What records, by their ids, are as members: without those that do not exist, in id order."""
     fields = ", ".join(f"r.{name}" for name in normalise.FIELDS)
     rows = connection.run(
         f"""SELECT r.id, r.source, {as_text("r")}, {fields} FROM record r
             WHERE r.id = ANY ({bigints(ids)}) ORDER BY r.id"""
     )
     return [
-        _NewMember(
+        NewMember(
             record_id,
             {
                 "source": source,
                 "customer_id": customer_id,
-                **normalise.record(dict(zip(normalise.FIELDS, values, strict=True)), settings.conventions),
+                **normalise.record(dict(zip(normalise.FIELDS, values, strict=True)), conventions),
             },
         )
         for record_id, source, customer_id, *values in rows
@@ -200,7 +212,10 @@ def _new_members(connection: Connection, ids: Sequence[int], settings: _Settings
 
 
 def _assign_entities(
-    connection: Connection, tables: RunTables, new: Sequence[_NewMember], former: RunTables | None
+    connection: Connection,
+    tables: RunTables,
+    new: Sequence[NewMember],
+    former: RunTables | Mapping[int, int] | None,
 ) -> None:
     """Gives each member that joins nobody an entity: the one that it has in `former`, if that is free, or a new one;
     and the others the entity of the record that they join."""
@@ -208,12 +223,17 @@ def _assign_entities(
     free: dict[int, int] = {}
     if former and alone:
         # The first of each entity.
-        found = free_entities(connection, tables, former, [member.record_id for member in alone])
+        ids = [member.record_id for member in alone]
+        found = (
+            free_entities(connection, tables, former, ids)
+            if isinstance(former, RunTables)
+            else {record: former[record] for record in ids if record in former}
+        )
         first = {entity: record for record, entity in sorted(found.items(), reverse=True)}
         free = {record: entity for entity, record in first.items()}
     without = [member for member in alone if member.record_id not in free]
-    ids = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(without)})")
-    entity_of = free | {member.record_id: entity for member, [entity] in zip(without, ids, strict=True)}
+    more = connection.run(f"SELECT nextval('entity_id') FROM generate_series(1, {len(without)})")
+    entity_of = free | {member.record_id: entity for member, [entity] in zip(without, more, strict=True)}
     for member in new:
         if member.joins:
             # An earlier member of this batch has its entity by now.
@@ -247,14 +267,12 @@ def _refresh_statistics(connection: Connection, tables: RunTables) -> None:
 def _first_duplicates(
     connection: Connection,
     tables: RunTables,
-    new: Sequence[_NewMember],
+    new: Sequence[NewMember],
     columns: Sequence[str],
-    leaving: int | None = None,
 ) -> dict[Values, _Match]:
-    """By the values of some columns and the content of a new member: the first representative that has the same. One
-    with an id below `leaving` only if there is no other."""
+    """By the values of some columns and the content of a new member: the first representative that has the same."""
     compared = (*columns, *normalise.CONTENT)
-    asked: dict[Values, _NewMember] = {}
+    asked: dict[Values, NewMember] = {}
     for member in new:
         asked.setdefault(member.values(compared), member)
     if not asked:
@@ -263,14 +281,13 @@ def _first_duplicates(
         {"record_id": member.record_id, **dict(zip(compared, values, strict=True))} for values, member in asked.items()
     ]
     same = " AND ".join([f"{values_hash('m')} = {values_hash('i')}", *(f"m.{name} = i.{name}" for name in columns)])
-    order = "record_id" if leaving is None else f"record_id < {leaving}, record_id"
     found = connection.run(
         f"""SELECT i.record_id, f.record_id, f.entity_id
             FROM json_populate_recordset(NULL::{tables.member}, {_json(rows)}) AS i CROSS JOIN LATERAL (
                 SELECT record_id, entity_id FROM {tables.member} m
                 WHERE {same} AND {normalised_values("m")} IS NOT DISTINCT FROM {normalised_values("i")}
                     AND {is_representative("m")}
-                ORDER BY {order} LIMIT 1
+                ORDER BY record_id LIMIT 1
             ) AS f"""
     )
     values_of = {member.record_id: values for values, member in asked.items()}
@@ -278,14 +295,11 @@ def _first_duplicates(
 
 
 def _join_exact_duplicates(
-    connection: Connection, tables: RunTables, new: Sequence[_NewMember], rule: str, leaving: int | None
+    connection: Connection, tables: RunTables, new: Sequence[NewMember], rule: str
 ) -> list[_Edge]:
     """Joins members to an earlier exact duplicate of the same source and customer, and removes their normalised values.
-    Returns the edges, by the rule of that name.
-
-    Records with an id below `leaving` are deleted next. An exact duplicate of one of those keeps its values: to give it
-    values afterwards changes every index once more."""
-    first = _first_duplicates(connection, tables, new, IDENTITY, leaving)
+    Returns the edges, by the rule of that name."""
+    first = _first_duplicates(connection, tables, new, IDENTITY)
     edges = []
     for member in new:
         values = (*member.customer, *member.content)
@@ -294,10 +308,7 @@ def _join_exact_duplicates(
             continue
         member.joins = match
         edges.append((match.record_id, member.record_id, rule))
-        if leaving is not None and match.record_id < leaving:
-            first[values] = _Match(member.record_id)
-        else:
-            member.columns |= dict.fromkeys(normalise.COLUMNS)
+        member.columns |= dict.fromkeys(normalise.COLUMNS)
     return edges
 
 
@@ -317,7 +328,7 @@ class _Sharing:
         """How many people other than a customer they can be at most."""
         return self.contents if self.customers is None else min(self.contents, len(self.customers - {customer}))
 
-    def first_joined(self, member: _NewMember, rule: Rule) -> _Match | None:
+    def first_joined(self, member: NewMember, rule: Rule) -> _Match | None:
         """The first record that a rule joins with a member."""
         joined = (match for columns, match in self.firsts if not rule.differs(columns, member.columns))
         return min(joined, key=lambda match: match.record_id, default=None)
@@ -327,12 +338,12 @@ class _SharingInBatch:
     """The members of one batch that share what a rule asks for."""
 
     def __init__(self) -> None:
-        self.members: list[_NewMember] = []
+        self.members: list[NewMember] = []
         self.customers: set[Values] = set()
         self.first: dict[Values, _Match] = {}
         """The first record of each content."""
 
-    def add(self, member: _NewMember) -> None:
+    def add(self, member: NewMember) -> None:
         """Adds one more."""
         self.members.append(member)
         self.customers.add(member.customer)
@@ -342,7 +353,7 @@ class _SharingInBatch:
         """How many people other than a customer they can be at most."""
         return min(len(self.customers) - (customer in self.customers), len(self.first))
 
-    def first_joined(self, member: _NewMember, rule: Rule) -> _Match | None:
+    def first_joined(self, member: NewMember, rule: Rule) -> _Match | None:
         """The first record that a rule joins with a member."""
         joined = (other for other in self.members if not rule.differs(other.columns, member.columns))
         other = next(joined, None)
@@ -353,13 +364,13 @@ _Shared = tuple[int, Values]
 """The position of a rule, and the values of the columns that it asks to be equal."""
 
 
-def _shared_keys(member: _NewMember, settings: _Settings) -> list[_Shared]:
+def _shared_keys(member: NewMember, settings: RuleSettings) -> list[_Shared]:
     keys = ((position, rule.key(member.columns)) for position, rule in enumerate(settings.rules))
     return [(position, key) for position, key in keys if key is not None]
 
 
 def _members_sharing(
-    connection: Connection, tables: RunTables, keys: Iterable[_Shared], settings: _Settings
+    connection: Connection, tables: RunTables, keys: Iterable[_Shared], settings: RuleSettings
 ) -> dict[_Shared, _Sharing]:
     """The members that share what a rule asks for: read once, however many new members share it."""
     order = list(keys)
@@ -413,14 +424,14 @@ def _sharing_query(tables: RunTables, rule: Rule, asked: Sequence[Mapping[str, A
 def _duplicates_in_crowds(
     connection: Connection,
     tables: RunTables,
-    keys: Mapping[_Shared, Sequence[_NewMember]],
+    keys: Mapping[_Shared, Sequence[NewMember]],
     sharing: Mapping[_Shared, _Sharing],
-    settings: _Settings,
+    settings: RuleSettings,
 ) -> dict[tuple[int, int], _Match]:
     """By record and position of a rule: the first exact duplicate, where so many people may share what the rule asks
     for that it joins nobody else."""
     found: dict[tuple[int, int], _Match] = {}
-    wanted: defaultdict[tuple[str, ...], list[tuple[int, _NewMember]]] = defaultdict(list)
+    wanted: defaultdict[tuple[str, ...], list[tuple[int, NewMember]]] = defaultdict(list)
     for (position, key), new in keys.items():
         known = sharing.get((position, key))
         if known and known.contents + len(new) >= settings.max_people:
@@ -436,11 +447,11 @@ def _duplicates_in_crowds(
 
 
 def _join_by_rules(
-    connection: Connection, tables: RunTables, new: Sequence[_NewMember], settings: _Settings
+    connection: Connection, tables: RunTables, new: Sequence[NewMember], settings: RuleSettings
 ) -> list[_Edge]:
     """Joins each member to the record that the first matching rule finds, in the database or earlier in the batch;
     returns the edges. If `max_people` or more share what a rule asks for, it joins only exact duplicates."""
-    keys: defaultdict[_Shared, list[_NewMember]] = defaultdict(list)
+    keys: defaultdict[_Shared, list[NewMember]] = defaultdict(list)
     for member in new:
         for shared in _shared_keys(member, settings):
             keys[shared].append(member)

@@ -10,7 +10,7 @@ from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import members
 from dedup.store.matching.exact_duplicates import is_representative, values_of_customer
 from dedup.store.matching.run_tables import RunTables, active_run, all_runs, drop_unneeded, settings_of
-from dedup.store.sql import bigints, text
+from dedup.store.sql import bigints, text, texts
 
 BATCH = 2_000
 """Members up to which each one that leaves is looked up, whatever the size of the run."""
@@ -145,6 +145,15 @@ def _remove_lone_terms(connection: Connection, tables: RunTables, fields: Sequen
     connection.run(
         f"""DELETE FROM {tables.term} t WHERE value IS NOT NULL
             AND NOT EXISTS (SELECT FROM ({held}) AS h WHERE h.field = t.field AND h.value = t.value)"""
+    )
+
+
+def remove_lone_terms(connection: Connection, tables: RunTables, field: str, values: Sequence[str]) -> None:
+    """Removes the terms for some values of a field that fewer than two members have."""
+    connection.run(
+        f"""DELETE FROM {tables.term} t WHERE t.field = {text(field)} AND t.value = ANY ({texts(values)})
+            AND 2 > (SELECT count(*) FROM (
+                SELECT FROM {tables.member} m WHERE m.{field} = t.value AND {is_representative("m")} LIMIT 2) AS m)"""
     )
 
 

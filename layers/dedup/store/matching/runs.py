@@ -14,7 +14,7 @@ from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import consistency, resolution, successors
+from dedup.store.matching import consistency, renewal, resolution, successors
 from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run, require_active_run
 from dedup.store.region_counts import recount
 from dedup.store.sql import TIMES, bigints, jsonb, text
@@ -226,6 +226,8 @@ class Runs:
             self._require(connection, attempt)
             [[removals]] = connection.run("SELECT removals FROM match_state")
             consistency.catch_up(connection, tables, since, removed=removals != snapshot.removals)
+            changed = connection.run(f"SELECT id FROM record r WHERE {since} AND updated_at IS NOT NULL ORDER BY id")
+            renewal.renew(connection, tables, [record for [record] in changed])
 
         def finish(connection: Connection) -> None:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")

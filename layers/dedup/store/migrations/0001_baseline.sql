@@ -36,8 +36,10 @@ CREATE TABLE record (
     -- The customer id: an integer in customer_id, or a text in text_id, which is never the decimal form of an integer of
     -- 64 bits. See docs/adr/0013-text-ids.md.
     customer_id bigint,
+    -- The upload that added the record, or the snapshot that last changed it.
     upload_id bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- When a snapshot last changed the record; null if none did.
     updated_at timestamptz,
     -- When the source last changed the record; null if unknown.
     modified_at timestamptz,
@@ -207,6 +209,11 @@ CREATE TABLE upload (
     customers_removed bigint,
     customers_unchanged bigint,
     customers_new bigint,
+    -- What a file did to the records of its sources; null for uploads from the API.
+    records_added bigint,
+    records_changed bigint,
+    records_removed bigint,
+    records_unchanged bigint,
     -- SHA-256 of the bytes of a file that is done, hashed with salted(). `same_content`: the latest of the uploads with
     -- the same content and source whose records were in place when this one was loaded.
     content_digest text,
@@ -469,8 +476,8 @@ CREATE TABLE decision (
     revoked_by text
 );
 
--- One record of a decision that was not revoked, with its customer: a snapshot gives a customer's records new ids,
--- and the decision then moves to them. `record_id` is the current one.
+-- One record of a decision that was not revoked, with its customer: if the record is deleted, the decision moves to
+-- another one of the customer. `record_id` is the current one.
 CREATE TABLE decision_record (
     decision_id bigint NOT NULL,
     record_id bigint NOT NULL,

@@ -1,0 +1,152 @@
+"""Snapshots: the staged rows of a file are compared with the records of its source, and only the differences are
+written. What follows costs as much as there are differences; only the comparison reads all rows and records.
+
+Rows and records are compared as multisets: by customer and a digest of the content. What differs is paired by customer,
+as far as possible: a paired record is changed and keeps its id; the other rows are added, the other records deleted."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pg8000.native import Connection
+
+from dedup.records import OPTIONAL
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
+from dedup.store.matching import attach, renewal
+from dedup.store.matching.run_tables import active_run
+from dedup.store.record_columns import TYPES
+from dedup.store.removal import delete_records
+from dedup.store.sql import bigints
+
+_CONTENT = ("name", "email", *OPTIONAL)
+"""The columns that a snapshot states, beside the customer and the source."""
+
+_DIFFERENCES = "snapshot_difference"
+"""A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
+added. The row is null for a record to be deleted."""
+
+_PAIRED_BY = ("name_hash", "email_hash")
+"""What the record and the row of one customer have in common that are paired first: it matters only if the customer has
+several."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a snapshot did: the number of records that were added, changed and deleted, and the number of customers that
+    the source no longer has."""
+
+    added: int
+    changed: int
+    removed: int
+    customers_removed: int
+
+
+def replace(
+    connection: Connection, staged: str, upload_id: int, source_bit: int, newer: Collection[int] = ()
+) -> Replaced:
+    """Makes the records of a source those of the table `staged`, also in the active run; membership and counts still
+    lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. The caller holds
+    LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
+    _compare(connection, staged, source_bit, newer)
+    changed = [
+        record
+        for [record] in connection.run(
+            f"SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NOT NULL AND record_id IS NOT NULL ORDER BY 1"
+        )
+    ]
+    if changed:
+        _change(connection, staged, upload_id)
+    [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
+    # In id order, which fills the indexes from left to right.
+    connection.run(
+        f"""INSERT INTO record (customer_id, text_id, source, {", ".join(_CONTENT)}, upload_id)
+            SELECT customer_id, text_id, source, {", ".join(_CONTENT)}, {upload_id} FROM {added_rows(staged)}
+            ORDER BY customer_id, text_id"""
+    )
+    added = connection.row_count
+    if added or changed:
+        tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
+        if tables:
+            # Before others are deleted: records of the same person keep their entity.
+            attach.attach_records(connection, tables, f"r.upload_id = {upload_id} AND r.id > {last}")
+            renewal.renew(connection, tables, changed)
+    deleted = delete_records(connection, f"id IN (SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NULL)")
+    return Replaced(added, len(changed), deleted.records, deleted.customers)
+
+
+def added_rows(staged: str) -> str:
+    """The staged rows that were added by replace(), for what follows FROM."""
+    return f"""(SELECT s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
+
+
+def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int]) -> None:
+    """Creates and analyses the table of differences."""
+    compared = f"source = {source_bit}"
+    if newer:
+        compared += f" AND upload_id <> ALL ({bigints(newer)})"
+    [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
+    query = f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}"
+    if any_records:
+        query = _differences(staged, compared)
+    connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
+    connection.run(f"ANALYZE {_DIFFERENCES}")
+
+
+def _differences(staged: str, compared: str) -> str:
+    """A query for the table of differences. `compared`: a condition on the columns of record.
+
+    Full joins only: they are never carried out as nested loops, whatever the planner expects."""
+    steps = ["differing"]
+    parts = []
+    for column in _PAIRED_BY:
+        steps.append(f"by_{column}")
+        parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
+    paired = " UNION ALL ".join(
+        f"SELECT staged, record_id FROM {step} WHERE staged IS NOT NULL AND record_id IS NOT NULL" for step in steps[1:]
+    )
+    return f"""
+        WITH differing AS MATERIALIZED (
+            SELECT staged, record_id, number, word, {", ".join(f"coalesce(s.{c}, r.{c}) AS {c}" for c in _PAIRED_BY)}
+            FROM ({_numbered(f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}", "digest", "staged")}) AS s
+            FULL JOIN ({
+        _numbered(f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}", "digest", "record_id")
+    }) AS r USING (digest, number, word, nth)
+            WHERE staged IS NULL OR record_id IS NULL
+        ), {", ".join(parts)}
+        {paired} UNION ALL SELECT staged, record_id FROM ({_paired(steps[-1])}) AS rest"""
+
+
+def _compared_columns() -> str:
+    """The customer, an integer or a text, as two columns that are never null; and hashes of the content."""
+    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in _CONTENT)
+    return f"""coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word,
+        hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
+        hashtextextended(name, 0) AS name_hash, hashtextextended(email, 0) AS email_hash"""
+
+
+def _numbered(query: str, keys: str, order: str) -> str:
+    """The rows of a query, numbered (nth) among those with the same keys."""
+    return f"SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS nth FROM ({query}) AS q"
+
+
+def _paired(step: str, *columns: str) -> str:
+    """A query for the rows and records that `step` left without a counterpart, of which those of one customer are
+    paired that agree in some columns, in their order."""
+    keys = ", ".join(("number", "word", *columns))
+    kept = ("number", "word", *_PAIRED_BY)
+    merged = ", ".join(f"coalesce(s.{c}, r.{c}) AS {c}" for c in kept)
+    rows = f"SELECT staged, {', '.join(kept)} FROM {step} WHERE record_id IS NULL"
+    records = f"SELECT record_id, {', '.join(kept)} FROM {step} WHERE staged IS NULL"
+    return f"""SELECT staged, record_id, {merged} FROM ({_numbered(rows, keys, "staged")}) AS s
+        FULL JOIN ({_numbered(records, keys, "record_id")}) AS r USING ({keys}, nth)"""
+
+
+def _change(connection: Connection, staged: str, upload_id: int) -> None:
+    """Changes the records that are paired with a row, in id order."""
+    values = ", ".join(f"{column} = s.{column}" for column in _CONTENT)
+    connection.run(
+        f"""UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
+            FROM (
+                SELECT d.record_id, s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
+                WHERE d.record_id IS NOT NULL ORDER BY d.record_id
+            ) AS s WHERE r.id = s.record_id"""
+    )
