@@ -1,0 +1,591 @@
+"""Snapshots: only what differs is written, records keep their ids, and what cannot be undone is refused."""
+
+import itertools
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dedup.customer_ids import CustomerId
+from dedup.errors import NotUndoable
+from dedup.matching import normalise
+from dedup.records import OPTIONAL, Record
+from dedup.store import Store, maintenance, snapshots
+from dedup.store.loads import Load, Outdated
+from dedup.store.matching import attach
+from dedup.store.matching.exact_duplicates import is_representative
+from dedup.store.matching.run_tables import active_run, settings_of
+from dedup.store.uploads import RecordChanges, Upload
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from pg8000.native import Connection
+
+from tests.conftest import api_event, budget, connect
+
+MERGE = 7236836
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+SOURCES = ("hubspot", "internal")
+NewStore = Callable[..., Store]
+
+Content = tuple[Any, ...]
+"""Name, email, and the optional fields of a record."""
+
+_days = itertools.count()
+
+
+def content(name: str | None = "Ann", email: str | None = "ann@example.com", **fields: Any) -> Content:
+    return (name, email, *(fields.get(field) for field in OPTIONAL))
+
+
+def staged(
+    store: Store,
+    rows: Sequence[tuple[CustomerId, str, Content]],
+    mode: str = "replace",
+    source: str | None = "hubspot",
+    at: datetime | None = None,
+) -> Load:
+    """A file whose rows wait to be loaded; newer than all before, if no time is given."""
+    key = str(uuid.uuid4())
+    at = at or EPOCH + timedelta(days=1000 + next(_days))
+    load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600)
+    assert load
+    values = [(who, name, email, of, *more) for who, of, (name, email, *more) in rows]
+    store.loads.stage(load, values, len(values), 0, known=OPTIONAL)
+    return load
+
+
+def loaded(store: Store, *rows: tuple[CustomerId, Content], mode: str = "replace", source: str = "hubspot") -> Upload:
+    load = staged(store, [(who, source, what) for who, what in rows], mode, source)
+    store.loads.finish(load)
+    upload = store.uploads.get(load.id)
+    assert upload
+    return upload
+
+
+def query(store: Store, sql: str) -> Any:
+    return store._database.read(lambda connection: connection.run(sql))
+
+
+def ids(store: Store) -> list[int]:
+    return [record for [record] in query(store, "SELECT id FROM record ORDER BY id")]
+
+
+def matched(store: Store, **asked: Any) -> int:
+    """An active run, by rules alone."""
+    pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it")
+    from jobs.matching import runs
+
+    run, _ = store.runs.create({"methods": ["rules"]} | asked, None, "")
+    assert runs.run(run, store) == "done", store.runs.get(run)
+    return run
+
+
+RULES = [{"name": "same_email", "equal": ["email"]}]
+"""Unlike the default rules, these do not join all records of one customer."""
+
+FIELDS: dict[str, Any] = {
+    "name": "Anna",
+    "email": "anna@example.com",
+    "emails": ["ann@example.com", "a@example.com"],
+    "phones": ["1", "2"],
+    "modified_at": "2026-01-02T03:04:05Z",
+    "attributes": {"plan": "gold"},
+}
+
+
+@pytest.mark.parametrize("field", ["name", "email", *OPTIONAL])
+def test_change_of_any_field_updates_the_record_in_place(store: Store, field: str) -> None:
+    changed = content(**{field: FIELDS.get(field, "1990-01-01")})
+    first = loaded(store, (1, content()), ("a", content()))
+
+    upload = loaded(store, (1, changed), ("a", content()))
+    again = loaded(store, (1, changed), ("a", content()))
+    back = loaded(store, (1, content()), ("a", content()))
+
+    assert (first.records, upload.records) == (RecordChanges(2, 0, 0, 0), RecordChanges(0, 1, 0, 1))
+    assert (again.records, back.records) == (RecordChanges(0, 0, 0, 2), RecordChanges(0, 1, 0, 1))
+    rows = query(store, "SELECT id, upload_id, updated_at IS NULL FROM record ORDER BY id")
+    assert rows == [[1, back.id, False], [2, first.id, True]]
+
+
+def test_records_of_one_customer_are_paired_by_what_they_have_in_common(store: Store) -> None:
+    ann, ben, mail = content("Ann", "ann@example.com"), content("Ben", "ben@example.com"), content(None, "x@y.org")
+    loaded(store, (1, ann), (1, ben), (1, mail))
+
+    upload = loaded(
+        store,
+        (1, content("Xenia", "x@y.org")),
+        (1, content("Ben", "new@example.com")),
+        (1, content("Ann", "ann@example.com", phone="1")),
+        (1, ann),
+    )
+
+    assert upload.records == RecordChanges(1, 2, 0, 1)
+    rows = query(store, "SELECT name FROM record ORDER BY id")
+    assert [name for [name] in rows] == ["Ann", "Ben", "Xenia", "Ann"]
+
+
+def test_duplicates_are_counted(store: Store) -> None:
+    loaded(store, *[(1, content())] * 3)
+
+    fewer = loaded(store, *[(1, content())] * 2)
+    more = loaded(store, *[(1, content())] * 5)
+
+    assert (fewer.records, more.records) == (RecordChanges(0, 0, 1, 2), RecordChanges(3, 0, 0, 2))
+    assert ids(store)[:2] == [1, 2]
+    assert fewer.customers == more.customers
+    assert store.maintenance.verify().agreed
+
+
+def test_unchanged_snapshot_writes_next_to_nothing(store: Store) -> None:
+    def position() -> int:
+        return int(query(store, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0][0])
+
+    def written(rows: list[tuple[CustomerId, Content]]) -> int:
+        load = staged(store, [(who, "hubspot", what) for who, what in rows])
+        before = position()
+        store.loads.finish(load)
+        return position() - before
+
+    rows: list[tuple[CustomerId, Content]] = [(n, content(f"Name {n}", f"n{n}@example.com")) for n in range(20_000)]
+    first = written(rows)
+    versions = query(store, "SELECT xmin::text, count(*) FROM record GROUP BY 1")
+
+    unchanged = written(rows)
+    assert query(store, "SELECT xmin::text, count(*) FROM record GROUP BY 1") == versions
+
+    changed = written([(n, content("Other", f"n{n}@example.com") if n % 100 == 0 else what) for n, what in rows])
+    assert query(store, "SELECT count(*) FROM record WHERE updated_at IS NOT NULL") == [[200]]
+    assert unchanged < first / 50
+    assert changed < first / 10
+
+
+@pytest.mark.parametrize("believed", [1, 1_000_000])
+def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store, believed: int) -> None:
+    loaded(store, *((n, content(f"Name {n}")) for n in range(2_000)))
+    load = staged(store, [(n, "hubspot", content(f"Name {n}")) for n in range(1_000, 3_000)])
+
+    def plan(connection: Connection) -> list[str]:
+        connection.run(f"ANALYZE record; ANALYZE {load.table}")
+        connection.run(
+            f"UPDATE pg_class SET reltuples = {believed} WHERE oid IN ('record'::regclass, '{load.table}'::regclass)"
+        )
+        lines = connection.run(f"EXPLAIN {snapshots._differences(load.table, 'source = 0')}")
+        return [line for [line] in lines]
+
+    lines = store._database.write(plan, repeatable=False)
+    assert any("Full Join" in line for line in lines)
+    assert not [line for line in lines if "Nested Loop" in line]
+
+
+# Undo
+
+
+def test_snapshot_that_only_added_is_deleted(store: Store) -> None:
+    first = loaded(store, (1, content()))
+    more = loaded(store, (1, content()), (2, content()))
+
+    with pytest.raises(NotUndoable, match=f"Upload {more.id}, a later snapshot of hubspot, states records"):
+        store.uploads.delete(first.id)
+    assert store.uploads.delete(more.id) == 1
+    assert ids(store) == [1]
+    assert store.uploads.delete(first.id) == 1
+    assert ids(store) == []
+    assert store.maintenance.verify().agreed
+
+
+@pytest.mark.parametrize("rows", [[(1, content("Other"))], [(2, content())]], ids=["changed", "removed"])
+def test_snapshot_that_changed_or_removed_records_is_not_deleted(
+    store: Store, functions: Callable[..., Any], rows: list[tuple[CustomerId, Content]]
+) -> None:
+    loaded(store, (1, content()))
+    upload = loaded(store, *rows)
+
+    path, parameters = f"/api/v1/uploads/{upload.id}", {"upload_id": str(upload.id)}
+    answer = functions("delete_upload", api_event("DELETE", path, parameters=parameters))
+
+    assert answer["statusCode"] == 409
+    assert "cannot be restored" in json.loads(answer["body"])["detail"]
+    with pytest.raises(NotUndoable):
+        store.uploads.request_deletion(upload.id)
+    assert query(store, f"SELECT status FROM upload WHERE id = {upload.id}") == [["done"]]
+    store.records.clear()
+    assert store.uploads.delete(upload.id) == 0
+
+
+def test_deletion_that_a_snapshot_overtakes_is_given_up_with_the_reason(store: Store) -> None:
+    first = loaded(store, (1, content()), (2, content()))
+    store.uploads.request_deletion(first.id)
+    more = loaded(store, (1, content()), (2, content()), (3, content()))
+
+    assert store.uploads.delete_requested(first.id) is None
+
+    upload = store.uploads.get(first.id)
+    assert upload
+    assert upload.status == "done"
+    assert upload.reason
+    assert upload.reason.startswith(f"It was not deleted. Upload {more.id}, a later snapshot")
+    assert len(ids(store)) == 3
+
+
+def test_erasure_names_the_files_of_all_snapshots_that_state_the_customer(store: Store) -> None:
+    uploads = [
+        loaded(store, (1, content()), (2, content("Ben"))),
+        loaded(store, (1, content()), (3, content())),
+        loaded(store, (1, content("Anna"))),
+        loaded(store, (1, content("Anna")), (3, content())),
+        loaded(store, (3, content()), source="internal"),
+    ]
+
+    erased = store.customers.erase(1)
+
+    assert erased
+    assert erased.files == [upload.object_key for upload in uploads[2:4]]
+
+
+# The active run
+
+
+def entities(store: Store) -> dict[int, int]:
+    """The entity of each record."""
+    [[run]] = query(store, "SELECT active_run FROM match_state")
+    return dict(query(store, f"SELECT record_id, entity_id FROM matching.member_{run} ORDER BY 1"))
+
+
+def test_changed_record_keeps_its_entity_if_a_rule_joins_it_with_what_it_was(store: Store) -> None:
+    loaded(store, (1, content("Ann Lee")), source="internal")
+    loaded(store, (7, content("Ann Lee")), (8, content("Ben Oyelaran", "ben@example.com")))
+    matched(store)
+    before = entities(store)
+    assert before[1] == before[2] != before[3]
+
+    loaded(store, (7, content("Ann Lee", phone="2025550101")), (8, content("Ben Oyelaran", "ben@example.com")))
+
+    assert entities(store) == before
+    assert stale_members(store) == []
+    assert store.maintenance.verify().agreed
+
+
+def test_record_that_became_another_person_leaves_its_entity_and_joins_by_the_rules(store: Store) -> None:
+    loaded(store, (1, content("Ann Lee")), (2, content("Cleo Vance", "cleo@example.com")), source="internal")
+    loaded(store, (7, content("Ann Lee")))
+    matched(store, rules=RULES)
+    ann, cleo, _ = entities(store).values()
+
+    loaded(store, (7, content("Cleo Vance", "cleo@example.com")))
+    assert entities(store) == {1: ann, 2: cleo, 3: cleo}
+    loaded(store, (7, content("Dora Quarterman", "dora@example.com")))
+    [first, second, third] = entities(store).values()
+    assert (first, second) == (ann, cleo)
+    assert third not in (ann, cleo)
+    loaded(store, (7, content("Emil Fontaine", "emil@example.com")))
+
+    assert entities(store) == {1: ann, 2: cleo, 3: third}
+    assert stale_members(store) == []
+    assert store.maintenance.verify().agreed
+
+
+def test_records_that_change_while_a_run_works_are_as_they_are_now_in_it(
+    new_store: NewStore, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(store, (1, content("Ann Lee")), source="internal")
+    loaded(store, (7, content("Ann Lee")), (8, content("Ben Oyelaran", "ben@example.com")))
+    other, original = new_store(), store.runs.load
+
+    def meanwhile(*args: Any) -> None:
+        loaded(other, (7, content("Zoe Quarterman", "zoe@example.com")), (8, content("Ben Oyelaran", "b@example.com")))
+        original(*args)
+
+    monkeypatch.setattr(store.runs, "load", meanwhile)
+    matched(store, rules=RULES)
+
+    assert stale_members(store) == []
+    assert len({*entities(store).values()}) == 3
+    assert store.maintenance.verify().agreed
+
+
+def stale_members(store: Store) -> list[int]:
+    """The members whose normalised values are not those of their records. Exact duplicates have none."""
+
+    def work(connection: Connection) -> list[int]:
+        tables = active_run(connection)
+        if not tables:
+            return []
+        columns = ", ".join(normalise.COLUMNS)
+        rows = connection.run(f"SELECT record_id, {columns} FROM {tables.member} m WHERE {is_representative('m')}")
+        held = {record: values for record, *values in rows}
+        rules = attach.rule_settings(connection, tables)
+        assert settings_of(connection, tables)
+        true = attach.new_members(connection, sorted(held), rules.conventions)
+        return [one.record_id for one in true if list(one.values(normalise.COLUMNS)) != held[one.record_id]]
+
+    return store._database.read(work)
+
+
+# Everything in any order, beside a model
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record of the model."""
+
+    who: CustomerId
+    source: str
+    what: Content
+    upload: int
+    updated_at: Any = None
+
+
+@dataclass
+class File:
+    """A file of the model that is done."""
+
+    source: str | None
+    mode: str
+    at: int
+    undoable: bool = True
+    cleared: bool = False
+
+
+def pair(rows: list[tuple[int, Content]], records: list[tuple[int, Content]]) -> Iterator[tuple[int, int, bool]]:
+    """The rows and records of one customer that belong together: position, id, and whether they differ."""
+    alike: list[Callable[[Content], Any]] = [lambda c: c, lambda c: c[0], lambda c: c[1], lambda c: True]
+    for feature in alike:
+        for place, what in list(rows):
+            for record, former in records:
+                if feature(what) is not None and feature(what) == feature(former):
+                    yield place, record, what != former
+                    rows.remove((place, what))
+                    records.remove((record, former))
+                    break
+
+
+CONTENTS = [
+    content(),
+    content("Ann", "a@example.com"),
+    content("Bea", "a@example.com"),
+    content("Bea", None, phone="2025550101"),
+    content(None, "ann@example.com", emails=["ann@example.com", "x@example.com"], attributes={"b": "1", "a": "2"}),
+    content(None, "ann@example.com", emails=["ann@example.com", "y@example.com"], attributes={"b": "1", "a": "3"}),
+    content("Ann", "ann@example.com", modified_at="2026-01-02T03:04:05Z"),
+]
+
+
+@pytest.mark.parametrize("with_run", [False, True], ids=["alone", "with an active run"])
+def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: Store, with_run: bool) -> None:
+    who: st.SearchStrategy[CustomerId] = st.sampled_from([0, 1, 2, -5, "a", "3a", 'ä"\\'])
+    what = st.sampled_from(CONTENTS)
+    rows = st.lists(st.tuples(who, st.sampled_from(SOURCES), what), min_size=1, max_size=6)
+    many = st.lists(st.tuples(who, what), min_size=1, max_size=10)
+    days = st.integers(0, 12)
+    if with_run:
+        loaded(store, (1, content()))
+        matched(store)
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            store.records.clear()
+            self.outside = connect()
+            self.held = False
+            self.records: dict[int, Kept] = {}
+            self.files: dict[int, File] = {}
+
+        def teardown(self) -> None:
+            self.outside.close()
+
+        # What the database has
+
+        def look(self) -> dict[int, Kept]:
+            fields = ", ".join(f"to_json({field})::text" for field in ("name", "email", *OPTIONAL))
+            found = query(
+                store,
+                f"""SELECT id, coalesce(to_json(customer_id), to_json(text_id))::text, s.name, upload_id,
+                        updated_at::text, {fields.replace("to_json(name)", "to_json(r.name)")}
+                    FROM record r JOIN source s ON s.bit = r.source""",
+            )
+            return {
+                record: Kept(json.loads(of), source, shown(values), upload, updated)
+                for record, of, source, upload, updated, *values in found
+            }
+
+        def expect(self, gone: Iterable[int], changed: dict[int, Kept], added: Iterable[Kept]) -> None:
+            """Compares the records with those of the model after an operation, which the model takes over."""
+            before, now = self.records, self.look()
+            last = max(before, default=0)
+            kept = {record: one for record, one in before.items() if record not in {*gone} and record not in changed}
+            assert {record: now.get(record) for record in kept} == kept
+            for record, one in changed.items():
+                assert now[record].updated_at is not None
+                assert now[record].updated_at != before[record].updated_at
+                assert replace(now[record], updated_at=None) == one
+            new = {record: one for record, one in now.items() if record not in before}
+            assert Counter(map(repr, new.values())) == Counter(map(repr, added))
+            assert {*now} == {*kept, *changed, *new}
+            assert all(record > last for record in new)
+            self.records = now
+
+        def newer(self, at: int) -> list[int]:
+            return [upload for upload, file in self.files.items() if file.at > at]
+
+        def outdated(self, source: str, at: int) -> bool:
+            return any(
+                self.files[upload].mode == "replace"
+                and self.files[upload].source == source
+                and not self.files[upload].cleared
+                for upload in self.newer(at)
+            )
+
+        # Operations
+
+        @rule()
+        def hold(self) -> None:
+            if not self.held:
+                self.outside.run(f"SELECT pg_advisory_lock({MERGE})")
+            self.held = True
+
+        @rule()
+        def release(self) -> None:
+            if self.held:
+                self.outside.run(f"SELECT pg_advisory_unlock({MERGE})")
+            self.held = False
+
+        @rule()
+        def drain(self) -> None:
+            store.maintenance.merge_deferred()
+            store.maintenance.compact()
+
+        @rule(rows=rows)
+        def add(self, rows: list[tuple[CustomerId, str, Content]]) -> None:
+            made = [
+                Record(customer_id=who, source=of, name=name, email=email, **dict(zip(OPTIONAL, more, strict=True)))
+                for who, of, (name, email, *more) in rows
+            ]
+            upload = store.records.add(made).id
+            self.expect([], {}, [Kept(who, of, shown_of(what), upload) for who, of, what in rows])
+
+        @precondition(lambda self: not self.held)
+        @rule(rows=rows, at=days)
+        def load(self, rows: list[tuple[CustomerId, str, Content]], at: int) -> None:
+            load = staged(store, rows, "add", None, EPOCH + timedelta(days=at))
+            accepted = [row for row in rows if not self.outdated(row[1], at)]
+            if not accepted:
+                with pytest.raises(Outdated):
+                    store.loads.finish(load)
+                store.loads.fail(load, "outdated")
+            else:
+                store.loads.finish(load)
+                self.files[load.id] = File(None, "add", at)
+                self.told(load.id, RecordChanges(len(accepted), 0, 0, 0))
+            self.expect([], {}, [Kept(who, of, shown_of(what), load.id) for who, of, what in accepted])
+
+        @precondition(lambda self: not self.held)
+        @rule(rows=many, source=st.sampled_from(SOURCES), at=days)
+        def snapshot(self, rows: list[tuple[CustomerId, Content]], source: str, at: int) -> None:
+            load = staged(
+                store, [(who, source, what) for who, what in rows], at=EPOCH + timedelta(days=at), source=source
+            )
+            if self.outdated(source, at):
+                with pytest.raises(Outdated):
+                    store.loads.finish(load)
+                store.loads.fail(load, "outdated")
+                return self.expect([], {}, [])
+            store.loads.finish(load)
+            stay = self.newer(at)
+            compared = {
+                record: one for record, one in self.records.items() if one.source == source and one.upload not in stay
+            }
+            changed: dict[int, Kept] = {}
+            added = []
+            found = set()
+            stated = [(who, shown_of(what)) for who, what in rows]
+            for of in {who for who, _ in stated}:
+                theirs = [(place, what) for place, (who, what) in enumerate(stated) if who == of]
+                left = {place for place, _ in theirs}
+                held = [(record, compared[record].what) for record in sorted(compared) if compared[record].who == of]
+                for place, record, differs in pair(theirs, held):
+                    found.add(record)
+                    left.discard(place)
+                    if differs:
+                        changed[record] = Kept(of, source, stated[place][1], load.id)
+                added += [Kept(of, source, stated[place][1], load.id) for place in left]
+            gone = {*compared} - found
+            self.files[load.id] = File(source, "replace", at, undoable=not (changed or gone))
+            self.told(load.id, RecordChanges(len(added), len(changed), len(gone), len(found) - len(changed)))
+            return self.expect(gone, changed, added)
+
+        def told(self, upload_id: int, records: RecordChanges) -> None:
+            upload = store.uploads.get(upload_id)
+            assert upload
+            assert upload.records == records
+
+        @precondition(lambda self: not self.held and self.records)
+        @rule(data=st.data())
+        def delete(self, data: st.DataObject) -> None:
+            upload = data.draw(st.sampled_from(sorted({*self.files} | {one.upload for one in self.records.values()})))
+            file = self.files.get(upload)
+            theirs = {record for record, one in self.records.items() if one.upload == upload}
+            restated = any(
+                other > upload
+                and self.files[other].mode == "replace"
+                and (file is None or self.files[other].at >= file.at)
+                and any(self.records[record].source == self.files[other].source for record in theirs)
+                for other in self.files
+            )
+            if restated or (file and not file.undoable and not file.cleared):
+                with pytest.raises(NotUndoable):
+                    store.uploads.delete(upload)
+                return self.expect([], {}, [])
+            assert store.uploads.delete(upload) == len(theirs)
+            self.files.pop(upload, None)
+            return self.expect(theirs, {}, [])
+
+        @precondition(lambda self: not self.held)
+        @rule(gone=who)
+        def erase(self, gone: CustomerId) -> None:
+            store.customers.erase(gone)
+            self.expect({record for record, one in self.records.items() if one.who == gone}, {}, [])
+
+        @precondition(lambda self: not self.held)
+        @rule(at=st.integers(0, 4))
+        def clear(self, at: int) -> None:
+            if at:
+                return
+            store.records.clear()
+            for file in self.files.values():
+                file.cleared = True
+            self.expect(self.records, {}, [])
+
+        @invariant()
+        def everything_agrees(self) -> None:
+            found = store._database.read(maintenance._compare)
+            assert found.agreed, found
+            assert stale_members(store) == []
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=budget(8, 150),
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def shown(values: Sequence[str | None]) -> Content:
+    """The content of a record as JSON values: equal if the texts in the database are."""
+    return tuple(None if value is None else json.loads(value) for value in values)
+
+
+def shown_of(what: Content) -> Content:
+    moment = 2 + OPTIONAL.index("modified_at")
+    values = list(what)
+    if values[moment]:
+        values[moment] = values[moment].replace("Z", "+00:00")
+    return tuple(values)
