@@ -9,12 +9,13 @@ from .api import Api, as_json, open_output
 from .screen import out
 
 CUSTOMERS = ("customers_added", "customers_new", "customers_removed", "customers_unchanged")
-FIELDS = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", *CUSTOMERS)
+RECORDS = ("records_added", "records_changed", "records_removed", "records_unchanged")
+FIELDS = ("status", "reason", "mode", "source", "object_key", "rows", "accepted", "rejected", *CUSTOMERS, *RECORDS)
 
 
 def columns_of(upload: Mapping[str, Any]) -> dict[str, Any]:
-    """The upload's fields, with its customers as fields of their own."""
-    fields = screen.flat(upload, "customers")
+    """The upload's fields, with its customers and records as fields of their own."""
+    fields = screen.flat(screen.flat(upload, "customers"), "records")
     if upload["source_guessed"]:
         fields["source"] = f"{upload['source']} (guessed)"
     return fields

@@ -213,10 +213,21 @@ export function Upload({ id, sources, go }) {
   `;
 }
 
-const CHANGES = [["added", "Customers added"], ["new", "New to all sources"], ["removed", "Customers removed"], ["unchanged", "Customers unchanged"]];
+const CHANGES = [
+  ["customers", "added", "Customers added"],
+  ["customers", "new", "New to all sources"],
+  ["customers", "removed", "Customers removed"],
+  ["customers", "unchanged", "Customers unchanged"],
+];
+const RECORD_CHANGES = [
+  ["records", "added", "Records added"],
+  ["records", "changed", "Records changed"],
+  ["records", "removed", "Records removed"],
+  ["records", "unchanged", "Records unchanged"],
+];
 
 function UploadDetails({ upload, sources, reload, deleted }) {
-  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...CHANGES.map(([change, label]) => [label, upload.customers?.[change] ?? null])];
+  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...(upload.mode === "replace" ? [...CHANGES, ...RECORD_CHANGES] : CHANGES).map(([of, change, label]) => [label, upload[of]?.[change] ?? null])];
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.status === "needs_mapping" && html`<${Panel} wide title="Which column is which?" note="Nothing is loaded until the columns are certain."><${Mapping} upload=${upload} sources=${sources} done=${reload} /><//>`}
@@ -234,7 +245,10 @@ function UploadDetails({ upload, sources, reload, deleted }) {
           <div><dt>Created</dt><dd>${when(upload.created_at)}</dd></div>
           <div><dt>Finished</dt><dd>${when(upload.finished_at)}</dd></div>
         </dl>
-        ${["done", "needs_mapping"].includes(upload.status) && html`<${Removal} upload=${upload} deleted=${deleted} />`}
+        ${["done", "needs_mapping"].includes(upload.status) &&
+        (upload.records?.changed || upload.records?.removed
+          ? html`<p class="note">This upload cannot be deleted: the records that it changed or removed cannot be restored.</p>`
+          : html`<${Removal} upload=${upload} deleted=${deleted} />`)}
       <//>
       ${upload.mapping && upload.status !== "needs_mapping" && html`<${Understood} mapping=${upload.mapping} />`}
       <${Findings} upload=${upload} key=${upload.id} />

@@ -613,7 +613,7 @@ def loading(listen: Callable[..., Listener], rows: Iterator[int]) -> Listener:
             return json.dumps({"id": 7, "url": f"http://{request.headers['Host']}/put", "warnings": []}).encode()
         count = next(rows, None)
         state = {"id": 7, "status": "done" if count is None else "waiting", "rows": count}
-        unknown = dict.fromkeys((*FIELDS, "customers", "source_guessed", "rejected_url"))
+        unknown = dict.fromkeys((*FIELDS, "customers", "records", "source_guessed", "rejected_url"))
         return json.dumps(unknown | {"reasons": [], "warnings": []} | state).encode()
 
     return listen(answer)

@@ -207,6 +207,7 @@ def test_snapshot_replaces_the_records_of_its_source(api: str) -> None:
 
     assert (upload["status"], upload["mode"]) == ("done", "replace")
     assert upload["customers"] == {"added": 1, "removed": 1, "unchanged": 2, "new": 1}
+    assert upload["records"] == {"added": 1, "changed": 0, "removed": 1, "unchanged": 2}
     assert sorted(customers(api, "hubspot")) == [2, 3, 4]
     assert customers(api, "salesforce") == [1]
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4

@@ -39,9 +39,9 @@ FINISHING_SECONDS = 30
 """Time reserved for converting the staged rows to records: FINISHING_SECONDS, and a second for so many rows. Measured
 on two busy cores: 30,000 to 70,000 rows a second."""
 
-MATCHED_ROWS_PER_SECOND = {"add": 6_000, "replace": 2_000}
-"""The same with an active matching run, whose entities are updated too. Measured: 9,000 rows a second, and 2,000 to
-4,000 if a snapshot also removes records."""
+MATCHED_ROWS_PER_SECOND = 6_000
+"""The same with an active matching run, whose entities are updated too. Measured: 9,000 rows a second. How many rows of
+a snapshot differ from the records is not known yet."""
 
 _OVERWRITTEN = {"412", "PreconditionFailed"}
 
@@ -206,7 +206,7 @@ def _load(
         try:
             if wrong_folder:
                 raise Refused(str(wrong_folder))
-            rate = MATCHED_ROWS_PER_SECOND[folder.mode] if store.runs.active() else FINISHING_ROWS_PER_SECOND
+            rate = MATCHED_ROWS_PER_SECOND if store.runs.active() else FINISHING_ROWS_PER_SECOND
 
             def has_time(accepted: int, rejected: int) -> bool:
                 finishing = accepted / rate + rejected / FINISHING_ROWS_PER_SECOND
