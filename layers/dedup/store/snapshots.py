@@ -69,6 +69,10 @@ def replace(
             # Before others are deleted: records of the same person keep their entity.
             attach.attach_records(connection, tables, f"r.upload_id = {upload_id} AND r.id > {last}")
             renewal.renew(connection, tables, changed)
+    [[removed]] = connection.run(f"SELECT count(*) FROM {_DIFFERENCES} WHERE staged IS NULL")
+    if not (added or removed):
+        return Replaced(0, len(changed), 0, 0)
+    # Also if none is deleted: decisions about records that were deleted before move to those that are added.
     deleted = delete_records(connection, f"id IN (SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NULL)")
     return Replaced(added, len(changed), deleted.records, deleted.customers)
 

@@ -384,8 +384,9 @@ def _require_undoable(connection: Connection, upload_id: int) -> None:
             "Load a snapshot with the records that the source should have"
         )
     later = connection.run(
-        f"""SELECT n.id, s.name FROM upload u JOIN upload n ON {restates("n", "u")} JOIN source s ON s.name = n.source
-            WHERE u.id = {upload_id} AND EXISTS (SELECT FROM record r WHERE r.upload_id = u.id AND r.source = s.bit)
+        f"""WITH theirs AS MATERIALIZED (SELECT DISTINCT source FROM record WHERE upload_id = {upload_id})
+            SELECT n.id, s.name FROM theirs t JOIN source s ON s.bit = t.source
+            JOIN upload u ON u.id = {upload_id} JOIN upload n ON n.source = s.name AND {restates("n", "u")}
             ORDER BY n.id DESC LIMIT 1"""
     )
     if later:
