@@ -107,20 +107,22 @@ def _differences(staged: str, compared: str) -> str:
     paired = " UNION ALL ".join(
         f"SELECT staged, record_id FROM {step} WHERE staged IS NOT NULL AND record_id IS NOT NULL" for step in steps[1:]
     )
+    rows = f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}"
+    records = f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}"
+    hashes = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in _PAIRED_BY)
     return f"""
         WITH differing AS MATERIALIZED (
-            SELECT staged, record_id, number, word, {", ".join(f"coalesce(s.{c}, r.{c}) AS {c}" for c in _PAIRED_BY)}
-            FROM ({_numbered(f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}", "digest", "staged")}) AS s
-            FULL JOIN ({
-        _numbered(f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}", "digest", "record_id")
-    }) AS r USING (digest, number, word, nth)
+            SELECT staged, record_id, number, word, {hashes}
+            FROM ({_numbered(rows, "digest", "staged")}) AS s
+            FULL JOIN ({_numbered(records, "digest", "record_id")}) AS r USING (digest, number, word, nth)
             WHERE staged IS NULL OR record_id IS NULL
         ), {", ".join(parts)}
         {paired} UNION ALL SELECT staged, record_id FROM ({_paired(steps[-1])}) AS rest"""
 
 
 def _compared_columns() -> str:
-    """The customer, an integer or a text, as two columns that are never null; and hashes of the content."""
+    """The customer, an integer or a text, as two columns that are never null; and hashes of the content. A digest has
+    64 bits and is compared within one customer: one change in 2^64 is overlooked."""
     content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in _CONTENT)
     return f"""coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word,
         hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
