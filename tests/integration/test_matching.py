@@ -1053,7 +1053,7 @@ def test_an_upload_beside_the_end_of_a_snapshot_waits_for_nothing_and_is_matched
         original(*args)
 
     monkeypatch.setattr(decisions, "apply", meanwhile)
-    snapshot(after_a_run, "salesforce", salesforce)
+    snapshot(after_a_run, "salesforce", [salesforce[0], person(5, "salesforce", name="Somebody New")])
 
     [(known, agreed, accepted)] = seen
     assert (sorted(known), agreed, accepted) == ([1, 2, 3, 4], True, 1)
@@ -1072,7 +1072,7 @@ def test_an_upload_of_the_same_people_beside_a_snapshot_waits_for_nothing(
         return original(*args)
 
     monkeypatch.setattr("dedup.store.snapshots.delete_records", meanwhile)
-    snapshot(after_a_run, "salesforce", salesforce)
+    snapshot(after_a_run, "salesforce", [salesforce[0], person(5, "salesforce", name="Somebody New")])
     assert frozenset({ANN, OTHER_ANN, ("internal", 9)}) in by_customer(after_a_run)
     agrees(after_a_run)
 

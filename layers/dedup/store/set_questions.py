@@ -194,11 +194,11 @@ def _ask(
 ) -> tuple[State, list[str]]:
     """The state, and the values of `scalars` (in SQL) in the same round trip. `known`: regions seen before, by their
     bits, so that tens of thousands of them are not built again."""
-    [[changes, names, moving, texts, *values]] = connection.run(_state_query(counted.changes, scalars))
+    [[changes, names, moving, texts, *values]] = connection.run(_state_query(counted.changes, TEXTS.table, scalars))
     # Whoever defers a change counts its records, so there is a row of changes.
     deferred = counted.deferrable and moving and bool(changes)
     if deferred:
-        [[changes, *_]] = connection.run(_state_query(counted.changes_now, []))
+        [[changes, _, _, texts]] = connection.run(_state_query(counted.changes_now, TEXTS.now, []))
     names = {1 << int(bit): name for bit, name in (names or {}).items()}
     named = [
         (known.get(sources) or _named(sources, names), sources, customers)
@@ -222,7 +222,7 @@ def _named(sources: int, names: Mapping[int, str]) -> Region:
     return frozenset({name for bit, name in names.items() if sources & bit})
 
 
-def _state_query(changes: str, scalars: Sequence[str]) -> str:
+def _state_query(changes: str, texts: str, scalars: Sequence[str]) -> str:
     # max(id) uses the index: until they are vacuumed away, rows that were merged are still in the table's pages.
     columns = [
         f"""(SELECT json_agg(json_build_array(sources, customers, records)) FROM (
@@ -230,8 +230,7 @@ def _state_query(changes: str, scalars: Sequence[str]) -> str:
         ) AS change)""",
         "(SELECT json_object_agg(bit, name) FROM source)",
         "(SELECT max(id) FROM deferred_membership) IS NOT NULL",
-        f"""EXISTS (SELECT FROM {TEXTS.table})
-            OR EXISTS (SELECT FROM deferred_membership WHERE {TEXTS.id} IS NOT NULL)""",
+        f"EXISTS (SELECT FROM {texts})",
         *scalars,
     ]
     return f"SELECT {', '.join(columns)}"

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.api.models.mappings import UploadMapping
-from dedup.records import Source, without_controls
+from dedup.records import PLAIN, Source, without_controls
 
 Mode = Literal["add", "replace"]
 
@@ -30,9 +30,10 @@ class FileRequest(RequestModel):
     size: Annotated[int, Field(strict=True, gt=0, le=5 * 1024**3)] | None = Field(
         default=None, description="Size in bytes. If given, the URL accepts a file of exactly this size only"
     )
-    sheet: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(without_controls)] | None = Field(
-        default=None, description="Name of the sheet to read of a workbook. By default, the first with a table"
-    )
+    sheet: (
+        Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=PLAIN), AfterValidator(without_controls)]
+        | None
+    ) = Field(default=None, description="Name of the sheet to read of a workbook. By default, the first with a table")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
         default=None,
         description="SHA-256 of the file in hexadecimal digits. If given, the response says whether the same content "
