@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -329,7 +330,12 @@ def test_content_that_was_loaded_before_is_asked_about_before_it_is_sent(api: st
 
     asked.get_by_role("link", name="Show upload").click()
     expect(page.get_by_role("table", name="Warnings")).to_contain_text(f"loaded before: upload {first}")
-    newest, cancelled, _ = requests.get(f"{api}/uploads", params={"limit": 3}, timeout=30).json()
+    # The page does not wait until the upload that was not sent is deleted.
+    for _ in range(100):
+        newest, cancelled, _ = requests.get(f"{api}/uploads", params={"limit": 3}, timeout=30).json()
+        if cancelled["status"] == "deleted":
+            break
+        time.sleep(0.1)
     assert (newest["accepted"], cancelled["status"]) == (2, "deleted")
     assert requests.get(f"{api}/deduplication/analyze", timeout=30).json()["total_records"] == 4
 

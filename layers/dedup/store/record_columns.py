@@ -53,15 +53,20 @@ def written_rows(fields: Sequence[str], rows: list[tuple[Any, ...]], first: int)
 def members(alias: str, *, brief: bool = False) -> str:
     """An expression for the optional fields of a record that are known, as members of a JSON object: each begins with a
     comma. `alias` is the name of the record's row. `brief`: without those that may be long."""
-    # A record without any of them takes one test for each group.
-    groups = (KNOWN, [field for field in FURTHER if field not in LONG] if brief else FURTHER)
-    return " || ".join(_group(alias, fields) for fields in groups)
+    further = [field for field in FURTHER if field not in LONG] if brief else FURTHER
+    # A record without any of them takes one test, and one without the rare ones two.
+    return _if_known(
+        alias, (*KNOWN, *further), f"{_each(alias, KNOWN)} || {_if_known(alias, further, _each(alias, further))}"
+    )
 
 
-def _group(alias: str, fields: Sequence[str]) -> str:
-    known = " || ".join(f"""coalesce(',"{field}":' || {_json(field, f"{alias}.{field}")}, '')""" for field in fields)
+def _each(alias: str, fields: Sequence[str]) -> str:
+    return " || ".join(f"""coalesce(',"{field}":' || {_json(field, f"{alias}.{field}")}, '')""" for field in fields)
+
+
+def _if_known(alias: str, fields: Sequence[str], members: str) -> str:
     any_known = f"num_nonnulls({', '.join(f'{alias}.{field}' for field in fields)}) > 0"
-    return f"CASE WHEN {any_known} THEN {known} ELSE '' END"
+    return f"CASE WHEN {any_known} THEN {members} ELSE '' END"
 
 
 def _json(field: str, column: str) -> str:
