@@ -1,7 +1,7 @@
 """A local AWS for tests: moto's server, reset for each test."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import pytest
@@ -62,3 +62,27 @@ def s3(environment: pytest.MonkeyPatch, aws_url: str, aws_session: boto3.Session
     client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     yield client
     bucket.client.cache_clear()
+
+
+@pytest.fixture
+def files_queue(environment: pytest.MonkeyPatch, s3: "S3Client") -> str:
+    """The address of the queue from which Ingest gets its messages."""
+    url: str = boto3.client("sqs").create_queue(QueueName="files")["QueueUrl"]
+    environment.setenv("FILES_QUEUE", url)
+    settings.cache_clear()
+    return url
+
+
+@pytest.fixture
+def work(files_queue: str, functions: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Callable[[], int]:
+    """Gives Ingest the messages that wait; returns how many there were."""
+
+    def work() -> int:
+        found = boto3.client("sqs").receive_message(QueueUrl=files_queue, MaxNumberOfMessages=10).get("Messages", [])
+        for number, message in enumerate(found):
+            delivered = {"messageId": str(number), "eventSource": "aws:sqs", "body": message["Body"], "attributes": {}}
+            assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
+            boto3.client("sqs").delete_message(QueueUrl=files_queue, ReceiptHandle=message["ReceiptHandle"])
+        return len(found)
+
+    return work

@@ -49,30 +49,6 @@ def store(environment: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture
-def queue(environment: pytest.MonkeyPatch, s3: Any) -> str:
-    """The address of the queue that Ingest has its work from."""
-    url: str = boto3.client("sqs").create_queue(QueueName="files")["QueueUrl"]
-    environment.setenv("FILES_QUEUE", url)
-    settings.cache_clear()
-    return url
-
-
-@pytest.fixture
-def work(queue: str, functions: Call) -> Callable[[], int]:
-    """Gives Ingest the messages that wait; how many there were."""
-
-    def work() -> int:
-        messages = boto3.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
-        for number, message in enumerate(messages):
-            delivered = {"messageId": str(number), "eventSource": "aws:sqs", "body": message["Body"], "attributes": {}}
-            assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
-            boto3.client("sqs").delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return len(messages)
-
-    return work
-
-
-@pytest.fixture
 def load(s3: Any, store: Store) -> Load:
     def load(body: bytes = EXPORT, key: str = "incoming/hubspot/night.csv") -> Upload:
         made = s3.put_object(Bucket=BUCKET, Key=key, Body=body)
@@ -181,11 +157,11 @@ def test_rejected_rows_of_an_erased_customer_are_cut_out_by_the_queue(
 
 
 def test_erasure_requested_again_shows_what_is_left_and_continues(
-    functions: Call, store: Store, load: Load, work: Callable[[], int], queue: str
+    functions: Call, store: Store, load: Load, work: Callable[[], int], files_queue: str
 ) -> None:
     load()
     erase(functions, 7)
-    boto3.client("sqs").purge_queue(QueueUrl=queue)
+    boto3.client("sqs").purge_queue(QueueUrl=files_queue)
 
     status, details = erase(functions, 7)
 
@@ -611,16 +587,21 @@ def test_cut_that_runs_out_of_time_goes_on_with_the_files_that_are_left(store: S
 
 
 def test_queue_that_is_down_loses_nothing_of_an_erasure(
-    functions: Call, environment: pytest.MonkeyPatch, store: Store, load: Load, work: Callable[[], int], queue: str
+    functions: Call,
+    environment: pytest.MonkeyPatch,
+    store: Store,
+    load: Load,
+    work: Callable[[], int],
+    files_queue: str,
 ) -> None:
     load()
-    environment.setenv("FILES_QUEUE", queue + "-that-is-not-there")
+    environment.setenv("FILES_QUEUE", files_queue + "-that-is-not-there")
     settings.cache_clear()
 
     status, details = erase(functions, 7)
 
     assert (status, details["records"], left(details)) == (200, 1, ("waiting", 1, 2))
-    environment.setenv("FILES_QUEUE", queue)
+    environment.setenv("FILES_QUEUE", files_queue)
     settings.cache_clear()
     assert len(sweep(store).enqueued) == 1
     assert work() == 1
@@ -712,7 +693,7 @@ def test_hash_in_sql_is_the_hash_in_python(store: Store) -> None:
 
 
 def test_where_the_bucket_was_lost_nothing_waits_to_be_cut(
-    functions: Call, store: Store, load: Load, queue: str
+    functions: Call, store: Store, load: Load, files_queue: str
 ) -> None:
     load()
     store.customers.erase(7)

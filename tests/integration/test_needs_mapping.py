@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
@@ -32,29 +31,6 @@ def store(environment: pytest.MonkeyPatch) -> Store:
     store = open_store()
     store.schema.migrate()
     return store
-
-
-@pytest.fixture
-def queue(environment: pytest.MonkeyPatch, s3: Any) -> str:
-    url: str = boto3.client("sqs").create_queue(QueueName="files")["QueueUrl"]
-    environment.setenv("FILES_QUEUE", url)
-    settings.cache_clear()
-    return url
-
-
-@pytest.fixture
-def work(queue: str, functions: Call) -> Callable[[], int]:
-    """Gives Ingest the messages that wait; returns how many there were."""
-
-    def work() -> int:
-        messages = boto3.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
-        for number, message in enumerate(messages):
-            delivered = {"messageId": str(number), "eventSource": "aws:sqs", "body": message["Body"], "attributes": {}}
-            assert functions("ingest", {"Records": [delivered]}) == {"batchItemFailures": []}
-            boto3.client("sqs").delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return len(messages)
-
-    return work
 
 
 @pytest.fixture
@@ -146,10 +122,10 @@ def test_repeated_event_asks_nothing_again(s3: Any, store: Store, load: Any) -> 
 
 
 def test_message_that_was_lost_is_sent_again(
-    environment: pytest.MonkeyPatch, store: Store, queue: str, load: Any, ask: Ask
+    environment: pytest.MonkeyPatch, store: Store, files_queue: str, load: Any, ask: Ask
 ) -> None:
     upload = load()
-    environment.setenv("FILES_QUEUE", queue + "-that-is-not-there")
+    environment.setenv("FILES_QUEUE", files_queue + "-that-is-not-there")
     settings.cache_clear()
     assert answer(ask, upload.id, MAPPING)[0] == 200
     [task] = store.tasks.due(7200, 10)
@@ -259,7 +235,7 @@ def test_ambiguous_dates_are_a_warning(store: Store, load: Any, ask: Ask) -> Non
 
 
 def test_question_is_announced_and_so_is_the_end(
-    environment: pytest.MonkeyPatch, functions: Call, queue: str, s3: Any, ask: Ask, work: Callable[[], int]
+    environment: pytest.MonkeyPatch, functions: Call, files_queue: str, s3: Any, ask: Ask, work: Callable[[], int]
 ) -> None:
     told = watch_event_bus()
     environment.setenv("EVENT_BUS", "default")
