@@ -51,7 +51,7 @@ PYTEST = $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
 WORKERS ?= 4
 
 test-unit: $(DEV) ## Run the unit tests: no database, no network
-	$(PYTEST) logical --maxprocesses $(WORKERS) tests/unit
+	$(BIN)/pytest --dist worksteal --numprocesses logical --maxprocesses $(WORKERS) tests/unit
 
 test: $(DEV) ## Run all tests; WORKERS=4 processes, each with a PostgreSQL and a stack of its own
 	$(PYTEST) $(WORKERS)
