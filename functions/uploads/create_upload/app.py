@@ -5,10 +5,10 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from dedup.api.app import RESOLVER, install, make_handler
-from dedup.api.expected_uploads import expect
 from dedup.api.models.uploads import ExpectedUpload, UploadRequest
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import caller
+from dedup.api.uploads import expect
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

@@ -1,11 +1,11 @@
 """DELETE /api/v1/uploads/{upload_id}: deletes the records of one upload."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.customers import Cleared, DeletionDetails
 from dedup.api.openapi import operation
 from dedup.api.parameters import UploadId, caller
+from dedup.api.uploads import upload_of
 from dedup.services import tasks
 from dedup.settings import settings
 from dedup.store import open_store
@@ -32,9 +32,7 @@ install(app)
 )
 def delete_upload(upload_id: UploadId) -> Response[Cleared]:
     store, principal = open_store(), caller(app)
-    upload = store.uploads.get(upload_id)
-    if upload is None:
-        raise NotFoundError("Upload not found")
+    upload = upload_of(upload_id, store)
     if upload.accepted > MAX_SYNCHRONOUS and upload.status != "deleted" and settings().files_queue:
         store.uploads.request_deletion(upload_id, principal)
         tasks.enqueue(Task("delete_upload", upload_id), store)

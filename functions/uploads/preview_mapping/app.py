@@ -8,7 +8,8 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.mappings import MappingPreview, MappingRequest, PreviewedRow
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import UploadId
-from dedup.api.stated_mappings import naming_the_field, upload_of
+from dedup.api.stated_mappings import naming_the_field
+from dedup.api.uploads import upload_of
 from dedup.services.column_mappings import Answer, preview
 from dedup.store import open_store
 

@@ -3,12 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-
 from dedup.api.errors import Invalid
 from dedup.files.mapping import InvalidMapping
-from dedup.store import Store
-from dedup.store.uploads import Upload
 
 
 @contextmanager
@@ -18,11 +14,3 @@ def naming_the_field() -> Iterator[None]:
         yield
     except InvalidMapping as error:
         raise Invalid(("body", *error.loc), str(error)) from error
-
-
-def upload_of(upload_id: int, store: Store) -> Upload:
-    """The upload with that id. Raises NotFoundError."""
-    upload = store.uploads.get(upload_id)
-    if upload is None:
-        raise NotFoundError("Upload not found")
-    return upload

@@ -1,4 +1,6 @@
-"""Creates uploads that wait for a file: shared by the operations that return a presigned URL."""
+"""Uploads in requests: shared by the operations that create an upload, or that name one in their path."""
+
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from dedup.api.errors import Invalid
 from dedup.api.models.uploads import ExpectedUpload, SameContent, SnapshotRequest, UploadRequest
@@ -6,6 +8,7 @@ from dedup.aws import bucket, object_keys
 from dedup.file_options import FileOptions
 from dedup.settings import settings
 from dedup.store import Store
+from dedup.store.uploads import Upload
 
 
 def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Store) -> ExpectedUpload:
@@ -28,3 +31,11 @@ def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Stor
         expires_in=bucket.URL_SECONDS,
         warnings=[SameContent(code=one.code, upload_id=one.upload_id) for one in known],
     )
+
+
+def upload_of(upload_id: int, store: Store) -> Upload:
+    """Returns the upload with that id. Raises NotFoundError."""
+    upload = store.uploads.get(upload_id)
+    if upload is None:
+        raise NotFoundError("Upload not found")
+    return upload
