@@ -29,7 +29,7 @@ from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Me
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_rows, text
-from dedup.store.staging import drop_abandoned, drop_staging
+from dedup.store.staging import drop_abandoned, drop_staging, insert_records
 from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, load_failed, same_content
 from dedup.traces import Trace
 
@@ -316,14 +316,8 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
 
 def _add(connection: Connection, load: Load, expected: int) -> _Effect:
     """Makes records of the staged rows. Raises RowsLost, Outdated."""
-    # In id order, which fills the indexes from left to right.
-    connection.run(
-        f"""INSERT INTO record (customer_id, text_id, name, email, source, {", ".join(OPTIONAL)}, upload_id)
-            SELECT customer_id, text_id, name, email, source, {", ".join(OPTIONAL)}, {load.id} FROM {load.table}
-            ORDER BY customer_id, text_id"""
-    )
     # The table is unlogged: a server that crashed and restarted has emptied it.
-    if connection.row_count != expected:
+    if insert_records(connection, load.table, load.id) != expected:
         raise RowsLost
     # From here to the commit, changes through the API are deferred. Other files wait.
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")

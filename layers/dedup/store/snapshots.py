@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.records import OPTIONAL
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, renewal
 from dedup.store.matching.run_tables import active_run
 from dedup.store.record_columns import TYPES
 from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
-
-_CONTENT = ("name", "email", *OPTIONAL)
-"""The columns that a snapshot states, beside the customer and the source."""
+from dedup.store.staging import CONTENT, insert_records
 
 _DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
 added. The row is null for a record to be deleted."""
+
+_PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
+"""The condition on a difference that the row changes the record."""
 
 _PAIRED_BY = ("name_hash", "email_hash")
 """What the record and the row of one customer have in common that are paired first: it matters only if the customer has
@@ -47,39 +47,34 @@ def replace(
     lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. The caller holds
     LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
     _compare(connection, staged, source_bit, newer)
-    changed = [
-        record
-        for [record] in connection.run(
-            f"SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NOT NULL AND record_id IS NOT NULL ORDER BY 1"
-        )
-    ]
+    [[changed, removed]] = connection.run(
+        f"""SELECT count(*) FILTER (WHERE {_PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {_DIFFERENCES}"""
+    )
     if changed:
         _change(connection, staged, upload_id)
     [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
-    # In id order, which fills the indexes from left to right.
-    connection.run(
-        f"""INSERT INTO record (customer_id, text_id, source, {", ".join(_CONTENT)}, upload_id)
-            SELECT customer_id, text_id, source, {", ".join(_CONTENT)}, {upload_id} FROM {added_rows(staged)}
-            ORDER BY customer_id, text_id"""
-    )
-    added = connection.row_count
+    added = insert_records(connection, added_rows(staged), upload_id)
     if added or changed:
         tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
         if tables:
             # Before others are deleted: records of the same person keep their entity.
             attach.attach_records(connection, tables, f"r.upload_id = {upload_id} AND r.id > {last}")
-            renewal.renew(connection, tables, changed)
-    [[removed]] = connection.run(f"SELECT count(*) FROM {_DIFFERENCES} WHERE staged IS NULL")
+            renewal.renew(connection, tables, _changed_records(connection))
     if not (added or removed):
-        return Replaced(0, len(changed), 0, 0)
+        return Replaced(0, changed, 0, 0)
     # Also if none is deleted: decisions about records that were deleted before move to those that are added.
     deleted = delete_records(connection, f"id IN (SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NULL)")
-    return Replaced(added, len(changed), deleted.records, deleted.customers)
+    return Replaced(added, changed, deleted.records, deleted.customers)
 
 
 def added_rows(staged: str) -> str:
     """The staged rows that were added by replace(), for what follows FROM."""
     return f"""(SELECT s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
+
+
+def _changed_records(connection: Connection) -> list[int]:
+    rows = connection.run(f"SELECT record_id FROM {_DIFFERENCES} WHERE {_PAIRED} ORDER BY record_id")
+    return [record for [record] in rows]
 
 
 def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int]) -> None:
@@ -104,9 +99,7 @@ def _differences(staged: str, compared: str) -> str:
     for column in _PAIRED_BY:
         steps.append(f"by_{column}")
         parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
-    paired = " UNION ALL ".join(
-        f"SELECT staged, record_id FROM {step} WHERE staged IS NOT NULL AND record_id IS NOT NULL" for step in steps[1:]
-    )
+    paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {_PAIRED}" for step in steps[1:])
     rows = f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}"
     records = f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}"
     hashes = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in _PAIRED_BY)
@@ -123,7 +116,7 @@ def _differences(staged: str, compared: str) -> str:
 def _compared_columns() -> str:
     """The customer, an integer or a text, as two columns that are never null; and hashes of the content. A digest has
     64 bits and is compared within one customer: one change in 2^64 is overlooked."""
-    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in _CONTENT)
+    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
     return f"""coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word,
         hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
         hashtextextended(name, 0) AS name_hash, hashtextextended(email, 0) AS email_hash"""
@@ -148,7 +141,7 @@ def _paired(step: str, *columns: str) -> str:
 
 def _change(connection: Connection, staged: str, upload_id: int) -> None:
     """Changes the records that are paired with a row, in id order."""
-    values = ", ".join(f"{column} = s.{column}" for column in _CONTENT)
+    values = ", ".join(f"{column} = s.{column}" for column in CONTENT)
     connection.run(
         f"""UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
             FROM (

@@ -2,7 +2,11 @@
 
 from pg8000.native import Connection
 
+from dedup.records import OPTIONAL
 from dedup.store import rejected_rows
+
+CONTENT = ("name", "email", *OPTIONAL)
+"""The columns of a staged row, and of a record, beside the customer and the source."""
 
 _ABANDONED = "1 day"
 """How long after its lease the staging table of an upload is kept for an attempt that may still come."""
@@ -26,3 +30,14 @@ def drop_abandoned(connection: Connection) -> None:
     for [table] in tables:
         connection.run(f"DROP TABLE IF EXISTS staging.{table}")
         rejected_rows.forget_abandoned(connection, int(table.split("_")[1]))
+
+
+def insert_records(connection: Connection, rows: str, upload_id: int) -> int:
+    """Makes records of staged rows (what follows FROM); returns how many."""
+    columns = f"customer_id, text_id, source, {', '.join(CONTENT)}"
+    # In id order, which fills the indexes from left to right.
+    connection.run(
+        f"""INSERT INTO record ({columns}, upload_id)
+            SELECT {columns}, {upload_id} FROM {rows} ORDER BY customer_id, text_id"""
+    )
+    return int(connection.row_count)
