@@ -247,7 +247,9 @@ DETAILS = ("name", "email", *KNOWN)
 IDENTIFYING = ("name", "email", "phone", "company")
 """A record has a value in at least one of these fields."""
 
-NOTHING_IDENTIFYING = f"A record needs at least one of {', '.join(IDENTIFYING[:-1])} and {IDENTIFYING[-1]}"
+IDENTIFYING_NAMES = f"{', '.join(IDENTIFYING[:-1])} and {IDENTIFYING[-1]}"
+
+NOTHING_IDENTIFYING = f"A record needs at least one of {IDENTIFYING_NAMES}"
 
 
 class Record(FurtherFields, KnownFields, NamedFields, Request):

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from dedup.files import Batch, ColumnMapping, Mapper, NeedsMapping, SavedMapping, Unreadable, read
-from dedup.files.columns import COLUMNS
+from dedup.files.columns import COLUMNS, SEVERAL
 from dedup.files.dates import AMBIGUOUS_DATES
-from dedup.files.inference import SEVERAL, propose
+from dedup.files.inference import propose
 from dedup.files.mapping import IGNORE, InvalidMapping, check, column_names, samples_of
 from dedup.findings import Findings
 from hypothesis import given

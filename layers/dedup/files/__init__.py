@@ -17,14 +17,12 @@ from dedup.file_options import DEFAULT, FileOptions
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
 from dedup.files.checks import Row, Times, validated
 from dedup.files.compression import Counted, Stream, decompressed
-from dedup.files.dates import Dates
 from dedup.files.formats import tables_of
 from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
 from dedup.files.preview import Preview, preview
 from dedup.files.recognition import guessed_source
 from dedup.files.tables import MAX_EXCERPT, Rejected, Table, Unreadable, quoted
 from dedup.findings import Findings
-from dedup.moments import Column
 from dedup.records import one_of
 from dedup.settings import settings
 
@@ -97,12 +95,11 @@ def _with_times(tables: Iterator[Table]) -> tuple[Times, Iterator[Table]]:
     """Returns what reads the dates and times of a file, and its tables. The first table decides about the order of
     dates of birth, or both first ones."""
     first = list(islice(tables, 1))
-    stated = first[0].rules.date_order if first else None
-    births = Dates(stated)
-    if first and not births.decided_by(first[0].columns.get("date_of_birth", ())):
+    times = Times.of(first[0].rules.date_order if first else None)
+    if first and not times.births.decided_by(first[0].columns.get("date_of_birth", ())):
         first += islice(tables, 1)
-        births.decided_by(first[-1].columns.get("date_of_birth", ()))
-    return Times(births, Column(stated)), chain(first, tables)
+        times.births.decided_by(first[-1].columns.get("date_of_birth", ()))
+    return times, chain(first, tables)
 
 
 def read_whole(

@@ -87,6 +87,11 @@ class Times(NamedTuple):
     births: Dates
     modified: Column
 
+    @classmethod
+    def of(cls, date_order: str | None) -> "Times":
+        """What reads the columns of a new file. `date_order` is the order that its column mapping states."""
+        return cls(Dates(date_order), Column(date_order))
+
 
 def validated(
     table: Table, given: str | None, times: Times, *, strict: bool

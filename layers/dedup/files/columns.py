@@ -97,7 +97,8 @@ If a file has several columns for one field, each row takes the first of them th
 then those of a system in the order of its file. Of email and phone, it takes all of them in that order. Only
 customer_id and source have one column, see `map_header`."""
 
-_LISTS = ("email", "phone")
+SEVERAL = ("email", "phone")
+"""Fields that take the values of all their columns, and of which a guess gives several columns."""
 
 SINGLE = ("customer_id", "source")
 """Fields that one column feeds."""
@@ -161,7 +162,7 @@ Positions = Mapping[str, Sequence[int]]
 """The column positions of each field, as `map_header` returns them."""
 
 
-class Conflict(NamedTuple):
+class AmbiguousColumns(NamedTuple):
     """Two columns of which it is not certain which one feeds a field."""
 
     field: str
@@ -174,7 +175,7 @@ class Conflict(NamedTuple):
         return Unreadable(f"{quoted(self.one)} and {quoted(self.other)} both {both}", f"Several columns {both}")
 
 
-def recognised(names: Sequence[str]) -> tuple[dict[str, list[int]], list[Conflict]]:
+def recognised(names: Sequence[str]) -> tuple[dict[str, list[int]], list[AmbiguousColumns]]:
     """Returns the positions in `names` of the columns of each field, in order of precedence, and the conflicts: columns
     of the same precedence for customer_id or source, and repeated names for a name or an email.
 
@@ -192,12 +193,12 @@ def recognised(names: Sequence[str]) -> tuple[dict[str, list[int]], list[Conflic
         first: dict[str, int] = {}
         for position in positions:
             if (one := first.setdefault(key(names[position]), position)) != position:
-                conflicts.append(Conflict(field, names[one], names[position]))
+                conflicts.append(AmbiguousColumns(field, names[one], names[position]))
                 break
         if field in SINGLE and len(positions) > 1:
             one, other = sorted(positions[:2])
             if known[one].tier == known[other].tier and key(names[one]) != key(names[other]):
-                conflicts.append(Conflict(field, names[one], names[other]))
+                conflicts.append(AmbiguousColumns(field, names[one], names[other]))
             found[field] = positions[:1]
     return found, conflicts
 
@@ -258,7 +259,7 @@ def values_of(field: str, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     """Returns the value of a field of each row: the first of its columns that is not blank; of an email or phone, a
     list of all values if there are several. columns[0] itself if it is the only column."""
     first, *others = columns
-    together = _both if field in _LISTS else _either
+    together = _both if field in SEVERAL else _either
     for other in others:
         if any(other):
             first = list(map(together, first, other))

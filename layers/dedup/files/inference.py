@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from dedup.files.columns import meaning, recognised
+from dedup.files.columns import SEVERAL, meaning, recognised
 from dedup.files.dates import looks_like_date
 from dedup.moments import Ambiguous, Column
 from dedup.settings import settings
 from dedup.validation import is_address
-
-SEVERAL = ("email", "phone")
-"""Fields that a guess gives to several columns. Every other field has one column at most, unless names are known."""
 
 _LEAST = 0.5
 """Guesses below this confidence are not proposed."""

@@ -29,7 +29,7 @@ from dedup.files.columns import (
 )
 from dedup.files.inference import ColumnGuess, looks_like_data, propose
 from dedup.files.tables import NO_RULES, Rejected, Rules, Table, Unreadable, quoted, writable
-from dedup.records import IDENTIFYING, MAX_ATTRIBUTE, MAX_ATTRIBUTES
+from dedup.records import IDENTIFYING_NAMES, MAX_ATTRIBUTE, MAX_ATTRIBUTES
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -195,8 +195,7 @@ def _check_fields(mapping: ColumnMapping) -> None:
     if not chooses and "customer_id" not in first:
         raise InvalidMapping(("columns",), "Map a column to customer_id, or state id")
     if not IDENTIFYING_COLUMNS & set(mapping.fields.values()):
-        named = f"{', '.join(IDENTIFYING[:-1])} and {IDENTIFYING[-1]}"
-        raise InvalidMapping(("columns",), f"Map a column to at least one of {named}")
+        raise InvalidMapping(("columns",), f"Map a column to at least one of {IDENTIFYING_NAMES}")
 
 
 @dataclass(frozen=True)

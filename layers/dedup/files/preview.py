@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dedup.files.checks import Times, validated
-from dedup.files.dates import Dates
 from dedup.files.mapping import PREVIEW_ROWS, Cells, ColumnMapping, layout_of
 from dedup.files.tables import Rejected
-from dedup.moments import Column
 
 
 class Preview(NamedTuple):
@@ -31,7 +29,7 @@ def preview(
     layout = layout_of(mapping, names, names, strict=True)
     cells = [row for _, row in rows]
     whole = layout.table([line for line, _ in rows], [" ".join(row) for row in cells], cells)
-    times = Times(Dates(layout.rules.date_order), Column(layout.rules.date_order))
+    times = Times.of(layout.rules.date_order)
     times.births.decided_by(whole.columns.get("date_of_birth", ()))
     # The order of the last changes is decided by the rows that were read before.
     validated(whole, source, times, strict=strict)
