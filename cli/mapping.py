@@ -55,11 +55,10 @@ class Changes:
                 raise CommandError(f"The file has no column {name!r}: it has {', '.join(map(repr, columns))}", REFUSED)
             if field == "customer_id":
                 # The column takes the place of the one that was proposed.
-                columns = {one: "ignore" if fed == "customer_id" else fed for one, fed in columns.items()}
-                chosen = None
+                columns, chosen = _without_id(columns), None
             columns[name] = field
         if self.ids:
-            columns = {one: "ignore" if fed == "customer_id" else fed for one, fed in columns.items()}
+            columns = _without_id(columns)
             chosen = {"generate": True} if self.ids == GENERATE else {"column": self.ids}
         own = {"source": self.source} if self.source and not upload["source"] else {}
         return {
@@ -70,6 +69,10 @@ class Changes:
             "save": self.save,
             **own,
         }
+
+
+def _without_id(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: "ignore" if field == "customer_id" else field for name, field in columns.items()}
 
 
 def show(upload: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js?v=";
 import { html, useEffect, useId, useState } from "./lib.js?v=";
-import { ErrorMessage, Panel, Table, Text, counted, plain } from "./parts.js?v=";
+import { ErrorMessage, Panel, Table, Text, counted, plain, written } from "./parts.js?v=";
 
 const PAUSE = 250;
 const IGNORE = "ignore";
@@ -112,12 +112,6 @@ function Select({ label, options, value, choose }) {
       ${options.map(([option, text]) => html`<option value=${option} key=${option}>${text}</option>`)}
     </select>
   </label>`;
-}
-
-/** The text of a value, which may be a list or an object of attributes. */
-function written(value) {
-  if (Array.isArray(value)) return value.join(", ");
-  return value instanceof Object ? Object.entries(value).map(([name, text]) => `${name}: ${text}`).join(", ") : value;
 }
 
 /** The first records as they will be stored, or why the mapping is not valid. */

@@ -25,6 +25,12 @@ export function when(time) {
 /** Text from users: displayed in its own writing direction, and never interpreted as markup. */
 export const Text = ({ children }) => html`<bdi dir="auto">${children}</bdi>`;
 
+/** The text of a value, which may be a list or an object of attributes. */
+export function written(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  return value instanceof Object ? Object.entries(value).map(([name, text]) => `${name}: ${text}`).join(", ") : value;
+}
+
 /** The names of sources as chips. */
 export const Sources = ({ names }) =>
   html`<span class="chips">${names.map((name) => html`<span class="chip" key=${name}>${name}</span>`)}</span>`;
@@ -174,7 +180,6 @@ export function useWidth(first = 640) {
 
 const NOT_COMPARED = ["id", "customer_id", "source", "created_at", "updated_at", "modified_at"];
 const ATTRIBUTE = "attributes.";
-const shown = (value) => (Array.isArray(value) ? value.join(", ") : value);
 const same = (a, b) => String(a).trim().toLowerCase() === String(b).trim().toLowerCase();
 
 /**
@@ -230,8 +235,8 @@ const Golden = ({ of }) =>
 
 function Value({ value, usual }) {
   if (value === null || value === undefined) return html`<td class="none">none</td>`;
-  if (same(value, usual)) return html`<td><${Text}>${shown(value)}<//></td>`;
-  return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${shown(value)}<//><span class="unseen"> differs</span></td>`;
+  if (same(value, usual)) return html`<td><${Text}>${written(value)}<//></td>`;
+  return html`<td class="differs"><span class="sign" aria-hidden="true">≠</span><${Text}>${written(value)}<//><span class="unseen"> differs</span></td>`;
 }
 
 /** Returns the value that more than half of the records have, or undefined. */
