@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 from dedup.customer_ids import CustomerId
 from dedup.records import Record
@@ -32,6 +33,16 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 def budget(usual: int, full: int) -> int:
     """The number of cases of a long campaign: `full` in `make test-full`, otherwise `usual`."""
     return full if FULL else usual
+
+
+def machine_settings(usual: int, full: int, steps: int) -> hypothesis.settings:
+    """The settings of a state machine that runs `usual` times, in `make test-full` `full` times."""
+    return hypothesis.settings(
+        max_examples=budget(usual, full),
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
 
 
 def pytest_collection_finish() -> None:

@@ -17,7 +17,6 @@ import requests
 from dedup.settings import Settings
 from dedup.store import Store
 from dedup.store.connection import Database
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -26,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.conftest import budget
+from tests.conftest import machine_settings
 from tests.e2e.test_uploads import ended, rows
 from tests.model import Analysis, Regions, Row, State, Write, after, analysis_of, orders, regions_of, replaced
 
@@ -210,10 +209,5 @@ def test_whatever_clients_do_some_order_explains_what_they_see(api: str, store: 
         def teardown(self) -> None:
             assert store.maintenance.verify().agreed
 
-    run_state_machine_as_test(
-        Verified,
-        settings=settings(
-            max_examples=budget(6, 40), stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_state_machine_as_test(Verified, settings=machine_settings(6, 40, steps=12))
     store.close()

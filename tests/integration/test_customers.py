@@ -8,7 +8,7 @@ import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
 from dedup.settings import settings
-from dedup.store import Store, open_store
+from dedup.store import Store
 from pg8000.native import Connection
 
 from tests.conftest import LONG_NAME, api_event, record, sample_records
@@ -28,13 +28,6 @@ EXPORT = f"""id,name,email
 9,"Cora {LONG_NAME}
 7 lines",
 """.encode()
-
-
-@pytest.fixture
-def store(environment: pytest.MonkeyPatch) -> Store:
-    store = open_store()
-    store.schema.migrate()
-    return store
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dedup.services import erasure, ingest
 from dedup.services.rejected_rows import without
 from dedup.services.tasks import sweep
 from dedup.settings import settings
-from dedup.store import Store, erasures, open_store, rejected_rows
+from dedup.store import Store, erasures, rejected_rows
 from dedup.store.uploads import Upload
 from dedup.traces import Hashes, Trace
 
@@ -39,13 +39,6 @@ EXPORT = f"""{HEADER}7,Ann,ann@example.com,,
 7 lines",,,
 """.encode()
 TRACE = Trace(1, 7, {"ann@example.com"})
-
-
-@pytest.fixture
-def store(environment: pytest.MonkeyPatch) -> Store:
-    store = open_store()
-    store.schema.migrate()
-    return store
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dedup.aws.bucket import ObjectVersion
 from dedup.aws.object_keys import Folder
 from dedup.records import KNOWN
 from dedup.services import ingest
-from dedup.store import Store, open_store
+from dedup.store import Store
 
 from tests.conftest import api_event, record
 from tests.integration.conftest import BUCKET
@@ -50,13 +50,6 @@ SOURCES = [
     "hub\u00adspot",
     "hubspot'--",
 ]
-
-
-@pytest.fixture
-def store(environment: pytest.MonkeyPatch) -> Store:
-    store = open_store()
-    store.schema.migrate()
-    return store
 
 
 def stored(store: Store) -> list[dict[str, Any]]:

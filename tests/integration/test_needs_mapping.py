@@ -8,7 +8,7 @@ import pytest
 from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
 from dedup.settings import settings
-from dedup.store import Store, open_store
+from dedup.store import Store
 from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect, record
@@ -24,13 +24,6 @@ UNKNOWN = "cust_no,e_mail_addr,tel,firm,stage\n" + "".join(
 )
 COLUMNS = {"cust_no": "customer_id", "e_mail_addr": "email", "tel": "phone", "firm": "company", "stage": "ignore"}
 MAPPING = {"columns": COLUMNS}
-
-
-@pytest.fixture
-def store(environment: pytest.MonkeyPatch) -> Store:
-    store = open_store()
-    store.schema.migrate()
-    return store
 
 
 @pytest.fixture

@@ -20,12 +20,11 @@ from dedup.store import Store, maintenance, records
 from dedup.store.loads import Load, Outdated
 from dedup.store.maintenance import MERGE_ROWS
 from dedup.store.uploads import CustomerChanges, RecordChanges
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import budget, connect, ids_of, record
+from tests.conftest import connect, ids_of, machine_settings, record
 
 SOURCES = ("salesforce", "hubspot", "internal")
 MERGE = 7236836
@@ -368,15 +367,7 @@ def test_any_order_of_what_may_happen_counts_exactly(store: Store, outside: Conn
             self.truth.check(store, page=2)
             assert store._database.read(maintenance._compare).agreed
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=budget(8, 50),
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(Machine, settings=machine_settings(8, 50, steps=25))
 
 
 def test_everything_at_once_is_exact_at_every_moment(new_store: NewStore) -> None:

@@ -20,12 +20,11 @@ from dedup.store.matching import attach
 from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import active_run, settings_of
 from dedup.store.uploads import RecordChanges, Upload
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import api_event, budget, connect
+from tests.conftest import api_event, connect, machine_settings
 
 MERGE = 7236836
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -567,15 +566,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             assert found.agreed, found
             assert stale_members(store) == []
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=budget(8, 150),
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(Machine, settings=machine_settings(8, 150, steps=25))
 
 
 def shown(values: Sequence[str | None]) -> Content:
