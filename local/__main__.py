@@ -137,7 +137,13 @@ def migrate(workers: "Workers", log: Path) -> None:
     """Apply the migrations. Raises LocalError, which names the functions' `log`."""
     answer = workers.invoke("Migrate", b"{}")
     if answer.failed:
-        raise LocalError(f"The migrations failed: {json.loads(answer.payload)['errorMessage']} (see {log}).")
+        error = json.loads(answer.payload)
+        if error["errorType"] == "ChangedMigration":
+            raise LocalError(
+                f"The local database is of another version: {error['errorMessage']}. "
+                "Set DEDUP_LOCAL_DIR to another folder to start with an empty one."
+            )
+        raise LocalError(f"The migrations failed: {error['errorMessage']} (see {log}).")
 
 
 def forget_messages(environment: Mapping[str, str], *, workers: bool = False) -> None:

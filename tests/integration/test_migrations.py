@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dedup.errors import Unavailable
 from dedup.store import Store
+from dedup.store.schema import ChangedMigration
 
 from tests.conftest import connect
 
@@ -65,3 +66,22 @@ def test_failed_migration_leaves_nothing_of_those_before_it(store: Store, folder
     (folder / "0002_add.sql").write_text(SCRIPTS["0002_add.sql"])
     assert store.schema.migrate(folder) == ["0001_create.sql", "0002_add.sql", "0003_fill.sql"]
     assert things() == [[1, "one"]]
+
+
+def test_migration_that_was_changed_since_stops_those_after_it(store: Store, folder: Path) -> None:
+    store.schema.migrate(folder)
+    (folder / "0002_add.sql").write_text("ALTER TABLE thing ADD COLUMN title text")
+    (folder / "0004_more.sql").write_text("INSERT INTO thing (id, name) VALUES (2, 'two')")
+
+    with pytest.raises(ChangedMigration, match=r"^0002_add\.sql was changed"):
+        store.schema.migrate(folder)
+    assert things() == [[1, "one"]]
+
+
+def test_migration_of_a_version_without_digests_counts_as_changed(store: Store, folder: Path) -> None:
+    store.schema.migrate(folder)
+    with connect() as owner:
+        owner.run("ALTER TABLE migration DROP COLUMN digest")
+
+    with pytest.raises(ChangedMigration):
+        store.schema.migrate(folder)

@@ -1,5 +1,6 @@
 """The schema and its migrations."""
 
+from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -13,6 +14,11 @@ MIGRATIONS = files("dedup.store") / "migrations"
 """The folder of the SQL scripts that create the schema and change it, applied in the order of their names."""
 
 
+class ChangedMigration(Exception):
+    """A migration was changed after it was applied to the database, whose tables may differ from what the code expects.
+    The text names it."""
+
+
 class Schema:
     """The schema of one database."""
 
@@ -21,7 +27,8 @@ class Schema:
 
     def migrate(self, folder: Traversable = MIGRATIONS) -> list[str]:
         """Applies the migrations in `folder` that this database does not have yet, in the order of their names and in
-        one transaction: all of them or none. Returns the names of those applied now."""
+        one transaction: all of them or none. Returns the names of those applied now. Raises
+        ChangedMigration."""
         return self._database.write(lambda connection: _migrate(connection, folder), repeatable=True)
 
 
@@ -31,10 +38,17 @@ def _migrate(connection: Connection, folder: Traversable) -> list[str]:
         """CREATE TABLE IF NOT EXISTS migration (
             name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
     )
-    done = {name for [name] in connection.run("SELECT name FROM migration")}
+    # Databases of earlier versions do not have it.
+    connection.run("ALTER TABLE migration ADD COLUMN IF NOT EXISTS digest text")
+    done = dict(connection.run("SELECT name, digest FROM migration"))
     scripts = sorted(folder.iterdir(), key=lambda script: script.name)
-    new = [script for script in scripts if script.name.endswith(".sql") and script.name not in done]
-    for script in new:
-        connection.run(script.read_text())
-        connection.run(f"INSERT INTO migration (name) VALUES ({text(script.name)})")
-    return [script.name for script in new]
+    contents = {script.name: script.read_text() for script in scripts if script.name.endswith(".sql")}
+    digests = {name: sha256(content.encode()).hexdigest() for name, content in contents.items()}
+    for name in digests.keys() & done.keys():
+        if digests[name] != done[name]:
+            raise ChangedMigration(f"{name} was changed after it was applied to this database")
+    new = [name for name in contents if name not in done]
+    for name in new:
+        connection.run(contents[name])
+        connection.run(f"INSERT INTO migration (name, digest) VALUES ({text(name)}, {text(digests[name])})")
+    return new
