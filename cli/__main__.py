@@ -18,6 +18,7 @@ from .errors import FAILED, CommandError
 from .options import (
     FIELDS,
     NOTHING,
+    UPLOADS,
     By,
     ByOption,
     Dates,
@@ -86,7 +87,12 @@ def options(
 def upload(
     file: Path,
     source: Annotated[str, typer.Option(help="Source of rows that name none. Default: guessed.")] = "",
-    mode: Annotated[Mode, typer.Option(help="replace: a snapshot, which replaces the source.")] = "add",
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="replace: the file is a snapshot of the source; upsert: each row replaces the record with its id."
+        ),
+    ] = "add",
     sheet: Annotated[str, typer.Option(help="Sheet of a workbook. Default: the first with a table.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Reject rows whose email is not a valid address.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
@@ -107,7 +113,7 @@ def upload(
     client = api()
     if changes or preview:
         request["review_mapping"] = True
-    expected = client.post("uploads/snapshots" if mode == "replace" else "uploads", request)
+    expected = client.post(UPLOADS[mode], request)
     for warning in expected["warnings"] if not json else ():
         err.print(f"{same_content(warning)}. It is loaded again")
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:

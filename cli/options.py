@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-Mode = Literal["add", "replace"]
+Mode = Literal["add", "replace", "upsert"]
+UPLOADS = {"add": "uploads", "replace": "uploads/snapshots", "upsert": "uploads/upserts"}
+"""The path of the operation that creates an upload, by its mode."""
 By = Literal["customer", "entity"]
 Format = Literal["csv", "ndjson", "parquet"]
 ReportFormat = Literal["html", "csv", "xlsx"]

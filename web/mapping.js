@@ -15,7 +15,7 @@ const FIELDS = [
   ["Identity", ["customer_id", "source"]],
   ["Person", ["name", "first_name", "last_name", "date_of_birth"]],
   ["Contact", ["email", "phone", "company", "address", "city", "postcode", "country"]],
-  ["Further", ["modified_at", "attributes"]],
+  ["Further", ["modified_at", "attributes", "deleted"]],
 ];
 
 const ORDERS = [["", "as the values tell"], ["DMY", "day, month, year"], ["MDY", "month, day, year"], ["YMD", "year, month, day"]];

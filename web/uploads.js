@@ -12,7 +12,14 @@ const ENDED = ["done", "failed", "deleted"];
 /** Statuses that change only if somebody does something. */
 const AT_REST = [...ENDED, "needs_mapping"];
 const WORKBOOK = /\.(xlsx|xlsm|ods)$/i;
-const MODES = [["add", "Add records"], ["replace", "Replace all records"]];
+const MODES = [["add", "Add records"], ["replace", "Replace all records"], ["upsert", "Update records"]];
+/** What each mode does: in one sentence, and in the details of an upload. */
+const EFFECTS = {
+  add: ["Every row becomes a record, beside those that the source has already.", "add records"],
+  replace: ["The file has everything that the source holds now: records that are not in it are removed.", "replace all records of the source"],
+  upsert: ["The file has what changed: each row replaces the record with its id or is added, and rows that are marked as deleted remove it.", "update the records of the rows"],
+};
+const PATHS = { add: "uploads", replace: "uploads/snapshots", upsert: "uploads/upserts" };
 
 const fileOf = (upload) => upload.object_key?.replace(/^.*\/\d+-|^.*\//, "") ?? "sent by API";
 
@@ -71,7 +78,7 @@ function DropArea({ sources, started }) {
   const input = useRef();
   const name = useId();
   const sheetName = useId();
-  const missing = mode === "replace" && !source;
+  const missing = mode !== "add" && !source;
   const add = (chosen) => {
     setOver(false);
     const sheetOf = (file) => (WORKBOOK.test(file.name) ? sheet.trim() : "");
@@ -87,6 +94,7 @@ function DropArea({ sources, started }) {
       </label>
       <${Choice} label="Mode" options=${MODES} value=${mode} choose=${setMode} />
     </div>
+    <p class="note">${EFFECTS[mode][0]}</p>
     <details class="options">
       <summary>Options</summary>
       <div class="controls">
@@ -105,7 +113,7 @@ function DropArea({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
+      <p class="note">${missing ? "Select the source of the records in the file." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
       <input type="file" accept=${FILES} multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} sources=${sources} started=${started} />`)}
@@ -168,7 +176,7 @@ async function request({ file, source, mode, strict, review, sheet }) {
   const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
   // The browser hashes whole files only, which it has to hold in memory.
   if (file.size <= HASHED_BYTES) json.sha256 = hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
-  const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json });
+  const { body } = await call(PATHS[mode], { method: "POST", json });
   return { ...body, until: Date.now() + 900 * body.expires_in };
 }
 
@@ -227,7 +235,7 @@ const RECORD_CHANGES = [
 ];
 
 function UploadDetails({ upload, sources, reload, deleted }) {
-  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...(upload.mode === "replace" ? [...CHANGES, ...RECORD_CHANGES] : CHANGES).map(([of, change, label]) => [label, upload[of]?.[change] ?? null])];
+  const counts = [["Rows", upload.rows], ["Accepted", upload.accepted], ["Rejected", upload.rejected], ...(upload.mode === "add" ? CHANGES : [...CHANGES, ...RECORD_CHANGES]).map(([of, change, label]) => [label, upload[of]?.[change] ?? null])];
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.status === "needs_mapping" && html`<${Panel} wide title="Which column is which?" note="Nothing is loaded until the columns are certain."><${Mapping} upload=${upload} sources=${sources} done=${reload} /><//>`}
@@ -241,7 +249,7 @@ function UploadDetails({ upload, sources, reload, deleted }) {
           <div><dt>Name</dt><dd><${Text}>${fileOf(upload)}<//></dd></div>
           <div><dt>Source</dt><dd>${upload.source ?? "from each row"}${upload.source_guessed && ", guessed from the column names"}</dd></div>
           ${upload.strict && html`<div><dt>Emails</dt><dd>rows without a valid address are rejected</dd></div>`}
-          <div><dt>Mode</dt><dd>${upload.mode === "replace" ? "replace all records of the source" : "add records"}</dd></div>
+          <div><dt>Mode</dt><dd>${EFFECTS[upload.mode][1]}</dd></div>
           <div><dt>Created</dt><dd>${when(upload.created_at)}</dd></div>
           <div><dt>Finished</dt><dd>${when(upload.finished_at)}</dd></div>
         </dl>

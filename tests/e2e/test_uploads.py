@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.conftest import LONG_NAME
+from tests.crm_exports import long_salesforce_id
 
 WAIT_SECONDS = 300
 _numbers = itertools.count()
@@ -31,9 +32,13 @@ def get(url: str, **query: Any) -> Any:
     return answer.json()
 
 
+PATHS = {"add": "uploads", "replace": "uploads/snapshots", "upsert": "uploads/upserts"}
+
+
 def expect(api: str, **wish: Any) -> Any:
-    path = "uploads/snapshots" if wish.get("mode") == "replace" else "uploads"
-    answer = requests.post(f"{api}/{path}", json={"filename": "export.csv"} | wish, timeout=30)
+    answer = requests.post(
+        f"{api}/{PATHS[wish.get('mode', 'add')]}", json={"filename": "export.csv"} | wish, timeout=30
+    )
     assert answer.status_code == 201, answer.text
     return answer.json()
 
@@ -213,6 +218,55 @@ def test_snapshot_replaces_the_records_of_its_source(api: str) -> None:
     assert get(f"{api}/deduplication/analyze")["unique_customers"] == 4
 
 
+HUBSPOT_DELTA = """\
+id,firstname,lastname,email,phone,lastmodifieddate,archived
+101,Ann,Lee,ann@new.example,,2026-11-28T10:00:00Z,false
+102,,,,,2026-11-28T10:05:00Z,true
+104,Dora,Diaz,dora@example.com,+1 415 555 0104,2026-11-28T10:06:00Z,false
+"""
+
+
+def test_delta_of_hubspot_changes_adds_and_removes_records(api: str) -> None:
+    before = "id,firstname,lastname,email\n101,Ann,Lee,ann@example.com\n102,Bob,Ray,b@x.org\n103,Cy,Fox,c@x.org\n"
+    assert send(api, before.encode(), source="hubspot")["status"] == "done"
+
+    upload = send(api, HUBSPOT_DELTA.encode(), source="hubspot", mode="upsert")
+
+    assert (upload["status"], upload["mode"], upload["reason"]) == ("done", "upsert", None)
+    assert (upload["rows"], upload["accepted"], upload["rejected"], upload["warnings"]) == (3, 3, 0, [])
+    assert upload["records"] == {"added": 1, "changed": 1, "removed": 1, "unchanged": 0}
+    assert upload["customers"] == {"added": 1, "removed": 1, "unchanged": 1, "new": 1}
+    assert sorted(customers(api, "hubspot")) == [101, 103, 104]
+    [ann] = get(f"{api}/customers/101")["records"]
+    assert (ann["id"], ann["email"], ann["updated_at"] is None) == (1, "ann@new.example", False)
+
+
+ANN, BOB, CY = map(long_salesforce_id, (1, 2, 3))
+SALESFORCE_DELTA = f"""\
+"Id","IsDeleted","FirstName","LastName","Email","LastModifiedDate"
+"{ANN}","false","Ann","Lee","ann@later.example","2026-11-28T10:00:00.000Z"
+"{ANN}","false","Ann","Lee","ann@earlier.example","2026-11-28T09:00:00.000Z"
+"{BOB}","TRUE","Bob","Ray","bob@example.com","2026-11-28T10:00:00.000Z"
+"{CY}","false","Cy","Fox","stale@example.com","2026-11-20T10:00:00.000Z"
+"""
+
+
+def test_delta_of_salesforce_takes_the_latest_row_and_undoes_no_later_change(api: str) -> None:
+    header, rest = SALESFORCE_DELTA.split("\n", 1)
+    before = rest.replace("TRUE", "false").replace("2026-11-20", "2026-11-27").replace("2026-11-28", "2026-11-27")
+    first, _, *others = before.splitlines()
+    send(api, "\n".join([header, first, *others]).replace("stale@", "cy@").encode(), source="salesforce")
+
+    upload = send(api, SALESFORCE_DELTA.encode(), source="salesforce", mode="upsert")
+
+    assert (upload["status"], upload["rows"], upload["accepted"]) == ("done", 4, 3)
+    assert upload["records"] == {"added": 0, "changed": 1, "removed": 1, "unchanged": 0}
+    assert upload["reason"] == "1 rows were left out. The records in place were modified later than 1 of the rows"
+    assert customers(api, "salesforce") == [ANN, CY]
+    emails = [get(f"{api}/customers/{one}")["records"][0]["email"] for one in customers(api, "salesforce")]
+    assert emails == ["ann@later.example", "cy@example.com"]
+
+
 def test_a_snapshot_dropped_into_the_bucket(api: str, aws: Aws) -> None:
     assert send(api, rows([1]), source="hubspot")["status"] == "done"
     key = unique_key("hubspot/snapshot")
@@ -320,6 +374,9 @@ def test_uploads_are_listed_newest_first_in_pages(api: str) -> None:
         ("uploads", {"source": "hubspot", "mode": "replace"}, "mode"),
         ("uploads", {"size": 0}, "size"),
         ("uploads", {"filename": "a/b"}, "filename"),
+        ("uploads", {"source": "hubspot", "mode": "upsert"}, "mode"),
+        ("uploads/upserts", {}, "source"),
+        ("uploads/upserts", {"source": "hubspot", "mode": "replace"}, "mode"),
         ("uploads/snapshots", {}, "source"),
         ("uploads/snapshots", {"source": "hubspot", "mode": "add"}, "mode"),
     ],

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -264,10 +265,15 @@ def test_snapshot_replaces_its_source_and_counts_added_and_removed_customers(sto
         ("all.csv", {"mode": "replace", "source": "hubspot"}, "The metadata says replace, and the folder says add"),
         ("hubspot/snapshot/all.csv", {"mode": "add"}, "The metadata says add, and the folder says replace"),
         ("internal/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs in"),
-        ("any/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs in"),
+        ("any/snapshot/all.csv", {"source": "hubspot"}, "A snapshot of hubspot belongs in incoming/hubspot/snapshot/"),
+        ("hubspot/Upsert/all.csv", {}, "'Upsert' is not the folder of upserts"),
+        ("hubspot/upserts/all.csv", {}, "'upserts' is not the folder of upserts"),
+        ("hubspot/all.csv", {"mode": "upsert"}, "The metadata says upsert, and the folder says add"),
+        ("hubspot/snapshot/all.csv", {"mode": "upsert"}, "The metadata says upsert, and the folder says replace"),
+        ("any/upsert/all.csv", {"source": "hubspot"}, "An upsert of hubspot belongs in incoming/hubspot/upsert/"),
     ],
 )
-def test_object_that_only_looks_like_a_snapshot_is_refused_and_stays(
+def test_object_that_only_looks_like_a_snapshot_or_an_upsert_is_refused_and_stays(
     store: Store, put: Any, load: Any, s3: Any, key: str, metadata: dict[str, str], says: str
 ) -> None:
     load(put("incoming/hubspot/monday.csv", csv_of([1, 2])))
@@ -277,7 +283,7 @@ def test_object_that_only_looks_like_a_snapshot_is_refused_and_stays(
 
     assert (upload.status, upload.mode, upload.accepted) == ("failed", "add", 0)
     assert upload.reason.startswith(says)
-    assert "incoming/hubspot/snapshot/" in upload.reason
+    assert re.search("incoming/hubspot/(snapshot|upsert)/", upload.reason)
     assert members(store, "hubspot") == members(store, "internal") == [1, 2]
     assert s3.get_object(Bucket=BUCKET, Key=f"incoming/{key}")["Body"].read() == csv_of([2])
 
@@ -596,6 +602,7 @@ def test_clear_is_shown_in_the_uploads(store: Store, put: Any, load: Any) -> Non
 
 
 SNAPSHOTS = "/api/v1/uploads/snapshots"
+UPSERTS = "/api/v1/uploads/upserts"
 
 
 @pytest.mark.parametrize(
@@ -603,6 +610,7 @@ SNAPSHOTS = "/api/v1/uploads/snapshots"
     [
         ("create_upload", "/api/v1/uploads", "add", "hubspot"),
         ("create_snapshot", SNAPSHOTS, "replace", "hubspot/snapshot"),
+        ("create_upsert", UPSERTS, "upsert", "hubspot/upsert"),
     ],
 )
 def test_expected_upload_is_the_one_that_arrives(
@@ -622,18 +630,22 @@ def test_expected_upload_is_the_one_that_arrives(
     assert waiting.object_key == f"incoming/{folder}/{expected['id']}-nightly export.csv"
 
 
-def test_snapshot_asked_for_as_an_upload_is_refused_with_the_route_that_it_has(
-    functions: Call, store: Store, s3: Any
+@pytest.mark.parametrize(
+    ("mode", "function", "path"),
+    [("replace", "create_snapshot", SNAPSHOTS), ("upsert", "create_upsert", UPSERTS)],
+)
+def test_snapshot_or_upsert_asked_for_as_an_upload_is_refused_with_the_route_that_it_has(
+    functions: Call, store: Store, s3: Any, mode: str, function: str, path: str
 ) -> None:
-    body = {"filename": "a.csv", "source": "hubspot", "mode": "replace"}
+    body = {"filename": "a.csv", "source": "hubspot", "mode": mode}
 
     answer = functions("create_upload", api_event("POST", "/api/v1/uploads", body))
 
     [error] = json.loads(answer["body"])["detail"]
     assert (answer["statusCode"], error["loc"]) == (422, ["body", "mode"])
-    assert "POST /api/v1/uploads/snapshots" in error["msg"]
+    assert f"POST {path}" in error["msg"]
     assert store.uploads.page(None, 10) == []
-    assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 201
+    assert functions(function, api_event("POST", path, body))["statusCode"] == 201
 
 
 def test_file_of_an_expected_upload_that_was_deleted_is_not_loaded(store: Store, put: Any) -> None:
@@ -710,8 +722,9 @@ def test_bad_upload_request_is_422(functions: Call, s3: Any, body: dict[str, Any
         {"filename": "a.csv", "source": "hubspot", "size": 0},
     ],
 )
-def test_bad_snapshot_request_is_422(functions: Call, s3: Any, body: dict[str, Any]) -> None:
+def test_bad_request_for_a_snapshot_or_an_upsert_is_422(functions: Call, s3: Any, body: dict[str, Any]) -> None:
     assert functions("create_snapshot", api_event("POST", SNAPSHOTS, body))["statusCode"] == 422
+    assert functions("create_upsert", api_event("POST", UPSERTS, body))["statusCode"] == 422
 
 
 def test_every_form_of_event_names_the_object(s3: Any) -> None:

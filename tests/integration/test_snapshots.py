@@ -174,7 +174,10 @@ def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store
         connection.run(
             f"UPDATE pg_class SET reltuples = {believed} WHERE oid IN ('record'::regclass, '{load.table}'::regclass)"
         )
-        lines = connection.run(f"EXPLAIN {snapshots._differences(load.table, 'source = 0')}")
+        columns = snapshots.compared_columns()
+        rows = f"SELECT ctid AS staged, {columns} FROM {load.table}"
+        records = f"SELECT id AS record_id, {columns} FROM record WHERE source = 0"
+        lines = connection.run(f"EXPLAIN {snapshots._differences(rows, records)}")
         return [line for [line] in lines]
 
     lines = store._database.write(plan, repeatable=False)

@@ -52,12 +52,12 @@ BATCH = OWN_DATABASE | {"CreateBatch": "true"}
 DEPLOYMENTS = [OWN_DATABASE, BY_IAM, BY_SECRET, WITH_OWNER, IAM_WITH_OWNER, COGNITO, BATCH]
 
 PREFIXES = ("/incoming/*", "/rejected/*", "/exports/*", "/jobs/*", "/jobs/match/*", "/jobruns/*")
-SNAPSHOT_KEYS = "/incoming/*/snapshot/*"
+REPLACEMENT_KEYS = ("/incoming/*/snapshot/*", "/incoming/*/upsert/*")
 OPEN = {("/", "get"), ("/health", "get"), ("/app", "get"), ("/app/config.json", "get"), ("/app/{file}", "get")}
 LOOKUP = ("/api/v1/entities/lookup", "post")
 """A question that is too long for a path."""
-SNAPSHOTS = ("/api/v1/uploads/snapshots", "post")
-"""It replaces the records of a source."""
+REPLACE = {("/api/v1/uploads/snapshots", "post"), ("/api/v1/uploads/upserts", "post")}
+"""They replace records of a source."""
 MATCHES_ON_SPARK = {
     "s3:GetObject",
     "s3:PutObject",
@@ -255,7 +255,7 @@ def test_people_need_the_scope_of_the_method() -> None:
     assert caller["x-amazon-apigateway-authorizer"]["type"] == "cognito_user_pools"
     for path, method, operation in operations(stack(COGNITO)):
         if (path, method) not in OPEN and method != "options":
-            asks = {LOOKUP: "dedup/read", SNAPSHOTS: "dedup/publish"}.get((path, method), scope[method])
+            asks = ({LOOKUP: "dedup/read"} | dict.fromkeys(REPLACE, "dedup/publish")).get((path, method), scope[method])
             assert operation["security"] == [{"Caller": [asks]}], (path, method)
 
 
@@ -287,9 +287,9 @@ POLICIES = ("ReaderPolicy", "WriterPolicy", "PublisherPolicy", "AdminPolicy")
 
 def test_policies_allow_each_route_to_whom_it_is_for() -> None:
     routes = [(path, method) for path, method, _ in operations(stack()) if method != "options"]
-    assert SNAPSHOTS in routes
+    assert {*routes} > REPLACE
     for path, method in routes:
-        removes = method == "delete" or (path, method) == SNAPSHOTS
+        removes = method == "delete" or (path, method) in REPLACE
         changes = method != "get" and (path, method) != LOOKUP
         expected = {
             "ReaderPolicy": not changes,
@@ -309,6 +309,8 @@ def test_policies_allow_each_route_to_whom_it_is_for() -> None:
         ("incoming/hubspot/snapshot/a.csv", {"PublisherPolicy", "AdminPolicy"}),
         ("incoming/hubspot/snapshot/deep/er.csv", {"PublisherPolicy", "AdminPolicy"}),
         ("incoming//snapshot/a.csv", {"PublisherPolicy", "AdminPolicy"}),
+        ("incoming/hubspot/upsert/a.csv", {"PublisherPolicy", "AdminPolicy"}),
+        ("incoming/hubspot/upsert/deep/er.csv", {"PublisherPolicy", "AdminPolicy"}),
         ("rejected/hubspot/a.csv.csv", set()),
         ("exports/export-1.csv", set()),
         ("code/jobs.zip", set()),
@@ -323,14 +325,18 @@ def test_policies_let_put_into_the_bucket_what_the_api_lets_upload(key: str, who
 @pytest.mark.parametrize(
     ("policy", "replaces"), [("WriterPolicy", False), ("PublisherPolicy", True), ("AdminPolicy", True)]
 )
-@pytest.mark.parametrize("folder", ["snapshot", "Snapshot", "SNAPSHOT", "sNaPsHoT", "snapshots", " snapshot", "other"])
+@pytest.mark.parametrize(
+    "folder",
+    ["snapshot", "Snapshot", "SNAPSHOT", "sNaPsHoT", "snapshots", " snapshot", "upsert", "Upsert", "upserts", "other"],
+)
 def test_key_that_replaces_is_put_by_publishers_alone(policy: str, replaces: bool, folder: str) -> None:
     """Whatever a policy lets somebody put either adds, replaces and is theirs to replace, or is refused."""
     name, key = stack().of("AWS::S3::Bucket")["Bucket"]["BucketName"], f"incoming/hubspot/{folder}/a.csv"
-    for metadata in ({}, {"mode": "replace"}, {"mode": "add"}, {"source": "internal", "mode": "replace"}):
+    modes: tuple[dict[str, str], ...] = ({}, {"mode": "replace"}, {"mode": "upsert"}, {"mode": "add"})
+    for metadata in (*modes, {"source": "internal", "mode": "replace"}):
         if may(stack(), policy, "s3:PutObject", f"arn:aws:s3:::{name}/{key}"):
             with suppress(object_keys.WrongFolder):
-                assert object_keys.folder_of(key, metadata).mode in ("add", "replace" if replaces else "add")
+                assert object_keys.folder_of(key, metadata).mode == "add" or replaces
 
 
 @pytest.mark.parametrize(
@@ -454,7 +460,7 @@ def test_functions_have_no_right_to_all_resources_that_could_be_limited(given: d
             if action not in everywhere:
                 for resource in resources:
                     # Objects below one prefix, or in one folder of each source, and nothing wider.
-                    narrow = resource.removesuffix(SNAPSHOT_KEYS)
+                    narrow = resource.removesuffix(REPLACEMENT_KEYS[0]).removesuffix(REPLACEMENT_KEYS[1])
                     assert narrow.count("*") == narrow.endswith(PREFIXES), (function, resource)
 
 
@@ -466,12 +472,15 @@ def test_function_itself_makes_no_network_interface(given: dict[str, str]) -> No
         assert "lambda:SourceFunctionArn" in denied[0]["Condition"]["ArnLike"]
 
 
-def test_urls_of_one_operation_never_put_what_the_other_is_for() -> None:
+def test_urls_of_one_operation_never_put_what_another_is_for() -> None:
     """A presigned URL may do what its signer may."""
     [denied] = [s for s in statements(stack(), "CreateUpload") if s["Effect"] == "Deny" and "Condition" not in s]
     assert denied["Action"] == "s3:PutObject"
-    assert {denied["Resource"]} == allowed(stack(), "CreateSnapshot")["s3:PutObject"]
-    assert denied["Resource"].endswith(SNAPSHOT_KEYS)
+    for resource, function, keys in zip(
+        denied["Resource"], ("CreateSnapshot", "CreateUpsert"), REPLACEMENT_KEYS, strict=True
+    ):
+        assert {resource} == allowed(stack(), function)["s3:PutObject"]
+        assert resource.endswith(keys)
 
 
 @pytest.mark.parametrize("given", DEPLOYMENTS)
@@ -481,6 +490,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
     own = {
         "CreateUpload": {"s3:PutObject"},
         "CreateSnapshot": {"s3:PutObject"},
+        "CreateUpsert": {"s3:PutObject"},
         "DeleteUpload": {"sqs:SendMessage"},
         "SetMapping": {"sqs:SendMessage"},
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
@@ -632,7 +642,7 @@ def test_only_this_bucket_of_this_account_fills_the_queue() -> None:
         "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
-    for function in ("App", "Ingest", "CreateUpload", "CreateSnapshot", "ShowUpload", "ListUploads"):
+    for function in ("App", "Ingest", "CreateUpload", "CreateSnapshot", "CreateUpsert", "ShowUpload", "ListUploads"):
         assert functions(stack())[function]["Environment"]["Variables"]["BUCKET"] == name
         assert all(name in r for a, rs in allowed(stack(), function).items() if a.startswith("s3:") for r in rs)
 

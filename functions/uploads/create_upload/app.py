@@ -21,7 +21,8 @@ install(app)
         "Upload a file",
         ExpectedUpload,
         description="Returns a presigned URL: send the file to it with PUT. Its records are added to the stored "
-        "records. To replace all records of a source, use `POST /api/v1/uploads/snapshots`.",
+        "records. To replace all records of a source, use `POST /api/v1/uploads/snapshots`, and for a file of what "
+        "changed, `POST /api/v1/uploads/upserts`.",
         status=201,
         errors=BODY_ERRORS,
     ),

@@ -24,8 +24,8 @@ install(app)
         "Delete the records of an upload",
         Cleared,
         description=f"Records of an upload with more than {MAX_SYNCHRONOUS:,} records are deleted asynchronously: the "
-        "response is 202, and the upload's status is `deleting` until all of them are deleted. A snapshot that changed "
-        "or removed records cannot be deleted, nor can an upload with records that a later snapshot states, too.",
+        "response is 202, and the upload's status is `deleting` until all of them are deleted. An upload that changed "
+        "or removed records cannot be deleted, nor can one with records that a later snapshot or upsert states, too.",
         asynchronous=True,
         errors=[404, 409, 422],
     ),

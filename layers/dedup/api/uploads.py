@@ -3,7 +3,7 @@
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from dedup.api.errors import Invalid
-from dedup.api.models.uploads import ExpectedUpload, SameContent, SnapshotRequest, UploadRequest
+from dedup.api.models.uploads import ExpectedUpload, SameContent, SnapshotRequest, UploadRequest, UpsertRequest
 from dedup.aws import bucket, object_keys
 from dedup.file_options import FileOptions
 from dedup.settings import settings
@@ -11,7 +11,7 @@ from dedup.store import Store
 from dedup.store.uploads import Upload
 
 
-def expect(request: UploadRequest | SnapshotRequest, principal: str, store: Store) -> ExpectedUpload:
+def expect(request: UploadRequest | SnapshotRequest | UpsertRequest, principal: str, store: Store) -> ExpectedUpload:
     """Creates the upload of a file that `principal` will send, and returns it with the presigned URL to PUT the file
     to. Raises Invalid if the file is too large."""
     if request.size and request.size > settings().max_file_bytes:

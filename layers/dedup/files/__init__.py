@@ -17,6 +17,7 @@ from dedup.file_options import DEFAULT, FileOptions
 from dedup.files.cells import csv_header, csv_line, rejected_csv, without_formula
 from dedup.files.checks import Row, Times, validated
 from dedup.files.compression import Counted, Stream, decompressed
+from dedup.files.deletions import without_deleted
 from dedup.files.formats import tables_of
 from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
 from dedup.files.preview import Preview, preview
@@ -52,8 +53,10 @@ class Batch(NamedTuple):
     """The accepted and rejected rows of one CHUNK of the file, in the file's order.
 
     `bytes_read` is the number of bytes read from the stream so far; the stream may be compressed. `known` are the
-    optional fields (of records.OPTIONAL) at the end of each row. `findings` has the reasons of the rejected rows, and
-    warnings about the accepted ones. `guessed_source` is the source of the file, if it was guessed."""
+    optional fields (of records.OPTIONAL) at the end of each row, and `deleted` if there are rows that are marked as
+    deleted and asked for. `findings` has the reasons of the rejected rows, and warnings about the others.
+    `guessed_source` is the source of the file, if it was guessed. `left_out` is the number of rows that were marked as
+    deleted and left out."""
 
     rows: list[Row]
     rejected: list[Rejected]
@@ -61,17 +64,24 @@ class Batch(NamedTuple):
     known: tuple[str, ...]
     findings: Findings
     guessed_source: str | None = None
+    left_out: int = 0
 
 
 def read(
-    stream: Stream, source: str | None = None, options: FileOptions = DEFAULT, mapper: Mapper | None = None
+    stream: Stream,
+    source: str | None = None,
+    options: FileOptions = DEFAULT,
+    mapper: Mapper | None = None,
+    *,
+    deletions: bool = False,
 ) -> Iterator[Batch]:
     """Yields the rows of a CSV, JSON, NDJSON, xlsx, ODS or Parquet file, plain or compressed with gzip or zstd. Text is
     read while the stream is; of the other formats, the stream is read to its end first.
 
     `source` is the source of rows that have none; a row with another source is rejected. If it is None, and the file
     has no source column, it is guessed from the names of the columns. `mapper` decides about the columns; by default,
-    their names do. An invalid row does not affect other rows. Raises NeedsMapping before the first row if the columns
+    their names do. `deletions`: rows that are marked as deleted are among the rows; otherwise they are left out, with a
+    warning. An invalid row does not affect other rows. Raises NeedsMapping before the first row if the columns
     are not certain, and Unreadable if the file as a whole cannot be used, possibly after some rows were yielded: these
     should then be discarded. Errors of the stream are not caught."""
     if source is not None and source not in settings().sources:
@@ -83,10 +93,14 @@ def read(
     for number, table in enumerate(tables):
         if number == 0 and source is None:
             source = guessed = guessed_source(table.header)
+        left_out, marked = 0, Findings()
+        if not deletions:
+            table, left_out, marked = without_deleted(table)
         rows, rejected, known, findings = validated(table, source, times, strict=options.strict)
-        if rows or rejected:
+        findings.update(marked)
+        if rows or rejected or left_out:
             empty = False
-            yield Batch(rows, rejected, counted.taken, known, findings, guessed)
+            yield Batch(rows, rejected, counted.taken, known, findings, guessed, left_out)
     if empty:
         raise Unreadable("The file has no rows")
 
@@ -103,7 +117,13 @@ def _with_times(tables: Iterator[Table]) -> tuple[Times, Iterator[Table]]:
 
 
 def read_whole(
-    stream: Stream, source: str | None, size: int, options: FileOptions = DEFAULT, mapper: Mapper | None = None
+    stream: Stream,
+    source: str | None,
+    size: int,
+    options: FileOptions = DEFAULT,
+    mapper: Mapper | None = None,
+    *,
+    deletions: bool = False,
 ) -> Iterator[Batch]:
     """Yields the same as `read` for a file of `size` bytes whose rows are used all or not at all.
 
@@ -111,9 +131,11 @@ def read_whole(
     most = settings().max_file_bytes
     if size > most:
         raise Unreadable(f"The file has {size} bytes, but at most {most} are allowed. Split the file")
-    accepted = rejected = 0
-    for batch in read(stream, source, options, mapper):
+    accepted = rejected = left_out = 0
+    for batch in read(stream, source, options, mapper, deletions=deletions):
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+        left_out += batch.left_out
         yield batch
     if not accepted:
-        raise Unreadable(f"No row was accepted ({rejected} rejected)")
+        marked = f", {left_out} marked as deleted" if left_out else ""
+        raise Unreadable(f"No row was accepted ({rejected} rejected{marked})")

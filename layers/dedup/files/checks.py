@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from dedup.files import deletions
 from dedup.files.dates import AMBIGUOUS_DATES, Dates
 from dedup.files.further import Noticed, attributes, lists, modified
 from dedup.files.tables import MAX_EXCERPT, UNWRITABLE, Rejected, Table, Unreadable, reject
@@ -98,7 +99,9 @@ def validated(
 ) -> tuple[list[Row], list[Rejected], tuple[str, ...], Findings]:
     """Returns the accepted rows of a table, the rejected ones in the order of their lines, the optional fields of the
     rows, and the findings of Batch. `given` is the source of rows without a source; `times` are those of the whole
-    file; `strict` is that of FileOptions. Raises Unreadable if the table has no source column and `given` is None."""
+    file; `strict` is that of FileOptions. Raises Unreadable if the table has no source column and `given` is None.
+
+    If a row is marked as deleted, the rows end with `deleted`: "true", or None. Such a row needs no more than an id."""
     count = len(table.lines)
     columns = {
         name: all_trimmed(values) for name, values in table.columns.items() if name not in OPTIONAL or any(values)
@@ -109,6 +112,10 @@ def validated(
     noticed: Noticed = []
     _find_damage(table.rows, problems)
     ids = customer_ids(_written_ids(table, columns, given), problems)
+    marked = deletions.marks(columns.pop(deletions.FIELD, ()), noticed)
+    written = columns
+    if any(marked):
+        table, columns = deletions.emptied(table, columns, marked)
     names = _checked("name", on_one_line(full_names(columns, count)), problems)
     emails, several_emails, invalid = lists("email", columns.get("email", [None] * count), _emails, problems, noticed)
     if strict:
@@ -121,8 +128,12 @@ def validated(
         sources = [given] * count
     more = {"emails": several_emails} if several_emails else {}
     more |= _optional(table, columns, times, problems, noticed)
-    _find_unidentified([names, emails, *(more[name] for name in IDENTIFYING if name in more)], problems)
-    rejected, findings = _rejected(table, columns, problems, noticed)
+    identifying = [names, emails, *(more[name] for name in IDENTIFYING if name in more)]
+    if any(marked):
+        more[deletions.FIELD] = ["true" if one else None for one in marked]
+        identifying.append(more[deletions.FIELD])
+    _find_unidentified(identifying, problems)
+    rejected, findings = _rejected(table, written, problems, noticed)
     rows: Iterator[Row] = zip(ids, names, emails, sources, *more.values(), strict=True)
     accepted = list(compress(rows, [position not in problems for position in range(count)]) if problems else rows)
     return accepted, rejected, tuple(more), findings
@@ -182,7 +193,8 @@ def _phones(values: Sequence[Any], problems: Problems) -> tuple[list[Any], Seque
 def _written_ids(table: Table, columns: Mapping[str, Sequence[Any]], given: str | None) -> Sequence[Any]:
     """Returns the ids of the rows, before they are converted."""
     if table.rules.generates_ids:
-        return generated_ids({"source": [given] * len(table.lines), **columns})
+        content = {name: values for name, values in columns.items() if name != deletions.FIELD}
+        return generated_ids({"source": [given] * len(table.lines), **content})
     return folded(columns["customer_id"]) if table.rules.folds_ids else columns["customer_id"]
 
 

@@ -89,16 +89,20 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "date updated",
     ),
     "attributes": ("attributes",),
+    "deleted": ("deleted", "is deleted", "archived", "is archived", "_fivetran_deleted"),
 }
 """Column names of each field that several systems use. Case, spaces, hyphens, underscores and full stops are ignored.
 The files in `systems` have the names that a single system uses: of the fields, and of columns that are typical for it.
 
 If a file has several columns for one field, each row takes the first of them that has a value: those in this order,
-then those of a system in the order of its file. Of email and phone, it takes all of them in that order. Only
+then those of a system in the order of its file. Of email, phone and deleted, it takes all of them in that order. Only
 customer_id and source have one column, see `map_header`."""
 
 SEVERAL = ("email", "phone")
 """Fields that take the values of all their columns, and of which a guess gives several columns."""
+
+_TOGETHER = (*SEVERAL, "deleted")
+"""Fields whose columns all count in each row."""
 
 SINGLE = ("customer_id", "source")
 """Fields that one column feeds."""
@@ -188,7 +192,7 @@ def recognised(names: Sequence[str]) -> tuple[dict[str, list[int]], list[Ambiguo
     for position in sorted(known, key=lambda position: known[position].rank):
         found.setdefault(known[position].field, []).append(position)
     for field, positions in found.items():
-        if field in OPTIONAL:
+        if field in OPTIONAL or field == "deleted":
             continue
         first: dict[str, int] = {}
         for position in positions:
@@ -216,9 +220,10 @@ IDENTIFYING_COLUMNS = frozenset({*IDENTIFYING, "first_name", "last_name"})
 
 
 def missing_fields(positions: Positions) -> list[str]:
-    """Returns what a header with these columns lacks: the id, or any column that identifies a customer."""
+    """Returns what a header with these columns lacks: the id, or any column that identifies a customer. A file of
+    deletions may have no more than ids."""
     missing = [] if "customer_id" in positions else ["customer_id"]
-    if not positions.keys() & IDENTIFYING_COLUMNS:
+    if not positions.keys() & {*IDENTIFYING_COLUMNS, "deleted"}:
         missing.append(f"any of {', '.join(IDENTIFYING)}")
     return missing
 
@@ -256,10 +261,10 @@ def kept_columns(names: Sequence[str], found: Positions) -> dict[str, int]:
 
 
 def values_of(field: str, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """Returns the value of a field of each row: the first of its columns that is not blank; of an email or phone, a
-    list of all values if there are several. columns[0] itself if it is the only column."""
+    """Returns the value of a field of each row: the first of its columns that is not blank; of an email, a phone or a
+    mark of deletion, a list of all values if there are several. columns[0] itself if it is the only column."""
     first, *others = columns
-    together = _both if field in SEVERAL else _either
+    together = _both if field in _TOGETHER else _either
     for other in others:
         if any(other):
             first = list(map(together, first, other))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dedup.files.columns import SEVERAL, meaning, recognised
 from dedup.files.dates import looks_like_date
+from dedup.files.deletions import FALSE, TRUE
 from dedup.moments import Ambiguous, Column
 from dedup.settings import settings
 from dedup.validation import is_address
@@ -106,7 +107,7 @@ _POSTCODE = re.compile(
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:.-]{0,49}")
 _WORD = re.compile(r"[^\W\d_][^\W\d_'’.-]*", re.UNICODE)
-_FLAGS = {"yes", "no", "true", "false", "y", "n", "0", "1"}
+_FLAGS = (TRUE | FALSE) - {""}
 
 
 def _is_phone(value: str) -> bool:
@@ -181,6 +182,8 @@ def _guesses(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[_Gues
 
 def _share(field: str, written: Sequence[str], values: Sequence[str]) -> float:
     """The share of values that may be the field's. Ids must be in each row, and differ in nearly all."""
+    if field == "deleted":
+        return sum(value.casefold() in _FLAGS for value in values) / len(values)
     if {value.casefold() for value in values} <= _FLAGS:
         return 0.0
     if field == "customer_id":
@@ -195,7 +198,11 @@ def _share(field: str, written: Sequence[str], values: Sequence[str]) -> float:
 def _contradict(field: str, written: Sequence[str]) -> bool:
     """Whether hardly any value looks like one of a field whose values are telling."""
     values = [value for value in written if value]
-    return field in ("email", "phone", "date_of_birth") and bool(values) and _share(field, written, values) < 0.2
+    return (
+        field in ("email", "phone", "date_of_birth", "deleted")
+        and bool(values)
+        and _share(field, written, values) < 0.2
+    )
 
 
 def _has_sources(written: Sequence[str]) -> bool:
@@ -218,6 +225,7 @@ _LABELS = {
     "name": "names",
     "date_of_birth": "dates",
     "postcode": "postcodes",
+    "deleted": "yes and no",
 }
 
 

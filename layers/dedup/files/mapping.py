@@ -194,7 +194,7 @@ def _check_fields(mapping: ColumnMapping) -> None:
         raise InvalidMapping(("id",), f"The column {quoted(first['customer_id'])} is mapped to customer_id already")
     if not chooses and "customer_id" not in first:
         raise InvalidMapping(("columns",), "Map a column to customer_id, or state id")
-    if not IDENTIFYING_COLUMNS & set(mapping.fields.values()):
+    if not {*IDENTIFYING_COLUMNS, "deleted"} & set(mapping.fields.values()):
         raise InvalidMapping(("columns",), f"Map a column to at least one of {IDENTIFYING_NAMES}")
 
 

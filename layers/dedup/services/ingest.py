@@ -214,8 +214,8 @@ def _load(
 
             load = replace(load, source=folder.source or load.source)
             mapper = _mapper(load, store)
-            guessed = _stage(body, opened.size, load, store, mapper, rejects, findings, has_time)
-            file = Loaded(body.sha256(), guessed, findings)
+            guessed, left_out = _stage(body, opened.size, load, store, mapper, rejects, findings, has_time)
+            file = Loaded(body.sha256(), guessed, findings, left_out)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
             rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, file))
@@ -258,26 +258,28 @@ def _stage(
     rejects: RejectedRows,
     findings: Findings,
     has_time: Callable[[int, int], bool],
-) -> str | None:
-    """Stages the file's rows batch by batch. Returns the source if it was guessed. Raises files.NeedsMapping before the
-    first one.
+) -> tuple[str | None, int]:
+    """Stages the file's rows batch by batch. Returns the source if it was guessed, and how many rows were left out
+    because they are marked as deleted. Raises files.NeedsMapping before the first one.
 
     Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
     the interpreter's lock."""
-    accepted = rejected = 0
+    accepted = rejected = left_out = 0
     guessed = None
-    for batch in files.read_whole(body, load.source, size, load.options, mapper):
-        if not accepted + rejected:
+    deletions = load.mode == "upsert"
+    for batch in files.read_whole(body, load.source, size, load.options, mapper, deletions=deletions):
+        if not accepted + rejected + left_out:
             store.mappings.note(load, [column._asdict() for column in mapper.understood])
         accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+        left_out += batch.left_out
         if not has_time(accepted, rejected):
             raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
         rejects.write(batch.rejected)
         findings.update(batch.findings)
         traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
-        store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces)
+        store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces, left_out)
         guessed = batch.guessed_source
-    return guessed
+    return guessed, left_out
 
 
 def _digest(key: str) -> str:

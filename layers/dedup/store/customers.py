@@ -57,7 +57,8 @@ class ErasedCustomer:
 
 @dataclass(frozen=True)
 class _Traces:
-    """What is stored about a customer. `known`: whether there is a record, or a run or decision refers to them.
+    """What is stored about a customer. `known`: whether there is a record, or a run, a decision or an upsert refers to
+    them.
     `emails`: hashes of their addresses in records and, normalised, in the tables of runs."""
 
     known: bool
@@ -113,6 +114,7 @@ class Customers:
             detach.forget_customer(connection, customer_id)
             decisions.forget_customer(connection, customer_id)
             removed = delete_records(connection, is_customer(customer_id)).records
+            connection.run(f"DELETE FROM stated_customer WHERE {is_customer(customer_id)}")
             if found.known:
                 record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
@@ -143,9 +145,12 @@ def _traces(connection: Connection, customer_id: CustomerId, hashes: Hashes) -> 
         f"""SELECT object_key FROM upload WHERE object_key IS NOT NULL AND id IN ({uploads_of(customer_id)})
             ORDER BY id LIMIT {MAX_FILES}"""
     )
-    decided = connection.run(f"SELECT FROM decision WHERE {customer} = ANY (customer_ids) LIMIT 1")
+    referred = connection.run(
+        f"""SELECT FROM decision WHERE {customer} = ANY (customer_ids)
+            UNION ALL SELECT FROM stated_customer {theirs} LIMIT 1"""
+    )
     return _Traces(
-        bool(emails or decided),
+        bool(emails or referred),
         _sources_of(connection, customer_id),
         [key for [key] in keys],
         [name for [name] in names],

@@ -17,7 +17,7 @@ from dedup.errors import Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows, snapshots
+from dedup.store import rejected_rows, snapshots, upserts
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import id_cells, id_columns
@@ -29,7 +29,7 @@ from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Me
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_rows, text
-from dedup.store.staging import drop_abandoned, drop_staging, insert_records
+from dedup.store.staging import UPSERTED, drop_abandoned, drop_staging, insert_records
 from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, load_failed, same_content
 from dedup.traces import Trace
 
@@ -51,11 +51,13 @@ class RowsLost(Exception):
 @dataclass(frozen=True)
 class Loaded:
     """What is known of a file once it was read. `sha256` is the digest of its bytes, in hexadecimal digits;
-    `guessed_source` is the source of its rows if it was guessed."""
+    `guessed_source` is the source of its rows if it was guessed; `left_out` is the number of rows that were neither
+    staged nor rejected."""
 
     sha256: str | None = None
     guessed_source: str | None = None
     findings: Iterable[Finding] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Load:
     lease: float
     """Seconds without a renewal after which another attempt may start over."""
     options: FileOptions = DEFAULT
+    mode: str = "add"
     source: str | None = None
     """Of the rows, as the upload states it."""
     mapping: dict[str, Any] | None = None
@@ -115,18 +118,19 @@ class Loads:
             drop_abandoned(connection)
             upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
             stated = "(SELECT mapping FROM upload_mapping m WHERE m.upload_id = upload.id)"
-            columns = f"attempt, source, {stated}, review, sheet, strict"
+            columns = f"attempt, mode, source, {stated}, review, sheet, strict"
             claimed = TASKS.claim(connection, upload_id, lease, columns, changes)
             if not claimed:
                 return None
-            attempt, named, mapping, review, sheet, strict = claimed
-            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), named, mapping, review)
+            attempt, found_mode, named, mapping, review, sheet, strict = claimed
+            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), found_mode, named, mapping, review)
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
+            further = UPSERTED if load.mode == "upsert" else ""
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
                     customer_id bigint, name text, email text, source smallint NOT NULL, text_id text COLLATE "C",
-                    {", ".join(f"{field} {TYPES[field]}" for field in OPTIONAL)}
+                    {", ".join(f"{field} {TYPES[field]}" for field in OPTIONAL)}{further}
                 ) WITH (autovacuum_enabled = off)"""
             )
             return load
@@ -141,10 +145,11 @@ class Loads:
         rejected: int,
         known: Sequence[str] = (),
         traces: Iterable[Trace] = (),
+        left_out: int = 0,
     ) -> None:
-        """Adds rows to the staged ones, records how many were accepted and rejected so far in all, and renews the
-        lease. `known`: the optional fields that the rows end with, of records.OPTIONAL; `traces`: the customers of the
-        rejected rows of this batch. Raises Superseded."""
+        """Adds rows to the staged ones, records how many were accepted, rejected and left out so far in all, and renews
+        the lease. `known`: the optional fields that the rows end with, of records.OPTIONAL, and `deleted` of an upsert;
+        `traces`: the customers of the rejected rows of this batch. Raises Superseded."""
         bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
         bit_of = {source: str(bit) for source, bit in bits.items()}
         ids = id_columns(row[0] for row in rows)
@@ -156,7 +161,7 @@ class Loads:
         payload = copy_rows(written_rows(known, fields, len(ids) + 3))
 
         def work(connection: Connection) -> None:
-            TASKS.renew(connection, load, f"rows = {accepted + rejected}, rejected = {rejected}")
+            TASKS.renew(connection, load, f"rows = {accepted + rejected + left_out}, rejected = {rejected}")
             if rows:
                 connection.run(f"COPY {load.table} ({columns}) FROM STDIN", stream=[payload])
             rejected_rows.add_rows(connection, load.id, traces, hashes)
@@ -172,8 +177,8 @@ class Loads:
         file: Loaded = Loaded(),
     ) -> None:
         """Makes records of the staged rows and counts them; a snapshot makes the records of its source the same as its
-        rows. Rows of a source that has a newer snapshot are left out, because they are out of date. Readers see all of
-        it or nothing.
+        rows, an upsert those of the customers in it. Rows of a source that has a newer snapshot are left out, because
+        they are out of date, and so are rows of customers that newer upserts state. Readers see all of it or nothing.
         `principal` is who put the object there.
 
         Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
@@ -290,15 +295,18 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
     """Returns how many rows are in effect."""
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
-    [[expected, source_bit, is_snapshot]] = connection.run(
-        f"""SELECT rows - rejected, (SELECT bit FROM source WHERE name = u.source), mode = 'replace'
+    [[expected, source_bit]] = connection.run(
+        f"""SELECT rows - rejected - {file.left_out}, (SELECT bit FROM source WHERE name = u.source)
             FROM upload u WHERE id = {load.id}"""
     )
     if file.guessed_source:
         source = text(file.guessed_source)
         connection.run(f"UPDATE upload SET source = {source}, source_guessed = true WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")
-    effect = _replace(connection, load, expected, source_bit) if is_snapshot else _add(connection, load, expected)
+    if load.mode == "add":
+        effect = _add(connection, load, expected)
+    else:
+        effect = (_replace if load.mode == "replace" else _upsert)(connection, load, expected, source_bit)
     rejected_rows.require_none_of_erased(connection, load.id)
     customers, records = (
         ", ".join(f"{kind}_{change} = {number}" for change, number in asdict(changes).items())
@@ -333,29 +341,68 @@ def _add(connection: Connection, load: Load, expected: int) -> _Effect:
 def _replace(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
     """Makes the records of the source those of the staged rows, but for records of newer files. Raises RowsLost,
     Outdated."""
-    # Under the lock, so that nobody adds to the records or deletes any while they are compared.
+    _lock_and_require_no_newer_snapshot(connection, load, source_bit)
+    [[rows]] = connection.run(f"SELECT count(*) FROM {load.table}")
+    if rows != expected:
+        raise RowsLost
+    left_out, upsert = upserts.leave_out_stated(connection, load.table, load.id)
+    spared = upserts.is_stated_later() if upsert else "false"
+    [[customers]] = connection.run(
+        f"SELECT count(*) FROM (SELECT FROM {load.table} GROUP BY customer_id, text_id) AS c"
+    )
+    done = snapshots.replace(connection, load.table, load.id, source_bit, _newer(connection, load, source_bit), spared)
+    upserts.forget_stated(connection, source_bit, load.id)
+    accepted = rows - left_out
+    remark = f"{left_out} rows were left out. {upserts.remark(upsert)}" if left_out and upsert else None
+    return _effect(connection, load, done, accepted, accepted, customers, remark)
+
+
+def _upsert(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
+    """Makes the records of the customers in the staged rows those of the rows. Raises RowsLost, Outdated."""
+    _lock_and_require_no_newer_snapshot(connection, load, source_bit)
+    chosen = upserts.choose(connection, load.table, source_bit, _newer(connection, load))
+    if chosen.rows != expected:
+        raise RowsLost
+    done = upserts.write(connection, load.table, load.id, source_bit)
+    accepted = expected - chosen.left_out
+    return _effect(connection, load, done.records, accepted, done.stated, done.stated, chosen.remark)
+
+
+def _effect(
+    connection: Connection,
+    load: Load,
+    done: snapshots.Replaced,
+    accepted: int,
+    records: int,
+    customers: int,
+    remark: str | None,
+) -> _Effect:
+    """Counts the added records in. `records` and `customers`: how many there are in the file."""
+    added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
+    return _Effect(
+        accepted,
+        CustomerChanges(added, done.customers_removed, customers - added, new),
+        RecordChanges(done.added, done.changed, done.removed, records - done.added - done.changed),
+        remark,
+    )
+
+
+def _lock_and_require_no_newer_snapshot(connection: Connection, load: Load, source_bit: int) -> None:
+    """Locks, so that nobody adds to the records or deletes any while they are compared. Raises Outdated."""
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
     for bit, name, upload_id in _newer_snapshots(connection, load):
         if bit == source_bit:
             raise Outdated(_in_place(name, upload_id))
-    [[rows, customers]] = connection.run(
-        f"""SELECT coalesce(sum(n), 0)::bigint, count(*)
-            FROM (SELECT count(*) AS n FROM {load.table} GROUP BY customer_id, text_id) AS c"""
-    )
-    if rows != expected:
-        raise RowsLost
-    newer = connection.run(
+
+
+def _newer(connection: Connection, load: Load, source_bit: int | None = None) -> list[int]:
+    """The newer files that are loaded; only those that records of a source are from, if one is given."""
+    from_source = f"AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"
+    found = connection.run(
         f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
-            WHERE u.id = {load.id} AND n.status = 'done'
-                AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
+            WHERE u.id = {load.id} AND n.status = 'done' {"" if source_bit is None else from_source}"""
     )
-    done = snapshots.replace(connection, load.table, load.id, source_bit, [upload for [upload] in newer])
-    added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
-    return _Effect(
-        expected,
-        CustomerChanges(added, done.customers_removed, customers - added, new),
-        RecordChanges(done.added, done.changed, done.removed, expected - done.added - done.changed),
-    )
+    return [upload for [upload] in found]
 
 
 def _set_content(load: Load, sha256: str | None) -> str:
@@ -424,8 +471,8 @@ def _in_place(source: str, upload_id: int) -> str:
 
 
 def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
-    """Deletes the records of sources that have a newer snapshot from the `records` of the upload; returns how many, and
-    why. Raises Outdated if all were."""
+    """Deletes the records of sources that have a newer snapshot from the `records` of the upload, and those of
+    customers that newer upserts state; returns how many, and why. Raises Outdated if all were."""
     left_out, reasons = 0, []
     for bit, name, upload_id in _newer_snapshots(connection, load):
         connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
@@ -433,6 +480,11 @@ def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tup
             left_out += connection.row_count
             reasons.append(_in_place(name, upload_id))
             connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND source = {bit}")
+    stated, upsert = upserts.leave_out_stated(connection, load.table, load.id)
+    if stated and upsert:
+        left_out += stated
+        reasons.append(upserts.remark(upsert))
+        connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND {upserts.is_stated_later()}")
     remark = ". ".join(reasons)
     if 0 < left_out == records:
         raise Outdated(remark)

@@ -94,7 +94,10 @@ class Records:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so that none of them deadlocks with it.
-            connection.run("TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record")
+            connection.run(
+                "TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record, "
+                "stated_customer"
+            )
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             samples.forget_all(connection)

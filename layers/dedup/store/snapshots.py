@@ -1,5 +1,6 @@
 """Snapshots: the staged rows of a file are compared with the records of its source, and only the differences are
-written. What follows costs as much as there are differences; only the comparison reads all rows and records.
+written. What follows costs as much as there are differences; only the comparison reads all rows and records. Upserts
+(upserts.py) compare fewer of them, in the same way.
 
 Rows and records are compared as multisets: by customer and a digest of the content. What differs is paired by customer,
 as far as possible: a paired record is changed and keeps its id; the other rows are added, the other records deleted."""
@@ -15,7 +16,7 @@ from dedup.store.matching.run_tables import active_run
 from dedup.store.record_columns import TYPES
 from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
-from dedup.store.staging import CONTENT, insert_records
+from dedup.store.staging import CONTENT, CUSTOMER, insert_records
 
 _DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
@@ -31,8 +32,8 @@ several."""
 
 @dataclass(frozen=True)
 class Replaced:
-    """What a snapshot did: the number of records that were added, changed and deleted, and the number of customers that
-    the source no longer has."""
+    """What a snapshot or an upsert did: the number of records that were added, changed and deleted, and the number of
+    customers that the source no longer has."""
 
     added: int
     changed: int
@@ -41,12 +42,39 @@ class Replaced:
 
 
 def replace(
-    connection: Connection, staged: str, upload_id: int, source_bit: int, newer: Collection[int] = ()
+    connection: Connection,
+    staged: str,
+    upload_id: int,
+    source_bit: int,
+    newer: Collection[int] = (),
+    spared: str = "false",
 ) -> Replaced:
-    """Makes the records of a source those of the table `staged`, also in the active run; membership and counts still
-    lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. The caller holds
-    LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
-    _compare(connection, staged, source_bit, newer)
+    """Makes the records of a source those of the table `staged`; see write(). Records of the `newer` uploads are left
+    alone, and those that are `spared`, a condition on the columns of record."""
+    compared = f"source = {source_bit} AND NOT ({spared})"
+    if newer:
+        compared += f" AND upload_id <> ALL ({bigints(newer)})"
+    rows = f"SELECT ctid AS staged, {compared_columns()} FROM {staged}"
+    [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
+    records = f"SELECT id AS record_id, {compared_columns()} FROM record WHERE {compared}"
+    compare(connection, rows, records if any_records else None)
+    return write(connection, staged, upload_id)
+
+
+def compare(connection: Connection, rows: str, records: str | None) -> None:
+    """Creates and analyses the table of differences. `rows` and `records` are queries for compared_columns() and
+    `staged` (the position of a staged row, ctid) or `record_id`. `records` is None if there are none."""
+    query = f"SELECT staged, NULL::bigint AS record_id FROM ({rows}) AS s"
+    if records:
+        query = _differences(rows, records)
+    connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
+    connection.run(f"ANALYZE {_DIFFERENCES}")
+
+
+def write(connection: Connection, staged: str, upload_id: int) -> Replaced:
+    """Makes the records that were compared those of the rows, also in the active run; membership and counts still lack
+    the rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has
+    analysed the table `staged`."""
     [[changed, removed]] = connection.run(
         f"""SELECT count(*) FILTER (WHERE {_PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {_DIFFERENCES}"""
     )
@@ -68,7 +96,7 @@ def replace(
 
 
 def added_rows(staged: str) -> str:
-    """The staged rows that were added by replace(), for what follows FROM."""
+    """The staged rows that were added by write(), for what follows FROM."""
     return f"""(SELECT s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
 
 
@@ -77,21 +105,13 @@ def _changed_records(connection: Connection) -> list[int]:
     return [record for [record] in rows]
 
 
-def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int]) -> None:
-    """Creates and analyses the table of differences."""
-    compared = f"source = {source_bit}"
-    if newer:
-        compared += f" AND upload_id <> ALL ({bigints(newer)})"
-    [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
-    query = f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}"
-    if any_records:
-        query = _differences(staged, compared)
-    connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
-    connection.run(f"ANALYZE {_DIFFERENCES}")
+def is_equal(staged: str) -> str:
+    """The condition that compare() found a record which is equal to a staged row (ctid)."""
+    return f"NOT EXISTS (SELECT FROM {_DIFFERENCES} d WHERE d.staged = {staged})"
 
 
-def _differences(staged: str, compared: str) -> str:
-    """A query for the table of differences. `compared`: a condition on the columns of record.
+def _differences(rows: str, records: str) -> str:
+    """A query for the table of differences; see compare().
 
     Full joins only: they are never carried out as nested loops, whatever the planner expects."""
     steps = ["differing"]
@@ -100,8 +120,6 @@ def _differences(staged: str, compared: str) -> str:
         steps.append(f"by_{column}")
         parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
     paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {_PAIRED}" for step in steps[1:])
-    rows = f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}"
-    records = f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}"
     hashes = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in _PAIRED_BY)
     return f"""
         WITH differing AS MATERIALIZED (
@@ -113,11 +131,11 @@ def _differences(staged: str, compared: str) -> str:
         {paired} UNION ALL SELECT staged, record_id FROM ({_paired(steps[-1])}) AS rest"""
 
 
-def _compared_columns() -> str:
-    """The customer, an integer or a text, as two columns that are never null; and hashes of the content. A digest has
-    64 bits and is compared within one customer: one change in 2^64 is overlooked."""
+def compared_columns() -> str:
+    """CUSTOMER, and hashes of the content. A digest has 64 bits and is compared within one customer: one change in 2^64
+    is overlooked."""
     content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
-    return f"""coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word,
+    return f"""{CUSTOMER},
         hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
         hashtextextended(name, 0) AS name_hash, hashtextextended(email, 0) AS email_hash"""
 

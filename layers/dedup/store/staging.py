@@ -8,6 +8,12 @@ from dedup.store import rejected_rows
 CONTENT = ("name", "email", *OPTIONAL)
 """The columns of a staged row, and of a record, beside the customer and the source."""
 
+UPSERTED = ", place bigint GENERATED ALWAYS AS IDENTITY, deleted boolean"
+"""The further columns of the staged rows of an upsert: their order in the file, and whether they are deleted."""
+
+CUSTOMER = "coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word"
+"""The customer of a row or a record, an integer or a text, as two columns that are never null."""
+
 _ABANDONED = "1 day"
 """How long after its lease the staging table of an upload is kept for an attempt that may still come."""
 

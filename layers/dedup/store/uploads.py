@@ -15,6 +15,7 @@ from dedup.store.connection import Database
 from dedup.store.customer_columns import is_customer
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
+from dedup.store.region_counts import CUSTOMERS
 from dedup.store.removal import delete_records
 from dedup.store.salt import Salt
 from dedup.store.sql import TIMES, text
@@ -50,8 +51,8 @@ DELETIONS = Outbox(
 
 @dataclass(frozen=True)
 class CustomerChanges:
-    """Customers of an upload's sources: added by it, removed by it (a snapshot), and there before. `new`: of those
-    added, the ones that no source had before."""
+    """Customers of an upload's sources: added by it, removed by it (a snapshot or an upsert), and there before. `new`:
+    of those added, the ones that no source had before."""
 
     added: int
     removed: int
@@ -61,7 +62,7 @@ class CustomerChanges:
 
 @dataclass(frozen=True)
 class RecordChanges:
-    """Records of an upload's sources: added by it; changed, removed or found unchanged by a snapshot."""
+    """Records of an upload's sources: added by it; changed, removed or found unchanged by a snapshot or an upsert."""
 
     added: int
     changed: int
@@ -276,7 +277,7 @@ class Uploads:
     def delete(self, upload_id: int, principal: str = UNKNOWN) -> int | None:
         """Deletes the upload's records, also from membership and counts; returns how many there were. None if there is
         no such upload. `principal` is who asked for it. Raises Conflict while it is being loaded; and NotUndoable if
-        it is a snapshot that changed or removed records, or if a later snapshot states records of it."""
+        it changed or removed records, or if a later snapshot or upsert states records of it."""
         return self._delete(upload_id, principal)
 
     def _delete(self, upload_id: int, principal: str | None) -> int | None:
@@ -297,6 +298,7 @@ class Uploads:
                 f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
             )
             removed = delete_records(connection, f"upload_id = {upload_id}").records
+            connection.run(f"DELETE FROM stated_customer WHERE upload_id = {upload_id}")
             who = principal or requested_by or UNKNOWN
             record_action(connection, "delete upload", who, upload_id=upload_id, records=removed)
             return removed
@@ -361,17 +363,18 @@ def restates(snapshot: str, upload: str) -> str:
 
 
 def uploads_of(customer_id: CustomerId) -> str:
-    """A query for the uploads that brought the records of a customer, and the snapshots that state them, too:
-    upload_id."""
+    """A query for the uploads that brought the records of a customer, and the snapshots and upserts that state them,
+    too: upload_id."""
     theirs = is_customer(customer_id, "r.")
     return f"""(SELECT r.upload_id FROM record r WHERE {theirs}
+        UNION SELECT c.upload_id FROM stated_customer c WHERE {is_customer(customer_id, "c.")}
         UNION SELECT n.id FROM record r JOIN source s ON s.bit = r.source JOIN upload u ON u.id = r.upload_id
         JOIN upload n ON n.source = s.name AND {restates("n", "u")} WHERE {theirs})"""
 
 
 def _require_undoable(connection: Connection, upload_id: int) -> None:
     """Raises NotUndoable if the state without the upload is not known: it changed or removed records, or a later
-    snapshot states records of it."""
+    snapshot or upsert states records of it."""
     lost = connection.run(
         f"""SELECT records_changed, records_removed FROM upload
             WHERE id = {upload_id} AND status IN ('done', 'deleting') AND records_changed + records_removed > 0
@@ -380,15 +383,23 @@ def _require_undoable(connection: Connection, upload_id: int) -> None:
     if lost:
         [[changed, removed]] = lost
         raise NotUndoable(
-            f"The snapshot changed {changed} and removed {removed} records, which cannot be restored. "
+            f"The upload changed {changed} and removed {removed} records, which cannot be restored. "
             "Load a snapshot with the records that the source should have"
         )
+    upserts = " UNION ALL ".join(
+        f"""SELECT c.upload_id FROM record r
+            JOIN stated_customer c ON c.{membership.id} = r.{membership.id} AND c.source = r.source
+            WHERE r.upload_id = {upload_id}"""
+        for membership in CUSTOMERS.memberships
+    )
     later = connection.run(
         f"""WITH theirs AS MATERIALIZED (SELECT DISTINCT source FROM record WHERE upload_id = {upload_id})
-            SELECT n.id, s.name FROM theirs t JOIN source s ON s.bit = t.source
+            SELECT n.id, s.name, 'snapshot' FROM theirs t JOIN source s ON s.bit = t.source
             JOIN upload u ON u.id = {upload_id} JOIN upload n ON n.source = s.name AND {restates("n", "u")}
-            ORDER BY n.id DESC LIMIT 1"""
+            UNION ALL SELECT n.id, n.source, 'upsert' FROM (SELECT DISTINCT * FROM ({upserts}) AS c) AS c
+            JOIN upload n ON n.id = c.upload_id JOIN upload u ON u.id = {upload_id} AND n.finished_at > u.finished_at
+            ORDER BY 1 DESC LIMIT 1"""
     )
     if later:
-        [[snapshot, source]] = later
-        raise NotUndoable(f"Upload {snapshot}, a later snapshot of {source}, states records of this upload, too")
+        [[other, source, kind]] = later
+        raise NotUndoable(f"Upload {other}, a later {kind} of {source}, states records of this upload, too")

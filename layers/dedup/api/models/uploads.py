@@ -9,7 +9,7 @@ from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.api.models.mappings import UploadMapping
 from dedup.records import PLAIN, Source, without_controls
 
-Mode = Literal["add", "replace"]
+Mode = Literal["add", "replace", "upsert"]
 
 Filename = Annotated[
     str,
@@ -62,10 +62,13 @@ class UploadRequest(FileRequest):
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _refuse_replace(cls, mode: object) -> object:
+    def _refuse_other_modes(cls, mode: object) -> object:
         if mode == "replace":
             reason = "Replacing records needs a snapshot. Use POST /api/v1/uploads/snapshots"
             raise PydanticCustomError("snapshot", reason)
+        if mode == "upsert":
+            reason = "Changing records needs a right of its own. Use POST /api/v1/uploads/upserts"
+            raise PydanticCustomError("upsert", reason)
         return mode
 
 
@@ -74,6 +77,14 @@ class SnapshotRequest(FileRequest):
 
     source: Source = Field(description="Source of all rows")
     mode: Literal["replace"] = "replace"
+
+
+class UpsertRequest(FileRequest):
+    """An upsert: a file whose rows replace the record of the same source and id, or are added. Rows that are marked as
+    deleted remove it."""
+
+    source: Source = Field(description="Source of all rows")
+    mode: Literal["upsert"] = "upsert"
 
 
 class SameContent(Model):
@@ -96,7 +107,7 @@ class ExpectedUpload(Model):
 
 
 class CustomerChanges(Model):
-    """What an upload did to the customers of its sources. Only a snapshot removes customers."""
+    """What an upload did to the customers of its sources. Only snapshots and upserts remove customers."""
 
     added: Count = Field(description="New to their source")
     removed: Count
@@ -105,10 +116,10 @@ class CustomerChanges(Model):
 
 
 class RecordChanges(Model):
-    """What an upload did to the records of its sources. Only a snapshot changes or removes records."""
+    """What an upload did to the records of its sources. Only snapshots and upserts change or remove records."""
 
     added: Count
-    changed: Count = Field(description="Records that a snapshot changed. They keep their id")
+    changed: Count = Field(description="Records that a snapshot or an upsert changed. They keep their id")
     removed: Count
     unchanged: Count
 
@@ -123,7 +134,7 @@ class RejectionReason(Model):
 
 
 class UploadWarning(Model):
-    """What was noticed about accepted rows."""
+    """What was noticed about rows that were not rejected."""
 
     code: Literal[
         "invalid_email",
@@ -135,6 +146,8 @@ class UploadWarning(Model):
         "too_many_phones",
         "too_many_attributes",
         "long_attribute",
+        "deleted_row",
+        "unreadable_mark",
     ]
     field: str
     reason: str

@@ -36,10 +36,10 @@ CREATE TABLE record (
     -- The customer id: an integer in customer_id, or a text in text_id, which is never the decimal form of an integer of
     -- 64 bits. See docs/adr/0013-text-ids.md.
     customer_id bigint,
-    -- The upload that added the record, or the snapshot that last changed it.
+    -- The upload that added the record, or the snapshot or upsert that last changed it.
     upload_id bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- When a snapshot last changed the record; null if none did.
+    -- When a snapshot or an upsert last changed the record; null if none did.
     updated_at timestamptz,
     -- When the source last changed the record; null if unknown.
     modified_at timestamptz,
@@ -175,7 +175,7 @@ CREATE TABLE upload (
     digest text,
     origin text NOT NULL CHECK (origin IN ('api', 's3')),
     -- 'replace': a snapshot.
-    mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace')),
+    mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace', 'upsert')),
     -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which.
     status text NOT NULL CHECK (
         status IN ('waiting', 'loading', 'needs_mapping', 'done', 'failed', 'deleting', 'deleted')),
@@ -236,14 +236,31 @@ CREATE TABLE upload (
 );
 -- Finds the upload that was expected for an object, also one that was deleted before the object arrived.
 CREATE INDEX upload_expected ON upload (object_key) WHERE key IS NULL AND object_key IS NOT NULL;
--- Each file checks at its end for newer snapshots, which are few among all uploads.
+-- Each file checks at its end for newer snapshots and upserts, which are few among all uploads.
 CREATE INDEX upload_snapshot ON upload (object_at) WHERE mode = 'replace' AND status = 'done';
+CREATE INDEX upload_upsert ON upload (object_at) WHERE mode = 'upsert' AND status = 'done';
 CREATE INDEX upload_content ON upload (content_digest) WHERE content_digest IS NOT NULL;
 CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT NULL;
 CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
 -- Here and below: only few tasks are open at a time, but all of them are kept.
 CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', 'deleting');
 CREATE INDEX upload_needs_mapping ON upload (id) WHERE status = 'needs_mapping';
+
+-- A customer of whom an upsert wrote no record, because the record was the same already, or because the customer was
+-- marked as deleted. Files that are older than the upsert and loaded later leave these customers alone. One row for each
+-- customer of a source, of the latest upsert; a snapshot of the source deletes them.
+CREATE TABLE stated_customer (
+    customer_id bigint,
+    upload_id bigint NOT NULL,
+    -- That of the row of the file.
+    modified_at timestamptz,
+    source smallint NOT NULL,
+    text_id text COLLATE "C",
+    CHECK ((customer_id IS NULL) <> (text_id IS NULL))
+);
+CREATE UNIQUE INDEX stated_customer_customer ON stated_customer (customer_id, source) WHERE customer_id IS NOT NULL;
+CREATE UNIQUE INDEX stated_customer_text ON stated_customer (text_id, source) WHERE text_id IS NOT NULL;
+CREATE INDEX stated_customer_upload ON stated_customer (upload_id);
 
 
 -- Column mappings
