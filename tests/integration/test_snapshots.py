@@ -47,14 +47,22 @@ def staged(
     mode: str = "replace",
     source: str | None = "hubspot",
     at: datetime | None = None,
+    deleted: Sequence[bool] = (),
 ) -> Load:
-    """A file whose rows wait to be loaded; newer than all before, if no time is given."""
+    """A file whose rows wait to be loaded; newer than all before, if no time is given. `deleted`: which rows of an
+    upsert are marked as deleted."""
     key = str(uuid.uuid4())
     at = at or EPOCH + timedelta(days=1000 + next(_days))
     load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600)
     assert load
-    values = [(who, name, email, of, *more) for who, of, (name, email, *more) in rows]
-    store.loads.stage(load, values, len(values), 0, known=OPTIONAL)
+    values: list[Any] = [(who, name, email, of, *more) for who, of, (name, email, *more) in rows]
+    known = OPTIONAL
+    if any(deleted):
+        known = (*OPTIONAL, "deleted")
+        values = [(*row, "true" if mark else None) for row, mark in zip(values, deleted, strict=True)]
+    # In two parts, as a large file comes.
+    for part in (slice(len(values) // 2), slice(len(values) // 2, None)):
+        store.loads.stage(load, values[part], len(values), 0, known=known)
     return load
 
 
@@ -375,7 +383,9 @@ CONTENTS = [
     content(None, "ann@example.com", emails=["ann@example.com", "x@example.com"], attributes={"b": "1", "a": "2"}),
     content(None, "ann@example.com", emails=["ann@example.com", "y@example.com"], attributes={"b": "1", "a": "3"}),
     content("Ann", "ann@example.com", modified_at="2026-01-02T03:04:05Z"),
+    content("Bea", "a@example.com", modified_at="2026-01-03T00:00:00Z"),
 ]
+MODIFIED = 2 + OPTIONAL.index("modified_at")
 
 
 @pytest.mark.parametrize("with_run", [False, True], ids=["alone", "with an active run"])
@@ -384,6 +394,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
     what = st.sampled_from(CONTENTS)
     rows = st.lists(st.tuples(who, st.sampled_from(SOURCES), what), min_size=1, max_size=6)
     many = st.lists(st.tuples(who, what), min_size=1, max_size=10)
+    marked = st.lists(st.tuples(who, what, st.sampled_from([False, False, True])), min_size=1, max_size=6)
     days = st.integers(0, 12)
     if with_run:
         loaded(store, (1, content()))
@@ -397,6 +408,8 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             self.held = False
             self.records: dict[int, Kept] = {}
             self.files: dict[int, File] = {}
+            # The upload and modified_at of what an upsert stated without writing a record.
+            self.stated: dict[tuple[CustomerId, str], tuple[int, str]] = {}
 
         def teardown(self) -> None:
             self.outside.close()
@@ -443,6 +456,14 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                 for upload in self.newer(at)
             )
 
+        def stated_later(self, at: int) -> set[tuple[CustomerId, str]]:
+            """The customers of sources that newer upserts state."""
+            upserts = {
+                one for one in self.newer(at) if self.files[one].mode == "upsert" and not self.files[one].cleared
+            }
+            written = {(one.who, one.source) for one in self.records.values() if one.upload in upserts}
+            return written | {customer for customer, (upload, _) in self.stated.items() if upload in upserts}
+
         # Operations
 
         @rule()
@@ -475,7 +496,8 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
         @rule(rows=rows, at=days)
         def load(self, rows: list[tuple[CustomerId, str, Content]], at: int) -> None:
             load = staged(store, rows, "add", None, EPOCH + timedelta(days=at))
-            accepted = [row for row in rows if not self.outdated(row[1], at)]
+            later = self.stated_later(at)
+            accepted = [row for row in rows if not self.outdated(row[1], at) and row[:2] not in later]
             if not accepted:
                 with pytest.raises(Outdated):
                     store.loads.finish(load)
@@ -498,10 +520,14 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                 store.loads.fail(load, "outdated")
                 return self.expect([], {}, [])
             store.loads.finish(load)
-            stay = self.newer(at)
+            stay, later = self.newer(at), self.stated_later(at)
             compared = {
-                record: one for record, one in self.records.items() if one.source == source and one.upload not in stay
+                record: one
+                for record, one in self.records.items()
+                if one.source == source and one.upload not in stay and (one.who, source) not in later
             }
+            rows = [(who, what) for who, what in rows if (who, source) not in later]
+            self.stated = {key: said for key, said in self.stated.items() if key[1] != source or key in later}
             changed: dict[int, Kept] = {}
             added = []
             found = set()
@@ -521,10 +547,53 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             self.told(load.id, RecordChanges(len(added), len(changed), len(gone), len(found) - len(changed)))
             return self.expect(gone, changed, added)
 
-        def told(self, upload_id: int, records: RecordChanges) -> None:
+        @precondition(lambda self: not self.held)
+        @rule(rows=marked, source=st.sampled_from(SOURCES), at=days)
+        def upsert(self, rows: list[tuple[CustomerId, Content, bool]], source: str, at: int) -> None:
+            stated = [(who, source, what) for who, what, _ in rows]
+            marks = [mark for *_, mark in rows]
+            load = staged(store, stated, "upsert", source, EPOCH + timedelta(days=at), marks)
+            if self.outdated(source, at):
+                with pytest.raises(Outdated):
+                    store.loads.finish(load)
+                store.loads.fail(load, "outdated")
+                return self.expect([], {}, [])
+            store.loads.finish(load)
+            newer = self.newer(at)
+            changed: dict[int, Kept] = {}
+            added, gone, unchanged, accepted = [], set(), 0, 0
+            for who in dict.fromkeys(who for who, *_ in rows):
+                theirs = [(row[MODIFIED] or "", place) for place, (of, row, _) in enumerate(rows) if of == who]
+                modified, place = max(theirs)
+                held = {k: one for k, one in sorted(self.records.items()) if (one.who, one.source) == (who, source)}
+                said = self.stated.get((who, source))
+                before = [shown_time(one.what[MODIFIED]) for one in held.values()] + ([said[1]] if said else [])
+                if {one.upload for one in held.values()} & {*newer} or (said and said[0] in newer):
+                    continue
+                if modified and modified < max(before, default=""):
+                    continue
+                accepted += len(theirs)
+                self.stated.pop((who, source), None)
+                what = shown_of(rows[place][1])
+                pairs = [] if marks[place] else [*pair([(0, what)], [(k, one.what) for k, one in held.items()])]
+                gone |= held.keys() - {record for _, record, _ in pairs}
+                if not pairs and not marks[place]:
+                    added.append(Kept(who, source, what, load.id))
+                elif pairs and pairs[0][2]:
+                    changed[pairs[0][1]] = Kept(who, source, what, load.id)
+                else:
+                    unchanged += len(pairs)
+                    self.stated[who, source] = (load.id, modified)
+            self.files[load.id] = File(source, "upsert", at, undoable=not (changed or gone))
+            self.told(load.id, RecordChanges(len(added), len(changed), len(gone), unchanged), accepted)
+            return self.expect(gone, changed, added)
+
+        def told(self, upload_id: int, records: RecordChanges, accepted: int | None = None) -> None:
             upload = store.uploads.get(upload_id)
             assert upload
             assert upload.records == records
+            assert accepted in (None, upload.accepted)
+            assert (upload.reason is not None) == (upload.accepted < upload.rows)
 
         @precondition(lambda self: not self.held and self.records)
         @rule(data=st.data())
@@ -538,6 +607,9 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                 and (file is None or self.files[other].at >= file.at)
                 and any(self.records[record].source == self.files[other].source for record in theirs)
                 for other in self.files
+            ) or any(
+                self.stated.get((self.records[record].who, self.records[record].source), (0,))[0] > upload
+                for record in theirs
             )
             if restated or (file and not file.undoable and not file.cleared):
                 with pytest.raises(NotUndoable):
@@ -545,12 +617,14 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                 return self.expect([], {}, [])
             assert store.uploads.delete(upload) == len(theirs)
             self.files.pop(upload, None)
+            self.stated = {key: said for key, said in self.stated.items() if said[0] != upload}
             return self.expect(theirs, {}, [])
 
         @precondition(lambda self: not self.held)
         @rule(gone=who)
         def erase(self, gone: CustomerId) -> None:
             store.customers.erase(gone)
+            self.stated = {key: said for key, said in self.stated.items() if key[0] != gone}
             self.expect({record for record, one in self.records.items() if one.who == gone}, {}, [])
 
         @precondition(lambda self: not self.held)
@@ -559,6 +633,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             if at:
                 return
             store.records.clear()
+            self.stated = {}
             for file in self.files.values():
                 file.cleared = True
             self.expect(self.records, {}, [])
@@ -578,8 +653,12 @@ def shown(values: Sequence[str | None]) -> Content:
 
 
 def shown_of(what: Content) -> Content:
-    moment = 2 + OPTIONAL.index("modified_at")
     values = list(what)
-    if values[moment]:
-        values[moment] = values[moment].replace("Z", "+00:00")
+    if values[MODIFIED]:
+        values[MODIFIED] = values[MODIFIED].replace("Z", "+00:00")
     return tuple(values)
+
+
+def shown_time(value: str | None) -> str:
+    """A time of shown_of() as it was sent; empty if there is none."""
+    return (value or "").replace("+00:00", "Z")

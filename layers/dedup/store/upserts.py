@@ -132,7 +132,7 @@ def write(connection: Connection, staged: str, upload_id: int, source_bit: int) 
     connection.run(
         f"""INSERT INTO stated_customer (customer_id, text_id, source, upload_id, modified_at)
             SELECT customer_id, text_id, {source_bit}, {upload_id}, modified_at FROM {_ROWS} AS s
-            WHERE deleted OR {snapshots.is_equal("s.staged")} ORDER BY number, word"""
+            WHERE {snapshots.is_equal("s.staged")} ORDER BY number, word"""
     )
     return Upserted(done, stated)
 
