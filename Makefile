@@ -28,7 +28,7 @@ sample: $(RUN) ## Load the sample records into the running stack and print what 
 	@$(DEDUP) compare
 	@$(DEDUP) regions
 
-upload: $(RUN) ## Upload a file to the running stack; FILE=path SOURCE=hubspot, MODE=replace for a snapshot
+upload: $(RUN) ## Upload a file to the running stack; FILE=path SOURCE=hubspot, MODE=replace for a snapshot, upsert for what changed
 	$(if $(FILE),,$(error FILE is missing: make upload FILE=path SOURCE=hubspot))
 	@$(DEDUP) upload --source "$$SOURCE" --mode "$${MODE:-add}" -- "$$FILE"
 

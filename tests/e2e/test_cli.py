@@ -80,6 +80,19 @@ def get(url: str, **query: Any) -> Any:
     return answer.json()
 
 
+def test_upload_command_upserts(dedup: Dedup, tmp_path: Path) -> None:
+    file = tmp_path / "contacts.csv"
+    file.write_text("id,name,archived\n1,Ann,\n2,Bob,\n")
+    dedup("upload", str(file), "--source", "hubspot")
+    file.write_text("id,name,archived\n1,Anna,false\n2,,true\n3,Cy,false\n")
+
+    done = dedup("upload", str(file), "--source", "hubspot", "--mode", "upsert", "--json")
+
+    upload = json.loads(done.stdout)
+    assert (done.returncode, upload["mode"]) == (0, "upsert")
+    assert upload["records"] == {"added": 1, "changed": 1, "removed": 1, "unchanged": 0}
+
+
 def test_upload_command_prints_the_upload_and_how_to_save_the_rejected_rows(dedup: Dedup, tmp_path: Path) -> None:
     file = tmp_path / "a $name; with 'quotes' [bold].csv"
     file.write_text("customer_id,name,email\n1,Ann,ann@example.com\n2,Bob,bob@example.com\n,xyz,z\n")

@@ -289,6 +289,21 @@ def test_dropped_snapshot_replaces_what_the_source_had(sample: str, show: Open) 
         expect(page.locator("dl.tiles > div", has_text=name).locator("strong")).to_have_text(value)
 
 
+def test_dropped_upsert_changes_adds_and_removes(sample: str, show: Open) -> None:
+    page = show("/uploads")
+    expect(page.get_by_text("Every row becomes a record")).to_be_visible()
+    page.get_by_role("button", name="Update records").click()
+    expect(page.get_by_text("rows that are marked as deleted remove it")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose a file")).to_be_disabled()
+    page.get_by_label("Source").select_option("internal")
+    drop(page, "delta.csv", "id,name,archived\n107,Emre,false\n900,New,false\n102,,true\n")
+    page.get_by_role("link", name="Show upload").click()
+    told = {"Records added": "1", "Records changed": "1", "Records removed": "1", "Records unchanged": "0"}
+    for name, value in told.items():
+        expect(page.locator("dl.tiles > div", has_text=name).locator("strong")).to_have_text(value)
+    expect(page.get_by_text("update the records of the rows")).to_be_visible()
+
+
 def drop(page: Page, name: str, text: str) -> None:
     transfer = page.evaluate_handle(
         "([name, text]) => { const d = new DataTransfer(); d.items.add(new File([text], name)); return d; }",

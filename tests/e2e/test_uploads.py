@@ -74,7 +74,7 @@ def unique_key(folder: str) -> str:
     return f"incoming/{folder}/{os.getpid()}-{next(_numbers)}.csv"
 
 
-def customers(api: str, source: str) -> list[int]:
+def customers(api: str, source: str) -> list[Any]:
     return [record["customer_id"] for record in get(f"{api}/customers/source/{source}")]
 
 

@@ -433,8 +433,8 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
     contents = iter([csv_of([7, 8])])
     read = files.read
 
-    def overwrite_meanwhile(*args: Any) -> Any:
-        yield from read(*args)
+    def overwrite_meanwhile(*args: Any, **options: Any) -> Any:
+        yield from read(*args, **options)
         for content in contents:
             s3.put_object(Bucket="unversioned", Key=key, Body=content)
 
@@ -480,7 +480,7 @@ def test_attempt_that_was_overtaken_can_write_nothing_more(store: Store) -> None
 def test_interrupted_upload_is_loaded_by_the_next_delivery(
     environment: pytest.MonkeyPatch, store: Store, put: Any, load: Any
 ) -> None:
-    def lose_connection(*_: Any) -> Any:
+    def lose_connection(*_: Any, **__: Any) -> Any:
         raise ConnectionError
 
     version = put("incoming/hubspot/night.csv", csv_of(range(10)))

@@ -103,7 +103,7 @@ def validated(
 
     If a row is marked as deleted, the rows end with `deleted`: "true", or None. Such a row needs no more than an id."""
     count = len(table.lines)
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         name: all_trimmed(values) for name, values in table.columns.items() if name not in OPTIONAL or any(values)
     }
     if given is None and "source" not in columns:
@@ -126,7 +126,7 @@ def validated(
         sources = _checked("source", sources_of(columns["source"], given, problems), problems)
     else:
         sources = [given] * count
-    more = {"emails": several_emails} if several_emails else {}
+    more: dict[str, Sequence[Any]] = {"emails": several_emails} if several_emails else {}
     more |= _optional(table, columns, times, problems, noticed)
     identifying = [names, emails, *(more[name] for name in IDENTIFYING if name in more)]
     if any(marked):
