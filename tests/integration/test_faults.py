@@ -98,6 +98,17 @@ def snapshot(store: Store, first: int) -> int:
     return 8 + len(FILE)
 
 
+def upsert(store: Store, first: int) -> int:
+    """The rows of the file, and a customer who is marked as deleted."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    load = store.loads.claim("file", "incoming/hubspot/a.csv", at, "hubspot", "upsert", 0)
+    if load:
+        store.loads.stage(load, FILE, len(FILE), 0)
+        store.loads.stage(load, [(103, None, None, "hubspot", "true")], len(FILE) + 1, 0, known=["deleted"])
+        store.loads.finish(load)
+    return 11 + len(FILE)
+
+
 def delete_upload(store: Store, first: int) -> int:
     store.uploads.delete(first)
     return 0
@@ -119,7 +130,7 @@ def read(store: Store, first: int) -> int:
 
 
 FAULTS: list[Fault] = [reset_before, reset_within, reset_after, terminate]
-OPERATIONS = [keyed_upload, file, snapshot, delete_upload, erase, clear, read]
+OPERATIONS = [keyed_upload, file, snapshot, upsert, delete_upload, erase, clear, read]
 
 
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
@@ -338,7 +349,7 @@ def test_postgresql_killed_amid_uploads_and_started_again_has_all_that_was_answe
     assert store.maintenance.verify().agreed
 
 
-@pytest.mark.parametrize("mode", ["add", "replace"])
+@pytest.mark.parametrize("mode", ["add", "replace", "upsert"])
 def test_postgresql_killed_amid_a_file_makes_it_load_anew(server: Postgres, mode: str) -> None:
     """The rows that wait do not outlive a crash. A load that goes on after it must not take the rest for the whole."""
     store = open_store()
@@ -359,7 +370,7 @@ def test_postgresql_killed_amid_a_file_makes_it_load_anew(server: Postgres, mode
     store.loads.stage(again, FILE, len(FILE), 0)
     store.loads.finish(again)
 
-    assert total(store) == len(FILE) + (12 if mode == "add" else 8)
+    assert total(store) == len(FILE) + (8 if mode == "replace" else 12)
     assert store.maintenance.verify().agreed
 
 

@@ -342,19 +342,19 @@ def _replace(connection: Connection, load: Load, expected: int, source_bit: int)
     """Makes the records of the source those of the staged rows, but for records of newer files. Raises RowsLost,
     Outdated."""
     _lock_and_require_no_newer_snapshot(connection, load, source_bit)
-    [[rows]] = connection.run(f"SELECT count(*) FROM {load.table}")
+    counts = f"""SELECT coalesce(sum(n), 0)::bigint, count(*)
+        FROM (SELECT count(*) AS n FROM {load.table} GROUP BY customer_id, text_id) AS c"""
+    [[rows, customers]] = connection.run(counts)
     if rows != expected:
         raise RowsLost
     left_out, upsert = upserts.leave_out_stated(connection, load.table, load.id)
+    if left_out:
+        [[rows, customers]] = connection.run(counts)
     spared = upserts.is_stated_later() if upsert else "false"
-    [[customers]] = connection.run(
-        f"SELECT count(*) FROM (SELECT FROM {load.table} GROUP BY customer_id, text_id) AS c"
-    )
     done = snapshots.replace(connection, load.table, load.id, source_bit, _newer(connection, load, source_bit), spared)
     upserts.forget_stated(connection, source_bit, load.id)
-    accepted = rows - left_out
     remark = f"{left_out} rows were left out. {upserts.remark(upsert)}" if left_out and upsert else None
-    return _effect(connection, load, done, accepted, accepted, customers, remark)
+    return _effect(connection, load, done, rows, rows, customers, remark)
 
 
 def _upsert(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
