@@ -48,7 +48,7 @@ def waiting_load(
     load = store.loads.claim(key, key, EPOCH + timedelta(days=next(_days)), source, mode, lease=600)
     assert load
     made = [record(who, of) for who, of in rows]
-    staged = [(one.customer_id, one.name, one.email, one.source) for one in made]
+    staged = [(one["customer_id"], one["name"], one["email"], one["source"]) for one in made]
     store.loads.stage(load, staged, len(staged), 0)
     return load
 

@@ -13,7 +13,7 @@ import pytest
 from dedup.customer_ids import CustomerId
 from dedup.errors import NotUndoable
 from dedup.matching import normalise
-from dedup.records import OPTIONAL, Record
+from dedup.records import OPTIONAL
 from dedup.store import Store, maintenance, snapshots
 from dedup.store.loads import Load, Outdated
 from dedup.store.matching import attach
@@ -462,7 +462,13 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
         @rule(rows=rows)
         def add(self, rows: list[tuple[CustomerId, str, Content]]) -> None:
             made = [
-                Record(customer_id=who, source=of, name=name, email=email, **dict(zip(OPTIONAL, more, strict=True)))
+                {
+                    "customer_id": who,
+                    "source": of,
+                    "name": name,
+                    "email": email,
+                    **dict(zip(OPTIONAL, more, strict=True)),
+                }
                 for who, of, (name, email, *more) in rows
             ]
             upload = store.records.add(made).id

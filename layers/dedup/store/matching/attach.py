@@ -105,13 +105,13 @@ _Edge = tuple[int, int, str]
 """The earlier record, the later one, and the name of the rule that joins them."""
 
 
-def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True) -> None:
+def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True, after: Sequence[str] = ()) -> None:
     """Adds the records of an upload to the active run, if there is one. If it must not `wait` for a bulk change, that
-    is deferred."""
+    is deferred. The statements `after` are run before, in the same round trip."""
     if not wait:
-        connection.run(f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})")
+        connection.run("; ".join([*after, f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})"]))
         return
-    tables = active_run(connection, ENTITIES_LOCK_SHARED)
+    tables = active_run(connection, ENTITIES_LOCK_SHARED, after)
     if tables:
         attach_records(connection, tables, f"r.upload_id = {upload_id}")
 
