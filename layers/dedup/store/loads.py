@@ -339,8 +339,7 @@ def _replace(connection: Connection, load: Load, expected: int, source_bit: int)
         if bit == source_bit:
             raise Outdated(_in_place(name, upload_id))
     [[rows, customers]] = connection.run(
-        f"""SELECT coalesce(sum(n), 0)::bigint, count(*)
-            FROM (SELECT count(*) AS n FROM {load.table} GROUP BY customer_id, text_id) AS c"""
+        f"SELECT count(*), count(DISTINCT customer_id) + count(DISTINCT text_id) FROM {load.table}"
     )
     if rows != expected:
         raise RowsLost
@@ -349,7 +348,9 @@ def _replace(connection: Connection, load: Load, expected: int, source_bit: int)
             WHERE u.id = {load.id} AND n.status = 'done'
                 AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
     )
-    done = snapshots.replace(connection, load.table, load.id, source_bit, [upload for [upload] in newer])
+    done = snapshots.replace(
+        connection, load.table, load.id, source_bit, [upload for [upload] in newer], repeats=rows != customers
+    )
     added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
     return _Effect(
         expected,

@@ -24,6 +24,16 @@ added. The row is null for a record to be deleted."""
 _PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
 """The condition on a difference that the row changes the record."""
 
+_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+
+_KEYS = f"""coalesce(customer_id, hashtextextended(text_id, 1)) AS number,
+    hash_record_extended(ROW(text_id, {_CONTENT}), 0) AS digest"""
+"""What is compared: the customer and the content, as two integers, which are sorted in a third of the time of texts. A
+digest has 64 bits: one change in 2^64 is overlooked."""
+
+_WORK_MEM = "64MB"
+"""For sorting and joining: a million rows fit into it."""
+
 _PAIRED_BY = ("name_hash", "email_hash")
 """What the record and the row of one customer have in common that are paired first: it matters only if the customer has
 several."""
@@ -41,12 +51,12 @@ class Replaced:
 
 
 def replace(
-    connection: Connection, staged: str, upload_id: int, source_bit: int, newer: Collection[int] = ()
+    connection: Connection, staged: str, upload_id: int, source_bit: int, newer: Collection[int], *, repeats: bool
 ) -> Replaced:
     """Makes the records of a source those of the table `staged`, also in the active run; membership and counts still
-    lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. The caller holds
-    LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
-    _compare(connection, staged, source_bit, newer)
+    lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. `repeats`: a customer may
+    have several rows. The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
+    _compare(connection, staged, source_bit, newer, repeats=repeats)
     [[changed, removed]] = connection.run(
         f"""SELECT count(*) FILTER (WHERE {_PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {_DIFFERENCES}"""
     )
@@ -77,21 +87,32 @@ def _changed_records(connection: Connection) -> list[int]:
     return [record for [record] in rows]
 
 
-def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int]) -> None:
+def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int], *, repeats: bool) -> None:
     """Creates and analyses the table of differences."""
+    connection.run(f"SET LOCAL work_mem = '{_WORK_MEM}'")
     compared = f"source = {source_bit}"
     if newer:
         compared += f" AND upload_id <> ALL ({bigints(newer)})"
     [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
     query = f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}"
     if any_records:
-        query = _differences(staged, compared)
+        query = _differences(staged, compared, repeats=repeats or _repeats(connection, source_bit))
     connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
     connection.run(f"ANALYZE {_DIFFERENCES}")
 
 
-def _differences(staged: str, compared: str) -> str:
-    """A query for the table of differences. `compared`: a condition on the columns of record.
+def _repeats(connection: Connection, source_bit: int) -> bool:
+    """Whether a customer has several records of the source."""
+    [[records, customers]] = connection.run(
+        f"""SELECT sum(records) FILTER (WHERE sources = 1::bigint << {source_bit}),
+                sum(customers) FILTER (WHERE sources & 1::bigint << {source_bit} <> 0) FROM change_now"""
+    )
+    return bool(records != customers)
+
+
+def _differences(staged: str, compared: str, *, repeats: bool) -> str:
+    """A query for the table of differences. `compared`: a condition on the columns of record; `repeats`: a customer may
+    have several rows or records. Otherwise they need not be numbered, which takes most of the time.
 
     Full joins only: they are never carried out as nested loops, whatever the planner expects."""
     steps = ["differing"]
@@ -100,26 +121,23 @@ def _differences(staged: str, compared: str) -> str:
         steps.append(f"by_{column}")
         parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
     paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {_PAIRED}" for step in steps[1:])
-    rows = f"SELECT ctid AS staged, {_compared_columns()} FROM {staged}"
-    records = f"SELECT id AS record_id, {_compared_columns()} FROM record WHERE {compared}"
-    hashes = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in _PAIRED_BY)
+    hashed = "hashtextextended({}, 0)" if repeats else "0"
+    columns = f"{_KEYS}, coalesce(text_id, '') AS word, " + ", ".join(
+        f"{hashed.format(column.removesuffix('_hash'))} AS {column}" for column in _PAIRED_BY
+    )
+    rows = f"SELECT ctid AS staged, {columns} FROM {staged}"
+    records = f"SELECT id AS record_id, {columns} FROM record WHERE {compared}"
+    keys = "number, digest"
+    if repeats:
+        rows, records = _numbered(rows, keys, "staged"), _numbered(records, keys, "record_id")
+        keys += ", nth"
+    kept = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in ("word", *_PAIRED_BY))
     return f"""
         WITH differing AS MATERIALIZED (
-            SELECT staged, record_id, number, word, {hashes}
-            FROM ({_numbered(rows, "digest", "staged")}) AS s
-            FULL JOIN ({_numbered(records, "digest", "record_id")}) AS r USING (digest, number, word, nth)
+            SELECT staged, record_id, number, {kept} FROM ({rows}) AS s FULL JOIN ({records}) AS r USING ({keys})
             WHERE staged IS NULL OR record_id IS NULL
         ), {", ".join(parts)}
         {paired} UNION ALL SELECT staged, record_id FROM ({_paired(steps[-1])}) AS rest"""
-
-
-def _compared_columns() -> str:
-    """The customer, an integer or a text, as two columns that are never null; and hashes of the content. A digest has
-    64 bits and is compared within one customer: one change in 2^64 is overlooked."""
-    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
-    return f"""coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word,
-        hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
-        hashtextextended(name, 0) AS name_hash, hashtextextended(email, 0) AS email_hash"""
 
 
 def _numbered(query: str, keys: str, order: str) -> str:
