@@ -17,7 +17,7 @@ import pytest
 from dedup.customer_ids import CustomerId
 from dedup.records import Fields, Record
 from dedup.settings import Settings, settings
-from dedup.store import Store, open_store
+from dedup.store import Store, change_log, open_store
 from dedup.store.connection import Database
 from dedup.store.set_questions import Selection
 from pg8000.native import Connection
@@ -96,7 +96,8 @@ def connect(user: str | None = None, password: str = "") -> Connection:
 
 @pytest.fixture
 def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
-    """Creates stores on the test's database, each with its own connection, like Lambda environments."""
+    """Creates stores on the test's database, each with its own connection, like Lambda environments. At the end, the
+    change log must agree with the records."""
     stores: list[Store] = []
 
     def make(**changes: Any) -> Store:
@@ -105,8 +106,10 @@ def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]
 
     make().schema.migrate()
     yield make
+    wrong = stores[0]._database.read(change_log.find_errors)
     for store in stores:
         store.close()
+    assert wrong == 0, "records were written without an entry in the change log"
 
 
 @pytest.fixture

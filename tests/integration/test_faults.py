@@ -263,9 +263,11 @@ def test_serialization_failure_is_tried_three_times(store: Store, failures: int,
 
 def _empty(store: Store) -> None:
     """As new: what was uploaded is forgotten too."""
-    tables = ("region_change", "deferred_membership", "customer_membership", "record", "upload")
+    tables = ("region_change", "deferred_membership", "customer_membership", "record", "upload", "record_change")
+    log = "UPDATE change_log SET trimmed_position = last_position, records = 0, id_sum = 0; DELETE FROM change_consumer"
     store._database.write(
-        lambda connection: connection.run(";".join(f"DELETE FROM {table}" for table in tables)), repeatable=True
+        lambda connection: connection.run(";".join([*(f"DELETE FROM {table}" for table in tables), log])),
+        repeatable=True,
     )
 
 

@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pg8000.native import Connection
 
 from tests.conftest import api_event, connect, machine_settings
+from tests.follower import Follower
 
 MERGE = 7236836
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -393,6 +394,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             store.records.clear()
             self.outside = connect()
             self.held = False
+            self.log = Follower(store, "machine")
             self.records: dict[int, Kept] = {}
             self.files: dict[int, File] = {}
 
@@ -428,6 +430,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             assert Counter(map(repr, new.values())) == Counter(map(repr, added))
             assert {*now} == {*kept, *changed, *new}
             assert all(record > last for record in new)
+            assert self.log.catch_up() == ({*new}, {*changed}, {*before} - {*now})
             self.records = now
 
         def newer(self, at: int) -> list[int]:

@@ -7,6 +7,7 @@ and COPY), `region_counts` (membership and counts of customers and entities), `t
 from functools import cache
 
 from dedup.settings import settings
+from dedup.store.change_log import ChangeLog
 from dedup.store.connection import Database
 from dedup.store.customers import Customers
 from dedup.store.erasures import Erasures
@@ -55,6 +56,7 @@ class Store:
         self.review = Review(database)
         self.decisions = Decisions(database)
         self.tasks = Tasks(database)
+        self.change_log = ChangeLog(database)
 
     def ping(self) -> None:
         """Returns when the database answers; raises Unavailable within three seconds."""

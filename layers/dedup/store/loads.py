@@ -19,6 +19,7 @@ from dedup.findings import Finding
 from dedup.records import OPTIONAL
 from dedup.store import rejected_rows, snapshots
 from dedup.store.audit import UNKNOWN, record_action
+from dedup.store.change_log import logged
 from dedup.store.connection import Database
 from dedup.store.customer_columns import id_cells, id_columns
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
@@ -433,7 +434,9 @@ def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tup
         if connection.row_count:
             left_out += connection.row_count
             reasons.append(_in_place(name, upload_id))
-            connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND source = {bit}")
+            theirs = f"upload_id = {load.id} AND source = {bit}"
+            gone = f"DELETE FROM record WHERE {theirs} RETURNING id"
+            connection.run(f"WITH gone AS ({gone}), {logged('deleted', 'gone')} SELECT")
     remark = ". ".join(reasons)
     if 0 < left_out == records:
         raise Outdated(remark)

@@ -11,7 +11,7 @@ from pg8000.native import Connection
 from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
 from dedup.records import Fields, known_fields
-from dedup.store import samples
+from dedup.store import change_log, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import array, id_cells, id_columns, literal, membership_of
@@ -49,6 +49,17 @@ class Accepted:
     repeated: bool
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An upload that begins: whether it may change membership at once, about how many deferred rows there are, and
+    change_log.LAST_ID before it stored many records."""
+
+    upload: Accepted
+    may_merge: bool = False
+    deferred: int = 0
+    last_id: int = 0
+
+
 class Records:
     """The records of one database."""
 
@@ -67,18 +78,21 @@ class Records:
         bits = self._sources.bits({record["source"] for record in records})
 
         def work(connection: Connection) -> tuple[Accepted, bool]:
-            upload, may_merge, deferred = _begin_upload(connection, key, digest, records, bits, principal)
+            begun = _begin_upload(connection, key, digest, records, bits, principal)
+            upload, may_merge = begun.upload, begun.may_merge
             if upload.repeated or not records:
                 return upload, False
-            if not may_merge and deferred > MAX_DEFERRED:
+            if not may_merge and begun.deferred > MAX_DEFERRED:
                 connection.run(f"SELECT {MERGE_LOCK_SHARED}")
                 may_merge = True
             if len(records) == 1:
                 counting = _counting(records, bits, may_merge)
             else:
-                counting = _copy(connection, upload.id, records, bits, may_merge)
-            attach.attach_upload(connection, upload.id, wait=may_merge, after=counting)
-            return upload, deferred > 0
+                counting = _copy(connection, begun, records, bits, may_merge)
+            [[*is_logged], *_] = attach.attach_upload(connection, upload.id, wait=may_merge, after=counting)
+            if is_logged == [False]:
+                change_log.append_scattered(connection, begun.last_id, upload.id)
+            return upload, begun.deferred > 0
 
         upload, merges = self._database.write(work, repeatable=key is not None)
         # The upload is committed: what fails from here on must not fail it.
@@ -160,9 +174,8 @@ def _begin_upload(
     records: Sequence[Fields],
     bits: Mapping[str, int],
     principal: str,
-) -> tuple[Accepted, bool, int]:
-    """The upload, whether it may change membership at once, and about how many deferred rows there are. If there is
-    only one record, it is stored."""
+) -> _Begun:
+    """Creates the upload. A single record is stored and logged, too."""
     created_at, accepted = iso("created_at"), len(records)
     stored, record_id = "", "NULL"
     if accepted == 1:
@@ -172,8 +185,8 @@ def _begin_upload(
         columns, values = zip(*_columns(record, bits).items(), strict=True)
         stored = f"""stored AS (
             INSERT INTO record (id, upload_id, {", ".join(columns)}) OVERRIDING SYSTEM VALUE
-            SELECT record_id, id, {", ".join(values)} FROM created
-        ),"""
+            SELECT record_id, id, {", ".join(values)} FROM created RETURNING id
+        ), {change_log.logged_one("inserted", "stored")},"""
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
         f"""WITH created AS (
@@ -186,18 +199,18 @@ def _begin_upload(
             SELECT 'upload', {text(principal)}, id, {accepted} FROM created
         ) SELECT id, record_id, at, {TRY_MERGE_LOCK_SHARED},
             (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
-            + (SELECT count(*) FROM deferred_match) FROM created"""
+            + (SELECT count(*) FROM deferred_match), {change_log.LAST_ID} FROM created"""
     )
     if rows:
-        [[upload_id, record, at, may_merge, deferred]] = rows
-        return Accepted(upload_id, accepted, record, at, repeated=False), may_merge, deferred
+        [[upload_id, record, at, may_merge, deferred, last_id]] = rows
+        return _Begun(Accepted(upload_id, accepted, record, at, repeated=False), may_merge, deferred, last_id)
     [[upload_id, same, first_accepted, record, at]] = connection.run(
         f"""SELECT id, digest = salted({text(digest)}), accepted, record_id, {created_at}
             FROM upload WHERE key = salted({text(key)})"""
     )
     if not same:
         raise KeyReused
-    return Accepted(upload_id, first_accepted, record, at, repeated=True), False, 0
+    return _Begun(Accepted(upload_id, first_accepted, record, at, repeated=True))
 
 
 def _columns(record: Fields, bits: Mapping[str, int]) -> dict[str, str]:
@@ -213,12 +226,14 @@ def _columns(record: Fields, bits: Mapping[str, int]) -> dict[str, str]:
 
 
 def _copy(
-    connection: Connection, upload_id: int, records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool
+    connection: Connection, begun: _Begun, records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool
 ) -> list[str]:
-    """Stores the records; returns the statements of _counting()."""
+    """Stores the records; returns the statements of _counting(). The first of them also appends to the change log, and
+    returns whether it did."""
     known = known_fields(records)
     ids = id_columns(record["customer_id"] for record in records)
-    bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(upload_id)
+    bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(begun.upload.id)
+    logged = change_log.logged_together(begun.last_id, len(records))
     counting: list[str] = []
 
     def parts() -> Iterator[bytes]:
@@ -234,16 +249,18 @@ def _copy(
                     row.append(written(field, record.get(field)))
             yield copy_rows(rows)
         # Now, while the server stores the rows.
-        counting.extend(_counting(records, bits, may_merge))
+        counting.extend(_counting(records, bits, may_merge, logged))
 
     columns = ", ".join((*ids, "name", "email", "source", "upload_id", *known))
     connection.run(f"COPY record ({columns}) FROM STDIN", stream=parts())
     return counting
 
 
-def _counting(records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool) -> list[str]:
-    """The statements that add the records' customers to membership, or to the deferred changes, and count the
-    records."""
+def _counting(
+    records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool, logged: str | None = None
+) -> list[str]:
+    """The statements that add the records' customers to membership, or to the deferred changes, and count the records.
+    `logged`: a part of a WITH, for the first statement, which then returns whether it has a row."""
     sources_of: dict[Membership, defaultdict[CustomerId, int]] = {m: defaultdict(int) for m in CUSTOMERS.memberships}
     integers = sources_of[INTEGERS]
     for record in records:
@@ -260,11 +277,15 @@ def _counting(records: Sequence[Fields], bits: Mapping[str, int], may_merge: boo
         columns = f"{membership.id}, sources"
         incoming = f"SELECT * FROM unnest({array(membership, customers)}, {bigints(sources)}) AS t ({columns})"
         if may_merge:
-            statements.append(f"WITH {gain(membership, incoming)}, {count_changes(CUSTOMERS, counts)} SELECT")
+            steps = [gain(membership, incoming), count_changes(CUSTOMERS, counts)]
         else:
-            statements.append(
-                f"""WITH counted AS (INSERT INTO region_change (sources, customers, records) {counts})
-                    INSERT INTO deferred_membership ({columns}) {incoming}"""
-            )
-        counts = NO_CHANGES
+            steps = [
+                f"counted AS (INSERT INTO region_change (sources, customers, records) {counts})",
+                f"deferred AS (INSERT INTO deferred_membership ({columns}) {incoming})",
+            ]
+        if logged:
+            statements.append(f"WITH {', '.join([*steps, logged])} SELECT EXISTS (SELECT FROM logged)")
+        else:
+            statements.append(f"WITH {', '.join(steps)} SELECT")
+        counts, logged = NO_CHANGES, None
     return statements

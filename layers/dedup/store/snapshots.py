@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.store.change_log import logged
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, renewal
 from dedup.store.matching.run_tables import active_run
@@ -161,9 +162,11 @@ def _change(connection: Connection, staged: str, upload_id: int) -> None:
     """Changes the records that are paired with a row, in id order."""
     values = ", ".join(f"{column} = s.{column}" for column in CONTENT)
     connection.run(
-        f"""UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
+        f"""WITH changed AS (
+            UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
             FROM (
                 SELECT d.record_id, s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
                 WHERE d.record_id IS NOT NULL ORDER BY d.record_id
-            ) AS s WHERE r.id = s.record_id"""
+            ) AS s WHERE r.id = s.record_id RETURNING r.id
+        ), {logged("updated", "changed")} SELECT"""
     )

@@ -3,7 +3,7 @@
 from pg8000.native import Connection
 
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows
+from dedup.store import change_log, rejected_rows
 
 CONTENT = ("name", "email", *OPTIONAL)
 """The columns of a staged row, and of a record, beside the customer and the source."""
@@ -35,9 +35,12 @@ def drop_abandoned(connection: Connection) -> None:
 def insert_records(connection: Connection, rows: str, upload_id: int) -> int:
     """Makes records of staged rows (what follows FROM); returns how many."""
     columns = f"customer_id, text_id, source, {', '.join(CONTENT)}"
+    [[last_id]] = connection.run(f"SELECT {change_log.LAST_ID}")
     # In id order, which fills the indexes from left to right.
     connection.run(
         f"""INSERT INTO record ({columns}, upload_id)
             SELECT {columns}, {upload_id} FROM {rows} ORDER BY customer_id, text_id"""
     )
-    return int(connection.row_count)
+    count = int(connection.row_count)
+    change_log.append_inserted(connection, last_id, upload_id, count)
+    return count

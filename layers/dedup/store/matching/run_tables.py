@@ -125,12 +125,17 @@ class RunTables:
         connection.run(f"DROP TABLE IF EXISTS {', '.join(self.all)}")
 
 
-def active_run(connection: Connection, lock: str = "", after: Sequence[str] = ()) -> RunTables | None:
+ACTIVE_RUN = "SELECT active_run FROM match_state"
+"""A query for the number of the active run; null before the first."""
+
+
+def active_run(connection: Connection, lock: str = "") -> RunTables | None:
     """The tables of the active run, None before the first; with a lock of locks, which is held until the end of the
-    transaction. The statements `after` are run before, in the same round trip."""
-    # The lock in a statement of its own: one that waits for a lock does not see what was committed while it waited.
-    locking = [f"SELECT {lock}"] if lock else []
-    *_, [run] = connection.run("; ".join([*after, *locking, "SELECT active_run FROM match_state"]))
+    transaction."""
+    if lock:
+        # A statement of its own: one that waits for a lock does not see what was committed while it waited.
+        connection.run(f"SELECT {lock}")
+    [[run]] = connection.run(ACTIVE_RUN)
     return RunTables(run) if run else None
 
 

@@ -149,6 +149,47 @@ CREATE VIEW change_now AS
     UNION ALL SELECT sources, 1, 0 FROM deferred_text_move WHERE sources <> 0;
 
 
+-- Change log
+
+-- One change of records, appended in the transaction that made it. See docs/explanation/change-log.md and
+-- docs/adr/0014-positions-in-the-change-log.md.
+CREATE TABLE record_change (
+    -- Entries about the same record have ascending ids, but a transaction may commit after one with higher ids.
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Null until a reader has numbered the entry. Positions have no gaps.
+    position bigint,
+    -- Number of ids in `records`.
+    size bigint NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    -- 'cleared': all records were deleted; `records` is empty.
+    operation text NOT NULL CHECK (operation IN ('inserted', 'updated', 'deleted', 'cleared')),
+    -- Ids of records: at most 10,000 ranges.
+    records int8multirange NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX record_change_without_position ON record_change (id) WHERE position IS NULL;
+CREATE UNIQUE INDEX record_change_position ON record_change (position) WHERE position IS NOT NULL;
+
+-- One row: the state of the change log. The entries up to `trimmed_position` are deleted. They left so many records,
+-- with this sum of ids: with the entries that are kept, `verify` knows what the table of records must contain.
+CREATE TABLE change_log (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    last_position bigint NOT NULL DEFAULT 0,
+    trimmed_position bigint NOT NULL DEFAULT 0,
+    records bigint NOT NULL DEFAULT 0,
+    id_sum numeric NOT NULL DEFAULT 0
+);
+INSERT INTO change_log DEFAULT VALUES;
+
+-- A consumer of the change log. It has consumed the entries up to `position`, and of the next one the ids up to
+-- `record_id`.
+CREATE TABLE change_consumer (
+    name text PRIMARY KEY,
+    position bigint NOT NULL,
+    record_id bigint NOT NULL DEFAULT 0,
+    registered_at timestamptz NOT NULL DEFAULT now()
+);
+
+
 -- Hashes of personal data
 
 -- One row: the salt of every hash of personal data. Without it, a hash cannot be tested against a list of addresses
