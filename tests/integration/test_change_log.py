@@ -1,23 +1,32 @@
 """The change log: consumers see every change of records once, in an order in which it can be replayed."""
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dedup.errors import Superseded
+from dedup.errors import Busy, NotUndoable, Superseded, Unavailable
+from dedup.settings import settings
 from dedup.store import Store, change_log
 from dedup.store.change_log import Batch, Position
+from dedup.store.loads import Outdated
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
-from tests.conftest import connect, record, sample_records
+from tests.conftest import connect, machine_settings, record, sample_records
 from tests.follower import Follower, ids_of_records
+from tests.proxy import Fault, Proxy, reset_after, reset_before, reset_within
 
 NewStore = Callable[..., Store]
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+MERGE = 7236836
+_keys = itertools.count()
 
 
 def query(store: Store, sql: str) -> Any:
@@ -338,3 +347,189 @@ def test_verify_beside_writers_finds_no_mistake(new_store: NewStore) -> None:
             assert stores[0].maintenance.verify().wrong_changes == 0
         for job in jobs:
             job.result()
+
+
+# Everything in any order
+
+
+class LateUpload:
+    """An upload that is stored and not committed. It holds no lock, because its membership is deferred."""
+
+    def __init__(self, store: Store, ids: Sequence[int]) -> None:
+        self._go, self._thread = threading.Event(), ThreadPoolExecutor(1)
+        stored, write = threading.Event(), store._database.write
+
+        def held(work: Callable[[Connection], Any], *, repeatable: bool) -> Any:
+            def then_wait(connection: Connection) -> Any:
+                result = work(connection)
+                stored.set()
+                assert self._go.wait(30)
+                return result
+
+            return write(then_wait, repeatable=repeatable)
+
+        with closing(connect()) as outside, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store._database, "write", held)
+            outside.run(f"SELECT pg_advisory_lock({MERGE})")
+            self._upload = self._thread.submit(store.records.add, [record(n, "hubspot") for n in ids])
+            assert stored.wait(30)
+
+    def commit(self) -> int:
+        self._go.set()
+        upload = self._upload.result(30).id
+        self._thread.shutdown()
+        return upload
+
+
+def test_log_agrees_with_the_records_whatever_happens_in_any_order(new_store: NewStore) -> None:
+    """With commits that come late, connections that are cut, and consumers that start and stop anywhere."""
+    store, other = new_store(), new_store()
+    # It has registered its sources now, and writes nothing but uploads later.
+    other.records.add(sample_records())
+    proxy = Proxy(settings().db_host, settings().db_port)
+    people = st.lists(st.integers(0, 6), min_size=1, max_size=8)
+    days = st.integers(0, 6)
+    limits = st.sampled_from([1, 2, 5, 1000])
+    sources = st.sampled_from(["hubspot", "internal"])
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            store.records.clear()
+            self.late: LateUpload | None = None
+            self.uploads: list[int] = []
+            self.auditor = Follower(store, "auditor")
+            self.followers: list[Follower] = []
+            self.records = self.look()
+
+        def teardown(self) -> None:
+            if self.late:
+                self.late.commit()
+            for follower in self.followers:
+                follower.catch_up()
+                assert follower.ids == ids_of_records(store)
+
+        def look(self) -> dict[int, Any]:
+            """What each record is, from which a change can be told."""
+            return dict(query(store, "SELECT id, row_to_json(r)::text FROM record r"))
+
+        def compare(self) -> None:
+            """The log must say what changed since the last time, and nothing else."""
+            before, now = self.records, self.look()
+            changed = {one for one in before.keys() & now.keys() if before[one] != now[one]}
+            assert self.auditor.catch_up() == (now.keys() - before.keys(), changed, before.keys() - now.keys())
+            self.records = now
+
+        # Writers. A store whose connection is cut may or may not have done it
+
+        def do(self, work: Callable[[Store], int | None], cut: tuple[int, Fault] | None) -> None:
+            if not cut:
+                upload = work(store)
+            else:
+                cuttable = new_store(db_port=proxy.port)
+                proxy.plan(*cut)
+                upload = None
+                with suppress(Unavailable, Busy, Superseded):
+                    upload = work(cuttable)
+                proxy.forget()
+                cuttable.close()
+                self.settle()
+            if upload:
+                self.uploads.append(upload)
+            self.compare()
+
+        def settle(self) -> None:
+            """Waits until the server has noticed which connections are cut."""
+            open_transactions = """SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+                AND datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"""
+            deadline = time.monotonic() + 30
+            while query(store, open_transactions) != [[1 if self.late else 0]]:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+
+        cuts = st.none() | st.tuples(st.integers(0, 15), st.sampled_from([reset_before, reset_within, reset_after]))
+
+        @rule(ids=people, source=sources, cut=cuts)
+        def add(self, ids: list[int], source: str, cut: tuple[int, Fault] | None) -> None:
+            self.do(lambda at: at.records.add([record(n, source) for n in ids], key=str(next(_keys))).id, cut)
+
+        @rule(ids=people, replaces=st.booleans(), source=sources, name=st.sampled_from("ab"), at=days, cut=cuts)
+        def load(
+            self, ids: list[int], replaces: bool, source: str, name: str, at: int, cut: tuple[int, Fault] | None
+        ) -> None:
+            def work(at_store: Store) -> int | None:
+                key = str(next(_keys))
+                mode, of = ("replace", source) if replaces else ("add", None)
+                load = at_store.loads.claim(key, key, EPOCH + timedelta(days=at), of, mode, lease=600)
+                assert load
+                rows = [(n, name, "a@example.com", source) for n in ids]
+                if not replaces:
+                    rows.append((0, name, "a@example.com", "salesforce"))
+                at_store.loads.stage(load, rows, len(rows), 0)
+                with suppress(Outdated):
+                    at_store.loads.finish(load)
+                    return load.id
+                return None
+
+            self.do(work, cut)
+
+        @precondition(lambda self: self.uploads)
+        @rule(data=st.data(), cut=cuts)
+        def undo(self, data: st.DataObject, cut: tuple[int, Fault] | None) -> None:
+            upload = data.draw(st.sampled_from(self.uploads))
+
+            def work(at: Store) -> None:
+                with suppress(NotUndoable):
+                    at.uploads.delete(upload)
+
+            self.do(work, cut)
+
+        @rule(who=st.integers(0, 6), cut=cuts)
+        def erase(self, who: int, cut: tuple[int, Fault] | None) -> None:
+            self.do(lambda at: at.customers.erase(who) and None, cut)
+
+        @precondition(lambda self: not self.late)
+        @rule(often=st.integers(0, 4), cut=cuts)
+        def clear(self, often: int, cut: tuple[int, Fault] | None) -> None:
+            if not often:
+                self.do(lambda at: at.records.clear() and None, cut)
+
+        @precondition(lambda self: not self.late)
+        @rule(ids=people)
+        def begin_late(self, ids: list[int]) -> None:
+            self.late = LateUpload(other, ids)
+            self.compare()
+
+        @precondition(lambda self: self.late)
+        @rule()
+        def commit_late(self) -> None:
+            assert self.late
+            self.uploads.append(self.late.commit())
+            self.late = None
+            self.compare()
+
+        # Readers
+
+        @precondition(lambda self: len(self.followers) < 3)
+        @rule()
+        def register(self) -> None:
+            self.followers.append(Follower(store, str(len(self.followers))))
+
+        @precondition(lambda self: self.followers)
+        @rule(data=st.data(), limit=limits)
+        def follow(self, data: st.DataObject, limit: int) -> None:
+            data.draw(st.sampled_from(self.followers)).read(limit)
+
+        @rule()
+        def maintain(self) -> None:
+            store.maintenance.merge_deferred()
+            store.maintenance.compact()
+
+        @invariant()
+        def verify_finds_no_mistake(self) -> None:
+            assert store._database.read(change_log.find_errors) == 0
+
+    try:
+        run_state_machine_as_test(Machine, settings=machine_settings(10, 150, steps=30))
+    finally:
+        proxy.close()

@@ -21,12 +21,13 @@ from dedup import sets
 from dedup.errors import Busy, Superseded, Unavailable
 from dedup.sets import EVERYBODY
 from dedup.settings import settings
-from dedup.store import Store, connection, open_store
+from dedup.store import Store, change_log, connection, open_store
 from dedup.store.loads import RowsLost
 from pg8000.native import Connection
 
 from local.postgres import Postgres
 from tests.conftest import FULL, connect, ids_of, record, sample_records
+from tests.follower import Follower, ids_of_records
 from tests.proxy import Fault, Pair, Proxy, half_open, reset_after, reset_before, reset_within
 
 NewStore = Callable[..., Store]
@@ -133,6 +134,7 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
     for step in itertools.count():
         _empty(direct)
         first = direct.records.add(sample_records()).id
+        follower = Follower(direct, "follower")
         proxied = new_store(db_port=proxy.port)
         proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
 
@@ -140,11 +142,56 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
 
         assert total(direct) == expected, step
         assert direct.maintenance.verify().agreed, step
+        follower.catch_up()
+        assert follower.ids == ids_of_records(direct), step
         happened = proxy.happened
         proxy.forget()
         proxied.close()
         if not happened:
             assert step > 3
+            return
+
+
+@pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
+def test_consumer_of_the_change_log_cut_at_every_step_consumes_each_change_once(
+    new_store: NewStore, proxy: Proxy, turn: int
+) -> None:
+    """It writes down the changes in the transaction with its position, as the resolver does with what it derives."""
+    direct = new_store()
+
+    def consume(store: Store) -> None:
+        while (batch := store.change_log.read("consumer", 5)).changes:
+
+            def work(connection: Connection) -> None:
+                for change in batch.changes:
+                    connection.run(f"INSERT INTO consumed VALUES {tuple(change)}")
+                change_log.commit(connection, "consumer", batch)
+
+            store._database.write(work, repeatable=False)
+
+    with connect() as owner:
+        owner.run("CREATE TABLE consumed (entry bigint, operation text, first bigint, last bigint)")
+    for step in itertools.count():
+        _empty(direct)
+        direct.change_log.register("consumer")
+        direct.records.add(sample_records())
+        direct.customers.erase(103)
+        proxied = new_store(db_port=proxy.port)
+        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
+
+        until_done(partial(consume, proxied))
+
+        with connect() as owner:
+            consumed = owner.run("DELETE FROM consumed RETURNING operation, first, last")
+        [[first]] = direct._database.read(lambda connection: connection.run("SELECT min(id) FROM record"))
+        inserted = [["inserted", first + n, min(first + n + 4, first + 11)] for n in range(0, 12, 5)]
+        assert consumed == [*inserted, ["deleted", first + 2, first + 2], ["deleted", first + 4, first + 4]], step
+        assert direct.maintenance.verify().agreed, step
+        happened = proxy.happened
+        proxy.forget()
+        proxied.close()
+        if not happened:
+            assert step > 8
             return
 
 
