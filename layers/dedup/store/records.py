@@ -114,6 +114,7 @@ class Records:
             [[records]] = connection.run("SELECT coalesce(sum(records), 0)::bigint FROM region_change")
             # Readers and verify() lock these in this order too, so that none of them deadlocks with it.
             connection.run("TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record")
+            change_log.append_cleared(connection)
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             samples.forget_all(connection)

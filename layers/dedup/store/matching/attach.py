@@ -117,7 +117,7 @@ def attach_upload(
     *rows, _, [run] = connection.run("; ".join([*after, f"SELECT {ENTITIES_LOCK_SHARED}", ACTIVE_RUN]))
     if run:
         attach_records(connection, RunTables(run), f"r.upload_id = {upload_id}")
-    return rows
+    return list(rows)
 
 
 def attach_missing(connection: Connection, tables: RunTables, records: str, former: RunTables | None = None) -> None:
