@@ -1,5 +1,6 @@
 """A local AWS for tests: moto's server, reset for each test."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,13 +11,16 @@ from dedup.aws import bucket
 from dedup.settings import settings
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, api_event
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 BUCKET = "uploads"
 REGION: Final = "eu-west-1"
+Ask = Callable[..., tuple[int, Any]]
+"""Calls an operation of the API: its status and body."""
+
 LOCAL_RUNNER = str(ROOT / "jobs" / "local_runner.py")
 """What BATCH_RUNNER is on a stack of this machine."""
 
@@ -86,3 +90,16 @@ def work(files_queue: str, functions: Callable[[str, dict[str, Any]], dict[str, 
         return len(found)
 
     return work
+
+
+@pytest.fixture
+def ask(functions: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Ask:
+    """Calls an operation of the API: its status and body."""
+
+    def ask(name: str, method: str, path: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
+        query = parameters.pop("query", None)
+        event = api_event(method, f"/api/v1/{path}", body, query, parameters=parameters)  # type: ignore[arg-type]
+        answer = functions(name, event)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    return ask

@@ -23,6 +23,7 @@ from dedup.sets import EVERYBODY
 from dedup.settings import settings
 from dedup.store import Store, change_log, connection, open_store
 from dedup.store.loads import RowsLost
+from dedup.store.previews import Decision
 from pg8000.native import Connection
 
 from local.postgres import Postgres
@@ -99,6 +100,35 @@ def snapshot(store: Store, first: int) -> int:
     return 8 + len(FILE)
 
 
+def preview(store: Store, first: int) -> int:
+    return decided(store, "apply")
+
+
+def held(store: Store, first: int) -> int:
+    """A snapshot that removes what is the only upload of a hundred customers."""
+    store.records.add([record(n, "hubspot") for n in range(1000, 1100)], key="many", digest="d")
+    return decided(store, "release")
+
+
+def decided(store: Store, decision: Decision) -> int:
+    """A snapshot that is compared, decided about and loaded, each step until it is done."""
+    at, dry_run = datetime(2026, 1, 1, tzinfo=UTC), decision == "apply"
+    while load := store.loads.claim("file", "incoming/hubspot/a.csv", at, "hubspot", "replace", 0, dry_run=dry_run):
+        store.loads.stage(load, FILE, len(FILE), 0)
+        loaded = store.loads.finish(load, max_removed=0)
+        assert loaded == (load.decision == decision)
+        if loaded:
+            break
+        store.previews.decide(load.id, decision)
+    upload = store.uploads.with_key("file")
+    assert upload
+    if upload.status != "done":
+        # The answer of finish() was lost.
+        store.previews.decide(upload.id, decision)
+        return decided(store, decision)
+    return 8 + len(FILE)
+
+
 def delete_upload(store: Store, first: int) -> int:
     store.uploads.delete(first)
     return 0
@@ -120,7 +150,7 @@ def read(store: Store, first: int) -> int:
 
 
 FAULTS: list[Fault] = [reset_before, reset_within, reset_after, terminate]
-OPERATIONS = [keyed_upload, file, snapshot, delete_upload, erase, clear, read]
+OPERATIONS = [keyed_upload, file, snapshot, held, *[preview] * FULL, delete_upload, erase, clear, read]
 
 
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
@@ -310,7 +340,8 @@ def test_serialization_failure_is_tried_three_times(store: Store, failures: int,
 
 def _empty(store: Store) -> None:
     """As new: what was uploaded is forgotten too."""
-    tables = ("region_change", "deferred_membership", "customer_membership", "record", "upload", "record_change")
+    tables = ["region_change", "deferred_membership", "customer_membership", "record", "record_change"]
+    tables += ["upload", "upload_preview"]
     log = "UPDATE change_log SET trimmed_position = last_position, records = 0, id_sum = 0; DELETE FROM change_consumer"
     store._database.write(
         lambda connection: connection.run(";".join([*(f"DELETE FROM {table}" for table in tables), log])),

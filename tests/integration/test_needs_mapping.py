@@ -12,11 +12,10 @@ from dedup.store import Store
 from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect, record
-from tests.integration.conftest import BUCKET, plenty
+from tests.integration.conftest import BUCKET, Ask, plenty
 from tests.integration.test_ingest import watch_event_bus
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-Ask = Callable[..., tuple[int, Any]]
 
 LOST_DIGITS = "Scientific notation has lost digits. Export the column as text or as a number without decimals"
 UNKNOWN = "cust_no,e_mail_addr,tel,firm,stage\n" + "".join(
@@ -35,19 +34,6 @@ def load(s3: Any, store: Store) -> Callable[..., Upload]:
         return upload
 
     return load
-
-
-@pytest.fixture
-def ask(functions: Call, store: Store) -> Ask:
-    """Calls an operation of the API: its status and body."""
-
-    def ask(name: str, method: str, path: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
-        query = parameters.pop("query", None)
-        event = api_event(method, f"/api/v1/{path}", body, query, parameters=parameters)  # type: ignore[arg-type]
-        answer = functions(name, event)
-        return answer["statusCode"], json.loads(answer["body"])
-
-    return ask
 
 
 def shown(ask: Ask, upload_id: int) -> Any:

@@ -20,6 +20,7 @@ from dedup.store.matching.decisions import Decisions
 from dedup.store.matching.entities import Entities
 from dedup.store.matching.review import Review
 from dedup.store.matching.runs import Runs
+from dedup.store.previews import Previews
 from dedup.store.records import Records
 from dedup.store.reports import Reports
 from dedup.store.salt import Salt
@@ -47,6 +48,7 @@ class Store:
         self.uploads = Uploads(database, salt, self.maintenance)
         self.loads = Loads(database, sources, salt, self.maintenance)
         self.mappings = Mappings(database, salt)
+        self.previews = Previews(database)
         self.erasures = Erasures(database)
         self.exports = Exports(database)
         self.jobs = Jobs(database)

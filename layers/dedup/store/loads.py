@@ -7,7 +7,7 @@ was superseded notices in the same statement with which it would write, so it ca
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,22 +17,24 @@ from dedup.errors import Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows, snapshots
+from dedup.store import previews, rejected_rows, snapshots, suspicions
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.change_log import logged
 from dedup.store.connection import Database
 from dedup.store.customer_columns import id_cells, id_columns
+from dedup.store.differences import Comparison, fingerprint
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach
+from dedup.store.previews import Decision
 from dedup.store.record_columns import TYPES, written_rows
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_rows, text
 from dedup.store.staging import drop_abandoned, drop_staging, insert_records
-from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, load_failed, same_content
-from dedup.traces import Trace
+from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, changes_as_columns, load_failed, same_content
+from dedup.traces import Hashes, Trace
 
 Row = tuple[Any, ...]
 """A record as a row: the customer id, name, email, source, then optional fields."""
@@ -74,6 +76,10 @@ class Load:
     """The column mapping that the sender stated, as dedup.files.ColumnMapping.as_json() has it."""
     review: bool = False
     """The sender wants to check the mapping."""
+    dry_run: bool = False
+    """The sender wants to see what the file would do."""
+    decision: Decision | None = None
+    """What was decided about an earlier attempt, which ended in a preview or was held."""
 
     @property
     def table(self) -> str:
@@ -101,27 +107,32 @@ class Loads:
         version: str | None = None,
         sender: str | None = None,
         options: FileOptions = DEFAULT,
+        *,
+        dry_run: bool = False,
     ) -> Load | None:
         """Starts to load the object version that `key` names, and creates its staging table. None if it was loaded,
-        refused or deleted before. `version` and `sender` are what S3 calls the version, and who put it there: see
-        Uploads.lost_object(). `options` are used where the upload was not requested with others. Raises Busy while
-        another attempt is at it."""
+        refused or deleted before, or waits for a decision. `version` and `sender` are what S3 calls the version, and
+        who put it there: see Uploads.lost_object(). `options` and `dry_run` are used where the upload was not requested
+        with others. Raises Busy while another attempt is at it."""
         key_emails = rejected_rows.key_emails(object_key, self._salt.hashes())
         changes = f"""rows = 0, rejected = 0, started_at = now(), key = salted({text(key)}),
             object_at = {text(object_at.isoformat())}::timestamptz, object_version = {text(version)},
             sender = {text(sender)}, sheet = coalesce(sheet, {text(options.sheet)}),
-            strict = strict OR {options.strict}"""
+            strict = strict OR {options.strict}, dry_run = dry_run OR {dry_run}"""
 
         def work(connection: Connection) -> Load | None:
             drop_abandoned(connection)
             upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
             stated = "(SELECT mapping FROM upload_mapping m WHERE m.upload_id = upload.id)"
-            columns = f"attempt, source, {stated}, review, sheet, strict"
+            decision = "(SELECT decision FROM upload_preview p WHERE p.upload_id = upload.id)"
+            # A source that was guessed for a preview is guessed again, from the same columns.
+            source_stated = "CASE WHEN NOT source_guessed THEN source END"
+            columns = f"attempt, {source_stated}, {stated}, review, sheet, strict, dry_run, {decision}"
             claimed = TASKS.claim(connection, upload_id, lease, columns, changes)
             if not claimed:
                 return None
-            attempt, named, mapping, review, sheet, strict = claimed
-            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), named, mapping, review)
+            attempt, named, mapping, review, sheet, strict, *previewed = claimed
+            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), named, mapping, review, *previewed)
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
             connection.run(
@@ -171,24 +182,34 @@ class Loads:
         rejected: Rejected = None,
         principal: str = UNKNOWN,
         file: Loaded = Loaded(),
-    ) -> None:
+        max_removed: int = suspicions.NEVER,
+    ) -> bool:
         """Makes records of the staged rows and counts them; a snapshot makes the records of its source the same as its
         rows. Rows of a source that has a newer snapshot are left out, because they are out of date. Readers see all of
-        it or nothing.
-        `principal` is who put the object there.
+        it or nothing. `principal` is who put the object there.
 
-        Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
-        customers who were erased since the object was put there."""
+        Returns False if nothing of it was done: the upload is previewed, or held because the snapshot is suspicious.
+        `rejected` is not needed then. `max_removed`: see suspicions.find().
 
-        def work(connection: Connection) -> None:
-            accepted = _finish(connection, load, rejected, file)
-            record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
+        Raises Superseded; RowsLost; Outdated if no row would be left; previews.Changed if a preview is applied and is
+        out of date; and ErasedMeanwhile if `rejected` has rows of customers who were erased since the object was put
+        there."""
+        hashes = self._salt.hashes()
+
+        def work(connection: Connection) -> bool:
+            accepted = _finish(connection, load, rejected, file, hashes, max_removed)
             _add_findings(connection, load, file.findings)
+            if accepted is None:
+                return False
+            record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
+            return True
 
-        self._database.write(work, repeatable=True)
-        with suppress(Unavailable):
-            self._maintenance.merge_deferred()
-            self._maintenance.compact()
+        loaded = self._database.write(work, repeatable=True)
+        if loaded:
+            with suppress(Unavailable):
+                self._maintenance.merge_deferred()
+                self._maintenance.compact()
+        return loaded
 
     def fail(self, load: Load, reason: str, rejected: Rejected = None, findings: Iterable[Finding] = ()) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
@@ -287,8 +308,10 @@ class _Effect:
     remark: str | None = None
 
 
-def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded) -> int:
-    """Returns how many rows are in effect."""
+def _finish(
+    connection: Connection, load: Load, rejected: Rejected, file: Loaded, hashes: Hashes, max_removed: int
+) -> int | None:
+    """Returns how many rows are in effect; None if the file was not loaded."""
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
     [[expected, source_bit, is_snapshot]] = connection.run(
@@ -299,16 +322,17 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
         source = text(file.guessed_source)
         connection.run(f"UPDATE upload SET source = {source}, source_guessed = true WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")
-    effect = _replace(connection, load, expected, source_bit) if is_snapshot else _add(connection, load, expected)
+    if is_snapshot or load.dry_run:
+        compared = _compare(connection, load, expected, source_bit if is_snapshot else None)
+        if previews.ends_without_loading(connection, load, compared, hashes, max_removed):
+            return None
+    effect = _replace(connection, load, compared) if is_snapshot else _add(connection, load, expected)
     rejected_rows.require_none_of_erased(connection, load.id)
-    customers, records = (
-        ", ".join(f"{kind}_{change} = {number}" for change, number in asdict(changes).items())
-        for kind, changes in (("customers", effect.customers), ("records", effect.records))
-    )
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
                 accepted = {effect.accepted}, reason = {text(effect.remark)}, {_set_rejected(rejected)},
-                {customers}, {records}, {_set_content(load, file.sha256)}
+                {changes_as_columns(effect.customers)}, {changes_as_columns(effect.records)},
+                {_set_content(load, file.sha256)}
             WHERE id = {load.id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
@@ -331,32 +355,52 @@ def _add(connection: Connection, load: Load, expected: int) -> _Effect:
     )
 
 
-def _replace(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
-    """Makes the records of the source those of the staged rows, but for records of newer files. Raises RowsLost,
-    Outdated."""
+def _compare(connection: Connection, load: Load, expected: int, source_bit: int | None) -> Comparison:
+    """Compares the staged rows of a snapshot of a source, or of a file that is previewed, with the records. Raises
+    RowsLost, Outdated."""
     # Under the lock, so that nobody adds to the records or deletes any while they are compared.
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
     for bit, name, upload_id in _newer_snapshots(connection, load):
         if bit == source_bit:
-            raise Outdated(_in_place(name, upload_id))
-    [[rows, customers]] = connection.run(
-        f"SELECT count(*), count(DISTINCT customer_id) + count(DISTINCT text_id) FROM {load.table}"
-    )
+            raise Outdated(previews.in_place(name, upload_id))
+    rows, customers = _count_staged(connection, load)
     if rows != expected:
         raise RowsLost
+    # Before the comparison; when it is applied, after it: records that the API adds meanwhile differ.
+    mark = fingerprint(connection, load.table, load.id) if load.dry_run and not load.decision else None
+    if source_bit is None:
+        left_out, remark = (0, None) if load.decision else _leave_out_outdated(connection, load, expected)
+        if left_out:
+            rows, customers = _count_staged(connection, load)
+        snapshots.add_all(connection, load.table)
+        return Comparison(load.table, rows, customers, remark=remark, fingerprint=mark)
     newer = connection.run(
         f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
             WHERE u.id = {load.id} AND n.status = 'done'
                 AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
     )
-    done = snapshots.replace(
-        connection, load.table, load.id, source_bit, [upload for [upload] in newer], repeats=rows != customers
+    replaced = snapshots.compared_records(source_bit, [upload for [upload] in newer])
+    repeats = rows != customers or snapshots.customers_repeat(connection, source_bit)
+    snapshots.compare(connection, load.table, replaced, repeats=repeats)
+    return Comparison(load.table, rows, customers, source_bit, replaced, fingerprint=mark)
+
+
+def _count_staged(connection: Connection, load: Load) -> tuple[int, int]:
+    """The number of staged rows, and of their customers."""
+    [[rows, customers]] = connection.run(
+        f"SELECT count(*), count(DISTINCT customer_id) + count(DISTINCT text_id) FROM {load.table}"
     )
+    return rows, customers
+
+
+def _replace(connection: Connection, load: Load, compared: Comparison) -> _Effect:
+    """Makes the records of the source those of the staged rows, but for records of newer files."""
+    done = snapshots.replace(connection, load.table, load.id)
     added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
     return _Effect(
-        expected,
-        CustomerChanges(added, done.customers_removed, customers - added, new),
-        RecordChanges(done.added, done.changed, done.removed, expected - done.added - done.changed),
+        compared.rows,
+        CustomerChanges(added, done.customers_removed, compared.customers - added, new),
+        RecordChanges(done.added, done.changed, done.removed, compared.rows - done.added - done.changed),
     )
 
 
@@ -421,10 +465,6 @@ def _newer_snapshots(connection: Connection, load: Load) -> Sequence[tuple[int, 
     return found
 
 
-def _in_place(source: str, upload_id: int) -> str:
-    return f"A newer snapshot of {source} is in place: upload {upload_id}"
-
-
 def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
     """Deletes the records of sources that have a newer snapshot from the `records` of the upload; returns how many, and
     why. Raises Outdated if all were."""
@@ -433,7 +473,7 @@ def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tup
         connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
         if connection.row_count:
             left_out += connection.row_count
-            reasons.append(_in_place(name, upload_id))
+            reasons.append(previews.in_place(name, upload_id))
             theirs = f"upload_id = {load.id} AND source = {bit}"
             gone = f"DELETE FROM record WHERE {theirs} RETURNING id"
             connection.run(f"WITH gone AS ({gone}), {logged('deleted', 'gone')} SELECT")

@@ -11,7 +11,7 @@ from pg8000.native import Connection
 from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
 from dedup.records import Fields, known_fields
-from dedup.store import change_log, samples
+from dedup.store import change_log, examples, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import array, id_cells, id_columns, literal, membership_of
@@ -118,6 +118,7 @@ class Records:
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             samples.forget_all(connection)
+            examples.forget_all(connection)
             connection.run(f"INSERT INTO clearing (cleared_at, records) VALUES (clock_timestamp(), {records})")
             record_action(connection, "clear", principal, records=records)
             return int(records)

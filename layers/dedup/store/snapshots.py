@@ -18,11 +18,11 @@ from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
 from dedup.store.staging import CONTENT, insert_records
 
-_DIFFERENCES = "snapshot_difference"
+DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
 added. The row is null for a record to be deleted."""
 
-_PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
+PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
 """The condition on a difference that the row changes the record."""
 
 _CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
@@ -51,15 +51,12 @@ class Replaced:
     customers_removed: int
 
 
-def replace(
-    connection: Connection, staged: str, upload_id: int, source_bit: int, newer: Collection[int], *, repeats: bool
-) -> Replaced:
-    """Makes the records of a source those of the table `staged`, also in the active run; membership and counts still
-    lack the rows that are added (added_rows). Records of the `newer` uploads are left alone. `repeats`: a customer may
-    have several rows. The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
-    _compare(connection, staged, source_bit, newer, repeats=repeats)
+def replace(connection: Connection, staged: str, upload_id: int) -> Replaced:
+    """Makes the records of a source those of the table `staged`, which compare() has compared with them, also in the
+    active run; membership and counts still lack the rows that are added (added_rows). The caller holds
+    LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE."""
     [[changed, removed]] = connection.run(
-        f"""SELECT count(*) FILTER (WHERE {_PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {_DIFFERENCES}"""
+        f"""SELECT count(*) FILTER (WHERE {PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
     )
     if changed:
         _change(connection, staged, upload_id)
@@ -74,35 +71,51 @@ def replace(
     if not (added or removed):
         return Replaced(0, changed, 0, 0)
     # Also if none is deleted: decisions about records that were deleted before move to those that are added.
-    deleted = delete_records(connection, f"id IN (SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NULL)")
+    deleted = delete_records(connection, f"id IN (SELECT record_id FROM {DIFFERENCES} WHERE staged IS NULL)")
     return Replaced(added, changed, deleted.records, deleted.customers)
 
 
 def added_rows(staged: str) -> str:
     """The staged rows that were added by replace(), for what follows FROM."""
-    return f"""(SELECT s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
+    return f"""(SELECT s.* FROM {DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
 
 
 def _changed_records(connection: Connection) -> list[int]:
-    rows = connection.run(f"SELECT record_id FROM {_DIFFERENCES} WHERE {_PAIRED} ORDER BY record_id")
+    rows = connection.run(f"SELECT record_id FROM {DIFFERENCES} WHERE {PAIRED} ORDER BY record_id")
     return [record for [record] in rows]
 
 
-def _compare(connection: Connection, staged: str, source_bit: int, newer: Collection[int], *, repeats: bool) -> None:
-    """Creates and analyses the table of differences."""
+def compared_records(source_bit: int, newer: Collection[int]) -> str:
+    """The condition on a record that a snapshot of its source states it or removes it. Records of the `newer` uploads
+    are left alone."""
+    return f"source = {source_bit}" + (f" AND upload_id <> ALL ({bigints(newer)})" if newer else "")
+
+
+def compare(connection: Connection, staged: str, compared: str, *, repeats: bool) -> None:
+    """Creates the table of differences between the table `staged`, which is analysed, and the records that meet the
+    condition `compared`. `repeats`: a customer may have several rows or records. The caller holds
+    MERGE_LOCK_EXCLUSIVE."""
     connection.run(f"SET LOCAL work_mem = '{_WORK_MEM}'")
-    compared = f"source = {source_bit}"
-    if newer:
-        compared += f" AND upload_id <> ALL ({bigints(newer)})"
     [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
-    query = f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}"
-    if any_records:
-        query = _differences(staged, compared, repeats=repeats or _repeats(connection, source_bit))
-    connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
-    connection.run(f"ANALYZE {_DIFFERENCES}")
+    query = _differences(staged, compared, repeats=repeats) if any_records else _all_added(staged)
+    _create_differences(connection, query)
 
 
-def _repeats(connection: Connection, source_bit: int) -> bool:
+def add_all(connection: Connection, staged: str) -> None:
+    """Creates the table of differences for staged rows that are added, whatever records there are."""
+    _create_differences(connection, _all_added(staged))
+
+
+def _all_added(staged: str) -> str:
+    return f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}"
+
+
+def _create_differences(connection: Connection, query: str) -> None:
+    connection.run(f"CREATE TEMP TABLE {DIFFERENCES} ON COMMIT DROP AS {query}")
+    connection.run(f"ANALYZE {DIFFERENCES}")
+
+
+def customers_repeat(connection: Connection, source_bit: int) -> bool:
     """Whether a customer has several records of the source."""
     [[records, customers]] = connection.run(
         f"""SELECT sum(records) FILTER (WHERE sources = 1::bigint << {source_bit}),
@@ -121,7 +134,7 @@ def _differences(staged: str, compared: str, *, repeats: bool) -> str:
     for column in _PAIRED_BY:
         steps.append(f"by_{column}")
         parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
-    paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {_PAIRED}" for step in steps[1:])
+    paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {PAIRED}" for step in steps[1:])
     hashed = "hashtextextended({}, 0)" if repeats else "0"
     columns = f"{_KEYS}, coalesce(text_id, '') AS word, " + ", ".join(
         f"{hashed.format(column.removesuffix('_hash'))} AS {column}" for column in _PAIRED_BY
@@ -165,7 +178,7 @@ def _change(connection: Connection, staged: str, upload_id: int) -> None:
         f"""WITH changed AS (
             UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
             FROM (
-                SELECT d.record_id, s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
+                SELECT d.record_id, s.* FROM {DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
                 WHERE d.record_id IS NOT NULL ORDER BY d.record_id
             ) AS s WHERE r.id = s.record_id RETURNING r.id
         ), {logged("updated", "changed")} SELECT"""

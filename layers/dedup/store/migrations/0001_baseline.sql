@@ -217,9 +217,12 @@ CREATE TABLE upload (
     origin text NOT NULL CHECK (origin IN ('api', 's3')),
     -- 'replace': a snapshot.
     mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace')),
-    -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which.
-    status text NOT NULL CHECK (
-        status IN ('waiting', 'loading', 'needs_mapping', 'done', 'failed', 'deleting', 'deleted')),
+    -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which. 'previewed',
+    -- 'held': the file was compared with the records and not loaded; see upload_preview.
+    status text NOT NULL CHECK (status IN (
+        'waiting', 'loading', 'needs_mapping', 'previewed', 'held', 'done', 'failed', 'deleting', 'deleted')),
+    -- The sender wants to see what the file would do before it is loaded.
+    dry_run boolean NOT NULL DEFAULT false,
     -- The sender wants to check the column mapping in any case.
     review boolean NOT NULL DEFAULT false,
     -- Name of the source that all rows come from. Null: each row names its source.
@@ -244,13 +247,13 @@ CREATE TABLE upload (
     rows bigint NOT NULL DEFAULT 0,
     accepted bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
-    -- What a file did to the customers of its sources; null for uploads from the API. `customers_new`: of those added,
-    -- the ones that no source had before.
+    -- What a file did to the customers of its sources, or would do if it is previewed or held; null for uploads from the
+    -- API. `customers_new`: of those added, the ones that no source had before.
     customers_added bigint,
     customers_removed bigint,
     customers_unchanged bigint,
     customers_new bigint,
-    -- What a file did to the records of its sources; null for uploads from the API.
+    -- What a file did, or would do, to the records of its sources; null for uploads from the API.
     records_added bigint,
     records_changed bigint,
     records_removed bigint,
@@ -284,7 +287,27 @@ CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT N
 CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
 -- Here and below: only few tasks are open at a time, but all of them are kept.
 CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', 'deleting');
-CREATE INDEX upload_needs_mapping ON upload (id) WHERE status = 'needs_mapping';
+CREATE INDEX upload_undecided ON upload (id) WHERE status IN ('needs_mapping', 'previewed', 'held');
+
+
+-- Previews
+
+-- What somebody decides about an upload that is previewed or held. The figures are in the row of the upload.
+CREATE TABLE upload_preview (
+    upload_id bigint PRIMARY KEY,
+    -- Of the rows of the file, and of the records of its sources when they were compared: a preview is applied only if
+    -- both are the same again. Null if the upload is held.
+    fingerprint text,
+    -- What was shown to those who decide: the number of customers that the source would lose, and the fields that much
+    -- fewer of its records would have.
+    customers_removed bigint NOT NULL,
+    fields text[] NOT NULL,
+    -- Null until somebody decides to load the upload.
+    decision text CHECK (decision IN ('apply', 'release')),
+    -- Some rows and records, personal data: kept only until somebody decides.
+    examples json
+);
+CREATE INDEX upload_preview_examples ON upload_preview (upload_id) WHERE examples IS NOT NULL;
 
 
 -- Column mappings

@@ -1,0 +1,94 @@
+"""What a file would do, read from the table of differences between its rows and the records; nothing is written."""
+
+from dataclasses import dataclass
+
+from pg8000.native import Connection
+
+from dedup.store.record_columns import TYPES
+from dedup.store.region_counts import CUSTOMERS, Membership
+from dedup.store.snapshots import DIFFERENCES, PAIRED, added_rows
+from dedup.store.sql import bigints
+from dedup.store.staging import CONTENT
+from dedup.store.uploads import CustomerChanges, RecordChanges
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file that was compared with the records: the table of its rows, how many rows and customers it has, and, for a
+    snapshot, the source and the condition on the records that it replaces. `remark`: which rows are left out, and why;
+    `fingerprint`: of both before the comparison, for a preview."""
+
+    staged: str
+    rows: int
+    customers: int
+    source_bit: int | None = None
+    replaced: str = "false"
+    remark: str | None = None
+    fingerprint: str | None = None
+
+
+def figures(connection: Connection, compared: Comparison) -> tuple[CustomerChanges, RecordChanges]:
+    """Returns what the file would do to customers and records."""
+    [[added, changed, removed]] = connection.run(
+        f"""SELECT count(*) FILTER (WHERE record_id IS NULL), count(*) FILTER (WHERE {PAIRED}),
+            count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
+    )
+    counts = [_customers_added(connection, compared.staged, membership) for membership in CUSTOMERS.memberships]
+    customers, new = map(sum, zip(*counts, strict=True))
+    gone = customers_removed(connection, compared)
+    return (
+        CustomerChanges(customers, gone, compared.customers - customers, new),
+        RecordChanges(added, changed, removed, compared.rows - added - changed),
+    )
+
+
+def records_removed(connection: Connection) -> int:
+    """Returns how many records would be deleted."""
+    [[records]] = connection.run(f"SELECT count(*) FROM {DIFFERENCES} WHERE staged IS NULL")
+    return int(records)
+
+
+def customers_removed(connection: Connection, compared: Comparison) -> int:
+    """Returns how many customers the source of a snapshot would no longer have."""
+    if compared.source_bit is None:
+        return 0
+    customer = "coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word"
+    is_removed = f"EXISTS (SELECT FROM {DIFFERENCES} d WHERE d.record_id = id AND d.staged IS NULL)"
+    # Anti-joins only, which the planner can carry out by hashing.
+    [[customers]] = connection.run(
+        f"""WITH gone AS MATERIALIZED (SELECT DISTINCT {customer} FROM record WHERE {is_removed}),
+            others AS (SELECT {customer} FROM record WHERE source = {compared.source_bit} AND NOT {is_removed})
+            SELECT count(*) FROM gone g
+            WHERE NOT EXISTS (SELECT FROM others o WHERE o.number = g.number AND o.word = g.word)"""
+    )
+    return int(customers)
+
+
+def _customers_added(connection: Connection, staged: str, membership: Membership) -> tuple[int, int]:
+    """The customers with one kind of id that are new to a source, and those that are new to all sources."""
+    customer = membership.id
+    [[added, new]] = connection.run(
+        f"""SELECT count(*) FILTER (WHERE s.sources & ~coalesce(m.sources, 0) <> 0),
+                count(*) FILTER (WHERE coalesce(m.sources, 0) = 0)
+            FROM (
+                SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {added_rows(staged)}
+                WHERE {customer} IS NOT NULL GROUP BY {customer}
+            ) AS s LEFT JOIN {membership.now} m USING ({customer})"""
+    )
+    return added, new
+
+
+def fingerprint(connection: Connection, staged: str, upload_id: int) -> str:
+    """Returns a text that is the same if the staged rows of an upload are, and the records that their sources have
+    beside those of the upload. A record counts with the upload that last changed it."""
+    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+    of_row = f"hash_record_extended(ROW(customer_id, text_id, source, {content}), 0)"
+    of_record = "hash_record_extended(ROW(id, upload_id, updated_at), 0)"
+    sources = [source for [source] in connection.run(f"SELECT DISTINCT source FROM {staged} ORDER BY source")]
+    [parts] = connection.run(
+        f"""SELECT s.rows, s.hash::text, r.rows, r.hash::text
+            FROM (SELECT count(*) AS rows, sum({of_row}) AS hash FROM {staged}) AS s,
+                (SELECT count(*) AS rows, sum({of_record}) AS hash FROM record
+                WHERE source = ANY ({bigints(sources)}) AND upload_id <> {upload_id}) AS r"""
+    )
+    return " ".join(map(str, [*parts, *sources]))
