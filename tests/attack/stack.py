@@ -103,6 +103,8 @@ class Stack:
             **s3.environment(),
             "DB_PORT": str(self.proxy.port),
             "SOURCES": ",".join(self.sources),
+            # Snapshots are random: each replaces most customers of its source.
+            "SNAPSHOT_MAX_REMOVED": "100",
             "POWERTOOLS_LOG_LEVEL": "WARNING",
             "TMPDIR": str(self.folder / "tmp"),
         }

@@ -8,8 +8,8 @@ from dedup.store.task_outbox import Task
 
 
 def decide(upload_id: int, decision: Decision, store: Store, principal: str) -> None:
-    """Continues to load an upload that is previewed or held. A repeated call only sends the message again, if the
-    upload still waits for it. Raises Conflict if the upload has another status."""
+    """Continues to load an upload that is previewed or held. A repeated call only sends the message again if the upload
+    still waits for it. Raises Conflict if the upload has another status."""
     if store.previews.decide(upload_id, decision, principal):
         tasks.enqueue(Task("upload", upload_id), store)
 
