@@ -536,7 +536,7 @@ def test_guessed_source_is_guessed_again(store: Store, load: Load, ask: Ask, wor
     assert (body["status"], body["source"], body["source_guessed"]) == ("done", "hubspot", True)
 
 
-def test_message_that_was_lost_is_sent_again(
+def test_decision_whose_message_was_lost_is_sent_again(
     environment: pytest.MonkeyPatch, store: Store, files_queue: str, load: Load, ask: Ask, work: Callable[[], int]
 ) -> None:
     upload = load(csv(range(10)), dry_run="true")
