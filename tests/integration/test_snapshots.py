@@ -14,11 +14,12 @@ from dedup.customer_ids import CustomerId
 from dedup.errors import NotUndoable
 from dedup.matching import normalise
 from dedup.records import OPTIONAL
-from dedup.store import Store, maintenance, snapshots
+from dedup.store import Store, maintenance, snapshots, suspicions
 from dedup.store.loads import Load, Outdated
 from dedup.store.matching import attach
 from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import active_run, settings_of
+from dedup.store.previews import Changed, Decision
 from dedup.store.uploads import RecordChanges, Upload
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -48,11 +49,14 @@ def staged(
     mode: str = "replace",
     source: str | None = "hubspot",
     at: datetime | None = None,
+    key: str = "",
+    *,
+    dry_run: bool = False,
 ) -> Load:
     """A file whose rows wait to be loaded; newer than all before, if no time is given."""
-    key = str(uuid.uuid4())
+    key = key or str(uuid.uuid4())
     at = at or EPOCH + timedelta(days=1000 + next(_days))
-    load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600)
+    load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600, dry_run=dry_run)
     assert load
     values = [(who, name, email, of, *more) for who, of, (name, email, *more) in rows]
     store.loads.stage(load, values, len(values), 0, known=OPTIONAL)
@@ -353,6 +357,36 @@ class File:
     cleared: bool = False
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a snapshot is about to do in the model. `found`: records that stay; `lost`: customers that the source no
+    longer has."""
+
+    added: list[Kept]
+    changed: dict[int, Kept]
+    gone: set[int]
+    found: set[int]
+    lost: int
+
+    @property
+    def records(self) -> RecordChanges:
+        return RecordChanges(len(self.added), len(self.changed), len(self.gone), len(self.found) - len(self.changed))
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """A snapshot of the model that is previewed or held, with the records of its source and the customers that it
+    would have removed then."""
+
+    key: str
+    rows: list[tuple[CustomerId, Content]]
+    source: str
+    at: int
+    decision: Decision
+    records: dict[int, Kept]
+    lost: int
+
+
 def pair(rows: list[tuple[int, Content]], records: list[tuple[int, Content]]) -> Iterator[tuple[int, int, bool]]:
     """The rows and records of one customer that belong together: position, id, and whether they differ."""
     alike: list[Callable[[Content], Any]] = [lambda c: c, lambda c: c[0], lambda c: c[1], lambda c: True]
@@ -378,12 +412,16 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize("with_run", [False, True], ids=["alone", "with an active run"])
-def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: Store, with_run: bool) -> None:
+def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(
+    store: Store, monkeypatch: pytest.MonkeyPatch, with_run: bool
+) -> None:
     who: st.SearchStrategy[CustomerId] = st.sampled_from([0, 1, 2, -5, "a", "3a", 'ä"\\'])
     what = st.sampled_from(CONTENTS)
     rows = st.lists(st.tuples(who, st.sampled_from(SOURCES), what), min_size=1, max_size=6)
     many = st.lists(st.tuples(who, what), min_size=1, max_size=10)
     days = st.integers(0, 12)
+    # As in a large source: each customer that a snapshot removes makes it suspicious.
+    monkeypatch.setattr(suspicions, "MIN_CUSTOMERS", 1)
     if with_run:
         loaded(store, (1, content()))
         matched(store)
@@ -397,6 +435,8 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             self.log = Follower(store, "machine")
             self.records: dict[int, Kept] = {}
             self.files: dict[int, File] = {}
+            self.undecided: dict[int, Undecided] = {}
+            [[self.erased]] = query(store, "SELECT count(*) FROM erasure")
 
         def teardown(self) -> None:
             self.outside.close()
@@ -494,21 +534,90 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             self.expect([], {}, [Kept(who, of, shown_of(what), load.id) for who, of, what in accepted])
 
         @precondition(lambda self: not self.held)
-        @rule(rows=many, source=st.sampled_from(SOURCES), at=days)
-        def snapshot(self, rows: list[tuple[CustomerId, Content]], source: str, at: int) -> None:
-            load = staged(
-                store, [(who, source, what) for who, what in rows], at=EPOCH + timedelta(days=at), source=source
-            )
+        @rule(rows=many, source=st.sampled_from(SOURCES), at=days, decision=st.sampled_from([None, "apply", "release"]))
+        def snapshot(
+            self, rows: list[tuple[CustomerId, Content]], source: str, at: int, decision: Decision | None
+        ) -> None:
+            """Loaded in any case, or previewed, or held if it removes a customer."""
+            load = self.stage_snapshot("", rows, source, at, dry_run=decision == "apply")
             if self.outdated(source, at):
-                with pytest.raises(Outdated):
-                    store.loads.finish(load)
-                store.loads.fail(load, "outdated")
+                return self.refused(load, Outdated)
+            plan = self.plan(rows, source, at, load.id)
+            stops = decision == "apply" or (decision == "release" and plan.lost > 0)
+            assert store.loads.finish(load, max_removed=0 if decision else 100) == (not stops)
+            if not stops:
+                return self.replaced(load.id, source, at, plan)
+            assert decision
+            records = self.of_source(source)
+            self.undecided[load.id] = Undecided(self.key_of(load), rows, source, at, decision, records, plan.lost)
+            return self.waits(load.id, plan)
+
+        @precondition(lambda self: not self.held and self.undecided)
+        @rule(data=st.data(), load_it=st.booleans())
+        def decide(self, data: st.DataObject, load_it: bool) -> None:
+            upload = data.draw(st.sampled_from(sorted(self.undecided)))
+            one = self.undecided.pop(upload)
+            if not load_it:
+                assert store.uploads.delete(upload) == 0
                 return self.expect([], {}, [])
-            store.loads.finish(load)
+            assert store.previews.decide(upload, one.decision)
+            load = self.stage_snapshot(one.key, one.rows, one.source, one.at)
+            assert load.id == upload
+            if self.outdated(one.source, one.at):
+                return self.refused(load, Outdated)
+            if one.decision == "apply" and self.of_source(one.source) != one.records:
+                return self.refused(load, Changed)
+            plan = self.plan(one.rows, one.source, one.at, upload)
+            stops = one.decision == "release" and plan.lost > one.lost
+            assert store.loads.finish(load, max_removed=0) == (not stops)
+            if not stops:
+                return self.replaced(upload, one.source, one.at, plan)
+            self.undecided[upload] = replace(one, records=self.of_source(one.source), lost=plan.lost)
+            return self.waits(upload, plan)
+
+        # Parts of these
+
+        def stage_snapshot(
+            self, key: str, rows: list[tuple[CustomerId, Content]], source: str, at: int, *, dry_run: bool = False
+        ) -> Load:
+            stated = [(who, source, what) for who, what in rows]
+            return staged(store, stated, at=EPOCH + timedelta(days=at), source=source, key=key, dry_run=dry_run)
+
+        def key_of(self, load: Load) -> str:
+            [[key]] = query(store, f"SELECT object_key FROM upload WHERE id = {load.id}")
+            return str(key).removeprefix("incoming/").removesuffix(".csv")
+
+        def of_source(self, source: str) -> dict[int, Kept]:
+            return {record: one for record, one in self.records.items() if one.source == source}
+
+        def refused(self, load: Load, error: type[Exception]) -> None:
+            with pytest.raises(error):
+                store.loads.finish(load, max_removed=0)
+            store.loads.fail(load, "refused")
+            self.expect([], {}, [])
+
+        def waits(self, upload_id: int, plan: Plan) -> None:
+            """Says what it would do, and has done nothing."""
+            self.told(upload_id, plan.records)
+            upload = store.uploads.get(upload_id)
+            assert upload
+            assert upload.status in ("previewed", "held")
+            assert upload.customers
+            assert upload.customers.removed == plan.lost
+            examples = store.previews.examples(upload_id)
+            assert examples
+            shown: list[Counter[Any]] = [
+                Counter(one["id"] for one in examples["removed"] + examples["changed"]),
+                Counter(one["customer_id"] for one in examples["added"]),
+            ]
+            whole: list[Counter[Any]] = [Counter([*plan.gone, *plan.changed]), Counter(one.who for one in plan.added)]
+            # The files are older than any erasure: who was erased, or has an address of theirs, is in no example.
+            assert all(some <= all_ for some, all_ in zip(shown, whole, strict=True)) if self.erased else shown == whole
+            self.expect([], {}, [])
+
+        def plan(self, rows: list[tuple[CustomerId, Content]], source: str, at: int, upload_id: int) -> Plan:
             stay = self.newer(at)
-            compared = {
-                record: one for record, one in self.records.items() if one.source == source and one.upload not in stay
-            }
+            compared = {record: one for record, one in self.of_source(source).items() if one.upload not in stay}
             changed: dict[int, Kept] = {}
             added = []
             found = set()
@@ -521,12 +630,16 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                     found.add(record)
                     left.discard(place)
                     if differs:
-                        changed[record] = Kept(of, source, stated[place][1], load.id)
-                added += [Kept(of, source, stated[place][1], load.id) for place in left]
+                        changed[record] = Kept(of, source, stated[place][1], upload_id)
+                added += [Kept(of, source, stated[place][1], upload_id) for place in left]
             gone = {*compared} - found
-            self.files[load.id] = File(source, "replace", at, undoable=not (changed or gone))
-            self.told(load.id, RecordChanges(len(added), len(changed), len(gone), len(found) - len(changed)))
-            return self.expect(gone, changed, added)
+            kept = {one.who for record, one in self.of_source(source).items() if record not in gone}
+            return Plan(added, changed, gone, found, len({compared[record].who for record in gone} - kept))
+
+        def replaced(self, upload_id: int, source: str, at: int, plan: Plan) -> None:
+            self.files[upload_id] = File(source, "replace", at, undoable=not (plan.changed or plan.gone))
+            self.told(upload_id, plan.records)
+            self.expect(plan.gone, plan.changed, plan.added)
 
         def told(self, upload_id: int, records: RecordChanges) -> None:
             upload = store.uploads.get(upload_id)
@@ -557,7 +670,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
         @precondition(lambda self: not self.held)
         @rule(gone=who)
         def erase(self, gone: CustomerId) -> None:
-            store.customers.erase(gone)
+            self.erased += store.customers.erase(gone) is not None
             self.expect({record for record, one in self.records.items() if one.who == gone}, {}, [])
 
         @precondition(lambda self: not self.held)
