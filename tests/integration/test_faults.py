@@ -40,7 +40,7 @@ def terminate(pair: Pair, data: bytes) -> bool:
     """pg_terminate_backend() on every connection of the functions."""
     with connect() as admin:
         admin.run(
-            """SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+            """SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'dedup'"""
         )
     return True
