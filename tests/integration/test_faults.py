@@ -37,12 +37,10 @@ FILE = [(n, f"Customer {n}", f"c{n}@example.com", "hubspot") for n in range(210,
 
 
 def terminate(pair: Pair, data: bytes) -> bool:
-    """pg_terminate_backend() on every connection of the functions."""
+    """pg_terminate_backend() on the connection."""
     with connect() as admin:
-        admin.run(
-            """SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'dedup'"""
-        )
+        port = pair.server.getsockname()[1]
+        admin.run(f"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE client_port = {port}")
     return True
 
 
