@@ -23,9 +23,9 @@ MAX_RANGES = 10_000
 MAX_ENTRIES = 100_000
 """Entries that are numbered, or trimmed, by one statement."""
 
-LAST_ID = "(SELECT last_value - (NOT is_called)::int FROM record_id_seq)"
+LAST_ID = "coalesce(pg_sequence_last_value('record_id_seq'), 0)"
 """A scalar: the highest id that was given to a record so far, also by a transaction that is not committed. Records that
-are inserted from now on have higher ids."""
+are inserted from now on have higher ids. It takes a third of the time of a query on the sequence."""
 
 
 class Position(NamedTuple):
@@ -85,7 +85,7 @@ def logged(operation: str, changed: str) -> str:
 
 
 def logged_one(operation: str, changed: str) -> str:
-    """The same for one record, which takes a third of the time."""
+    """The same for one record, in a quarter of the time."""
     return f"""logged AS (
             INSERT INTO record_change (operation, size, records)
             SELECT '{operation}', 1, int8multirange(int8range(id, id, '[]')) FROM {changed}
@@ -97,8 +97,8 @@ def logged_together(last_id: int, count: int) -> str:
     inserted any. Otherwise it has no row, and append_scattered() must follow. The records are not read."""
     return f"""logged AS (
             INSERT INTO record_change (operation, size, records)
-            SELECT 'inserted', {count}, int8multirange(int8range({last_id}, {last_id + count}, '(]'))
-            WHERE {LAST_ID} - {last_id} = {count} RETURNING size
+            SELECT 'inserted', {count}, '{{[{last_id + 1},{last_id + count}]}}' WHERE {LAST_ID} = {last_id + count}
+            RETURNING size
         )"""
 
 
@@ -111,9 +111,7 @@ def append_scattered(connection: Connection, last_id: int, upload_id: int) -> No
 def append_inserted(connection: Connection, last_id: int, upload_id: int, count: int) -> None:
     """Appends the `count` records that this transaction has inserted for an upload since LAST_ID was `last_id`."""
     if count:
-        [[together]] = connection.run(
-            f"WITH {logged_together(last_id, count)} SELECT EXISTS (SELECT FROM logged)",
-        )
+        [[together]] = connection.run(f"WITH {logged_together(last_id, count)} SELECT EXISTS (SELECT FROM logged)")
         if not together:
             append_scattered(connection, last_id, upload_id)
 
@@ -259,17 +257,27 @@ def trim(connection: Connection) -> None:
     [[free]] = connection.run(f"SELECT {TRY_CHANGE_LOG_LOCK_EXCLUSIVE}")
     if not free:
         return
-    _number(connection, MAX_ENTRIES)
+    [[oldest, trimmed, last]] = connection.run(
+        "SELECT (SELECT min(position) FROM change_consumer), trimmed_position, last_position FROM change_log"
+    )
+    if oldest is not None:
+        _number(connection, MAX_ENTRIES)
+    wanted = last if oldest is None else oldest
+    if wanted > trimmed:
+        _trim(connection, f"position <= {wanted} ORDER BY position")
+    if oldest is None and last - trimmed < MAX_ENTRIES:
+        _trim(connection, "position IS NULL ORDER BY id")
+
+
+def _trim(connection: Connection, entries: str) -> None:
+    """Deletes the first MAX_ENTRIES of some entries: a condition and an order. Those before them are deleted."""
     connection.run(
         f"""WITH trimmed AS (
-            DELETE FROM record_change WHERE position IN (
-                SELECT position FROM record_change
-                WHERE position <= coalesce(
-                    (SELECT min(position) FROM change_consumer), (SELECT last_position FROM change_log))
-                ORDER BY position LIMIT {MAX_ENTRIES})
+            DELETE FROM record_change WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM record_change WHERE {entries} LIMIT {MAX_ENTRIES}))
             RETURNING *
         ), effect AS ({_effect("trimmed")})
-        UPDATE change_log l SET trimmed_position = (SELECT max(position) FROM trimmed),
+        UPDATE change_log l SET trimmed_position = coalesce((SELECT max(position) FROM trimmed), trimmed_position),
             records = CASE WHEN cleared THEN 0 ELSE l.records END + effect.records,
             id_sum = CASE WHEN cleared THEN 0 ELSE l.id_sum END + effect.id_sum
         FROM effect WHERE EXISTS (SELECT FROM trimmed)"""

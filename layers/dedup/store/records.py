@@ -201,7 +201,7 @@ def _begin_upload(
             SELECT 'upload', {text(principal)}, id, {accepted} FROM created
         ) SELECT id, record_id, at, {TRY_MERGE_LOCK_SHARED},
             (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
-            + (SELECT count(*) FROM deferred_match), {change_log.LAST_ID} FROM created"""
+            + (SELECT count(*) FROM deferred_match), {change_log.LAST_ID if accepted > 1 else 0} FROM created"""
     )
     if rows:
         [[upload_id, record, at, may_merge, deferred, last_id]] = rows

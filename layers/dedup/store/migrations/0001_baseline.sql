@@ -151,6 +151,9 @@ CREATE VIEW change_now AS
 
 -- Change log
 
+-- 'cleared': all records were deleted. A type, because a CHECK would be a third of the time of appending.
+CREATE TYPE record_operation AS ENUM ('inserted', 'updated', 'deleted', 'cleared');
+
 -- One change of records, appended in the transaction that made it. See docs/explanation/change-log.md and
 -- docs/adr/0014-positions-in-the-change-log.md.
 CREATE TABLE record_change (
@@ -161,9 +164,8 @@ CREATE TABLE record_change (
     -- Number of ids in `records`.
     size bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
-    -- 'cleared': all records were deleted; `records` is empty.
-    operation text NOT NULL CHECK (operation IN ('inserted', 'updated', 'deleted', 'cleared')),
-    -- Ids of records: at most 10,000 ranges.
+    operation record_operation NOT NULL,
+    -- Ids of records: at most 10,000 ranges. Empty if all were deleted.
     records int8multirange NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX record_change_without_position ON record_change (id) WHERE position IS NULL;
