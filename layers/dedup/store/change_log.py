@@ -77,9 +77,10 @@ def logged(operation: str, changed: str) -> str:
             INSERT INTO record_change (operation, size, records)
             SELECT '{operation}', sum(last - first + 1), range_agg(int8range(first, last, '[]') ORDER BY first)
             FROM (
-                SELECT min(id) AS first, max(id) AS last,
-                    (row_number() OVER (ORDER BY min(id)) - 1) / {MAX_RANGES} AS entry
-                FROM (SELECT id, id - row_number() OVER (ORDER BY id) AS gaps FROM {changed}) AS numbered GROUP BY gaps
+                SELECT first, lead(previous, 1, (SELECT max(id) FROM {changed})) OVER w AS last,
+                    (row_number() OVER w - 1) / {MAX_RANGES} AS entry
+                FROM (SELECT id AS first, lag(id) OVER (ORDER BY id) AS previous FROM {changed}) AS ids
+                WHERE previous IS DISTINCT FROM first - 1 WINDOW w AS (ORDER BY first)
             ) AS ranges GROUP BY entry
         )"""
 
@@ -228,23 +229,23 @@ def _read(connection: Connection, before: Position, limit: int) -> Batch:
             SELECT position, operation, size,
                 CASE WHEN position = {before.entry + 1} AND {before.record} > 0 THEN {rest} ELSE records END AS records
             FROM record_change WHERE position > {before.entry} ORDER BY position LIMIT {limit}
-        ), needed AS (
-            SELECT * FROM (
+        ), needed AS MATERIALIZED (
+            SELECT position, operation, records, coalesce(upper(records) - 1, 0) AS highest FROM (
                 SELECT *, sum(greatest(size, 1)) OVER (ORDER BY position) - greatest(size, 1) AS earlier FROM entries
             ) AS e WHERE earlier < {limit}
         )
-        SELECT position, operation, coalesce(lower(r), 0), coalesce(upper(r) - 1, 0), coalesce(upper(records) - 1, 0)
+        SELECT position, operation, coalesce(lower(r), 0), coalesce(upper(r) - 1, 0), highest
         FROM needed LEFT JOIN LATERAL unnest(records) AS r ON true ORDER BY position, lower(r) LIMIT {limit}"""
     )
     changes: list[Change] = []
     after, left = before, limit
-    for entry, operation, first, last, end in rows:
+    for entry, operation, first, last, highest in rows:
         if left <= 0:
             break
         last = min(last, first + left - 1)
         left -= last - first + 1
         changes.append(Change(entry, operation, first, last))
-        after = Position(entry) if last == end else Position(entry - 1, last)
+        after = Position(entry) if last == highest else Position(entry - 1, last)
     return Batch(changes, before, after)
 
 
