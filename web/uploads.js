@@ -4,13 +4,14 @@ import { call, send, usePagedList, useResponse } from "./api.js?v=";
 import { html, useEffect, useId, useRef, useState } from "./lib.js?v=";
 import { Mapping, Understood } from "./mapping.js?v=";
 import { Choice, Empty, ErrorMessage, Loaded, PagedList, Panel, Progress, Status, Table, Text, Title, counted, link, number, when } from "./parts.js?v=";
+import { COMPARED, Decision } from "./previews.js?v=";
 import { Findings } from "./rejected.js?v=";
 
 const POLL = 700;
 const HASHED_BYTES = 2 ** 28;
 const ENDED = ["done", "failed", "deleted"];
 /** Statuses that change only if somebody does something. */
-const AT_REST = [...ENDED, "needs_mapping"];
+const AT_REST = [...ENDED, "needs_mapping", ...COMPARED];
 const WORKBOOK = /\.(xlsx|xlsm|ods)$/i;
 const MODES = [["add", "Add records"], ["replace", "Replace all records"]];
 
@@ -40,8 +41,8 @@ export function Uploads({ sources }) {
   `;
 }
 
-/** Whether an upload may still change. After 15 minutes its presigned URL has expired. */
-const isInProgress = (upload) => !AT_REST.includes(upload.status) && Date.now() - Date.parse(upload.created_at) < 9e5;
+/** Whether an upload may still change. After 15 minutes the presigned URL of one whose file has not come has expired. */
+const isInProgress = (upload) => !AT_REST.includes(upload.status) && (upload.started_at !== null || Date.now() - Date.parse(upload.created_at) < 9e5);
 
 /** The source of an upload's rows. */
 const Source = ({ upload }) => html`<span>${upload.source ?? "from each row"}${upload.source_guessed && html` <span class="note">(guessed)</span>`}</span>`;
@@ -105,7 +106,7 @@ function DropArea({ sources, started }) {
     >
       <p><strong>Drop a file here</strong> or${" "}
         <button class="button primary" disabled=${missing} onClick=${() => input.current.click()}>Choose a file</button></p>
-      <p class="note">${missing ? "Select the source whose records are to be replaced." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
+      <p class="note">${missing ? "Select the source whose records are to be replaced." : mode === "replace" ? "A file with all records of the source. You see what it would change before anything is replaced." : "CSV, JSON, NDJSON, Excel (xlsx), ODS or Parquet, optionally compressed as .gz or .zst: an export of your CRM as it is, or columns customer_id, name, email, and source unless it is selected above."}</p>
       <input type="file" accept=${FILES} multiple hidden ref=${input} aria-label="File" onChange=${(event) => (add(event.target.files), (event.target.value = ""))} />
     </div>
     ${files.map((sent) => html`<${Sending} key=${sent.key} ...${sent} sources=${sources} started=${started} />`)}
@@ -149,6 +150,10 @@ function Sending({ sources, started, ...file }) {
     setUpload(body);
     follow(body.id).catch((problem) => mounted.current && setError(problem));
   };
+  const discarded = () => {
+    setUpload({ ...upload, status: "deleted", reason: "Discarded. Nothing was loaded." });
+    started();
+  };
   const ended = upload && ENDED.includes(upload.status);
   const step = share < 1 ? "Sending" : !upload || upload.status === "waiting" ? "Waiting to start" : ended ? "" : "Loading rows";
   return html`<div class="sending" aria-live="polite">
@@ -158,14 +163,15 @@ function Sending({ sources, started, ...file }) {
       : ended
       ? html`<${Outcome} upload=${upload} />`
       : upload?.status === "needs_mapping" ? html`<${Mapping} upload=${upload} sources=${sources} done=${continued} />`
+      : COMPARED.includes(upload?.status) ? html`<${Decision} upload=${upload} continued=${(body) => continued({ body })} discarded=${discarded} />`
       : html`<${Progress} label=${step} share=${share < 1 ? share : null} />
           <p class="note">${step}${share < 1 ? ` · ${Math.round(share * 100)}%` : upload ? ` · ${counted(upload.rows, "row")}` : ""}</p>`}
   </div>`;
 }
 
-/** Requests an upload. The response has warnings if the same content was loaded before. */
+/** Requests an upload, which is previewed if it replaces records. The response has warnings if the same content was loaded before. */
 async function request({ file, source, mode, strict, review, sheet }) {
-  const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
+  const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, dry_run: mode === "replace", ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
   // The browser hashes whole files only, which it has to hold in memory.
   if (file.size <= HASHED_BYTES) json.sha256 = hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   const { body } = await call(mode === "replace" ? "uploads/snapshots" : "uploads", { method: "POST", json });
@@ -231,8 +237,9 @@ function UploadDetails({ upload, sources, reload, deleted }) {
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.status === "needs_mapping" && html`<${Panel} wide title="Which column is which?" note="Nothing is loaded until the columns are certain."><${Mapping} upload=${upload} sources=${sources} done=${reload} /><//>`}
-    ${upload.reason && upload.status !== "needs_mapping" && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
-    ${upload.status !== "needs_mapping" && html`<dl class="tiles small" aria-live="polite">
+    ${COMPARED.includes(upload.status) && html`<${Panel} wide title="What this file would do"><${Decision} upload=${upload} continued=${reload} discarded=${deleted} key=${upload.started_at} /><//>`}
+    ${upload.reason && !["needs_mapping", ...COMPARED].includes(upload.status) && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
+    ${!["needs_mapping", ...COMPARED].includes(upload.status) && html`<dl class="tiles small" aria-live="polite">
       ${counts.filter(([, value]) => value !== null).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><strong>${number(value)}</strong></dd></div>`)}
     </dl>`}
     <div class="panels">

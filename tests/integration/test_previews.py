@@ -199,7 +199,7 @@ def test_field_that_loses_its_values_holds_the_snapshot(
 
     upload = load(csv(range(200), phones=False))
 
-    assert (upload.status, upload.reason) == ("held", "Only 0 % of its rows have a value in phone, instead of 100 %")
+    assert (upload.status, upload.reason) == ("held", "None of its rows have a value in phone, instead of 100 %")
     assert upload.records
     assert (upload.records.changed, upload.records.removed) == (200, 0)
     assert state(store) == before
@@ -237,7 +237,7 @@ def test_both_reasons_are_given(load: Load) -> None:
 
     assert load(csv(range(100), phones=False)).reason == (
         "The snapshot would remove 100 of 200 customers (50 %). "
-        "Only 0 % of its rows have a value in phone, instead of 100 %"
+        "None of its rows have a value in phone, instead of 100 %"
     )
 
 

@@ -47,17 +47,21 @@ def find(connection: Connection, compared: Comparison, max_removed: int) -> Susp
         share = _percent(removed, customers, above=max_removed)
         reasons.append(f"The snapshot would remove {removed:,} of {customers:,} customers ({share})")
     dropped = _dropped(connection, compared)
-    reasons += [f"Only {now} of its rows have a value in {field}, instead of {then}" for field, then, now in dropped]
+    reasons += [
+        f"{f'Only {now}' if now else 'None'} of its rows have a value in {field}, instead of {then}"
+        for field, then, now in dropped
+    ]
     return Suspicion(removed if many else 0, tuple(field for field, *_ in dropped), ". ".join(reasons))
 
 
 def _dropped(connection: Connection, compared: Comparison) -> list[tuple[str, str, str]]:
-    """The fields whose share of rows with a value drops by more than half, with this share before and after."""
+    """The fields whose share of rows with a value drops by more than half, with this share before and after, which is
+    empty if no row has a value."""
     counts = ", ".join(("count(*)", *(f"count({field})" for field in CONTENT)))
     [[records, *before]] = connection.run(f"SELECT {counts} FROM record WHERE {compared.replaced}")
     [[rows, *after]] = connection.run(f"SELECT {counts} FROM {compared.staged}")
     return [
-        (field, _percent(then, records), _percent(now, rows))
+        (field, _percent(then, records), _percent(now, rows) if now else "")
         for field, then, now in zip(CONTENT, before, after, strict=True)
         # The shares then / records and now / rows, without a division. A file without rows has no shares.
         if rows and then >= MIN_VALUES and 2 * now * records < then * rows
