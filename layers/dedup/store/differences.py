@@ -52,28 +52,34 @@ def customers_removed(connection: Connection, compared: Comparison) -> int:
     """Returns how many customers the source of a snapshot would no longer have."""
     if compared.source_bit is None:
         return 0
-    customer = "coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word"
-    is_removed = f"EXISTS (SELECT FROM {DIFFERENCES} d WHERE d.record_id = id AND d.staged IS NULL)"
-    # Anti-joins only, which the planner can carry out by hashing.
-    [[customers]] = connection.run(
-        f"""WITH gone AS MATERIALIZED (SELECT DISTINCT {customer} FROM record WHERE {is_removed}),
-            others AS (SELECT {customer} FROM record WHERE source = {compared.source_bit} AND NOT {is_removed})
-            SELECT count(*) FROM gone g
-            WHERE NOT EXISTS (SELECT FROM others o WHERE o.number = g.number AND o.word = g.word)"""
-    )
+    [[customers]] = connection.run(f"SELECT count(*) FROM ({_lost_customers(compared.source_bit)}) AS lost")
     return int(customers)
+
+
+def _lost_customers(source_bit: int) -> str:
+    """A query for the customers of a source of whom every record would be deleted.
+
+    A full join, which is never carried out as nested loops, whatever the planner expects."""
+    return f"""SELECT FROM (SELECT id, customer_id, text_id FROM record WHERE source = {source_bit}) AS r
+        FULL JOIN (SELECT record_id FROM {DIFFERENCES} WHERE staged IS NULL) AS d ON d.record_id = r.id
+        GROUP BY customer_id, text_id HAVING bool_and(d.record_id IS NOT NULL)"""
 
 
 def _customers_added(connection: Connection, staged: str, membership: Membership) -> tuple[int, int]:
     """The customers with one kind of id that are new to a source, and those that are new to all sources."""
     customer = membership.id
     [[added, new]] = connection.run(
-        f"""SELECT count(*) FILTER (WHERE s.sources & ~coalesce(m.sources, 0) <> 0),
-                count(*) FILTER (WHERE coalesce(m.sources, 0) = 0)
-            FROM (
+        f"""WITH staged AS MATERIALIZED (
                 SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {added_rows(staged)}
                 WHERE {customer} IS NOT NULL GROUP BY {customer}
-            ) AS s LEFT JOIN {membership.now} m USING ({customer})"""
+            ), deferred AS MATERIALIZED (
+                SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
+                WHERE {customer} IS NOT NULL GROUP BY {customer}
+            ), found AS (
+                SELECT s.sources, coalesce(m.sources, 0) | coalesce(d.sources, 0) AS known FROM staged AS s
+                LEFT JOIN {membership.table} AS m USING ({customer}) LEFT JOIN deferred AS d USING ({customer})
+            )
+            SELECT count(*) FILTER (WHERE sources & ~known <> 0), count(*) FILTER (WHERE known = 0) FROM found"""
     )
     return added, new
 

@@ -44,18 +44,22 @@ def _parsed(connection: Connection, query: str) -> list[dict[str, Any]]:
     return [json.loads(line) for [line] in rows]
 
 
+def _first(condition: str, order: str) -> str:
+    """A query for the first differences that meet a condition: few, before anything is joined to them."""
+    return f"SELECT staged, record_id FROM {DIFFERENCES} WHERE {condition} ORDER BY {order} LIMIT {MOST}"
+
+
 def _added(staged: str) -> str:
     return f"""SELECT s.place, '{{"customer_id":' || {id_as_json("s")}::text
             || ',"name":' || coalesce(to_json(s.name)::text, 'null')
             || ',"email":' || coalesce(to_json(s.email)::text, 'null')
             || ',"source":' || to_json(o.name)::text || {members("s")} || '}}' AS line
-        FROM (SELECT s.ctid AS place, s.* FROM {DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
-            WHERE d.record_id IS NULL ORDER BY s.ctid LIMIT {MOST}) AS s JOIN source o ON o.bit = s.source"""
+        FROM (SELECT d.staged AS place, s.* FROM ({_first("record_id IS NULL", "staged")}) AS d
+            JOIN {staged} s ON s.ctid = d.staged) AS s JOIN source o ON o.bit = s.source"""
 
 
 def _removed() -> str:
-    gone = f"""SELECT * FROM record WHERE id IN (SELECT record_id FROM {DIFFERENCES} WHERE staged IS NULL)
-        ORDER BY id LIMIT {MOST}"""
+    gone = f"SELECT r.* FROM ({_first('staged IS NULL', 'record_id')}) AS d JOIN record r ON r.id = d.record_id"
     return f"SELECT id AS place, line FROM ({record_text(gone)}) AS r"
 
 
@@ -63,7 +67,7 @@ def _changed(staged: str) -> str:
     changes = " || ".join(_change(field) for field in ("name", "email", *OPTIONAL))
     return f"""SELECT r.id AS place, '{{"id":' || r.id || ',"customer_id":' || {id_as_json("r")}::text
             || ',"source":' || to_json(o.name)::text || ',"changes":{{' || substr({changes}, 2) || '}}}}' AS line
-        FROM (SELECT staged, record_id FROM {DIFFERENCES} WHERE {PAIRED} ORDER BY record_id LIMIT {MOST}) AS d
+        FROM ({_first(PAIRED, "record_id")}) AS d
         JOIN {staged} s ON s.ctid = d.staged JOIN record r ON r.id = d.record_id JOIN source o ON o.bit = r.source"""
 
 
