@@ -148,7 +148,7 @@ def read(store: Store, first: int) -> int:
 
 
 FAULTS: list[Fault] = [reset_before, reset_within, reset_after, terminate]
-OPERATIONS = [keyed_upload, file, snapshot, held, *[preview] * FULL, delete_upload, erase, clear, read]
+OPERATIONS = [keyed_upload, file, snapshot, *[held, preview] * FULL, delete_upload, erase, clear, read]
 
 
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
