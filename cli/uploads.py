@@ -11,7 +11,10 @@ from .screen import err, out
 
 CUSTOMERS = ("customers_added", "customers_new", "customers_removed", "customers_unchanged")
 RECORDS = ("records_added", "records_changed", "records_removed", "records_unchanged")
-UNDECIDED = ("needs_mapping", "previewed", "held")
+COMPARED = ("previewed", "held")
+"""The statuses of an upload that was compared with the records and not loaded."""
+
+UNDECIDED = ("needs_mapping", *COMPARED)
 """The statuses of an upload that waits for a decision."""
 
 CHANGE = ("id", "source", "customer_id", "field", "value", "new value")
@@ -45,7 +48,7 @@ def show(client: Api, upload: Mapping[str, Any], rejects: Path | None, json: boo
     fields = columns_of(upload)
     known = {name: fields[name] for name in FIELDS if fields.get(name) is not None}
     title = f"upload {upload['id']}"
-    if upload["status"] in ("previewed", "held"):
+    if upload["status"] in COMPARED:
         title += ", not loaded: the figures say what it would do"
     screen.fields(title, known | {"seconds": screen.seconds(upload)})
     for title, name in (("reasons for rejection", "reasons"), ("warnings", "warnings")):
@@ -62,7 +65,7 @@ def show(client: Api, upload: Mapping[str, Any], rejects: Path | None, json: boo
 def end(client: Api, upload: Mapping[str, Any], rejects: Path | None, json: bool) -> None:
     """Prints an upload that is at rest, with examples if it is previewed or held. Raises CommandError if it is not
     loaded, unless that is what was asked for."""
-    if upload["status"] in ("previewed", "held"):
+    if upload["status"] in COMPARED:
         _show_undecided(client, upload, json)
         return
     show(client, upload, rejects, json)

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.record_columns import TYPES
-from dedup.store.region_counts import CUSTOMERS, Membership
-from dedup.store.snapshots import DIFFERENCES, PAIRED, added_rows
+from dedup.store.region_counts import CUSTOMERS, NEWCOMERS, Membership, incoming
+from dedup.store.snapshots import DIFFERENCES, HASHED_CONTENT, added_rows, count_differences
 from dedup.store.sql import bigints
-from dedup.store.staging import CONTENT
 from dedup.store.uploads import CustomerChanges, RecordChanges
 
 
@@ -29,10 +27,7 @@ class Comparison:
 
 def figures(connection: Connection, compared: Comparison) -> tuple[CustomerChanges, RecordChanges]:
     """Returns what the file would do to customers and records."""
-    [[added, changed, removed]] = connection.run(
-        f"""SELECT count(*) FILTER (WHERE record_id IS NULL), count(*) FILTER (WHERE {PAIRED}),
-            count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
-    )
+    added, changed, removed = count_differences(connection)
     counts = [_customers_added(connection, compared.staged, membership) for membership in CUSTOMERS.memberships]
     customers, new = map(sum, zip(*counts, strict=True))
     gone = customers_removed(connection, compared)
@@ -40,12 +35,6 @@ def figures(connection: Connection, compared: Comparison) -> tuple[CustomerChang
         CustomerChanges(customers, gone, compared.customers - customers, new),
         RecordChanges(added, changed, removed, compared.rows - added - changed),
     )
-
-
-def records_removed(connection: Connection) -> int:
-    """Returns how many records would be deleted."""
-    [[records]] = connection.run(f"SELECT count(*) FROM {DIFFERENCES} WHERE staged IS NULL")
-    return int(records)
 
 
 def customers_removed(connection: Connection, compared: Comparison) -> int:
@@ -67,28 +56,14 @@ def _lost_customers(source_bit: int) -> str:
 
 def _customers_added(connection: Connection, staged: str, membership: Membership) -> tuple[int, int]:
     """The customers with one kind of id that are new to a source, and those that are new to all sources."""
-    customer = membership.id
-    [[added, new]] = connection.run(
-        f"""WITH staged AS MATERIALIZED (
-                SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {added_rows(staged)}
-                WHERE {customer} IS NOT NULL GROUP BY {customer}
-            ), deferred AS MATERIALIZED (
-                SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
-                WHERE {customer} IS NOT NULL GROUP BY {customer}
-            ), found AS (
-                SELECT s.sources, coalesce(m.sources, 0) | coalesce(d.sources, 0) AS known FROM staged AS s
-                LEFT JOIN {membership.table} AS m USING ({customer}) LEFT JOIN deferred AS d USING ({customer})
-            )
-            SELECT count(*) FILTER (WHERE sources & ~known <> 0), count(*) FILTER (WHERE known = 0) FROM found"""
-    )
+    [[added, new]] = connection.run(f"WITH {incoming(membership, added_rows(staged))} SELECT {NEWCOMERS} FROM incoming")
     return added, new
 
 
 def fingerprint(connection: Connection, staged: str, upload_id: int) -> str:
     """Returns a text that is the same if the staged rows of an upload are, and the records that their sources have
     beside those of the upload. A record counts with the upload that last changed it."""
-    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
-    of_row = f"hash_record_extended(ROW(customer_id, text_id, source, {content}), 0)"
+    of_row = f"hash_record_extended(ROW(customer_id, text_id, source, {HASHED_CONTENT}), 0)"
     of_record = "hash_record_extended(ROW(id, upload_id, updated_at), 0)"
     sources = [source for [source] in connection.run(f"SELECT DISTINCT source FROM {staged} ORDER BY source")]
     [parts] = connection.run(

@@ -28,7 +28,16 @@ from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach
 from dedup.store.previews import Decision
 from dedup.store.record_columns import TYPES, written_rows
-from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes
+from dedup.store.region_counts import (
+    CUSTOMERS,
+    INTEGERS,
+    NEWCOMERS,
+    NO_CHANGES,
+    TEXTS,
+    Membership,
+    count_changes,
+    incoming,
+)
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_rows, text
@@ -380,7 +389,8 @@ def _compare(connection: Connection, load: Load, expected: int, source_bit: int 
                 AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"""
     )
     replaced = snapshots.compared_records(source_bit, [upload for [upload] in newer])
-    repeats = rows != customers or snapshots.customers_repeat(connection, source_bit)
+    records, of_customers = snapshots.size_of_source(connection, source_bit)
+    repeats = rows != customers or records != of_customers
     snapshots.compare(connection, load.table, replaced, repeats=repeats)
     return Comparison(load.table, rows, customers, source_bit, replaced, fingerprint=mark)
 
@@ -425,20 +435,7 @@ def _count_kind(connection: Connection, rows: str, membership: Membership, recor
     itself, so no customer can be inserted meanwhile: a plain INSERT takes half of the time of gain()."""
     customer = membership.id
     [[added, new, customers]] = connection.run(
-        f"""WITH staged AS (
-            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {rows}
-            WHERE {customer} IS NOT NULL GROUP BY {customer}
-        ), deferred AS (
-            SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
-            WHERE {customer} IS NOT NULL GROUP BY {customer}
-        ), incoming AS MATERIALIZED (
-            SELECT s.{customer}, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
-                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_added,
-                coalesce(m.sources, 0) | coalesce(d.sources, 0) = 0 AS is_new
-            FROM staged AS s
-            LEFT JOIN {membership.table} AS m USING ({customer})
-            LEFT JOIN deferred AS d USING ({customer})
-        ), changed AS (
+        f"""WITH {incoming(membership, rows)}, changed AS (
             SELECT {customer}, sources, coalesce(previous, 0) AS previous FROM incoming
             WHERE sources IS DISTINCT FROM previous
         ), inserted AS (
@@ -448,7 +445,7 @@ def _count_kind(connection: Connection, rows: str, membership: Membership, recor
             UPDATE {membership.table} AS m SET sources = c.sources, previous = c.previous
             FROM changed AS c WHERE m.{customer} = c.{customer} AND c.previous <> 0
         ), {count_changes(CUSTOMERS, records)}
-        SELECT count(*) FILTER (WHERE is_added), count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
+        SELECT {NEWCOMERS}, count(*) FROM incoming"""
     )
     return added, new, customers
 

@@ -17,7 +17,7 @@ from dedup.store.examples import Examples
 from dedup.store.sql import text, texts
 from dedup.store.suspicions import Suspicion
 from dedup.store.task_table import SEEN, Attempt
-from dedup.store.uploads import NO_FIGURES, TASKS, changes_as_columns, load_failed
+from dedup.store.uploads import COMPARED, NO_FIGURES, TASKS, changes_as_columns, load_failed
 from dedup.traces import Hashes
 
 Decision = Literal["apply", "release"]
@@ -76,7 +76,7 @@ class Previews:
         rows = self._database.read(
             lambda connection: connection.run(
                 f"""SELECT examples FROM upload JOIN upload_preview ON upload_id = id
-                    WHERE id = {upload_id} AND status IN ('previewed', 'held')"""
+                    WHERE id = {upload_id} AND status = ANY ({texts(COMPARED)})"""
             )
         )
         return (rows[0][0] or {kind: [] for kind in examples.KINDS}) if rows else None
@@ -92,7 +92,7 @@ class Previews:
         def work(connection: Connection) -> list[int]:
             found = connection.run(
                 f"""SELECT id, source, CASE WHEN mode = 'replace' THEN {newer} END FROM upload u
-                    WHERE status IN ('previewed', 'held') AND (object_at < now() - interval '{days} days'
+                    WHERE status = ANY ({texts(COMPARED)}) AND (object_at < now() - interval '{days} days'
                         OR mode = 'replace' AND {newer} IS NOT NULL)
                     ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"""
             )

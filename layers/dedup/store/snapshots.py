@@ -25,10 +25,11 @@ added. The row is null for a record to be deleted."""
 PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
 """The condition on a difference that the row changes the record."""
 
-_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+HASHED_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+"""The content of a staged row or a record, as columns that can be hashed."""
 
 _KEYS = f"""coalesce(customer_id, hashtextextended(text_id, 1)) AS number,
-    hash_record_extended(ROW(text_id, {_CONTENT}), 0) AS digest"""
+    hash_record_extended(ROW(text_id, {HASHED_CONTENT}), 0) AS digest"""
 """What is compared: the customer and the content, as two integers, which are sorted in a third of the time of texts. A
 digest has 64 bits: one change in 2^64 is overlooked."""
 
@@ -55,9 +56,7 @@ def replace(connection: Connection, staged: str, upload_id: int) -> Replaced:
     """Makes the records of a source those of the table `staged`, which compare() has compared with them, also in the
     active run; membership and counts still lack the rows that are added (added_rows). The caller holds
     LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE."""
-    [[changed, removed]] = connection.run(
-        f"""SELECT count(*) FILTER (WHERE {PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
-    )
+    _, changed, removed = count_differences(connection)
     if changed:
         _change(connection, staged, upload_id)
     [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
@@ -73,6 +72,15 @@ def replace(connection: Connection, staged: str, upload_id: int) -> Replaced:
     # Also if none is deleted: decisions about records that were deleted before move to those that are added.
     deleted = delete_records(connection, f"id IN (SELECT record_id FROM {DIFFERENCES} WHERE staged IS NULL)")
     return Replaced(added, changed, deleted.records, deleted.customers)
+
+
+def count_differences(connection: Connection) -> tuple[int, int, int]:
+    """The number of rows to be added, and of records to be changed and deleted."""
+    [[added, changed, removed]] = connection.run(
+        f"""SELECT count(*) FILTER (WHERE record_id IS NULL), count(*) FILTER (WHERE {PAIRED}),
+            count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
+    )
+    return added, changed, removed
 
 
 def added_rows(staged: str) -> str:
@@ -115,13 +123,14 @@ def _create_differences(connection: Connection, query: str) -> None:
     connection.run(f"ANALYZE {DIFFERENCES}")
 
 
-def customers_repeat(connection: Connection, source_bit: int) -> bool:
-    """Whether a customer has several records of the source."""
+def size_of_source(connection: Connection, source_bit: int) -> tuple[int, int]:
+    """The number of records of a source, and of its customers."""
     [[records, customers]] = connection.run(
-        f"""SELECT sum(records) FILTER (WHERE sources = 1::bigint << {source_bit}),
-                sum(customers) FILTER (WHERE sources & 1::bigint << {source_bit} <> 0) FROM change_now"""
+        f"""SELECT coalesce(sum(records) FILTER (WHERE sources = 1::bigint << {source_bit}), 0)::bigint,
+                coalesce(sum(customers) FILTER (WHERE sources & (1::bigint << {source_bit}) <> 0), 0)::bigint
+            FROM change_now"""
     )
-    return bool(records != customers)
+    return records, customers
 
 
 def _differences(staged: str, compared: str, *, repeats: bool) -> str:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
-from dedup.store.differences import Comparison, customers_removed, records_removed
+from dedup.store.differences import Comparison, customers_removed
+from dedup.store.snapshots import count_differences, size_of_source
 from dedup.store.staging import CONTENT
 
 MIN_CUSTOMERS = 100
@@ -33,14 +34,11 @@ def find(connection: Connection, compared: Comparison, max_removed: int) -> Susp
     snapshot may remove. With NEVER, and if the file only adds, nothing is suspicious."""
     if compared.source_bit is None or max_removed >= NEVER:
         return Suspicion()
-    [[customers]] = connection.run(
-        f"""SELECT coalesce(sum(customers), 0)::bigint FROM change_now
-            WHERE sources & (1::bigint << {compared.source_bit}) <> 0"""
-    )
+    _, customers = size_of_source(connection, compared.source_bit)
     if customers < MIN_CUSTOMERS:
         return Suspicion()
     reasons = []
-    most, removed = customers * max_removed / 100, records_removed(connection)
+    most, (_, _, removed) = customers * max_removed / 100, count_differences(connection)
     if removed > most:
         removed = customers_removed(connection, compared)
     if many := removed > most:

@@ -23,7 +23,10 @@ from dedup.store.task_table import CUT_OFF, SEEN, TRIES, Outbox, TaskTable, belo
 TASKS = TaskTable("upload", running="loading", limited=False)
 """Loads of files. A queue's operator may send a message again, so the number of attempts is not limited here."""
 
-UNDECIDED = "'needs_mapping', 'previewed', 'held'"
+COMPARED = ("previewed", "held")
+"""The statuses of an upload that was compared with the records and not loaded."""
+
+UNDECIDED = ", ".join(f"'{status}'" for status in ("needs_mapping", *COMPARED))
 """The statuses of an upload that waits until somebody decides about it."""
 
 _OPEN = "status IN ('waiting', 'loading', 'deleting')"
@@ -54,8 +57,8 @@ DELETIONS = Outbox(
 @dataclass(frozen=True)
 class CustomerChanges:
     """Customers of an upload's sources: added by it, removed by it (a snapshot), and there before; or, of an upload
-    that is previewed or held, those that it would add and remove. `new`: of those
-    added, the ones that no source had before."""
+    that is previewed or held, those that it would add and remove. `new`: of those added, the ones that no source had
+    before."""
 
     added: int
     removed: int
@@ -316,7 +319,7 @@ class Uploads:
             examples.forget_uploads(connection, [upload_id])
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             _require_undoable(connection, upload_id)
-            was_not_loaded = f", {NO_FIGURES}" if status in ("previewed", "held") else ""
+            was_not_loaded = f", {NO_FIGURES}" if status in COMPARED else ""
             connection.run(
                 f"""UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL{was_not_loaded}
                     WHERE id = {upload_id}"""

@@ -17,7 +17,7 @@ from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_SHARED
 from dedup.store.matching import members
 from dedup.store.matching.exact_duplicates import is_representative, normalised_values, values_hash
-from dedup.store.matching.run_tables import ACTIVE_RUN, RunTables, settings_text
+from dedup.store.matching.run_tables import RunTables, active_run_and_rows, settings_text
 from dedup.store.sql import bigints, text
 
 BATCH = 2_000
@@ -107,17 +107,16 @@ _Edge = tuple[int, int, str]
 
 def attach_upload(
     connection: Connection, upload_id: int, *, wait: bool = True, after: Sequence[str] = ()
-) -> Sequence[Any]:
+) -> Sequence[list[Any]]:
     """Adds the records of an upload to the active run, if there is one. If it must not `wait` for a bulk change, that
     is deferred. The statements `after` are run before, in the same round trip; returns their rows."""
     if not wait:
         deferred = f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})"
         return connection.run("; ".join([*after, deferred])) or ()
-    # The lock in a statement of its own: see active_run().
-    *rows, _, [run] = connection.run("; ".join([*after, f"SELECT {ENTITIES_LOCK_SHARED}", ACTIVE_RUN]))
-    if run:
-        attach_records(connection, RunTables(run), f"r.upload_id = {upload_id}")
-    return list(rows)
+    tables, rows = active_run_and_rows(connection, ENTITIES_LOCK_SHARED, after)
+    if tables:
+        attach_records(connection, tables, f"r.upload_id = {upload_id}")
+    return rows
 
 
 def attach_missing(connection: Connection, tables: RunTables, records: str, former: RunTables | None = None) -> None:

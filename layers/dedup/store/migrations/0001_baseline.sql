@@ -155,7 +155,7 @@ CREATE VIEW change_now AS
 CREATE TYPE record_operation AS ENUM ('inserted', 'updated', 'deleted', 'cleared');
 
 -- One change of records, appended in the transaction that made it. See docs/explanation/change-log.md and
--- docs/adr/0014-positions-in-the-change-log.md.
+-- docs/adr/0014-change-log-positions.md.
 CREATE TABLE record_change (
     -- Entries about the same record have ascending ids, but a transaction may commit after one with higher ids.
     id bigint GENERATED ALWAYS AS IDENTITY,
