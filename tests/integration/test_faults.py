@@ -151,6 +151,24 @@ FAULTS: list[Fault] = [reset_before, reset_within, reset_after, terminate]
 OPERATIONS = [keyed_upload, file, snapshot, *[held, preview] * FULL, delete_upload, erase, clear, read]
 
 
+def cut_at_every_step(
+    direct: Store, new_store: NewStore, proxy: Proxy, turn: int, at_least: int
+) -> Iterator[tuple[int, Store]]:
+    """A store in an empty database, and the step at which its connection is cut: once for each step, until what is done
+    with it needs no more. There must be more than `at_least`."""
+    for step in itertools.count():
+        _empty(direct)
+        proxied = new_store(db_port=proxy.port)
+        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
+        yield step, proxied
+        happened = proxy.happened
+        proxy.forget()
+        proxied.close()
+        if not happened:
+            assert step > at_least
+            return
+
+
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_connection_cut_at_every_step_loses_and_doubles_nothing(
@@ -159,12 +177,9 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
     """At the first piece that a client sends, at the second, and so on until the operation needs no more; with one
     fault after the other, or in `make test-full` with each of them at each step."""
     direct = new_store()
-    for step in itertools.count():
-        _empty(direct)
+    for step, proxied in cut_at_every_step(direct, new_store, proxy, turn, at_least=3):
         first = direct.records.add(sample_records()).id
         follower = Follower(direct, "follower")
-        proxied = new_store(db_port=proxy.port)
-        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
 
         expected, _ = until_done(partial(operation, proxied, first))
 
@@ -172,12 +187,6 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
         assert direct.maintenance.verify().agreed, step
         follower.catch_up()
         assert follower.ids == ids_of_records(direct), step
-        happened = proxy.happened
-        proxy.forget()
-        proxied.close()
-        if not happened:
-            assert step > 3
-            return
 
 
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
@@ -199,13 +208,10 @@ def test_consumer_of_the_change_log_cut_at_every_step_consumes_each_change_once(
 
     with connect() as owner:
         owner.run("CREATE TABLE consumed (entry bigint, operation text, first bigint, last bigint)")
-    for step in itertools.count():
-        _empty(direct)
+    for step, proxied in cut_at_every_step(direct, new_store, proxy, turn, at_least=8):
         direct.change_log.register("consumer")
         direct.records.add(sample_records())
         direct.customers.erase(103)
-        proxied = new_store(db_port=proxy.port)
-        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
 
         until_done(partial(consume, proxied))
 
@@ -215,12 +221,6 @@ def test_consumer_of_the_change_log_cut_at_every_step_consumes_each_change_once(
         inserted = [["inserted", first + n, min(first + n + 4, first + 11)] for n in range(0, 12, 5)]
         assert consumed == [*inserted, ["deleted", first + 2, first + 2], ["deleted", first + 4, first + 4]], step
         assert direct.maintenance.verify().agreed, step
-        happened = proxy.happened
-        proxy.forget()
-        proxied.close()
-        if not happened:
-            assert step > 8
-            return
 
 
 @pytest.mark.parametrize("fault", [reset_before, reset_after])

@@ -9,10 +9,9 @@ from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect, record
-from tests.integration.conftest import BUCKET, Ask, plenty
+from tests.integration.conftest import BUCKET, Ask, Deliver, plenty, shown
 from tests.integration.test_ingest import watch_event_bus
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -26,20 +25,8 @@ MAPPING = {"columns": COLUMNS}
 
 
 @pytest.fixture
-def load(s3: Any, store: Store) -> Callable[..., Upload]:
-    def load(body: str = UNKNOWN, key: str = "incoming/hubspot/night.csv") -> Upload:
-        made = s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode())
-        upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
-        assert upload
-        return upload
-
-    return load
-
-
-def shown(ask: Ask, upload_id: int) -> Any:
-    status, body = ask("show_upload", "GET", f"uploads/{upload_id}", upload_id=str(upload_id))
-    assert status == 200
-    return body
+def load(deliver: Deliver) -> Deliver:
+    return lambda body=UNKNOWN, key="incoming/hubspot/night.csv": deliver(body, key)
 
 
 def answer(ask: Ask, upload_id: int, body: Any) -> tuple[int, Any]:

@@ -10,14 +10,12 @@ from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
 from dedup.settings import settings
 from dedup.store import Store, suspicions
-from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect, record
 from tests.crm_exports import contacts, write
-from tests.integration.conftest import BUCKET, Ask, plenty
+from tests.integration.conftest import BUCKET, Ask, Deliver, plenty, shown
 from tests.integration.test_ingest import watch_event_bus
 
-Load = Callable[..., Upload]
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 SNAPSHOT = "incoming/hubspot/snapshot/night.csv"
 HEADER = "id,name,email,phone\n"
@@ -31,22 +29,8 @@ def csv(ids: Iterable[object], phones: bool = True, **names: str) -> str:
 
 
 @pytest.fixture
-def load(s3: Any, store: Store) -> Load:
-    """Puts a file into the bucket, and delivers its event."""
-
-    def load(body: str, key: str = SNAPSHOT, **metadata: str) -> Upload:
-        made = s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode(), Metadata=metadata)
-        upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
-        assert upload
-        return upload
-
-    return load
-
-
-def shown(ask: Ask, upload_id: int) -> Any:
-    status, body = ask("show_upload", "GET", f"uploads/{upload_id}", upload_id=str(upload_id))
-    assert status == 200
-    return body
+def load(deliver: Deliver) -> Deliver:
+    return lambda body, key=SNAPSHOT, **metadata: deliver(body, key, **metadata)
 
 
 def decide(ask: Ask, decision: str, upload_id: int) -> tuple[int, Any]:
@@ -80,7 +64,7 @@ def actions() -> list[str]:
 # Held
 
 
-def test_truncated_export_is_held_and_nothing_of_it_is_visible(store: Store, load: Load, ask: Ask) -> None:
+def test_truncated_export_is_held_and_nothing_of_it_is_visible(store: Store, load: Deliver, ask: Ask) -> None:
     first = load(csv(range(1000)))
     before = state(store)
 
@@ -101,7 +85,9 @@ def test_truncated_export_is_held_and_nothing_of_it_is_visible(store: Store, loa
     assert found["removed"] == [one for one in json.loads(page) if one["customer_id"] >= 300][:100]
 
 
-def test_released_snapshot_is_loaded_once(s3: Any, store: Store, load: Load, ask: Ask, work: Callable[[], int]) -> None:
+def test_released_snapshot_is_loaded_once(
+    s3: Any, store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
+) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
 
@@ -120,7 +106,7 @@ def test_released_snapshot_is_loaded_once(s3: Any, store: Store, load: Load, ask
     assert actions() == ["upload", "release upload", "upload"]
 
 
-def test_repeated_event_does_not_load_what_is_held(s3: Any, store: Store, load: Load) -> None:
+def test_repeated_event_does_not_load_what_is_held(s3: Any, store: Store, load: Deliver) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
     before = state(store)
@@ -134,7 +120,7 @@ def test_repeated_event_does_not_load_what_is_held(s3: Any, store: Store, load: 
 
 
 def test_discarded_snapshot_leaves_no_figures_and_no_examples(
-    store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
@@ -162,7 +148,7 @@ def test_discarded_snapshot_leaves_no_figures_and_no_examples(
     ],
 )
 def test_limit_of_what_a_snapshot_may_remove(
-    environment: pytest.MonkeyPatch, load: Load, before: int, after: int, limit: int, status: str
+    environment: pytest.MonkeyPatch, load: Deliver, before: int, after: int, limit: int, status: str
 ) -> None:
     environment.setenv("SNAPSHOT_MAX_REMOVED", str(limit))
     settings.cache_clear()
@@ -171,13 +157,13 @@ def test_limit_of_what_a_snapshot_may_remove(
     assert load(csv(range(after))).status == status
 
 
-def test_share_above_the_limit_does_not_look_like_the_limit(load: Load) -> None:
+def test_share_above_the_limit_does_not_look_like_the_limit(load: Deliver) -> None:
     load(csv(range(1000)))
 
     assert load(csv(range(799))).reason == "The snapshot would remove 201 of 1,000 customers (20.1 %)"
 
 
-def test_customers_count_and_not_records(store: Store, load: Load) -> None:
+def test_customers_count_and_not_records(store: Store, load: Deliver) -> None:
     """Of 100 customers with ten records each, one record stays; and customers of other sources do not count."""
     load(HEADER + "".join(f"{n},Name {k},c{n}@example.com,+1 202 555 0{n}\n" for n in range(100) for k in range(10)))
     load(csv(range(5000, 9000)), "incoming/internal/a.csv")
@@ -192,7 +178,7 @@ def test_customers_count_and_not_records(store: Store, load: Load) -> None:
 
 
 def test_field_that_loses_its_values_holds_the_snapshot(
-    store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(200)))
     before = state(store)
@@ -217,7 +203,7 @@ def test_field_that_loses_its_values_holds_the_snapshot(
 
 
 @pytest.mark.parametrize(("with_phone", "status"), [(100, "done"), (99, "held")])
-def test_field_may_lose_half_of_its_values(load: Load, with_phone: int, status: str) -> None:
+def test_field_may_lose_half_of_its_values(load: Deliver, with_phone: int, status: str) -> None:
     load(csv(range(200)))
 
     assert (
@@ -225,14 +211,14 @@ def test_field_may_lose_half_of_its_values(load: Load, with_phone: int, status: 
     )
 
 
-def test_field_of_few_records_does_not_hold_the_snapshot(load: Load) -> None:
+def test_field_of_few_records_does_not_hold_the_snapshot(load: Deliver) -> None:
     few = suspicions.MIN_VALUES - 1
     load(csv(range(few)) + csv(range(few, 200), phones=False).removeprefix(HEADER))
 
     assert load(csv(range(200), phones=False)).status == "done"
 
 
-def test_both_reasons_are_given(load: Load) -> None:
+def test_both_reasons_are_given(load: Deliver) -> None:
     load(csv(range(200)))
 
     assert load(csv(range(100), phones=False)).reason == (
@@ -242,7 +228,7 @@ def test_both_reasons_are_given(load: Load) -> None:
 
 
 def test_release_that_would_remove_more_than_was_shown_is_held_again(
-    store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
@@ -262,7 +248,7 @@ def test_release_that_would_remove_more_than_was_shown_is_held_again(
 
 
 def test_release_that_would_remove_less_than_was_shown_is_loaded(
-    store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
@@ -275,7 +261,7 @@ def test_release_that_would_remove_less_than_was_shown_is_loaded(
 
 @pytest.mark.parametrize("swept", [True, False])
 def test_newer_snapshot_makes_a_held_one_outdated(
-    store: Store, functions: Call, load: Load, ask: Ask, work: Callable[[], int], swept: bool
+    store: Store, functions: Call, load: Deliver, ask: Ask, work: Callable[[], int], swept: bool
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
@@ -297,7 +283,7 @@ def test_newer_snapshot_makes_a_held_one_outdated(
     assert query("SELECT count(*) FROM upload_preview WHERE examples IS NOT NULL") == [[0]]
 
 
-def test_undecided_upload_ends_when_its_file_expires(functions: Call, load: Load, ask: Ask) -> None:
+def test_undecided_upload_ends_when_its_file_expires(functions: Call, load: Deliver, ask: Ask) -> None:
     load(csv(range(1000)))
     held, previewed = load(csv(range(300))), load(csv(range(5)), "incoming/internal/a.csv", dry_run="true")
     functions("sweep", {})
@@ -313,7 +299,7 @@ def test_undecided_upload_ends_when_its_file_expires(functions: Call, load: Load
     assert query("SELECT * FROM upload_preview") == []
 
 
-def test_file_that_is_gone_when_it_is_released_fails(s3: Any, load: Load, ask: Ask, work: Callable[[], int]) -> None:
+def test_file_that_is_gone_when_it_is_released_fails(s3: Any, load: Deliver, ask: Ask, work: Callable[[], int]) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)))
     for version in s3.list_object_versions(Bucket=BUCKET)["Versions"]:
@@ -327,7 +313,7 @@ def test_event_and_metric_tell_of_a_held_snapshot_once(
     environment: pytest.MonkeyPatch,
     functions: Call,
     s3: Any,
-    load: Load,
+    load: Deliver,
     ask: Ask,
     work: Callable[[], int],
     capsys: pytest.CaptureFixture[str],
@@ -356,7 +342,7 @@ def test_event_and_metric_tell_of_a_held_snapshot_once(
 
 
 def test_preview_writes_nothing_and_applies_what_it_shows(
-    store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(10)))
     load(csv([20]), "incoming/internal/a.csv")
@@ -395,7 +381,7 @@ def test_preview_writes_nothing_and_applies_what_it_shows(
 
 
 def test_preview_of_a_snapshot_that_would_be_held_says_so_and_is_applied_without_another_decision(
-    load: Load, ask: Ask, work: Callable[[], int]
+    load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)), dry_run="true")
@@ -408,7 +394,7 @@ def test_preview_of_a_snapshot_that_would_be_held_says_so_and_is_applied_without
     assert shown(ask, upload.id)["status"] == "done"
 
 
-def test_preview_of_a_file_that_adds(store: Store, load: Load, ask: Ask, work: Callable[[], int]) -> None:
+def test_preview_of_a_file_that_adds(store: Store, load: Deliver, ask: Ask, work: Callable[[], int]) -> None:
     load(csv(range(10)))
     before = state(store)
     added = (
@@ -429,28 +415,28 @@ def test_preview_of_a_file_that_adds(store: Store, load: Load, ask: Ask, work: C
     assert (applied["status"], applied["records"], applied["customers"]) == ("done", body["records"], body["customers"])
 
 
-def changed_by_the_api(store: Store, load: Load) -> None:
+def changed_by_the_api(store: Store, load: Deliver) -> None:
     store.records.add([record(3, "hubspot")])
 
 
-def changed_by_a_file(store: Store, load: Load) -> None:
+def changed_by_a_file(store: Store, load: Deliver) -> None:
     load(csv([77]), "incoming/hubspot/more.csv")
 
 
-def changed_by_an_erasure(store: Store, load: Load) -> None:
+def changed_by_an_erasure(store: Store, load: Deliver) -> None:
     assert store.customers.erase(3)
 
 
-def cleared(store: Store, load: Load) -> None:
+def cleared(store: Store, load: Deliver) -> None:
     store.records.clear()
 
 
-def deleted(store: Store, load: Load) -> None:
+def deleted(store: Store, load: Deliver) -> None:
     [*_, first] = store.uploads.page(None, 10)
     assert store.uploads.delete(first.id)
 
 
-def mapped(store: Store, load: Load) -> None:
+def mapped(store: Store, load: Deliver) -> None:
     mapping = {"columns": {"id": "customer_id", "name": "name", "email": "email", "phone": "company"}}
     store.mappings.save(
         "hubspot", ["id", "name", "email", "phone"], mapping | {"id": None, "date_order": None, "keep": []}
@@ -463,11 +449,11 @@ def mapped(store: Store, load: Load) -> None:
 )
 def test_preview_that_is_out_of_date_is_not_applied(
     store: Store,
-    load: Load,
+    load: Deliver,
     ask: Ask,
     work: Callable[[], int],
     mode: str,
-    change: Callable[[Store, Load], None],
+    change: Callable[[Store, Deliver], None],
 ) -> None:
     load(csv(range(10)))
     key = SNAPSHOT if mode == "replace" else "incoming/hubspot/more.csv"
@@ -485,7 +471,9 @@ def test_preview_that_is_out_of_date_is_not_applied(
     assert decide(ask, "apply", upload.id)[0] == 409
 
 
-def test_change_of_another_source_does_not_matter(store: Store, load: Load, ask: Ask, work: Callable[[], int]) -> None:
+def test_change_of_another_source_does_not_matter(
+    store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
+) -> None:
     load(csv(range(10)))
     upload = load(csv(range(5, 12)), dry_run="true")
     store.records.add([record(3, "internal")])
@@ -494,7 +482,7 @@ def test_change_of_another_source_does_not_matter(store: Store, load: Load, ask:
     assert shown(ask, upload.id)["status"] == "done"
 
 
-def test_preview_of_an_older_file_fails_like_the_file(s3: Any, store: Store, load: Load) -> None:
+def test_preview_of_an_older_file_fails_like_the_file(s3: Any, store: Store, load: Deliver) -> None:
     newest = load(csv(range(10)))
     query("UPDATE upload SET object_at = object_at + interval '1 year'")
 
@@ -526,7 +514,7 @@ def test_preview_is_requested_by_the_api_and_follows_a_mapping(
     assert ask("create_snapshot", "POST", "uploads/snapshots", wish | {"dry_run": "yes"})[0] == 422
 
 
-def test_guessed_source_is_guessed_again(store: Store, load: Load, ask: Ask, work: Callable[[], int]) -> None:
+def test_guessed_source_is_guessed_again(store: Store, load: Deliver, ask: Ask, work: Callable[[], int]) -> None:
     upload = load(write("hubspot", contacts(20)).decode(), "incoming/all.csv", dry_run="true")
     assert (upload.status, upload.source, upload.source_guessed) == ("previewed", "hubspot", True)
 
@@ -537,7 +525,7 @@ def test_guessed_source_is_guessed_again(store: Store, load: Load, ask: Ask, wor
 
 
 def test_decision_whose_message_was_lost_is_sent_again(
-    environment: pytest.MonkeyPatch, store: Store, files_queue: str, load: Load, ask: Ask, work: Callable[[], int]
+    environment: pytest.MonkeyPatch, store: Store, files_queue: str, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     upload = load(csv(range(10)), dry_run="true")
     environment.setenv("FILES_QUEUE", files_queue + "-that-is-not-there")
@@ -564,13 +552,13 @@ def test_event_tells_of_a_preview(environment: pytest.MonkeyPatch, functions: Ca
 
 
 @pytest.mark.parametrize("value", ["yes", ""])
-def test_metadata_that_is_neither_true_nor_false_is_refused(load: Load, value: str) -> None:
+def test_metadata_that_is_neither_true_nor_false_is_refused(load: Deliver, value: str) -> None:
     upload = load(csv([1]), dry_run=value or " ")
 
     assert (upload.status, upload.reason) == ("failed", "The metadata dry_run is neither true nor false")
 
 
-def test_decision_about_another_upload_is_refused(load: Load, ask: Ask) -> None:
+def test_decision_about_another_upload_is_refused(load: Deliver, ask: Ask) -> None:
     done = load(csv(range(3)))
 
     for decision in ("apply", "release"):
@@ -584,7 +572,7 @@ def test_decision_about_another_upload_is_refused(load: Load, ask: Ask) -> None:
 
 
 def test_rejected_rows_are_counted_and_written_when_the_upload_is_loaded(
-    s3: Any, store: Store, load: Load, ask: Ask, work: Callable[[], int]
+    s3: Any, store: Store, load: Deliver, ask: Ask, work: Callable[[], int]
 ) -> None:
     load(csv(range(1000)))
     upload = load(csv(range(300)) + "1e9,Bad,bad@example.com,\n")
@@ -603,7 +591,7 @@ def test_rejected_rows_are_counted_and_written_when_the_upload_is_loaded(
     assert [(one["field"], one["rows"]) for one in body["reasons"]] == [("customer_id", 1)]
 
 
-def test_erased_customer_is_in_no_example(store: Store, functions: Call, load: Load, ask: Ask) -> None:
+def test_erased_customer_is_in_no_example(store: Store, functions: Call, load: Deliver, ask: Ask) -> None:
     load(csv(range(200)))
     upload = load(csv([*range(100), *range(5000, 5003)], n7="Ann").replace("c5002@", "c150@"))
     found = examples(ask, upload.id)[1]
@@ -622,7 +610,7 @@ def test_erased_customer_is_in_no_example(store: Store, functions: Call, load: L
 
 
 def test_customer_who_was_erased_before_the_file_is_read_is_in_no_example(
-    s3: Any, store: Store, functions: Call, load: Load, ask: Ask
+    s3: Any, store: Store, functions: Call, load: Deliver, ask: Ask
 ) -> None:
     load(csv(range(200)))
     made = s3.put_object(Bucket=BUCKET, Key=SNAPSHOT, Body=csv([*range(100), 5000, 5001]).encode())
@@ -635,7 +623,7 @@ def test_customer_who_was_erased_before_the_file_is_read_is_in_no_example(
     assert [one["customer_id"] for one in examples(ask, upload.id)[1]["added"]] == [5001]
 
 
-def test_examples_are_deleted_with_all_records(store: Store, load: Load, ask: Ask) -> None:
+def test_examples_are_deleted_with_all_records(store: Store, load: Deliver, ask: Ask) -> None:
     load(csv(range(200)))
     upload = load(csv(range(100)))
 
@@ -646,7 +634,7 @@ def test_examples_are_deleted_with_all_records(store: Store, load: Load, ask: As
 
 @pytest.mark.parametrize("end", ["applied", "deleted", "expired"])
 def test_key_that_names_an_erased_customer_is_hidden_when_the_upload_ends(
-    store: Store, functions: Call, load: Load, ask: Ask, work: Callable[[], int], end: str
+    store: Store, functions: Call, load: Deliver, ask: Ask, work: Callable[[], int], end: str
 ) -> None:
     store.records.add([record(103, "internal", email="ann@example.com")])
     key = "incoming/hubspot/snapshot/ann@example.com.csv"
@@ -671,7 +659,7 @@ def erase(functions: Call, customer_id: int) -> int:
     return int(answer["statusCode"])
 
 
-def test_long_examples_fit_into_a_response(store: Store, load: Load, ask: Ask) -> None:
+def test_long_examples_fit_into_a_response(store: Store, load: Deliver, ask: Ask) -> None:
     names = [f"a{n}" for n in range(50)]
     header = ",".join(["id", "name", *names])
     rows = "".join(",".join([str(n), "Ann", *["x" * 1990] * 50]) + "\n" for n in range(40))
@@ -687,7 +675,7 @@ def test_long_examples_fit_into_a_response(store: Store, load: Load, ask: Ask) -
     assert len(json.dumps(found)) < 1_000_000
 
 
-def test_bucket_that_is_lost_ends_what_waits_for_a_decision(store: Store, load: Load, ask: Ask) -> None:
+def test_bucket_that_is_lost_ends_what_waits_for_a_decision(store: Store, load: Deliver, ask: Ask) -> None:
     load(csv(range(200)))
     upload = load(csv(range(100)))
 
