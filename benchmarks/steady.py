@@ -254,7 +254,8 @@ def running(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """`make run` with its data in `folder`: its URL and process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder)}
+    # Each snapshot replaces most customers of its source.
+    environment = os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "SNAPSHOT_MAX_REMOVED": "100"}
     with (folder / "run.log").open("wb") as output:
         stack = psutil.Popen([sys.executable, "-m", "local"], cwd=ROOT, env=environment, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"

@@ -12,9 +12,10 @@ import typer
 from rich.prompt import Prompt
 
 from . import mapping as mappings
-from . import profile, screen
+from . import screen, session
+from . import upload_commands as uploads
 from .api import Api, as_json, open_output, read_file
-from .errors import FAILED, CommandError
+from .errors import CommandError
 from .options import (
     FIELDS,
     NOTHING,
@@ -22,6 +23,7 @@ from .options import (
     By,
     ByOption,
     Dates,
+    DryRun,
     Format,
     Ids,
     In,
@@ -38,9 +40,11 @@ from .options import (
     ReportFormat,
     Save,
     Verdict,
+    Wait,
 )
 from .screen import err, out
-from .uploads import CUSTOMERS, columns_of, same_content, show
+from .session import api
+from .uploads import end, require_done, same_content, show, wait_for
 
 RECORD = ("id", "source", "customer_id", "name", "email")
 FURTHER = ("modified_at", "emails", "phones", "attributes")
@@ -61,16 +65,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     epilog="Exit codes: 0 done; 1 the upload, run or export failed; 2 invalid command line; 3 request refused; "
-    "4 no usable response; 130 interrupted. The address of the API is DEDUP_URL, otherwise the url of a profile in "
-    "~/.config/dedup/config.toml, otherwise http://127.0.0.1:3000.",
+    "4 no usable response; 5 the snapshot is held; 130 interrupted. The address of the API is DEDUP_URL, otherwise the "
+    "url of a profile in ~/.config/dedup/config.toml, otherwise http://127.0.0.1:3000.",
 )
 
-_profile_name: list[str | None] = [None]
-
-
-def api() -> Api:
-    """The API of the selected profile. Raises CommandError."""
-    return Api(profile.read(_profile_name[0]))
+app.add_typer(uploads.app, name="uploads")
 
 
 @app.callback()
@@ -80,7 +79,7 @@ def options(
     ] = None,
 ) -> None:
     """Count, compare and match the customers of several sources."""
-    _profile_name[0] = name
+    session.select(name)
 
 
 @app.command()
@@ -95,7 +94,7 @@ def upload(
     ] = "add",
     sheet: Annotated[str, typer.Option(help="Sheet of a workbook. Default: the first with a table.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Reject rows whose email is not a valid address.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
+    wait: Wait = 30,
     rejects: Rejects = None,
     fields: Annotated[list[str], typer.Option("--map", **FIELDS)] = NOTHING,
     keep: Keep = NOTHING,
@@ -103,12 +102,13 @@ def upload(
     ids: Ids = "",
     save: Save = False,
     preview: Preview = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Upload a file, and wait until it is loaded."""
     changes = mappings.Changes(fields, keep, date_order, ids, source, save)
     size, sha256 = read_file(file)
-    options = {"sheet": sheet or None, "strict": strict, "sha256": sha256}
+    options = {"sheet": sheet or None, "strict": strict, "sha256": sha256, "dry_run": dry_run}
     request = {"filename": file.name, "source": source or None, "mode": mode, "size": size, **options}
     client = api()
     if changes or preview:
@@ -118,14 +118,14 @@ def upload(
         err.print(f"{same_content(warning)}. It is loaded again")
     with screen.transfer() as progress, progress.open(file, "rb", description="sending") as body:
         client.send(body, expected["url"])
-    task = mappings.wait_for(client, expected["id"], wait)
+    task = wait_for(client, expected["id"], wait)
     if preview:
         mappings.preview(client, task, changes, json=json)
         return
     if changes and task["status"] == "needs_mapping":
         mappings.state(client, task, changes)
-        task = mappings.wait_for(client, expected["id"], wait)
-    _end(client, task, rejects, json)
+        task = wait_for(client, expected["id"], wait)
+    end(client, task, rejects, json)
 
 
 @app.command()
@@ -139,7 +139,7 @@ def mapping(
     save: Save = False,
     accept: Annotated[bool, typer.Option("--accept", help="Load the file with the proposed mapping.")] = False,
     preview: Preview = False,
-    wait: Annotated[float, typer.Option(min=0, help="Minutes to wait without progress.")] = 30,
+    wait: Wait = 30,
     rejects: Rejects = None,
     json: Json = False,
 ) -> None:
@@ -151,18 +151,11 @@ def mapping(
         mappings.preview(client, task, changes, json=json)
     elif changes or accept:
         mappings.state(client, task, changes)
-        _end(client, mappings.wait_for(client, upload_id, wait), rejects, json)
+        end(client, wait_for(client, upload_id, wait), rejects, json)
     elif json:
         print(as_json(task))
     else:
         mappings.show(task)
-
-
-def _end(client: Api, task: dict[str, Any], rejects: Path | None, json: bool) -> None:
-    show(client, task, rejects, json)
-    if task["status"] == "needs_mapping":
-        raise mappings.needed(task, show_columns=not json)
-    _require_done("upload", task)
 
 
 @app.command()
@@ -170,17 +163,6 @@ def upload_status(upload_id: int, rejects: Rejects = None, json: Json = False) -
     """Show an upload: its status, why rows were rejected, and warnings."""
     client = api()
     show(client, client.get(f"uploads/{upload_id}"), rejects, json)
-
-
-@app.command()
-def uploads(limit: Latest = 20, json: Json = False) -> None:
-    """List recent uploads."""
-    columns = ("id", "status", "source", "mode", "rows", "accepted", "rejected", *CUSTOMERS, "created_at", "reason")
-    found = api().get("uploads", limit=limit)
-    if json:
-        print(as_json(found))
-    else:
-        screen.rows("uploads", list(map(columns_of, found)), columns)
 
 
 @app.command()
@@ -298,7 +280,7 @@ def match(json: Json = False) -> None:
         fields = ("status", "reason", "engine", "records", "pairs", "entities")
         known = {name: run[name] for name in fields if run.get(name) is not None}
         screen.fields(f"run {run['id']}", known | {"seconds": screen.seconds(run)})
-    _require_done("run", run)
+    require_done("run", run)
 
 
 @app.command()
@@ -405,7 +387,7 @@ def export(
     started = client.post("exports", request, Idempotency_Key=str(uuid4()))
     with screen.progress_of_task("rows") as show:
         task = client.poll(f"exports/{started['id']}", show)
-    _require_done("export", task)
+    require_done("export", task)
     path = output or Path(f"export-{task['id']}.{form}")
     with screen.transfer() as progress, open_output(path) as file:
         bar = progress.add_task("receiving", total=task["bytes"])
@@ -469,13 +451,6 @@ def _print_written(path: Path, json: bool, response: dict[str, Any]) -> None:
         print(as_json(response | {"file": str(path)}))
     else:
         out.print(f"{path}: {response['bytes']:,} bytes", soft_wrap=True)
-
-
-def _require_done(name: str, task: dict[str, Any]) -> None:
-    if task["status"] == "deleted":
-        raise CommandError(f"The {name} was deleted", FAILED)
-    if task["status"] != "done":
-        raise CommandError(f"The {name} failed: {task.get('reason') or 'no reason was given'}", FAILED)
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ PAGE = 1_000
 """Items requested at once: this many regions of 63 sources with long names fit into one response."""
 
 POLL_SECONDS = (0.2, 3.0)
+AT_REST = ("done", "failed", "deleted", "needs_mapping", "previewed", "held")
+"""The statuses that change only if somebody does something."""
+
 CHUNK = 1 << 20
 
 
@@ -59,6 +62,10 @@ class Api:
         """The response to PUT /api/v1/`path`."""
         return _json(self._call("PUT", path, json=body))
 
+    def delete(self, path: str) -> Any:
+        """The response to DELETE /api/v1/`path`."""
+        return _json(self._call("DELETE", path))
+
     def raw(self, path: str, **query: Any) -> bytes:
         """The body of the response to GET /api/v1/`path`, of the media type `accept`."""
         accept = query.pop("accept")
@@ -89,8 +96,8 @@ class Api:
             response = self._call("GET", link["url"])
 
     def poll(self, path: str, show: Callable[[Any], None], patience: float = inf) -> Any:
-        """Requests the task at `path` until it has ended or needs a column mapping, and calls `show` with each
-        response; the last response.
+        """Requests the task at `path` until it has ended or waits for a decision, and calls `show` with each response;
+        the last response.
 
         Raises CommandError if the response has not changed for `patience` seconds: a lost task would never end."""
         pause, longest = POLL_SECONDS
@@ -98,7 +105,7 @@ class Api:
         while True:
             task = self.get(path)
             show(task)
-            if task["status"] in ("done", "failed", "deleted", "needs_mapping"):
+            if task["status"] in AT_REST:
                 return task
             if task != last:
                 last, since = task, time.monotonic()

@@ -1,8 +1,8 @@
 """The error that ends a command, and its exit codes."""
 
-FAILED, REFUSED, UNREACHABLE = 1, 3, 4
+FAILED, REFUSED, UNREACHABLE, HELD = 1, 3, 4, 5
 """Exit codes: the upload, run or export failed; the request was refused, or a file or profile cannot be used; there is
-no usable response."""
+no usable response; the snapshot is held."""
 
 
 class CommandError(Exception):

@@ -132,10 +132,3 @@ def needed(upload: Mapping[str, Any], *, show_columns: bool) -> CommandError:
 def state(client: Api, upload: Mapping[str, Any], changes: Changes) -> None:
     """States the mapping of an upload, which continues then."""
     client.put(f"uploads/{upload['id']}/mapping", changes.body(upload))
-
-
-def wait_for(client: Api, upload_id: int, minutes: float) -> dict[str, Any]:
-    """The upload, when it has ended or needs a mapping. Raises CommandError after so many minutes without progress."""
-    with screen.progress_of_task("rows") as progress:
-        upload: dict[str, Any] = client.poll(f"uploads/{upload_id}", progress, minutes * 60)
-    return upload

@@ -28,6 +28,8 @@ Dates = Annotated[DateOrder | None, typer.Option(help="Order of day, month and y
 Ids = Annotated[str, typer.Option("--id", metavar="COLUMN", help="Column of the ids; generate: made from the content.")]
 Save = Annotated[bool, typer.Option("--save", help="Use the mapping for later files of the source.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Show ten records as they will be stored; load nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what the file would change; load nothing.")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="Minutes to wait without progress.")]
 Rejects = Annotated[
     Path | None, typer.Option("--rejects", help="Save the rejected rows to this file, as CSV; - for standard output.")
 ]

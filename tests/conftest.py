@@ -15,9 +15,9 @@ from typing import Any
 import hypothesis
 import pytest
 from dedup.customer_ids import CustomerId
-from dedup.records import Record
+from dedup.records import Fields, Record
 from dedup.settings import Settings, settings
-from dedup.store import Store, open_store
+from dedup.store import Store, change_log, open_store
 from dedup.store.connection import Database
 from dedup.store.set_questions import Selection
 from pg8000.native import Connection
@@ -96,7 +96,8 @@ def connect(user: str | None = None, password: str = "") -> Connection:
 
 @pytest.fixture
 def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
-    """Creates stores on the test's database, each with its own connection, like Lambda environments."""
+    """Creates stores on the test's database, each with its own connection, like Lambda environments. At the end, the
+    change log must agree with the records."""
     stores: list[Store] = []
 
     def make(**changes: Any) -> Store:
@@ -105,8 +106,10 @@ def new_store(environment: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]
 
     make().schema.migrate()
     yield make
+    wrong = stores[0]._database.read(change_log.find_errors)
     for store in stores:
         store.close()
+    assert wrong == 0, "records were written without an entry in the change log"
 
 
 @pytest.fixture
@@ -194,10 +197,10 @@ LONG_NAME = "x" * 256
 """A name that is rejected."""
 
 
-def record(customer_id: CustomerId, source: str, **changes: Any) -> Record:
+def record(customer_id: CustomerId, source: str, **changes: Any) -> Fields:
     local = re.sub("[^0-9A-Za-z-]", "", str(customer_id))[:40]
     fields = {"name": f"Customer {customer_id}"[:255], "email": f"c{local}@example.com"}
-    return Record(**{"customer_id": customer_id, "source": source, **fields, **changes})
+    return Record(**{"customer_id": customer_id, "source": source, **fields, **changes}).fields()
 
 
 def ids_of(found: Selection, name: str = "ids") -> list[Any]:
@@ -213,7 +216,7 @@ SAMPLE = [
 ]
 
 
-def sample_records() -> list[Record]:
+def sample_records() -> list[Fields]:
     return [record(customer_id, source) for source, customer_id in SAMPLE]
 
 

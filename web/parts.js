@@ -146,7 +146,7 @@ export const ByChoice = ({ by, choose }) =>
 export const Progress = ({ label, share }) =>
   html`<progress aria-label=${label} max="1" value=${share === null ? undefined : share}></progress>`;
 
-const STATES = { done: "good", failed: "bad", loading: "busy", running: "busy", needs_mapping: "warn", waiting: "idle", deleted: "idle" };
+const STATES = { done: "good", failed: "bad", loading: "busy", running: "busy", needs_mapping: "warn", previewed: "warn", held: "warn", waiting: "idle", deleted: "idle" };
 
 /** The status of an upload or a run. */
 export const Status = ({ of }) => html`<span class=${`status ${STATES[of] ?? "idle"}`}>${plain(of)}</span>`;

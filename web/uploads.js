@@ -4,20 +4,21 @@ import { call, send, usePagedList, useResponse } from "./api.js?v=";
 import { html, useEffect, useId, useRef, useState } from "./lib.js?v=";
 import { Mapping, Understood } from "./mapping.js?v=";
 import { Choice, Empty, ErrorMessage, Loaded, PagedList, Panel, Progress, Status, Table, Text, Title, counted, link, number, when } from "./parts.js?v=";
+import { COMPARED, Decision } from "./previews.js?v=";
 import { Findings } from "./rejected.js?v=";
 
 const POLL = 700;
 const HASHED_BYTES = 2 ** 28;
 const ENDED = ["done", "failed", "deleted"];
 /** Statuses that change only if somebody does something. */
-const AT_REST = [...ENDED, "needs_mapping"];
+const AT_REST = [...ENDED, "needs_mapping", ...COMPARED];
 const WORKBOOK = /\.(xlsx|xlsm|ods)$/i;
 const MODES = [["add", "Add records"], ["replace", "Replace all records"], ["upsert", "Update records"]];
 /** What each mode does: in one sentence, and in the details of an upload. */
 const EFFECTS = {
   add: ["Every row becomes a record, beside those that the source has already.", "add records"],
-  replace: ["The file has everything that the source holds now: records that are not in it are removed.", "replace all records of the source"],
-  upsert: ["The file has what changed: each row replaces the record with its id or is added, and rows that are marked as deleted remove it.", "update the records of the rows"],
+  replace: ["The file has everything that the source holds now: records that are not in it are removed. You see what would change first.", "replace all records of the source"],
+  upsert: ["The file has what changed: each row replaces the record with its id or is added, and rows that are marked as deleted remove it. You see what would change first.", "update the records of the rows"],
 };
 const PATHS = { add: "uploads", replace: "uploads/snapshots", upsert: "uploads/upserts" };
 
@@ -47,8 +48,8 @@ export function Uploads({ sources }) {
   `;
 }
 
-/** Whether an upload may still change. After 15 minutes its presigned URL has expired. */
-const isInProgress = (upload) => !AT_REST.includes(upload.status) && Date.now() - Date.parse(upload.created_at) < 9e5;
+/** Whether an upload may still change. After 15 minutes the presigned URL of one whose file has not come has expired. */
+const isInProgress = (upload) => !AT_REST.includes(upload.status) && (upload.started_at !== null || Date.now() - Date.parse(upload.created_at) < 9e5);
 
 /** The source of an upload's rows. */
 const Source = ({ upload }) => html`<span>${upload.source ?? "from each row"}${upload.source_guessed && html` <span class="note">(guessed)</span>`}</span>`;
@@ -157,6 +158,10 @@ function Sending({ sources, started, ...file }) {
     setUpload(body);
     follow(body.id).catch((problem) => mounted.current && setError(problem));
   };
+  const discarded = () => {
+    setUpload({ ...upload, status: "deleted", reason: "Discarded. Nothing was loaded." });
+    started();
+  };
   const ended = upload && ENDED.includes(upload.status);
   const step = share < 1 ? "Sending" : !upload || upload.status === "waiting" ? "Waiting to start" : ended ? "" : "Loading rows";
   return html`<div class="sending" aria-live="polite">
@@ -166,14 +171,15 @@ function Sending({ sources, started, ...file }) {
       : ended
       ? html`<${Outcome} upload=${upload} />`
       : upload?.status === "needs_mapping" ? html`<${Mapping} upload=${upload} sources=${sources} done=${continued} />`
+      : COMPARED.includes(upload?.status) ? html`<${Decision} upload=${upload} continued=${(body) => continued({ body })} discarded=${discarded} />`
       : html`<${Progress} label=${step} share=${share < 1 ? share : null} />
           <p class="note">${step}${share < 1 ? ` · ${Math.round(share * 100)}%` : upload ? ` · ${counted(upload.rows, "row")}` : ""}</p>`}
   </div>`;
 }
 
-/** Requests an upload. The response has warnings if the same content was loaded before. */
+/** Requests an upload, which is previewed if it replaces or removes records. The response has warnings if the same content was loaded before. */
 async function request({ file, source, mode, strict, review, sheet }) {
-  const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
+  const json = { filename: file.name, mode, size: file.size, strict, review_mapping: review, dry_run: mode !== "add", ...(source ? { source } : {}), ...(sheet ? { sheet } : {}) };
   // The browser hashes whole files only, which it has to hold in memory.
   if (file.size <= HASHED_BYTES) json.sha256 = hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   const { body } = await call(PATHS[mode], { method: "POST", json });
@@ -239,8 +245,9 @@ function UploadDetails({ upload, sources, reload, deleted }) {
   return html`
     ${isInProgress(upload) && html`<${Progress} label="Loading" share=${null} />`}
     ${upload.status === "needs_mapping" && html`<${Panel} wide title="Which column is which?" note="Nothing is loaded until the columns are certain."><${Mapping} upload=${upload} sources=${sources} done=${reload} /><//>`}
-    ${upload.reason && upload.status !== "needs_mapping" && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
-    ${upload.status !== "needs_mapping" && html`<dl class="tiles small" aria-live="polite">
+    ${COMPARED.includes(upload.status) && html`<${Panel} wide title="What this file would do"><${Decision} upload=${upload} continued=${reload} discarded=${deleted} key=${upload.started_at} /><//>`}
+    ${upload.reason && !["needs_mapping", ...COMPARED].includes(upload.status) && html`<div class="error" role="alert"><strong>${upload.status === "failed" ? "The upload failed" : "Note"}</strong><p><${Text}>${upload.reason}<//></p></div>`}
+    ${!["needs_mapping", ...COMPARED].includes(upload.status) && html`<dl class="tiles small" aria-live="polite">
       ${counts.filter(([, value]) => value !== null).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><strong>${number(value)}</strong></dd></div>`)}
     </dl>`}
     <div class="panels">

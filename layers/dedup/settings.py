@@ -64,6 +64,13 @@ class Settings(BaseModel):
     max_file_bytes: int = Field(
         default=5 * 1024**3, gt=0, description="maximum size of a file; S3 accepts at most 5 GiB in one PUT"
     )
+    snapshot_max_removed: int = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="share of a source's customers, in per cent, that a snapshot may remove without being held; 100: "
+        "no snapshot is held",
+    )
     event_bus: str = Field(
         default="", description="the EventBridge bus that receives an event when an upload ends; empty: no events"
     )

@@ -1,7 +1,7 @@
 """Validation shared by all requests: misspelt names are refused, and the cost of invalid requests is limited."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, Self
@@ -199,8 +199,9 @@ def at_most(count: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def until_enough_errors(value: Any, validate: Any) -> Any:
-    """Validates a list up to the item that reaches MAX_ERRORS errors. For pydantic.WrapValidator.
+def until_enough_errors(value: Any, validate: Any, convert: Callable[[list[Any], Any], list[Any]]) -> Any:
+    """Validates a list up to the item that reaches MAX_ERRORS errors, by `convert(items, validate)`. For
+    pydantic.WrapValidator.
 
     Collecting all errors of half a million items takes gigabytes of memory."""
     if not isinstance(value, list):
@@ -209,7 +210,7 @@ def until_enough_errors(value: Any, validate: Any) -> Any:
     errors: list[tuple[int, InitErrorDetails]] = []
     for start in range(0, len(value), _CHUNK):
         try:
-            valid += validate(value[start : start + _CHUNK])
+            valid += convert(value[start : start + _CHUNK], validate)
         except ValidationError as error:
             for found in _details(error):
                 index, *within = found["loc"]

@@ -103,6 +103,8 @@ class Stack:
             **s3.environment(),
             "DB_PORT": str(self.proxy.port),
             "SOURCES": ",".join(self.sources),
+            # Snapshots are random: each replaces most customers of its source.
+            "SNAPSHOT_MAX_REMOVED": "100",
             "POWERTOOLS_LOG_LEVEL": "WARNING",
             "TMPDIR": str(self.folder / "tmp"),
         }
@@ -294,11 +296,12 @@ class Stack:
     def empty(self) -> None:
         """Empties the database, except for the bits of sources, which functions cache. Ids are not reset."""
         self.forget_messages()
-        kept = ("public.migration", "public.source", "public.match_state", "public.hash_salt")
+        kept = ("public.migration", "public.source", "public.match_state", "public.hash_salt", "public.change_log")
         tables = [table for table in self._tables() if table not in kept]
         own = [table for table in tables if table.startswith("public.")]
         dropped = [f"DROP TABLE {table}" for table in tables if table not in own]
-        self.admin("UPDATE match_state SET active_run = NULL", f"TRUNCATE {', '.join(own)}", *dropped)
+        log = "UPDATE change_log SET last_position = 0, trimmed_position = 0, records = 0, id_sum = 0"
+        self.admin("UPDATE match_state SET active_run = NULL", log, f"TRUNCATE {', '.join(own)}", *dropped)
 
     def fingerprint(self) -> str:
         """A hash of all rows of all tables."""

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.conftest import ROOT
 from tests.crm_exports import contacts, write
 from tests.e2e.conftest import empty, hold_back_a_rule, hold_back_rules
 from tests.e2e.sign_in import gateway
+from tests.e2e.test_uploads import ended
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -282,6 +283,12 @@ def test_dropped_snapshot_replaces_what_the_source_had(sample: str, show: Open) 
     expect(page.get_by_role("button", name="Choose a file")).to_be_disabled()
     page.get_by_label("Source").select_option("internal")
     drop(page, "all.csv", "customer_id,name,email\n107,Emre,e@example.com\n900,New,n@example.com\n")
+    preview = page.locator(".sending")
+    expect(preview.locator("summary", has_text="3 records would be removed")).to_be_visible()
+    expect(preview.get_by_role("table", name="1 record would be changed")).to_contain_text("Emre")
+    total = requests.get(f"{sample}/deduplication/analyze", timeout=30).json()["total_records"]
+    assert total == 12
+    preview.get_by_role("button", name="Replace records").click()
     page.get_by_role("link", name="Show upload").click()
     told = {"Customers added": "1", "Customers unchanged": "1", "Customers removed": "3"}
     told |= {"Records added": "1", "Records changed": "1", "Records removed": "3", "Records unchanged": "0"}
@@ -310,6 +317,99 @@ def drop(page: Page, name: str, text: str) -> None:
         [name, text],
     )
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+
+
+def rows(ids: Iterable[int], name: str = "Customer", phone: str = "+1 202 555 0100") -> str:
+    lines = (f"{n},{name} {n},c{n}@example.com,{phone}\n" for n in ids)
+    return "".join(["customer_id,name,email,phone\n", *lines])
+
+
+def send_snapshot(api: str, text: str) -> Any:
+    """A snapshot that is not sent from the page; the upload when it is at rest."""
+    wish = {"filename": "night.csv", "source": "hubspot"}
+    expected = requests.post(f"{api}/uploads/snapshots", json=wish, timeout=30).json()
+    requests.put(expected["url"], data=text.encode(), timeout=30).raise_for_status()
+    return ended(api, expected["id"])
+
+
+def test_preview_that_is_discarded_or_out_of_date_changes_nothing(api: str, show: Open) -> None:
+    send_snapshot(api, rows(range(30)))
+    page = show("/uploads")
+    page.get_by_role("button", name="Replace all records").click()
+    page.get_by_label("Source").select_option("hubspot")
+    drop(page, "all.csv", rows(range(20, 60), name="Other"))
+    preview = page.locator(".sending")
+    figures = {"Records added": "30", "Records changed": "10", "Records removed": "20", "New to all sources": "30"}
+    for name, value in figures.items():
+        expect(preview.locator("dl.tiles > div", has_text=name).locator("strong")).to_have_text(value)
+    removed = preview.get_by_role("table", name="20 records would be removed").locator("tbody tr")
+    expect(removed).to_have_count(5)
+    preview.get_by_role("button", name="Show 20 examples").click()
+    expect(removed).to_have_count(20)
+    changed = preview.get_by_role("table", name="10 records would be changed").locator("tbody tr")
+    expect(changed.first).to_contain_text("Customer 20")
+    expect(changed.first).to_contain_text("Other 20")
+    expect(preview.get_by_role("table", name="30 records would be added")).to_be_hidden()
+    preview.locator("summary", has_text="30 records would be added").click()
+    expect(preview.get_by_role("table", name="30 records would be added")).to_contain_text("Other 30")
+
+    preview.get_by_role("button", name="Discard").click()
+
+    expect(preview).to_contain_text("Discarded. Nothing was loaded.")
+    drop(page, "all.csv", rows(range(20, 60), name="Other"))
+    expect(preview.first.get_by_role("button", name="Replace records")).to_be_visible()
+    upload(api, (7, "New", "new@example.com", "hubspot"))
+    preview.first.get_by_role("button", name="Replace records").click()
+    expect(preview.first).to_contain_text("The preview is out of date")
+    assert requests.get(f"{api}/deduplication/analyze", timeout=30).json()["total_records"] == 31
+
+
+def test_held_snapshot_is_loaded_or_discarded(api: str, show: Open) -> None:
+    send_snapshot(api, rows(range(200)))
+    first, second = send_snapshot(api, rows(range(100))), send_snapshot(api, rows(range(60)))
+    assert [first["status"], second["status"]] == ["held", "held"]
+    page = show("/uploads")
+    row = page.get_by_role("row", name=re.compile(rf"^{first['id']}\b"))
+    expect(row).to_contain_text("held")
+    row.get_by_role("link", name=str(first["id"])).click()
+    expect(page.get_by_role("alert")).to_contain_text("The snapshot would remove 100 of 200 customers (50 %).")
+    expect(page.get_by_role("table", name="100 records would be removed").locator("tbody tr")).to_have_count(5)
+
+    page.get_by_role("button", name="Discard").click()
+
+    expect(page.get_by_role("heading", name="Uploads")).to_be_visible()
+    assert ended(api, first["id"])["status"] == "deleted"
+    page.goto(page.url.partition("#")[0] + f"#/uploads/{second['id']}")
+    page.get_by_role("button", name="Load anyway").click()
+    expect(page.locator("dl.tiles > div", has_text="Customers removed").locator("strong")).to_have_text("140")
+    expect(page.locator("dl.tiles > div", has_text="Accepted").locator("strong")).to_have_text("60")
+    assert requests.get(f"{api}/deduplication/analyze", timeout=30).json()["total_records"] == 60
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_keeps_anybody_from_deciding(api: str, show: Open, theme: Any, tmp_path: Path) -> None:
+    """PICTURES=folder keeps what it looks like."""
+    hostile = rows(range(150)).replace("Customer 149", HOSTILE[0]).replace("Customer 148", HOSTILE[2])
+    send_snapshot(api, hostile)
+    held = send_snapshot(api, rows(range(90), name="Somebody else", phone="") + f"900,{HOSTILE[0]},n@example.com,\n")
+    pictures = Path(os.environ.get("PICTURES") or tmp_path)
+    page = show("/uploads", color_scheme=theme)
+    page.get_by_role("button", name="Replace all records").click()
+    page.get_by_label("Source").select_option("hubspot")
+    drop(page, "all.csv", rows(range(10, 170), name="Another"))
+    expect(page.get_by_role("button", name="Replace records")).to_be_visible()
+    for view in ("/uploads", f"/uploads/{held['id']}"):
+        page.set_viewport_size(DESKTOP)
+        if view != "/uploads":
+            page.goto(page.url.partition("#")[0] + f"#{view}")
+            expect(page.get_by_role("button", name="Load anyway")).to_be_visible()
+        settled(page)
+        accessible(page, view)
+        name = f"{theme}-decide{view[:9].replace('/', '-')}"
+        page.screenshot(path=pictures / f"{name}.png", full_page=True)
+        fits_a_phone(page, view)
+        page.screenshot(path=pictures / f"{name}-phone.png", full_page=True)
+    assert "owned" not in page.title()
 
 
 def test_long_rejected_row_is_shown_whole(api: str, show: Open) -> None:

@@ -1,5 +1,6 @@
 """A local AWS for tests: moto's server, reset for each test."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -7,16 +8,25 @@ import boto3
 import pytest
 import requests
 from dedup.aws import bucket
+from dedup.aws.bucket import ObjectVersion
+from dedup.services import ingest
 from dedup.settings import settings
+from dedup.store import Store
+from dedup.store.uploads import Upload
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, api_event
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 BUCKET = "uploads"
 REGION: Final = "eu-west-1"
+Ask = Callable[..., tuple[int, Any]]
+"""Calls an operation of the API: its status and body."""
+
+Deliver = Callable[..., Upload]
+
 LOCAL_RUNNER = str(ROOT / "jobs" / "local_runner.py")
 """What BATCH_RUNNER is on a stack of this machine."""
 
@@ -65,6 +75,19 @@ def s3(environment: pytest.MonkeyPatch, aws_url: str, aws_session: boto3.Session
 
 
 @pytest.fixture
+def deliver(s3: "S3Client", store: Store) -> Deliver:
+    """Puts a file with a key into the bucket, with metadata, and delivers its event; the upload."""
+
+    def deliver(body: str, key: str, **metadata: str) -> Upload:
+        made = s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode(), Metadata=metadata)
+        upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
+        assert upload
+        return upload
+
+    return deliver
+
+
+@pytest.fixture
 def files_queue(environment: pytest.MonkeyPatch, s3: "S3Client") -> str:
     """The address of the queue from which Ingest gets its messages."""
     url: str = boto3.client("sqs").create_queue(QueueName="files")["QueueUrl"]
@@ -86,3 +109,23 @@ def work(files_queue: str, functions: Callable[[str, dict[str, Any]], dict[str, 
         return len(found)
 
     return work
+
+
+@pytest.fixture
+def ask(functions: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Ask:
+    """Calls an operation of the API: its status and body."""
+
+    def ask(name: str, method: str, path: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
+        query = parameters.pop("query", None)
+        event = api_event(method, f"/api/v1/{path}", body, query, parameters=parameters)  # type: ignore[arg-type]
+        answer = functions(name, event)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    return ask
+
+
+def shown(ask: Ask, upload_id: int) -> Any:
+    """What the API says about an upload."""
+    status, body = ask("show_upload", "GET", f"uploads/{upload_id}", upload_id=str(upload_id))
+    assert status == 200
+    return body

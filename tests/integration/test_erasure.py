@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
 from dedup.matching.rules import term_columns
-from dedup.records import Record
+from dedup.records import Fields, Record
 from dedup.store import Store
 from dedup.store.matching import detach
 from dedup.store.matching.run_tables import RunTables, all_runs
@@ -49,9 +49,10 @@ TRACES = (
 NOTE = "Zebulon Quartermaine called"
 
 
-def zeb() -> list[Record]:
+def zeb() -> list[Fields]:
     return [
-        Record(customer_id=WHO, source=source, **ZEB) for source in ("salesforce", "hubspot", "internal", "hubspot")
+        Record(customer_id=WHO, source=source, **ZEB).fields()
+        for source in ("salesforce", "hubspot", "internal", "hubspot")
     ]
 
 
@@ -114,7 +115,7 @@ def test_nothing_of_an_erased_person_is_left_in_any_table(functions: Call, store
     store.decisions.revoke(store.decisions.decide([63, 4], "same", NOTE, "ops")["id"], "ops")
     second = matched(store)
     other_name = {**ZEB, "name": "Zebediah", "phone": "202 555 0188"}
-    store.records.add([Record(customer_id=WHO, source="internal", **other_name)])
+    store.records.add([Record(customer_id=WHO, source="internal", **other_name).fields()])
     lookup = {name: ZEB[name] for name in ("name", "email", "phone")}
     assert functions("look_up_entity", api_event("POST", "/api/v1/entities/lookup", lookup))["statusCode"] == 200
     functions("keep_report", api_event("POST", "/api/v1/deduplication/reports"))

@@ -21,12 +21,14 @@ from dedup import sets
 from dedup.errors import Busy, Superseded, Unavailable
 from dedup.sets import EVERYBODY
 from dedup.settings import settings
-from dedup.store import Store, connection, open_store
-from dedup.store.loads import RowsLost
+from dedup.store import Store, change_log, connection, open_store
+from dedup.store.load_attempt import Decision
+from dedup.store.load_effects import RowsLost
 from pg8000.native import Connection
 
 from local.postgres import Postgres
 from tests.conftest import FULL, connect, ids_of, record, sample_records
+from tests.follower import Follower, ids_of_records
 from tests.proxy import Fault, Pair, Proxy, half_open, reset_after, reset_before, reset_within
 
 NewStore = Callable[..., Store]
@@ -35,12 +37,10 @@ FILE = [(n, f"Customer {n}", f"c{n}@example.com", "hubspot") for n in range(210,
 
 
 def terminate(pair: Pair, data: bytes) -> bool:
-    """pg_terminate_backend() on every connection of the functions."""
+    """pg_terminate_backend() on the connection."""
     with connect() as admin:
-        admin.run(
-            """SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'dedup'"""
-        )
+        port = pair.server.getsockname()[1]
+        admin.run(f"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE client_port = {port}")
     return True
 
 
@@ -109,6 +109,35 @@ def upsert(store: Store, first: int) -> int:
     return 11 + len(FILE)
 
 
+def preview(store: Store, first: int) -> int:
+    return decided(store, "apply")
+
+
+def held(store: Store, first: int) -> int:
+    """A snapshot that removes what is the only upload of a hundred customers."""
+    store.records.add([record(n, "hubspot") for n in range(1000, 1100)], key="many", digest="d")
+    return decided(store, "release")
+
+
+def decided(store: Store, decision: Decision) -> int:
+    """A snapshot that is compared, decided about and loaded, each step until it is done."""
+    at, dry_run = datetime(2026, 1, 1, tzinfo=UTC), decision == "apply"
+    while load := store.loads.claim("file", "incoming/hubspot/a.csv", at, "hubspot", "replace", 0, dry_run=dry_run):
+        store.loads.stage(load, FILE, len(FILE), 0)
+        loaded = store.loads.finish(load, max_removed=0)
+        assert loaded == (load.decision == decision)
+        if loaded:
+            break
+        store.previews.decide(load.id, decision)
+    upload = store.uploads.with_key("file")
+    assert upload
+    if upload.status != "done":
+        # The answer of finish() was lost.
+        store.previews.decide(upload.id, decision)
+        return decided(store, decision)
+    return 8 + len(FILE)
+
+
 def delete_upload(store: Store, first: int) -> int:
     store.uploads.delete(first)
     return 0
@@ -130,7 +159,25 @@ def read(store: Store, first: int) -> int:
 
 
 FAULTS: list[Fault] = [reset_before, reset_within, reset_after, terminate]
-OPERATIONS = [keyed_upload, file, snapshot, upsert, delete_upload, erase, clear, read]
+OPERATIONS = [keyed_upload, file, snapshot, upsert, *[held, preview] * FULL, delete_upload, erase, clear, read]
+
+
+def cut_at_every_step(
+    direct: Store, new_store: NewStore, proxy: Proxy, turn: int, at_least: int
+) -> Iterator[tuple[int, Store]]:
+    """A store in an empty database, and the step at which its connection is cut: once for each step, until what is done
+    with it needs no more. There must be more than `at_least`."""
+    for step in itertools.count():
+        _empty(direct)
+        proxied = new_store(db_port=proxy.port)
+        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
+        yield step, proxied
+        happened = proxy.happened
+        proxy.forget()
+        proxied.close()
+        if not happened:
+            assert step > at_least
+            return
 
 
 @pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
@@ -141,22 +188,50 @@ def test_connection_cut_at_every_step_loses_and_doubles_nothing(
     """At the first piece that a client sends, at the second, and so on until the operation needs no more; with one
     fault after the other, or in `make test-full` with each of them at each step."""
     direct = new_store()
-    for step in itertools.count():
-        _empty(direct)
+    for step, proxied in cut_at_every_step(direct, new_store, proxy, turn, at_least=3):
         first = direct.records.add(sample_records()).id
-        proxied = new_store(db_port=proxy.port)
-        proxy.plan(step, FAULTS[(step + turn) % len(FAULTS)])
+        follower = Follower(direct, "follower")
 
         expected, _ = until_done(partial(operation, proxied, first))
 
         assert total(direct) == expected, step
         assert direct.maintenance.verify().agreed, step
-        happened = proxy.happened
-        proxy.forget()
-        proxied.close()
-        if not happened:
-            assert step > 3
-            return
+        follower.catch_up()
+        assert follower.ids == ids_of_records(direct), step
+
+
+@pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
+def test_consumer_of_the_change_log_cut_at_every_step_consumes_each_change_once(
+    new_store: NewStore, proxy: Proxy, turn: int
+) -> None:
+    """It writes down the changes in the transaction with its position, as the resolver does with what it derives."""
+    direct = new_store()
+
+    def consume(store: Store) -> None:
+        while (batch := store.change_log.read("consumer", 5)).changes:
+
+            def work(connection: Connection) -> None:
+                for change in batch.changes:
+                    connection.run(f"INSERT INTO consumed VALUES {tuple(change)}")
+                change_log.commit(connection, "consumer", batch)
+
+            store._database.write(work, repeatable=False)
+
+    with connect() as owner:
+        owner.run("CREATE TABLE consumed (entry bigint, operation text, first bigint, last bigint)")
+    for step, proxied in cut_at_every_step(direct, new_store, proxy, turn, at_least=8):
+        direct.change_log.register("consumer")
+        direct.records.add(sample_records())
+        direct.customers.erase(103)
+
+        until_done(partial(consume, proxied))
+
+        with connect() as owner:
+            consumed = owner.run("DELETE FROM consumed RETURNING operation, first, last")
+        [[first]] = direct._database.read(lambda connection: connection.run("SELECT min(id) FROM record"))
+        inserted = [["inserted", first + n, min(first + n + 4, first + 11)] for n in range(0, 12, 5)]
+        assert consumed == [*inserted, ["deleted", first + 2, first + 2], ["deleted", first + 4, first + 4]], step
+        assert direct.maintenance.verify().agreed, step
 
 
 @pytest.mark.parametrize("fault", [reset_before, reset_after])
@@ -274,9 +349,12 @@ def test_serialization_failure_is_tried_three_times(store: Store, failures: int,
 
 def _empty(store: Store) -> None:
     """As new: what was uploaded is forgotten too."""
-    tables = ("region_change", "deferred_membership", "customer_membership", "record", "upload")
+    tables = ["region_change", "deferred_membership", "customer_membership", "record", "record_change"]
+    tables += ["upload", "upload_preview"]
+    log = "UPDATE change_log SET trimmed_position = last_position, records = 0, id_sum = 0; DELETE FROM change_consumer"
     store._database.write(
-        lambda connection: connection.run(";".join(f"DELETE FROM {table}" for table in tables)), repeatable=True
+        lambda connection: connection.run(";".join([*(f"DELETE FROM {table}" for table in tables), log])),
+        repeatable=True,
     )
 
 

@@ -29,7 +29,7 @@ from dedup.services import ingest
 from dedup.sets import EVERYBODY, SetQuery
 from dedup.settings import settings as current
 from dedup.store import Store
-from dedup.store.loads import Outdated
+from dedup.store.load_effects import Outdated
 from dedup.store.uploads import CustomerChanges, Upload
 
 from tests import exports

@@ -58,7 +58,7 @@ def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded
 ) -> None:
     matches = lookup.look_up(LookupRecord(**record).model_dump(), known)
     before = set(known.entities.of_records(range(1, 15)).values())
-    known.records.add([Record(**record)])
+    known.records.add([Record(**record).fields()])
 
     entity_id = known.entities.of_records([15])[15]
     assert [match["rule"] for match in matches if match["rule"]] == ([rule] if rule else [])

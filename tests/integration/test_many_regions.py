@@ -16,6 +16,7 @@ from dedup.services import exports
 from dedup.sets import Region
 from dedup.settings import settings
 from dedup.store import Store, open_store
+from dedup.store.change_log import logged
 from dedup.store.matching.run_tables import RunTables
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, Counted, count_changes, gain
 from dedup.store.set_questions import _ids_query, state_of
@@ -89,6 +90,7 @@ def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
         f"""INSERT INTO {tables.member} (record_id, entity_id, source, customer_id)
             SELECT id, customer_id, source, customer_id FROM record"""
     )
+    owner.run(f"WITH {logged('inserted', 'record')} SELECT")
     owner.run("INSERT INTO customer_membership SELECT DISTINCT customer_id, 1 FROM record")
     owner.run(f"INSERT INTO {tables.membership.table} SELECT customer_id, 1, 0, count(*) FROM record GROUP BY 1")
     owner.run(

@@ -170,7 +170,7 @@ def test_run_by_spark_on_this_machine_gives_the_entities_and_the_review_of_duckd
     store: Store, queue: str, s3: Any, environment: pytest.MonkeyPatch
 ) -> None:
     store.records.add(people())
-    names = [one.name for one in people()]
+    names = [one["name"] for one in people()]
     two_people = [1 + names.index(name) for name in ("Robert Castellan", "Castellan, Teresa")]
     store.decisions.decide(two_people, "same", None, "ops")
     configured(environment, ENGINE_THRESHOLD="61")

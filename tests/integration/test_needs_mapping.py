@@ -9,14 +9,12 @@ from dedup.aws.bucket import ObjectVersion
 from dedup.services import ingest
 from dedup.settings import settings
 from dedup.store import Store
-from dedup.store.uploads import Upload
 
 from tests.conftest import api_event, connect, record
-from tests.integration.conftest import BUCKET, plenty
+from tests.integration.conftest import BUCKET, Ask, Deliver, plenty, shown
 from tests.integration.test_ingest import watch_event_bus
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-Ask = Callable[..., tuple[int, Any]]
 
 LOST_DIGITS = "Scientific notation has lost digits. Export the column as text or as a number without decimals"
 UNKNOWN = "cust_no,e_mail_addr,tel,firm,stage\n" + "".join(
@@ -27,33 +25,8 @@ MAPPING = {"columns": COLUMNS}
 
 
 @pytest.fixture
-def load(s3: Any, store: Store) -> Callable[..., Upload]:
-    def load(body: str = UNKNOWN, key: str = "incoming/hubspot/night.csv") -> Upload:
-        made = s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode())
-        upload = ingest.ingest(ObjectVersion(BUCKET, key, made["VersionId"]), store, plenty)
-        assert upload
-        return upload
-
-    return load
-
-
-@pytest.fixture
-def ask(functions: Call, store: Store) -> Ask:
-    """Calls an operation of the API: its status and body."""
-
-    def ask(name: str, method: str, path: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
-        query = parameters.pop("query", None)
-        event = api_event(method, f"/api/v1/{path}", body, query, parameters=parameters)  # type: ignore[arg-type]
-        answer = functions(name, event)
-        return answer["statusCode"], json.loads(answer["body"])
-
-    return ask
-
-
-def shown(ask: Ask, upload_id: int) -> Any:
-    status, body = ask("show_upload", "GET", f"uploads/{upload_id}", upload_id=str(upload_id))
-    assert status == 200
-    return body
+def load(deliver: Deliver) -> Deliver:
+    return lambda body=UNKNOWN, key="incoming/hubspot/night.csv": deliver(body, key)
 
 
 def answer(ask: Ask, upload_id: int, body: Any) -> tuple[int, Any]:

@@ -17,7 +17,8 @@ from dedup.customer_ids import CustomerId, order
 from dedup.errors import Conflict, NotUndoable, Unavailable
 from dedup.sets import EVERYBODY, SetQuery
 from dedup.store import Store, maintenance, records
-from dedup.store.loads import Load, Outdated
+from dedup.store.load_attempt import Load
+from dedup.store.load_effects import Outdated
 from dedup.store.maintenance import MERGE_ROWS
 from dedup.store.uploads import CustomerChanges, RecordChanges
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ def waiting_load(
     load = store.loads.claim(key, key, EPOCH + timedelta(days=next(_days)), source, mode, lease=600)
     assert load
     made = [record(who, of) for who, of in rows]
-    staged = [(one.customer_id, one.name, one.email, one.source) for one in made]
+    staged = [(one["customer_id"], one["name"], one["email"], one["source"]) for one in made]
     store.loads.stage(load, staged, len(staged), 0)
     return load
 

@@ -12,7 +12,7 @@ from typing import Any
 import openpyxl
 import pytest
 from dedup.aws.bucket import ObjectVersion
-from dedup.records import Record
+from dedup.records import Fields
 from dedup.services import ingest, report
 from dedup.store import Store
 from dedup.store.reports import FieldErrors
@@ -206,7 +206,7 @@ def match(store: Store) -> Callable[..., int]:
     return match
 
 
-def two_people() -> list[Record]:
+def two_people() -> list[Fields]:
     """Three records with ids of their own: Ann is in two sources, Bob in one."""
     ann = {"name": "Ann Lee", "email": "ann@lee.org"}
     return [record(1, "hubspot", **ann), record(11, "internal", **ann), record(2, "hubspot", name="Bob Ray")]

@@ -13,18 +13,21 @@ import pytest
 from dedup.customer_ids import CustomerId
 from dedup.errors import NotUndoable
 from dedup.matching import normalise
-from dedup.records import OPTIONAL, Record
-from dedup.store import Store, maintenance, snapshots
-from dedup.store.loads import Load, Outdated
+from dedup.records import OPTIONAL
+from dedup.store import Store, differences, maintenance, snapshots, suspicions
+from dedup.store.load_attempt import Decision, Load
+from dedup.store.load_effects import Outdated
 from dedup.store.matching import attach
 from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import active_run, settings_of
+from dedup.store.previews import Changed
 from dedup.store.uploads import RecordChanges, Upload
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pg8000.native import Connection
 
 from tests.conftest import api_event, connect, machine_settings
+from tests.follower import Follower
 
 MERGE = 7236836
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,12 +51,15 @@ def staged(
     source: str | None = "hubspot",
     at: datetime | None = None,
     deleted: Sequence[bool] = (),
+    key: str = "",
+    *,
+    dry_run: bool = False,
 ) -> Load:
     """A file whose rows wait to be loaded; newer than all before, if no time is given. `deleted`: which rows of an
     upsert are marked as deleted."""
-    key = str(uuid.uuid4())
+    key = key or str(uuid.uuid4())
     at = at or EPOCH + timedelta(days=1000 + next(_days))
-    load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600)
+    load = store.loads.claim(key, f"incoming/{key}.csv", at, source, mode, lease=600, dry_run=dry_run)
     assert load
     values: list[Any] = [(who, name, email, of, *more) for who, of, (name, email, *more) in rows]
     known = OPTIONAL
@@ -172,8 +178,9 @@ def test_unchanged_snapshot_writes_next_to_nothing(store: Store) -> None:
     assert changed < first / 10
 
 
+@pytest.mark.parametrize("repeats", [False, True])
 @pytest.mark.parametrize("believed", [1, 1_000_000])
-def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store, believed: int) -> None:
+def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store, believed: int, repeats: bool) -> None:
     loaded(store, *((n, content(f"Name {n}")) for n in range(2_000)))
     load = staged(store, [(n, "hubspot", content(f"Name {n}")) for n in range(1_000, 3_000)])
 
@@ -182,14 +189,16 @@ def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store
         connection.run(
             f"UPDATE pg_class SET reltuples = {believed} WHERE oid IN ('record'::regclass, '{load.table}'::regclass)"
         )
-        columns = snapshots.compared_columns()
+        columns = snapshots.compared_columns(repeats=repeats)
         rows = f"SELECT ctid AS staged, {columns} FROM {load.table}"
         records = f"SELECT id AS record_id, {columns} FROM record WHERE source = 0"
-        lines = connection.run(f"EXPLAIN {snapshots._differences(rows, records)}")
+        lines = connection.run(f"EXPLAIN {snapshots._differences(rows, records, repeats=repeats)}")
+        snapshots.compare(connection, rows, records, repeats=repeats)
+        lines += connection.run(f"EXPLAIN {differences._lost_customers(0)}")
         return [line for [line] in lines]
 
     lines = store._database.write(plan, repeatable=False)
-    assert any("Full Join" in line for line in lines)
+    assert len([line for line in lines if "Full Join" in line]) == 5
     assert not [line for line in lines if "Nested Loop" in line]
 
 
@@ -351,6 +360,13 @@ class Kept:
     updated_at: Any = None
 
 
+Row = tuple[CustomerId, Content, bool]
+"""A row of a snapshot or an upsert: the customer, the content, and whether it is marked as deleted."""
+
+Stated = dict[tuple[CustomerId, str], tuple[int, str]]
+"""The upload and modified_at of what an upsert stated of a customer and a source without writing a record."""
+
+
 @dataclass
 class File:
     """A file of the model that is done."""
@@ -360,6 +376,40 @@ class File:
     at: int
     undoable: bool = True
     cleared: bool = False
+
+
+@dataclass
+class Plan:
+    """What a snapshot or an upsert is about to do in the model. `unchanged`: records that are the same; `lost`:
+    customers that the source no longer has; `accepted`: rows that are not left out; `stated`: what all upserts will
+    state then."""
+
+    added: list[Kept]
+    changed: dict[int, Kept]
+    gone: set[int]
+    unchanged: int
+    lost: int
+    accepted: int
+    stated: Stated
+
+    @property
+    def records(self) -> RecordChanges:
+        return RecordChanges(len(self.added), len(self.changed), len(self.gone), self.unchanged)
+
+
+@dataclass
+class Undecided:
+    """A file of the model that is previewed or held, with what its source had then and the customers that it would have
+    removed."""
+
+    key: str
+    mode: str
+    rows: list[Row]
+    source: str
+    at: int
+    decision: Decision
+    before: object
+    lost: int
 
 
 def pair(rows: list[tuple[int, Content]], records: list[tuple[int, Content]]) -> Iterator[tuple[int, int, bool]]:
@@ -389,13 +439,16 @@ MODIFIED = 2 + OPTIONAL.index("modified_at")
 
 
 @pytest.mark.parametrize("with_run", [False, True], ids=["alone", "with an active run"])
-def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: Store, with_run: bool) -> None:
+def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(
+    store: Store, monkeypatch: pytest.MonkeyPatch, with_run: bool
+) -> None:
     who: st.SearchStrategy[CustomerId] = st.sampled_from([0, 1, 2, -5, "a", "3a", 'ä"\\'])
     what = st.sampled_from(CONTENTS)
     rows = st.lists(st.tuples(who, st.sampled_from(SOURCES), what), min_size=1, max_size=6)
-    many = st.lists(st.tuples(who, what), min_size=1, max_size=10)
-    marked = st.lists(st.tuples(who, what, st.sampled_from([False, False, True])), min_size=1, max_size=6)
+    marked = st.lists(st.tuples(who, what, st.sampled_from([False, False, True])), min_size=1, max_size=10)
     days = st.integers(0, 12)
+    # As in a large source: each customer that a snapshot removes makes it suspicious.
+    monkeypatch.setattr(suspicions, "MIN_CUSTOMERS", 1)
     if with_run:
         loaded(store, (1, content()))
         matched(store)
@@ -406,10 +459,12 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             store.records.clear()
             self.outside = connect()
             self.held = False
+            self.log = Follower(store, "machine")
             self.records: dict[int, Kept] = {}
             self.files: dict[int, File] = {}
-            # The upload and modified_at of what an upsert stated without writing a record.
-            self.stated: dict[tuple[CustomerId, str], tuple[int, str]] = {}
+            self.undecided: dict[int, Undecided] = {}
+            [[self.erased]] = query(store, "SELECT count(*) FROM erasure")
+            self.stated: Stated = {}
 
         def teardown(self) -> None:
             self.outside.close()
@@ -443,6 +498,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             assert Counter(map(repr, new.values())) == Counter(map(repr, added))
             assert {*now} == {*kept, *changed, *new}
             assert all(record > last for record in new)
+            assert self.log.catch_up() == ({*new}, {*changed}, {*before} - {*now})
             self.records = now
 
         def newer(self, at: int) -> list[int]:
@@ -486,7 +542,13 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
         @rule(rows=rows)
         def add(self, rows: list[tuple[CustomerId, str, Content]]) -> None:
             made = [
-                Record(customer_id=who, source=of, name=name, email=email, **dict(zip(OPTIONAL, more, strict=True)))
+                {
+                    "customer_id": who,
+                    "source": of,
+                    "name": name,
+                    "email": email,
+                    **dict(zip(OPTIONAL, more, strict=True)),
+                }
                 for who, of, (name, email, *more) in rows
             ]
             upload = store.records.add(made).id
@@ -505,33 +567,116 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
             else:
                 store.loads.finish(load)
                 self.files[load.id] = File(None, "add", at)
-                self.told(load.id, RecordChanges(len(accepted), 0, 0, 0))
+                self.told(load.id, RecordChanges(len(accepted), 0, 0, 0), len(accepted))
             self.expect([], {}, [Kept(who, of, shown_of(what), load.id) for who, of, what in accepted])
 
         @precondition(lambda self: not self.held)
-        @rule(rows=many, source=st.sampled_from(SOURCES), at=days)
-        def snapshot(self, rows: list[tuple[CustomerId, Content]], source: str, at: int) -> None:
-            load = staged(
-                store, [(who, source, what) for who, what in rows], at=EPOCH + timedelta(days=at), source=source
-            )
+        @rule(
+            mode=st.sampled_from(["replace", "upsert"]),
+            rows=marked,
+            source=st.sampled_from(SOURCES),
+            at=days,
+            decision=st.sampled_from([None, "apply", "release"]),
+        )
+        def replace_records(self, mode: str, rows: list[Row], source: str, at: int, decision: Decision | None) -> None:
+            """Loaded in any case, or previewed, or held if it is a snapshot that removes a customer."""
+            if mode == "replace":
+                rows = [(who, what, False) for who, what, _ in rows]
+            load = self.stage("", mode, rows, source, at, dry_run=decision == "apply")
             if self.outdated(source, at):
-                with pytest.raises(Outdated):
-                    store.loads.finish(load)
-                store.loads.fail(load, "outdated")
+                return self.refused(load, Outdated)
+            plan = self.plan(mode, rows, source, at, load.id)
+            stops = decision == "apply" or (decision == "release" and mode == "replace" and plan.lost > 0)
+            assert store.loads.finish(load, max_removed=0 if decision else 100) == (not stops)
+            if not stops:
+                return self.replaced(load.id, mode, source, at, plan)
+            assert decision
+            before = self.of_source(source)
+            self.undecided[load.id] = Undecided(self.key_of(load), mode, rows, source, at, decision, before, plan.lost)
+            return self.waits(load.id, plan)
+
+        @precondition(lambda self: not self.held and self.undecided)
+        @rule(data=st.data(), load_it=st.booleans())
+        def decide(self, data: st.DataObject, load_it: bool) -> None:
+            upload = data.draw(st.sampled_from(sorted(self.undecided)))
+            one = self.undecided.pop(upload)
+            if not load_it:
+                assert store.uploads.delete(upload) == 0
                 return self.expect([], {}, [])
-            store.loads.finish(load)
+            assert store.previews.decide(upload, one.decision)
+            load = self.stage(one.key, one.mode, one.rows, one.source, one.at)
+            assert load.id == upload
+            if self.outdated(one.source, one.at):
+                return self.refused(load, Outdated)
+            if one.decision == "apply" and self.of_source(one.source) != one.before:
+                return self.refused(load, Changed)
+            plan = self.plan(one.mode, one.rows, one.source, one.at, upload)
+            stops = one.decision == "release" and plan.lost > one.lost
+            assert store.loads.finish(load, max_removed=0) == (not stops)
+            if not stops:
+                return self.replaced(upload, one.mode, one.source, one.at, plan)
+            self.undecided[upload] = replace(one, before=self.of_source(one.source), lost=plan.lost)
+            return self.waits(upload, plan)
+
+        # Parts of these
+
+        def stage(self, key: str, mode: str, rows: list[Row], source: str, at: int, *, dry_run: bool = False) -> Load:
+            stated = [(who, source, what) for who, what, _ in rows]
+            marks = [mark for *_, mark in rows]
+            return staged(store, stated, mode, source, EPOCH + timedelta(days=at), marks, key, dry_run=dry_run)
+
+        def key_of(self, load: Load) -> str:
+            [[key]] = query(store, f"SELECT object_key FROM upload WHERE id = {load.id}")
+            return str(key).removeprefix("incoming/").removesuffix(".csv")
+
+        def of_source(self, source: str) -> object:
+            """What a preview is compared with: records, and the upserts that state something else."""
+            records = {record: one for record, one in self.records.items() if one.source == source}
+            return records, {who: upload for (who, of), (upload, _) in self.stated.items() if of == source}
+
+        def refused(self, load: Load, error: type[Exception]) -> None:
+            with pytest.raises(error):
+                store.loads.finish(load, max_removed=0)
+            store.loads.fail(load, "refused")
+            self.expect([], {}, [])
+
+        def waits(self, upload_id: int, plan: Plan) -> None:
+            """Says what it would do, and has done nothing."""
+            upload = store.uploads.get(upload_id)
+            assert upload
+            assert upload.records == plan.records
+            assert upload.status in ("previewed", "held")
+            assert upload.customers
+            assert upload.customers.removed == plan.lost
+            examples = store.previews.examples(upload_id)
+            assert examples
+            shown: list[Counter[Any]] = [
+                Counter(one["id"] for one in examples["removed"] + examples["changed"]),
+                Counter(one["customer_id"] for one in examples["added"]),
+            ]
+            whole: list[Counter[Any]] = [Counter([*plan.gone, *plan.changed]), Counter(one.who for one in plan.added)]
+            # The files are older than any erasure: who was erased, or has an address of theirs, is in no example.
+            assert all(some <= all_ for some, all_ in zip(shown, whole, strict=True)) if self.erased else shown == whole
+            self.expect([], {}, [])
+
+        def plan(self, mode: str, rows: list[Row], source: str, at: int, upload_id: int) -> Plan:
+            work = self.plan_snapshot if mode == "replace" else self.plan_upsert
+            plan = work(rows, source, at, upload_id)
+            mine = {record: one.who for record, one in self.records.items() if one.source == source}
+            kept = {who for record, who in mine.items() if record not in plan.gone}
+            return replace(plan, lost=len({mine[record] for record in plan.gone} - kept))
+
+        def plan_snapshot(self, rows: list[Row], source: str, at: int, upload_id: int) -> Plan:
             stay, later = self.newer(at), self.stated_later(at)
             compared = {
                 record: one
                 for record, one in self.records.items()
                 if one.source == source and one.upload not in stay and (one.who, source) not in later
             }
-            rows = [(who, what) for who, what in rows if (who, source) not in later]
-            self.stated = {key: said for key, said in self.stated.items() if key[1] != source or key in later}
             changed: dict[int, Kept] = {}
             added = []
             found = set()
-            stated = [(who, shown_of(what)) for who, what in rows]
+            stated = [(who, shown_of(what)) for who, what, _ in rows if (who, source) not in later]
             for of in {who for who, _ in stated}:
                 theirs = [(place, what) for place, (who, what) in enumerate(stated) if who == of]
                 left = {place for place, _ in theirs}
@@ -540,28 +685,16 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                     found.add(record)
                     left.discard(place)
                     if differs:
-                        changed[record] = Kept(of, source, stated[place][1], load.id)
-                added += [Kept(of, source, stated[place][1], load.id) for place in left]
-            gone = {*compared} - found
-            self.files[load.id] = File(source, "replace", at, undoable=not (changed or gone))
-            self.told(load.id, RecordChanges(len(added), len(changed), len(gone), len(found) - len(changed)))
-            return self.expect(gone, changed, added)
+                        changed[record] = Kept(of, source, stated[place][1], upload_id)
+                added += [Kept(of, source, stated[place][1], upload_id) for place in left]
+            kept = {key: said for key, said in self.stated.items() if key[1] != source or key in later}
+            unchanged = len(found) - len(changed)
+            return Plan(added, changed, {*compared} - found, unchanged, 0, len(stated), kept)
 
-        @precondition(lambda self: not self.held)
-        @rule(rows=marked, source=st.sampled_from(SOURCES), at=days)
-        def upsert(self, rows: list[tuple[CustomerId, Content, bool]], source: str, at: int) -> None:
-            stated = [(who, source, what) for who, what, _ in rows]
-            marks = [mark for *_, mark in rows]
-            load = staged(store, stated, "upsert", source, EPOCH + timedelta(days=at), marks)
-            if self.outdated(source, at):
-                with pytest.raises(Outdated):
-                    store.loads.finish(load)
-                store.loads.fail(load, "outdated")
-                return self.expect([], {}, [])
-            store.loads.finish(load)
+        def plan_upsert(self, rows: list[Row], source: str, at: int, upload_id: int) -> Plan:
             newer = self.newer(at)
             changed: dict[int, Kept] = {}
-            added, gone, unchanged, accepted = [], set(), 0, 0
+            added, gone, unchanged, accepted, stated = [], set(), 0, 0, {**self.stated}
             for who in dict.fromkeys(who for who, *_ in rows):
                 theirs = [(row[MODIFIED] or "", place) for place, (of, row, _) in enumerate(rows) if of == who]
                 modified, place = max(theirs)
@@ -573,26 +706,30 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
                 if modified and modified < max(before, default=""):
                     continue
                 accepted += len(theirs)
-                self.stated.pop((who, source), None)
-                what = shown_of(rows[place][1])
-                pairs = [] if marks[place] else [*pair([(0, what)], [(k, one.what) for k, one in held.items()])]
+                stated.pop((who, source), None)
+                what, deleted = shown_of(rows[place][1]), rows[place][2]
+                pairs = [] if deleted else [*pair([(0, what)], [(k, one.what) for k, one in held.items()])]
                 gone |= held.keys() - {record for _, record, _ in pairs}
-                if not pairs and not marks[place]:
-                    added.append(Kept(who, source, what, load.id))
+                if not pairs and not deleted:
+                    added.append(Kept(who, source, what, upload_id))
                 elif pairs and pairs[0][2]:
-                    changed[pairs[0][1]] = Kept(who, source, what, load.id)
+                    changed[pairs[0][1]] = Kept(who, source, what, upload_id)
                 else:
                     unchanged += len(pairs)
-                    self.stated[who, source] = (load.id, modified)
-            self.files[load.id] = File(source, "upsert", at, undoable=not (changed or gone))
-            self.told(load.id, RecordChanges(len(added), len(changed), len(gone), unchanged), accepted)
-            return self.expect(gone, changed, added)
+                    stated[who, source] = (upload_id, modified)
+            return Plan(added, changed, gone, unchanged, 0, accepted, stated)
 
-        def told(self, upload_id: int, records: RecordChanges, accepted: int | None = None) -> None:
+        def replaced(self, upload_id: int, mode: str, source: str, at: int, plan: Plan) -> None:
+            self.files[upload_id] = File(source, mode, at, undoable=not (plan.changed or plan.gone))
+            self.stated = plan.stated
+            self.told(upload_id, plan.records, plan.accepted)
+            self.expect(plan.gone, plan.changed, plan.added)
+
+        def told(self, upload_id: int, records: RecordChanges, accepted: int) -> None:
             upload = store.uploads.get(upload_id)
             assert upload
             assert upload.records == records
-            assert accepted in (None, upload.accepted)
+            assert upload.accepted == accepted
             assert (upload.reason is not None) == (upload.accepted < upload.rows)
 
         @precondition(lambda self: not self.held and self.records)
@@ -623,7 +760,7 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(store: S
         @precondition(lambda self: not self.held)
         @rule(gone=who)
         def erase(self, gone: CustomerId) -> None:
-            store.customers.erase(gone)
+            self.erased += store.customers.erase(gone) is not None
             self.stated = {key: said for key, said in self.stated.items() if key[0] != gone}
             self.expect({record for record, one in self.records.items() if one.who == gone}, {}, [])
 

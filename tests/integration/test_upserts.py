@@ -9,7 +9,7 @@ import pytest
 from dedup.errors import NotUndoable
 from dedup.services import ingest
 from dedup.store import Store, upserts
-from dedup.store.loads import Outdated
+from dedup.store.load_effects import Outdated
 from dedup.store.uploads import CustomerChanges, RecordChanges, Upload
 from pg8000.native import Connection
 

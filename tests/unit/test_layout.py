@@ -1,6 +1,7 @@
 """Dependencies point downwards only: docs/explanation/architecture.md."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Collection
@@ -13,6 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYER = ROOT / "layers" / "dedup"
+STORE = LAYER / "store"
 HANDLERS = sorted((ROOT / "functions").glob("*/*/app.py"))
 
 
@@ -76,6 +78,25 @@ def test_layer_does_not_know_the_functions_or_the_jobs(path: Path) -> None:
 def test_layer_does_not_know_the_repository_or_start_processes(path: Path) -> None:
     assert "subprocess" not in imported(path)
     assert "__file__" not in path.read_text()
+
+
+WRITES_RECORDS = re.compile(r"((INSERT|MERGE) INTO|UPDATE( ONLY)?|DELETE FROM|COPY|TRUNCATE( \w+,)*)\s+record\b")
+"""The SQL of a statement that changes the table of records."""
+
+
+def test_what_writes_records_appends_to_the_change_log() -> None:
+    functions = {node.name for node in nodes_of(STORE / "change_log.py") if isinstance(node, ast.FunctionDef)}
+    appending = {name for name in functions if name.startswith(("append_", "logged"))}
+    writing, silent = set[str](), set[str]()
+    for path in STORE.rglob("*.py"):
+        for function in nodes_of(path):
+            if isinstance(function, ast.FunctionDef):
+                nodes = list(ast.walk(function))
+                texts = [node.value for node in nodes if isinstance(node, ast.Constant)]
+                names = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes}
+                if any(WRITES_RECORDS.search(text) for text in texts if isinstance(text, str)):
+                    (writing if names & appending else silent).add(f"{path.stem}.{function.name}")
+    assert (len(writing) >= 6, silent) == (True, set())
 
 
 def test_only_the_store_knows_pg8000() -> None:

@@ -14,11 +14,16 @@ from hypothesis import strategies as st
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from tests.conftest import record
+from tests.conftest import record as fields_of
 
 ANN = {"customer_id": 1, "name": "Ann Lee", "email": "ann@example.com", "source": "hubspot"}
 
 email_str = TypeAdapter(EmailStr)
+
+
+def record(customer_id: int, source: str, **changes: Any) -> Record:
+    return Record(**fields_of(customer_id, source, **changes))
+
 
 labels = st.text("ab09-", max_size=5) | st.sampled_from(["xn--bcher-kva", "ab--c", "a" * 63, "a" * 64, "example", "é"])
 top_labels = st.sampled_from(["com", "COM", "test", "local", "localhost", "arpa", "c1", "x", "org", "ONION", "invalid"])
@@ -168,3 +173,39 @@ def test_settings_of_a_run_are_the_same_in_any_order() -> None:
     asked: dict[str, Any] = {"constraints": {"max_entity": 9, "max_rule_block": 8}, "methods": ["rules"]}
     turned = {"methods": ["rules"], "constraints": {"max_rule_block": 8, "max_entity": 9}}
     assert client_key("k", RunRequest(settings=asked)) == client_key("k", RunRequest(settings=turned))
+
+
+TEXTS = [None, "", " ", "Ann Lee", " a@b.co ", "a@b.co", "A@B.CO", "hubspot", "x\x00", "42", "2024-01-01T00:00:00Z"]
+NO_TEXTS = [1, True, 2**70, ["a@b.co", "c@d.co"], ["a@b.co"], [], [" "], {"a": "b", "c": ""}, {}]
+
+members = st.dictionaries(
+    st.sampled_from([*Record.model_fields, "emial", "extra"]), st.sampled_from([*TEXTS, *NO_TEXTS])
+)
+
+
+def validated(items: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The records that are valid alone, and the errors of the others."""
+    valid, wrong = [], []
+    for number, item in enumerate(items):
+        try:
+            valid.append(Record.model_validate(item).fields())
+        except ValidationError as error:
+            wrong += [("customers", number, *found["loc"], found["msg"]) for found in error.errors()]
+    return valid, wrong
+
+
+def validated_together(items: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The records, and the errors, of all items as one batch."""
+    try:
+        found = Batch.model_validate({"customers": items}).customers
+    except ValidationError as error:
+        return [], [(*found["loc"], found["msg"]) for found in error.errors()]
+    states = {"name", "email"}
+    return [{k: v for k, v in one.items() if v is not None or k in states} for one in found], []
+
+
+@given(st.lists(st.just(7) | members.map(lambda more: {**ANN, **more}), max_size=4))
+def test_record_among_many_is_validated_as_one_alone(items: list[Any]) -> None:
+    valid, wrong = validated(items)
+
+    assert validated_together(items) == ([] if wrong else valid, wrong)

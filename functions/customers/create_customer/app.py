@@ -19,10 +19,9 @@ install(app)
 @app.post("/api/v1/customers", **operation("Store one record", StoredRecord, status=201, errors=BODY_ERRORS))
 def create_customer(record: Annotated[Record, Body()], idempotency_key: IdempotencyKey = None) -> Response[str]:
     key, digest = client_key(idempotency_key, record)
-    upload = open_store().records.add([record], key=key, digest=digest, principal=caller(app))
+    upload = open_store().records.add([record.fields()], key=key, digest=digest, principal=caller(app))
     count_accepted(0 if upload.repeated else upload.accepted)
-    fields = {"name": None, "email": None, **record.model_dump(exclude_none=True)}
-    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **fields)
+    stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.fields())
     return Response(201, "application/json", stored.model_dump_json(exclude_unset=True))
 
 

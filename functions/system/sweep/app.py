@@ -1,5 +1,5 @@
-"""Sends lost messages of tasks again, ends tasks that cannot continue and uploads that nobody mapped in time, and
-deletes what the database stores about rejected rows whose objects have expired. A schedule invokes it."""
+"""Sends lost messages of tasks again, ends tasks that cannot continue and uploads about which nobody decided in time,
+and deletes what the database stores about rejected rows whose objects have expired. A schedule invokes it."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from dedup.observability import logger
 from dedup.services import tasks
 from dedup.services.column_mappings import expire
 from dedup.services.erasure import forget_expired
+from dedup.services.previews import end_undecided
 from dedup.services.upload_events import announce
 from dedup.store import open_store
 
@@ -16,7 +17,7 @@ from dedup.store import open_store
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     store = open_store()
     swept = tasks.sweep(store, float(event.get("patience", tasks.PATIENCE)))
-    ended = [*(task.id for task in swept.ended if task.kind == "upload"), *expire(store)]
+    ended = [*(task.id for task in swept.ended if task.kind == "upload"), *expire(store), *end_undecided(store)]
     for upload in filter(None, map(store.uploads.get, ended)):
         announce(upload, store)
     forget_expired(store)

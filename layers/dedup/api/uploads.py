@@ -19,7 +19,13 @@ def expect(request: UploadRequest | SnapshotRequest | UpsertRequest, principal: 
     key = object_keys.key_for(request.filename, object_keys.Folder(request.source, request.mode))
     options = FileOptions(request.sheet, request.strict)
     upload_id = store.uploads.create(
-        key, request.source, request.mode, principal, options, review=request.review_mapping
+        key,
+        request.source,
+        request.mode,
+        principal,
+        options,
+        review=request.review_mapping,
+        dry_run=request.dry_run,
     )
     url = bucket.upload_url(key.format(upload_id), request.size)
     known = store.uploads.same_content(request.sha256.lower(), request.source) if request.sha256 else []

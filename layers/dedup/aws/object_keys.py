@@ -80,10 +80,19 @@ def _noun(mode: str) -> str:
 
 def options_of(metadata: Mapping[str, str]) -> FileOptions:
     """The options that an object's metadata `sheet` and `strict` state. Raises WrongFolder."""
-    strict = metadata.get("strict", "false").strip().lower()
-    if strict not in ("true", "false"):
-        raise WrongFolder("The metadata strict is neither true nor false")
-    return FileOptions(_decoded(metadata.get("sheet")), strict == "true")
+    return FileOptions(_decoded(metadata.get("sheet")), _is_true("strict", metadata))
+
+
+def is_dry_run(metadata: Mapping[str, str]) -> bool:
+    """Whether an object's metadata `dry_run` asks for a preview. Raises WrongFolder."""
+    return _is_true("dry_run", metadata)
+
+
+def _is_true(name: str, metadata: Mapping[str, str]) -> bool:
+    value = metadata.get(name, "false").strip().lower()
+    if value not in ("true", "false"):
+        raise WrongFolder(f"The metadata {name} is neither true nor false")
+    return value == "true"
 
 
 def _decoded(name: str | None) -> str | None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger
@@ -26,7 +26,10 @@ from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
 from dedup.store import Store
 from dedup.store.audit import UNKNOWN
-from dedup.store.loads import Load, Loaded, Outdated
+from dedup.store.load_attempt import Load
+from dedup.store.load_effects import Outdated
+from dedup.store.loads import Loaded
+from dedup.store.previews import Changed
 from dedup.store.rejected_rows import ErasedMeanwhile
 from dedup.store.uploads import Upload
 from dedup.traces import Trace
@@ -46,6 +49,8 @@ a snapshot differ from the records is not known yet."""
 _OVERWRITTEN = {"412", "PreconditionFailed"}
 
 logger = Logger(service=SERVICE, child=True)
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -128,9 +133,9 @@ class RejectedRows:
             self._object.write(lines if self._has_header else [header, *lines])
             self._has_header = True
 
-    def close(self, store: Store, end: Callable[[tuple[str, str | None] | None], None]) -> None:
+    def close(self, store: Store, end: Callable[[tuple[str, str | None] | None], T]) -> T:
         """Completes the object and ends the upload by calling `end` with the object's key and version, or with None if
-        no row was rejected.
+        no row was rejected; returns its result.
 
         Rows of customers who were erased after the file was sent are removed first. `end` raises ErasedMeanwhile if
         there are more of them."""
@@ -193,11 +198,13 @@ def _load(
 ) -> None:
     try:
         folder, wrong_folder = object_keys.folder_of(version.key, opened.metadata), None
-        options = object_keys.options_of(opened.metadata)
+        options, dry_run = object_keys.options_of(opened.metadata), object_keys.is_dry_run(opened.metadata)
     except WrongFolder as error:
-        folder, options, wrong_folder = object_keys.Folder(None, "add"), DEFAULT, error
+        folder, options, dry_run, wrong_folder = object_keys.Folder(None, "add"), DEFAULT, False, error
     named = (version.version_id, version.sender, options)
-    load = store.loads.claim(key, version.key, opened.modified, folder.source, folder.mode, LEASE, *named)
+    load = store.loads.claim(
+        key, version.key, opened.modified, folder.source, folder.mode, LEASE, *named, dry_run=dry_run
+    )
     if load is None:
         logger.info("Repeated delivery", extra={"object": _digest(key)})
         return
@@ -218,12 +225,14 @@ def _load(
             file = Loaded(body.sha256(), guessed, findings, left_out)
             if not bucket.is_current(version, opened.etag):
                 raise _Overwritten
-            rejects.close(store, lambda made: store.loads.finish(load, made, version.sender or UNKNOWN, file))
+            principal, limit = version.sender or UNKNOWN, settings().snapshot_max_removed
+            if not rejects.close(store, lambda made: store.loads.finish(load, made, principal, file, limit)):
+                rejects.abort(store)
         except files.NeedsMapping as question:
             rejects.abort(store)
             columns = [column._asdict() for column in question.columns]
             store.mappings.ask(load, str(question), columns, question.proposal.as_json(), question.rows)
-        except (Refused, files.Unreadable, Outdated) as refusal:
+        except (Refused, files.Unreadable, Outdated, Changed) as refusal:
             reason = str(refusal)
             rejects.close(store, lambda made: store.loads.fail(load, reason, made, findings))
     except Superseded:

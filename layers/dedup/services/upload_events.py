@@ -1,4 +1,4 @@
-"""Announces that an upload ended, by an event on the event bus and by metrics, or that it needs a column mapping."""
+"""Announces that an upload ended, or that it waits for a decision, by an event on the event bus and by metrics."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from mypy_boto3_events.client import EventBridgeClient
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-DETAIL_TYPES = {"done": "UploadCompleted", "failed": "UploadFailed", "needs_mapping": "UploadNeedsMapping"}
+DETAIL_TYPES = {
+    "done": "UploadCompleted",
+    "failed": "UploadFailed",
+    "needs_mapping": "UploadNeedsMapping",
+    "previewed": "UploadPreviewed",
+    "held": "UploadHeld",
+}
 
 
 @cache
@@ -29,9 +35,9 @@ def _client() -> "EventBridgeClient":
 
 
 def announce(upload: Upload, store: Store) -> None:
-    """Announces an upload that is done, failed or needs a mapping; does nothing for other statuses. Each of these is
-    announced once, or again by the next delivery of its event if the function is killed in between. Raises RuntimeError
-    if EventBridge does not accept the event."""
+    """Announces an upload whose status is in DETAIL_TYPES. Each of these is announced once, or again by the next
+    delivery of its event if the function is killed in between. Raises RuntimeError if EventBridge does not accept the
+    event."""
     if upload.announced or upload.status not in DETAIL_TYPES:
         return
     if settings().event_bus:
@@ -44,8 +50,11 @@ def announce(upload: Upload, store: Store) -> None:
         response = _client().put_events(Entries=[entry])
         if response["FailedEntryCount"]:
             raise RuntimeError("EventBridge did not accept the event")
-    if upload.status != "needs_mapping":
+    if upload.status in ("done", "failed"):
         _count(upload, store)
+    if upload.status == "held":
+        metrics.add_metric("UploadsHeld", MetricUnit.Count, 1)
+        metrics.flush_metrics()
     store.uploads.announced(upload.id)
 
 

@@ -7,6 +7,7 @@ and COPY), `region_counts` (membership and counts of customers and entities), `t
 from functools import cache
 
 from dedup.settings import settings
+from dedup.store.change_log import ChangeLog
 from dedup.store.connection import Database
 from dedup.store.customers import Customers
 from dedup.store.erasures import Erasures
@@ -19,6 +20,7 @@ from dedup.store.matching.decisions import Decisions
 from dedup.store.matching.entities import Entities
 from dedup.store.matching.review import Review
 from dedup.store.matching.runs import Runs
+from dedup.store.previews import Previews
 from dedup.store.records import Records
 from dedup.store.reports import Reports
 from dedup.store.salt import Salt
@@ -46,6 +48,7 @@ class Store:
         self.uploads = Uploads(database, salt, self.maintenance)
         self.loads = Loads(database, sources, salt, self.maintenance)
         self.mappings = Mappings(database, salt)
+        self.previews = Previews(database)
         self.erasures = Erasures(database)
         self.exports = Exports(database)
         self.jobs = Jobs(database)
@@ -55,6 +58,7 @@ class Store:
         self.review = Review(database)
         self.decisions = Decisions(database)
         self.tasks = Tasks(database)
+        self.change_log = ChangeLog(database)
 
     def ping(self) -> None:
         """Returns when the database answers; raises Unavailable within three seconds."""

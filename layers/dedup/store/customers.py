@@ -7,7 +7,7 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.errors import Unavailable
-from dedup.store import erasures, samples
+from dedup.store import erasures, examples, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import is_customer
@@ -104,6 +104,7 @@ class Customers:
                 found.known
                 or erasures.is_known(connection, customer)
                 or samples.has_customer(connection, customer, hashes)
+                or examples.has_customer(connection, customer, hashes)
             ):
                 return None
             # Before the next lock: who waits for it may hold the row of an upload.
@@ -119,6 +120,7 @@ class Customers:
                 record_action(connection, "erase customer", principal, customer_id=customer_id, records=removed)
             remaining = erasures.begin(connection, customer, found.emails, anew=found.known)
             samples.forget_customer(connection, customer, found.emails, hashes)
+            examples.forget_customer(connection, customer, found.emails, hashes)
             return ErasedCustomer(removed, found.sources, found.files, remaining), found.emails
 
         done = self._database.write(work, repeatable=False)

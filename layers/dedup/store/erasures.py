@@ -15,7 +15,7 @@ from dedup.store.locks import ERASURE_LOCK_EXCLUSIVE
 from dedup.store.rejected_rows import KEY_WITHOUT_NAME, forget_lines, forget_rows, rows_of
 from dedup.store.sql import bigints, text
 from dedup.store.task_table import SEEN, TaskTable, done
-from dedup.store.uploads import uploads_of
+from dedup.store.uploads import UNDECIDED, uploads_of
 from dedup.traces import words
 
 _TASKS = TaskTable("erasure", attempts="attempt - retried")
@@ -27,11 +27,11 @@ FILES = 100
 EXPIRING_ROWS = 100_000
 """Rows of rejected_row that are deleted at a time once their object has expired."""
 
-_MAY_HIDE = """NOT (status = 'loading' AND lease_until >= now())
+_MAY_HIDE = f"""NOT (status = 'loading' AND lease_until >= now())
     AND NOT (status = 'waiting' AND key IS NULL AND created_at > now() - interval '1 day')
-    AND status <> 'needs_mapping'"""
+    AND status NOT IN ({UNDECIDED})"""
 """The condition that the object key of an upload may be replaced. An upload is found by it while it is loaded, while it
-waits for its object, and when its column mapping is stated."""
+waits for its object, and when somebody decides about it."""
 
 
 @dataclass(frozen=True)

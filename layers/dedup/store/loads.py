@@ -7,7 +7,7 @@ was superseded notices in the same statement with which it would write, so it ca
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,35 +17,26 @@ from dedup.errors import Unavailable
 from dedup.file_options import DEFAULT, FileOptions
 from dedup.findings import Finding
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows, snapshots, upserts
+from dedup.store import load_effects, rejected_rows, suspicions
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import id_cells, id_columns
-from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
+from dedup.store.load_attempt import Load
+from dedup.store.locks import LONG_WRITE_LOCK_SHARED
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import attach
 from dedup.store.record_columns import TYPES, written_rows
-from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_rows, text
-from dedup.store.staging import UPSERTED, drop_abandoned, drop_staging, insert_records
-from dedup.store.uploads import TASKS, CustomerChanges, RecordChanges, load_failed, same_content
-from dedup.traces import Trace
+from dedup.store.staging import UPSERTED, drop_abandoned, drop_staging
+from dedup.store.uploads import TASKS, changes_as_columns, load_failed, same_content
+from dedup.traces import Hashes, Trace
 
 Row = tuple[Any, ...]
 """A record as a row: the customer id, name, email, source, then optional fields."""
 
 Rejected = tuple[str, str | None] | None
 """Where the rejected rows are: the object's key and version."""
-
-
-class Outdated(Exception):
-    """Newer snapshots of all sources in the file are loaded. The text names their uploads."""
-
-
-class RowsLost(Exception):
-    """Staged rows are gone because PostgreSQL crashed and restarted: the file has to be read again."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +49,6 @@ class Loaded:
     guessed_source: str | None = None
     findings: Iterable[Finding] = ()
     left_out: int = 0
-
-
-@dataclass(frozen=True)
-class Load:
-    """One attempt to load one upload."""
-
-    id: int
-    attempt: int
-    lease: float
-    """Seconds without a renewal after which another attempt may start over."""
-    options: FileOptions = DEFAULT
-    mode: str = "add"
-    source: str | None = None
-    """Of the rows, as the upload states it."""
-    mapping: dict[str, Any] | None = None
-    """The column mapping that the sender stated, as dedup.files.ColumnMapping.as_json() has it."""
-    review: bool = False
-    """The sender wants to check the mapping."""
-
-    @property
-    def table(self) -> str:
-        """Where its rows are staged."""
-        return f"staging.upload_{self.id}_{self.attempt}"
 
 
 class Loads:
@@ -103,27 +71,34 @@ class Loads:
         version: str | None = None,
         sender: str | None = None,
         options: FileOptions = DEFAULT,
+        *,
+        dry_run: bool = False,
     ) -> Load | None:
         """Starts to load the object version that `key` names, and creates its staging table. None if it was loaded,
-        refused or deleted before. `version` and `sender` are what S3 calls the version, and who put it there: see
-        Uploads.lost_object(). `options` are used where the upload was not requested with others. Raises Busy while
-        another attempt is at it."""
+        refused or deleted before, or waits for a decision. `version` and `sender` are what S3 calls the version, and
+        who put it there: see Uploads.lost_object(). `options` and `dry_run` are used where the upload was not requested
+        with others. Raises Busy while another attempt is at it."""
         key_emails = rejected_rows.key_emails(object_key, self._salt.hashes())
         changes = f"""rows = 0, rejected = 0, started_at = now(), key = salted({text(key)}),
             object_at = {text(object_at.isoformat())}::timestamptz, object_version = {text(version)},
             sender = {text(sender)}, sheet = coalesce(sheet, {text(options.sheet)}),
-            strict = strict OR {options.strict}"""
+            strict = strict OR {options.strict}, dry_run = dry_run OR {dry_run}"""
 
         def work(connection: Connection) -> Load | None:
             drop_abandoned(connection)
             upload_id = _find_or_insert(connection, key, object_key, source, mode, key_emails)
             stated = "(SELECT mapping FROM upload_mapping m WHERE m.upload_id = upload.id)"
-            columns = f"attempt, mode, source, {stated}, review, sheet, strict"
+            decision = "(SELECT decision FROM upload_preview p WHERE p.upload_id = upload.id)"
+            # A source that was guessed for a preview is guessed again, from the same columns.
+            source_stated = "CASE WHEN NOT source_guessed THEN source END"
+            columns = f"attempt, mode, {source_stated}, {stated}, review, sheet, strict, dry_run, {decision}"
             claimed = TASKS.claim(connection, upload_id, lease, columns, changes)
             if not claimed:
                 return None
-            attempt, found_mode, named, mapping, review, sheet, strict = claimed
-            load = Load(upload_id, attempt, lease, FileOptions(sheet, strict), found_mode, named, mapping, review)
+            attempt, found, named, mapping, review, sheet, strict, *previewed = claimed
+            load = Load(
+                upload_id, attempt, lease, FileOptions(sheet, strict), found, named, mapping, review, *previewed
+            )
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
             further = UPSERTED if load.mode == "upsert" else ""
@@ -175,24 +150,35 @@ class Loads:
         rejected: Rejected = None,
         principal: str = UNKNOWN,
         file: Loaded = Loaded(),
-    ) -> None:
+        max_removed: int = suspicions.NEVER,
+    ) -> bool:
         """Makes records of the staged rows and counts them; a snapshot makes the records of its source the same as its
         rows, an upsert those of the customers in it. Rows of a source that has a newer snapshot are left out, because
         they are out of date, and so are rows of customers that newer upserts state. Readers see all of it or nothing.
         `principal` is who put the object there.
 
-        Raises Superseded; RowsLost; Outdated if no row would be left; and ErasedMeanwhile if `rejected` has rows of
-        customers who were erased since the object was put there."""
+        Returns False if nothing of it was done: the upload is previewed, or held because the snapshot is suspicious.
+        `rejected` is not needed then. `max_removed`: see suspicions.find().
 
-        def work(connection: Connection) -> None:
-            accepted = _finish(connection, load, rejected, file)
-            record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
+        Raises Superseded; RowsLost; Outdated if no row would be left; previews.Changed if a preview is applied and is
+        out of date; and ErasedMeanwhile if `rejected` has rows of customers who were erased since the object was put
+        there."""
+        hashes = self._salt.hashes()
+
+        def work(connection: Connection) -> bool:
+            accepted = _finish(connection, load, rejected, file, hashes, max_removed)
             _add_findings(connection, load, file.findings)
+            if accepted is None:
+                return False
+            record_action(connection, "upload", principal, upload_id=load.id, records=accepted)
+            return True
 
-        self._database.write(work, repeatable=True)
-        with suppress(Unavailable):
-            self._maintenance.merge_deferred()
-            self._maintenance.compact()
+        loaded = self._database.write(work, repeatable=True)
+        if loaded:
+            with suppress(Unavailable):
+                self._maintenance.merge_deferred()
+                self._maintenance.compact()
+        return loaded
 
     def fail(self, load: Load, reason: str, rejected: Rejected = None, findings: Iterable[Finding] = ()) -> None:
         """Ends the upload without a record, for a reason that its sender can understand. Does nothing when superseded.
@@ -281,18 +267,10 @@ def _set_rejected(rejected: Rejected) -> str:
     return f"rejected_key = {text(key)}, rejected_version = {text(version)}"
 
 
-@dataclass(frozen=True)
-class _Effect:
-    """What a load did. `remark`: which rows it left out, and why."""
-
-    accepted: int
-    customers: CustomerChanges
-    records: RecordChanges
-    remark: str | None = None
-
-
-def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded) -> int:
-    """Returns how many rows are in effect."""
+def _finish(
+    connection: Connection, load: Load, rejected: Rejected, file: Loaded, hashes: Hashes, max_removed: int
+) -> int | None:
+    """Returns how many rows are in effect; None if the file was not loaded."""
     connection.run(f"SELECT {LONG_WRITE_LOCK_SHARED}")
     TASKS.renew(connection, load)
     [[expected, source_bit]] = connection.run(
@@ -303,106 +281,19 @@ def _finish(connection: Connection, load: Load, rejected: Rejected, file: Loaded
         source = text(file.guessed_source)
         connection.run(f"UPDATE upload SET source = {source}, source_guessed = true WHERE id = {load.id}")
     connection.run(f"ANALYZE {load.table}")
-    if load.mode == "add":
-        effect = _add(connection, load, expected)
-    else:
-        effect = (_replace if load.mode == "replace" else _upsert)(connection, load, expected, source_bit)
+    effect = load_effects.write_rows(connection, load, expected, source_bit, hashes, max_removed)
+    if effect is None:
+        return None
     rejected_rows.require_none_of_erased(connection, load.id)
-    customers, records = (
-        ", ".join(f"{kind}_{change} = {number}" for change, number in asdict(changes).items())
-        for kind, changes in (("customers", effect.customers), ("records", effect.records))
-    )
     connection.run(
         f"""UPDATE upload SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, sheet = NULL,
                 accepted = {effect.accepted}, reason = {text(effect.remark)}, {_set_rejected(rejected)},
-                {customers}, {records}, {_set_content(load, file.sha256)}
+                {changes_as_columns(effect.customers)}, {changes_as_columns(effect.records)},
+                {_set_content(load, file.sha256)}
             WHERE id = {load.id}"""
     )
     connection.run(f"DROP TABLE {load.table}")
     return effect.accepted
-
-
-def _add(connection: Connection, load: Load, expected: int) -> _Effect:
-    """Makes records of the staged rows. Raises RowsLost, Outdated."""
-    # The table is unlogged: a server that crashed and restarted has emptied it.
-    if insert_records(connection, load.table, load.id) != expected:
-        raise RowsLost
-    # From here to the commit, changes through the API are deferred. Other files wait.
-    connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
-    left_out, remark = _leave_out_outdated(connection, load, expected)
-    attach.attach_upload(connection, load.id)
-    added, new, customers = _count_in(connection, load.table)
-    accepted = expected - left_out
-    return _Effect(
-        accepted, CustomerChanges(added, 0, customers - added, new), RecordChanges(accepted, 0, 0, 0), remark
-    )
-
-
-def _replace(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
-    """Makes the records of the source those of the staged rows, but for records of newer files. Raises RowsLost,
-    Outdated."""
-    _lock_and_require_no_newer_snapshot(connection, load, source_bit)
-    counts = f"""SELECT coalesce(sum(n), 0)::bigint, count(*)
-        FROM (SELECT count(*) AS n FROM {load.table} GROUP BY customer_id, text_id) AS c"""
-    [[rows, customers]] = connection.run(counts)
-    if rows != expected:
-        raise RowsLost
-    left_out, upsert = upserts.leave_out_stated(connection, load.table, load.id)
-    if left_out:
-        [[rows, customers]] = connection.run(counts)
-    spared = upserts.is_stated_later() if upsert else "false"
-    done = snapshots.replace(connection, load.table, load.id, source_bit, _newer(connection, load, source_bit), spared)
-    upserts.forget_stated(connection, source_bit, load.id)
-    remark = f"{left_out} rows were left out. {upserts.remark(upsert)}" if left_out and upsert else None
-    return _effect(connection, load, done, rows, rows, customers, remark)
-
-
-def _upsert(connection: Connection, load: Load, expected: int, source_bit: int) -> _Effect:
-    """Makes the records of the customers in the staged rows those of the rows. Raises RowsLost, Outdated."""
-    _lock_and_require_no_newer_snapshot(connection, load, source_bit)
-    chosen = upserts.choose(connection, load.table, source_bit, _newer(connection, load))
-    if chosen.rows != expected:
-        raise RowsLost
-    done = upserts.write(connection, load.table, load.id, source_bit)
-    accepted = expected - chosen.left_out
-    return _effect(connection, load, done.records, accepted, done.stated, done.stated, chosen.remark)
-
-
-def _effect(
-    connection: Connection,
-    load: Load,
-    done: snapshots.Replaced,
-    accepted: int,
-    records: int,
-    customers: int,
-    remark: str | None,
-) -> _Effect:
-    """Counts the added records in. `records` and `customers`: how many there are in the file."""
-    added, new, _ = _count_in(connection, snapshots.added_rows(load.table))
-    return _Effect(
-        accepted,
-        CustomerChanges(added, done.customers_removed, customers - added, new),
-        RecordChanges(done.added, done.changed, done.removed, records - done.added - done.changed),
-        remark,
-    )
-
-
-def _lock_and_require_no_newer_snapshot(connection: Connection, load: Load, source_bit: int) -> None:
-    """Locks, so that nobody adds to the records or deletes any while they are compared. Raises Outdated."""
-    connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
-    for bit, name, upload_id in _newer_snapshots(connection, load):
-        if bit == source_bit:
-            raise Outdated(_in_place(name, upload_id))
-
-
-def _newer(connection: Connection, load: Load, source_bit: int | None = None) -> list[int]:
-    """The newer files that are loaded; only those that records of a source are from, if one is given."""
-    from_source = f"AND EXISTS (SELECT FROM record r WHERE r.upload_id = n.id AND r.source = {source_bit})"
-    found = connection.run(
-        f"""SELECT n.id FROM upload u JOIN upload n ON n.object_at > u.object_at
-            WHERE u.id = {load.id} AND n.status = 'done' {"" if source_bit is None else from_source}"""
-    )
-    return [upload for [upload] in found]
 
 
 def _set_content(load: Load, sha256: str | None) -> str:
@@ -410,82 +301,3 @@ def _set_content(load: Load, sha256: str | None) -> str:
         return "content_digest = NULL"
     same_source = f"source IS NOT DISTINCT FROM (SELECT source FROM upload WHERE id = {load.id})"
     return f"content_digest = salted({text(sha256)}), same_content = ({same_content(sha256, same_source)})"
-
-
-def _count_in(connection: Connection, rows: str) -> tuple[int, int, int]:
-    """Adds the customers of staged rows (what follows FROM) to membership, and counts them and their records; returns
-    how many customers are new to a source, how many are new to all sources, and how many there are."""
-    records = f"SELECT 1::bigint << source, 0, count(*) FROM {rows} GROUP BY source"
-    counts = [_count_kind(connection, rows, INTEGERS, records), _count_kind(connection, rows, TEXTS, NO_CHANGES)]
-    added, new, customers = map(sum, zip(*counts, strict=True))
-    return added, new, customers
-
-
-def _count_kind(connection: Connection, rows: str, membership: Membership, records: str) -> tuple[int, int, int]:
-    """Does this for the customers with one kind of id, and adds the changes of `records`. The caller has membership to
-    itself, so no customer can be inserted meanwhile: a plain INSERT takes half of the time of gain()."""
-    customer = membership.id
-    [[added, new, customers]] = connection.run(
-        f"""WITH staged AS (
-            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {rows}
-            WHERE {customer} IS NOT NULL GROUP BY {customer}
-        ), deferred AS (
-            SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
-            WHERE {customer} IS NOT NULL GROUP BY {customer}
-        ), incoming AS MATERIALIZED (
-            SELECT s.{customer}, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
-                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_added,
-                coalesce(m.sources, 0) | coalesce(d.sources, 0) = 0 AS is_new
-            FROM staged AS s
-            LEFT JOIN {membership.table} AS m USING ({customer})
-            LEFT JOIN deferred AS d USING ({customer})
-        ), changed AS (
-            SELECT {customer}, sources, coalesce(previous, 0) AS previous FROM incoming
-            WHERE sources IS DISTINCT FROM previous
-        ), inserted AS (
-            INSERT INTO {membership.table} ({customer}, sources)
-            SELECT {customer}, sources FROM changed WHERE previous = 0 ORDER BY {customer}
-        ), updated AS (
-            UPDATE {membership.table} AS m SET sources = c.sources, previous = c.previous
-            FROM changed AS c WHERE m.{customer} = c.{customer} AND c.previous <> 0
-        ), {count_changes(CUSTOMERS, records)}
-        SELECT count(*) FILTER (WHERE is_added), count(*) FILTER (WHERE is_new), count(*) FROM incoming"""
-    )
-    return added, new, customers
-
-
-def _newer_snapshots(connection: Connection, load: Load) -> Sequence[tuple[int, str, int]]:
-    """The sources that have a newer snapshot: their bit, name and the snapshot's upload, in the order of names."""
-    found: Sequence[tuple[int, str, int]] = connection.run(
-        f"""SELECT s.bit, s.name, max(n.id)
-            FROM upload u JOIN upload n ON n.object_at > u.object_at JOIN source s ON s.name = n.source
-            WHERE u.id = {load.id} AND n.mode = 'replace' AND n.status = 'done'
-                AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > n.finished_at)
-            GROUP BY s.bit, s.name ORDER BY s.name"""
-    )
-    return found
-
-
-def _in_place(source: str, upload_id: int) -> str:
-    return f"A newer snapshot of {source} is in place: upload {upload_id}"
-
-
-def _leave_out_outdated(connection: Connection, load: Load, records: int) -> tuple[int, str | None]:
-    """Deletes the records of sources that have a newer snapshot from the `records` of the upload, and those of
-    customers that newer upserts state; returns how many, and why. Raises Outdated if all were."""
-    left_out, reasons = 0, []
-    for bit, name, upload_id in _newer_snapshots(connection, load):
-        connection.run(f"DELETE FROM {load.table} WHERE source = {bit}")
-        if connection.row_count:
-            left_out += connection.row_count
-            reasons.append(_in_place(name, upload_id))
-            connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND source = {bit}")
-    stated, upsert = upserts.leave_out_stated(connection, load.table, load.id)
-    if stated and upsert:
-        left_out += stated
-        reasons.append(upserts.remark(upsert))
-        connection.run(f"DELETE FROM record WHERE upload_id = {load.id} AND {upserts.is_stated_later()}")
-    remark = ". ".join(reasons)
-    if 0 < left_out == records:
-        raise Outdated(remark)
-    return left_out, f"{left_out} rows were left out. {remark}" if left_out else None

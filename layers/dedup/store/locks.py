@@ -1,6 +1,7 @@
 """The advisory locks and the order in which they are taken. Whoever waits in one order can't deadlock:
 
     LONG_WRITE_LOCK → the row of an upload → MERGE_LOCK → ENTITIES_LOCK → ERASURE_LOCK → rows of erasure
+        → CHANGE_LOG_LOCK
 
 All are released at the end of the transaction. SCHEMA_LOCK is taken in transactions of its own. Rows of membership are
 locked in the order of ids (region_counts.gain); tables are locked in the order in which records.clear() truncates them.
@@ -39,6 +40,12 @@ ERASURE_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236840)"
 
 ERASURE_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236840)"
 """For uploads that finish, so that either the upload sees the erasure or the erasure sees its rejected rows."""
+
+CHANGE_LOG_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236841)"
+"""For whoever numbers, trims or corrects entries of the change log, or registers a consumer. Writers don't take it."""
+
+TRY_CHANGE_LOG_LOCK_EXCLUSIVE = "pg_try_advisory_xact_lock(7236841)"
+"""Non-blocking form of CHANGE_LOG_LOCK_EXCLUSIVE."""
 
 
 def stop_writers(connection: Connection) -> None:

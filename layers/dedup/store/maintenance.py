@@ -1,7 +1,7 @@
 """What keeps the database in order beside requests: sweep, merge deferred changes, compact, and verify.
 
-After an upload: merge_deferred(), then compact(). The nightly verify(): sweep(), merge_deferred(), compare with the
-records, and correct what differs. Each step is a transaction of its own, and may be repeated at any time.
+After an upload: merge_deferred(), then compact(). The nightly verify(): sweep(), compact(), merge_deferred(), compare
+with the records, and correct what differs. Each step is a transaction of its own, and may be repeated at any time.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from math import inf
 
 from pg8000.native import Connection
 
+from dedup.store import change_log
+from dedup.store.change_log import Lag
 from dedup.store.connection import Database
 from dedup.store.locks import TRY_MERGE_LOCK_SHARED, stop_writers
 from dedup.store.matching import consistency, deferred
@@ -34,7 +36,8 @@ KEPT_RUNS = 5
 @dataclass(frozen=True)
 class Verification:
     """What `verify` found: customers, entities of the active run, and regions of both, whose stored values differed
-    from those of the records. They are corrected now."""
+    from those of the records, and mistakes in the change log (change_log.find_errors). They are corrected now.
+    `consumers`: how far each consumer of the change log is behind."""
 
     records: int
     customers: int
@@ -43,12 +46,14 @@ class Verification:
     entities: int = 0
     wrong_entities: int = 0
     wrong_entity_regions: int = 0
+    wrong_changes: int = 0
+    consumers: tuple[Lag, ...] = ()
 
     @property
     def agreed(self) -> bool:
-        """Whether membership and counts were those of the records."""
+        """Whether membership, counts and the change log were those of the records."""
         wrong = self.wrong_customers + self.wrong_regions + self.wrong_entities + self.wrong_entity_regions
-        return wrong == 0
+        return wrong + self.wrong_changes == 0
 
 
 class Maintenance:
@@ -71,13 +76,16 @@ class Maintenance:
                 left -= 1
 
     def compact(self) -> None:
-        """Replaces the changes of each region by their sum, for customers and for the entities of the active run."""
+        """Replaces the changes of each region by their sum, for customers and for the entities of the active run, and
+        trims the change log."""
         self._database.write(lambda connection: compact(connection, CUSTOMERS), repeatable=True)
+        self._database.write(change_log.trim, repeatable=True)
         self._database.write(_compact_entities, repeatable=True)
 
     def verify(self) -> Verification:
         """Recomputes membership and counts from the records and corrects what differs; returns what was found."""
         self.sweep()
+        self.compact()
         self.merge_deferred()
         found = self._database.read(_compare)
         if not found.agreed:
@@ -124,8 +132,18 @@ def _compact_entities(connection: Connection) -> None:
 
 
 def _compare(connection: Connection) -> Verification:
+    # Before the transaction's snapshot: one that is older than a TRUNCATE would see no records, but their log.
+    connection.run("LOCK TABLE region_change IN ACCESS SHARE MODE")
     records, customers, wrong_customers, wrong_regions = compare_with_records(connection, CUSTOMERS)
-    return Verification(records, customers, wrong_customers, wrong_regions, *consistency.find_errors(connection))
+    return Verification(
+        records,
+        customers,
+        wrong_customers,
+        wrong_regions,
+        *consistency.find_errors(connection),
+        change_log.find_errors(connection),
+        change_log.lags(connection),
+    )
 
 
 def _correct(connection: Connection) -> Verification:
@@ -134,4 +152,5 @@ def _correct(connection: Connection) -> Verification:
     connection.run("DELETE FROM deferred_membership")
     recount(connection, CUSTOMERS)
     consistency.correct(connection)
+    change_log.correct(connection)
     return found

@@ -8,10 +8,10 @@ from typing import Any
 from pg8000.native import Connection
 
 from dedup.errors import Conflict
-from dedup.store import samples
+from dedup.store import rejected_rows, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.loads import Load
+from dedup.store.load_attempt import Load
 from dedup.store.salt import Salt
 from dedup.store.samples import Row
 from dedup.store.sql import iso, jsonb, text
@@ -176,6 +176,7 @@ class Mappings:
             ids = [upload_id for [upload_id] in expired]
             if ids:
                 samples.forget_uploads(connection, ids)
+                rejected_rows.hide_keys_of_erased(connection, ids)
             return ids
 
         return self._database.write(work, repeatable=True)

@@ -61,7 +61,7 @@ def members(alias: str, *, brief: bool = False) -> str:
 
 
 def _each(alias: str, fields: Sequence[str]) -> str:
-    return " || ".join(f"""coalesce(',"{field}":' || {_json(field, f"{alias}.{field}")}, '')""" for field in fields)
+    return " || ".join(f"""coalesce(',"{field}":' || {as_json(field, f"{alias}.{field}")}, '')""" for field in fields)
 
 
 def _if_known(alias: str, fields: Sequence[str], members: str) -> str:
@@ -69,7 +69,8 @@ def _if_known(alias: str, fields: Sequence[str], members: str) -> str:
     return f"CASE WHEN {any_known} THEN {members} ELSE '' END"
 
 
-def _json(field: str, column: str) -> str:
+def as_json(field: str, column: str) -> str:
+    """An expression for the JSON text of the value of a field; NULL if it is unknown."""
     return _JSON[field](column) if field in _JSON else f"to_json({column})::text"
 
 

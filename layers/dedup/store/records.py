@@ -2,7 +2,7 @@
 changed in the same transaction."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.errors import KeyReused, Unavailable
-from dedup.records import Record, known_fields
-from dedup.store import samples
+from dedup.records import Fields, known_fields
+from dedup.store import change_log, examples, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.customer_columns import array, id_cells, id_columns, literal
+from dedup.store.customer_columns import array, id_cells, id_columns, literal, membership_of
 from dedup.store.locks import (
     ENTITIES_LOCK_EXCLUSIVE,
     MERGE_LOCK_SHARED,
@@ -31,6 +31,9 @@ from dedup.store.sql import PAGE_BYTES, bigints, copy_rows, iso, text
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it has a few hundred rows at most, which sum up in 0.1 ms."""
 
+_COPIED_AT_ONCE = 1_000
+"""Records that are sent together, so that the server stores them while the next ones are written."""
+
 MAX_DEFERRED = 1_000_000
 """Deferred rows that are allowed: readers go through all of them. Beyond it uploads wait for the lock."""
 
@@ -46,6 +49,17 @@ class Accepted:
     repeated: bool
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An upload that begins: whether it may change membership at once, about how many deferred rows there are, and
+    change_log.LAST_ID before it stored many records."""
+
+    upload: Accepted
+    may_merge: bool = False
+    deferred: int = 0
+    last_id: int = 0
+
+
 class Records:
     """The records of one database."""
 
@@ -55,25 +69,30 @@ class Records:
         self._maintenance = maintenance
 
     def add(
-        self, records: Sequence[Record], *, key: str | None = None, digest: str = "", principal: str = UNKNOWN
+        self, records: Sequence[Fields], *, key: str | None = None, digest: str = "", principal: str = UNKNOWN
     ) -> Accepted:
         """Stores the records as one upload of `principal`, all or none.
 
         With a `key` it is stored once: a repeat gets the first upload's answer, even if both arrive at the same moment.
         Raises KeyReused if the key came with another digest."""
-        bits = self._sources.bits({record.source for record in records})
+        bits = self._sources.bits({record["source"] for record in records})
 
         def work(connection: Connection) -> tuple[Accepted, bool]:
-            upload, may_merge, deferred = _begin_upload(connection, key, digest, len(records), principal)
+            begun = _begin_upload(connection, key, digest, records, bits, principal)
+            upload, may_merge = begun.upload, begun.may_merge
             if upload.repeated or not records:
                 return upload, False
-            if not may_merge and deferred > MAX_DEFERRED:
+            if not may_merge and begun.deferred > MAX_DEFERRED:
                 connection.run(f"SELECT {MERGE_LOCK_SHARED}")
                 may_merge = True
-            record_id = _store_records(connection, upload.id, records, bits)
-            _count_in(connection, records, bits, may_merge)
-            attach.attach_upload(connection, upload.id, wait=may_merge)
-            return Accepted(upload.id, len(records), record_id, upload.created_at, repeated=False), deferred > 0
+            if len(records) == 1:
+                counting = _counting(records, bits, may_merge)
+            else:
+                counting = _copy(connection, begun, records, bits, may_merge)
+            [[*is_logged], *_] = attach.attach_upload(connection, upload.id, wait=may_merge, after=counting)
+            if is_logged == [False]:
+                change_log.append_scattered(connection, begun.last_id, upload.id)
+            return upload, begun.deferred > 0
 
         upload, merges = self._database.write(work, repeatable=key is not None)
         # The upload is committed: what fails from here on must not fail it.
@@ -98,9 +117,11 @@ class Records:
                 "TRUNCATE region_change, deferred_membership, customer_membership, text_membership, record, "
                 "stated_customer"
             )
+            change_log.append_cleared(connection)
             detach.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             samples.forget_all(connection)
+            examples.forget_all(connection)
             connection.run(f"INSERT INTO clearing (cleared_at, records) VALUES (clock_timestamp(), {records})")
             record_action(connection, "clear", principal, records=records)
             return int(records)
@@ -152,75 +173,108 @@ def records_query(chosen: str, limit: int) -> str:
 
 
 def _begin_upload(
-    connection: Connection, key: str | None, digest: str, accepted: int, principal: str
-) -> tuple[Accepted, bool, int]:
-    """The upload, whether it may change membership at once, and about how many deferred rows there are."""
-    created_at = iso("created_at")
+    connection: Connection,
+    key: str | None,
+    digest: str,
+    records: Sequence[Fields],
+    bits: Mapping[str, int],
+    principal: str,
+) -> _Begun:
+    """Creates the upload. A single record is stored and logged, too."""
+    created_at, accepted = iso("created_at"), len(records)
+    stored, record_id = "", "NULL"
+    if accepted == 1:
+        [record] = records
+        # Taken before, so that the upload is not updated to name its record.
+        record_id = "nextval(pg_get_serial_sequence('record', 'id'))"
+        columns, values = zip(*_columns(record, bits).items(), strict=True)
+        stored = f"""stored AS (
+            INSERT INTO record (id, upload_id, {", ".join(columns)}) OVERRIDING SYSTEM VALUE
+            SELECT record_id, id, {", ".join(values)} FROM created RETURNING id
+        ), {change_log.logged_one("inserted", "stored")},"""
     # A concurrent upload with the same key makes this wait for it, and then find its row.
     rows = connection.run(
         f"""WITH created AS (
-            INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at)
+            INSERT INTO upload (key, digest, rows, accepted, origin, status, started_at, finished_at, record_id)
             VALUES (salted({text(key)}), salted({text(digest if key else None)}), {accepted}, {accepted}, 'api', 'done',
-                now(), clock_timestamp())
-            ON CONFLICT (key) DO NOTHING RETURNING id, {created_at} AS at
-        ), audited AS (
+                now(), clock_timestamp(), {record_id})
+            ON CONFLICT (key) DO NOTHING RETURNING id, record_id, {created_at} AS at
+        ), {stored} audited AS (
             INSERT INTO audit (action, principal, upload_id, records)
             SELECT 'upload', {text(principal)}, id, {accepted} FROM created
-        ) SELECT id, at, {TRY_MERGE_LOCK_SHARED}, (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
-            + (SELECT count(*) FROM deferred_match) FROM created"""
+        ) SELECT id, record_id, at, {TRY_MERGE_LOCK_SHARED},
+            (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
+            + (SELECT count(*) FROM deferred_match), {change_log.LAST_ID if accepted > 1 else 0} FROM created"""
     )
     if rows:
-        [[upload_id, at, may_merge, deferred]] = rows
-        return Accepted(upload_id, accepted, None, at, repeated=False), may_merge, deferred
-    [[upload_id, same, first_accepted, record_id, at]] = connection.run(
+        [[upload_id, record, at, may_merge, deferred, last_id]] = rows
+        return _Begun(Accepted(upload_id, accepted, record, at, repeated=False), may_merge, deferred, last_id)
+    [[upload_id, same, first_accepted, record, at]] = connection.run(
         f"""SELECT id, digest = salted({text(digest)}), accepted, record_id, {created_at}
             FROM upload WHERE key = salted({text(key)})"""
     )
     if not same:
         raise KeyReused
-    return Accepted(upload_id, first_accepted, record_id, at, repeated=True), False, 0
+    return _Begun(Accepted(upload_id, first_accepted, record, at, repeated=True))
 
 
-def _store_records(
-    connection: Connection, upload_id: int, records: Sequence[Record], bits: Mapping[str, int]
-) -> int | None:
-    """Returns the id of the record if there is only one."""
+def _columns(record: Fields, bits: Mapping[str, int]) -> dict[str, str]:
+    """The columns of a record that have a value, and the values as literals."""
+    known = {field: text(written(field, record.get(field))) for field in known_fields([record])}
+    return {
+        membership_of(record["customer_id"]).id: literal(record["customer_id"]),
+        "name": text(record["name"]),
+        "email": text(record["email"]),
+        "source": str(bits[record["source"]]),
+        **known,
+    }
+
+
+def _copy(
+    connection: Connection, begun: _Begun, records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool
+) -> list[str]:
+    """Stores the records; returns the statements of _counting(). The first of them also appends to the change log, and
+    returns whether it did."""
     known = known_fields(records)
-    ids = id_columns(record.customer_id for record in records)
+    ids = id_columns(record["customer_id"] for record in records)
+    bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(begun.upload.id)
+    logged = change_log.logged_together(begun.last_id, len(records))
+    counting: list[str] = []
+
+    def parts() -> Iterator[bytes]:
+        # One message for many rows: one for each is four times slower. It must not raise: the server would wait for
+        # the rest.
+        for start in range(0, len(records), _COPIED_AT_ONCE):
+            part = records[start : start + _COPIED_AT_ONCE]
+            rows: list[list[str | None]] = [
+                [*id_cells(r["customer_id"], ids), r["name"], r["email"], bit_of[r["source"]], upload] for r in part
+            ]
+            for field in known:
+                for row, record in zip(rows, part, strict=True):
+                    row.append(written(field, record.get(field)))
+            yield copy_rows(rows)
+        # Now, while the server stores the rows.
+        counting.extend(_counting(records, bits, may_merge, logged))
+
     columns = ", ".join((*ids, "name", "email", "source", "upload_id", *known))
-    if len(records) == 1:
-        [record] = records
-        values = "".join(f", {text(written(field, getattr(record, field)))}" for field in known)
-        [[record_id]] = connection.run(
-            f"""WITH stored AS (
-                INSERT INTO record ({columns})
-                VALUES ({literal(record.customer_id)}, {text(record.name)}, {text(record.email)},
-                        {bits[record.source]}, {upload_id}{values}) RETURNING id
-            ) UPDATE upload SET record_id = stored.id FROM stored WHERE upload.id = {upload_id} RETURNING record_id"""
-        )
-        return int(record_id)
-    bit_of, upload = {source: str(bit) for source, bit in bits.items()}, str(upload_id)
-    rows: list[list[str | None]] = [
-        [*id_cells(r.customer_id, ids), r.name, r.email, bit_of[r.source], upload] for r in records
-    ]
-    for field in known:
-        for row, record in zip(rows, records, strict=True):
-            row.append(written(field, getattr(record, field)))
-    # One message: a generator of rows is four times slower, and one that raised would hang the connection.
-    connection.run(f"COPY record ({columns}) FROM STDIN", stream=[copy_rows(rows)])
-    return None
+    connection.run(f"COPY record ({columns}) FROM STDIN", stream=parts())
+    return counting
 
 
-def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[str, int], may_merge: bool) -> None:
-    """Adds the records' customers to membership, or to the deferred changes, and counts the records."""
+def _counting(
+    records: Sequence[Fields], bits: Mapping[str, int], may_merge: bool, logged: str | None = None
+) -> list[str]:
+    """The statements that add the records' customers to membership, or to the deferred changes, and count the records.
+    `logged`: a part of a WITH, for the first statement, which then returns whether it has a row."""
     sources_of: dict[Membership, defaultdict[CustomerId, int]] = {m: defaultdict(int) for m in CUSTOMERS.memberships}
     integers = sources_of[INTEGERS]
     for record in records:
-        customer_id = record.customer_id
+        customer_id = record["customer_id"]
         of_kind = integers if type(customer_id) is int else sources_of[TEXTS]
-        of_kind[customer_id] |= 1 << bits[record.source]
-    per_source = Counter(record.source for record in records)
+        of_kind[customer_id] |= 1 << bits[record["source"]]
+    per_source = Counter(record["source"] for record in records)
     counts = f"VALUES {', '.join(f'({1 << bits[source]}, 0, {n})' for source, n in per_source.items())}"
+    statements = []
     for membership, found in sources_of.items():
         if not found:
             continue
@@ -228,10 +282,15 @@ def _count_in(connection: Connection, records: Sequence[Record], bits: Mapping[s
         columns = f"{membership.id}, sources"
         incoming = f"SELECT * FROM unnest({array(membership, customers)}, {bigints(sources)}) AS t ({columns})"
         if may_merge:
-            connection.run(f"WITH {gain(membership, incoming)}, {count_changes(CUSTOMERS, counts)} SELECT")
+            steps = [gain(membership, incoming), count_changes(CUSTOMERS, counts)]
         else:
-            connection.run(
-                f"""WITH counted AS (INSERT INTO region_change (sources, customers, records) {counts})
-                    INSERT INTO deferred_membership ({columns}) {incoming}"""
-            )
-        counts = NO_CHANGES
+            steps = [
+                f"counted AS (INSERT INTO region_change (sources, customers, records) {counts})",
+                f"deferred AS (INSERT INTO deferred_membership ({columns}) {incoming})",
+            ]
+        if logged:
+            statements.append(f"WITH {', '.join([*steps, logged])} SELECT EXISTS (SELECT FROM logged)")
+        else:
+            statements.append(f"WITH {', '.join(steps)} SELECT")
+        counts, logged = NO_CHANGES, None
+    return statements

@@ -4,7 +4,8 @@ Both are kept in the transaction that changes the records, for every Counted: cu
 A region's count is the sum of its rows in the table of changes. A change appends rows; compact() sums them up.
 
 The functions here return parts of a WITH, so that one statement changes membership and counts together:
-`changed` has the sources of each customer whose membership changed, now and before, and `counted` appends the changes.
+`incoming` looks up the customers that will gain sources, `changed` has the sources of each customer whose membership
+changed, now and before, and `counted` appends the changes.
 """
 
 from dataclasses import dataclass
@@ -83,6 +84,31 @@ TEXTS = Membership("text_membership", "text_id", "text", now="text_membership_no
 """The customers whose id is a text."""
 
 CUSTOMERS = Counted((INTEGERS, TEXTS), "region_change", "record", "change_now")
+
+
+def incoming(membership: Membership, rows: str) -> str:
+    """`incoming`: the customers with one kind of id in staged rows (what follows FROM), each once, with their sources
+    after these rows are added, and before (`previous`, null if unknown); and whether the customer is new to a source
+    (`is_added`) and to all sources (`is_new`), with the deferred changes applied."""
+    customer = membership.id
+    return f"""staged AS MATERIALIZED (
+            SELECT {customer}, bit_or(1::bigint << source) AS sources FROM {rows}
+            WHERE {customer} IS NOT NULL GROUP BY {customer}
+        ), deferred AS MATERIALIZED (
+            SELECT {customer}, bit_or(sources) AS sources FROM deferred_membership
+            WHERE {customer} IS NOT NULL GROUP BY {customer}
+        ), incoming AS MATERIALIZED (
+            SELECT s.{customer}, s.sources | coalesce(m.sources, 0) AS sources, m.sources AS previous,
+                s.sources & ~(coalesce(m.sources, 0) | coalesce(d.sources, 0)) <> 0 AS is_added,
+                coalesce(m.sources, 0) | coalesce(d.sources, 0) = 0 AS is_new
+            FROM staged AS s
+            LEFT JOIN {membership.table} AS m USING ({customer})
+            LEFT JOIN deferred AS d USING ({customer})
+        )"""
+
+
+NEWCOMERS = "count(*) FILTER (WHERE is_added), count(*) FILTER (WHERE is_new)"
+"""What to select from `incoming`: how many customers are new to a source, and how many to all sources."""
 
 
 def gain(membership: Membership, incoming: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from pg8000.native import Connection
 
+from dedup.store.erased_since import erasures_since
 from dedup.store.locks import ERASURE_LOCK_SHARED
 from dedup.store.sql import bigints, copy_rows
 from dedup.store.task_table import done
@@ -68,7 +69,7 @@ def forget_all(connection: Connection) -> None:
 def lines_of_erased(connection: Connection, upload_id: int) -> set[int]:
     """The lines of rejected rows of customers who were erased since the upload's object was put into the bucket."""
     rows = connection.run(
-        f"""WITH erased AS MATERIALIZED ({_since(upload_id)}), mails AS MATERIALIZED (
+        f"""WITH erased AS MATERIALIZED ({erasures_since(upload_id)}), mails AS MATERIALIZED (
                 SELECT DISTINCT unnest(emails) AS email FROM erased
             )
             SELECT line FROM erased e JOIN rejected_row r ON r.customer = e.customer WHERE r.upload_id = {upload_id}
@@ -83,17 +84,18 @@ def require_none_of_erased(connection: Connection, upload_id: int) -> None:
     connection.run(f"SELECT {ERASURE_LOCK_SHARED}")
     if lines_of_erased(connection, upload_id):
         raise ErasedMeanwhile
-    connection.run(
-        f"""UPDATE upload SET object_key = {KEY_WITHOUT_NAME}, key_emails = NULL
-            WHERE id = {upload_id} AND key_emails && ARRAY(
-                SELECT unnest(emails) FROM ({_since(upload_id)}) AS erased)"""
-    )
+    hide_keys_of_erased(connection, [upload_id])
 
 
-def _since(upload_id: int) -> str:
-    # S3 gives the time of an object in whole seconds, rounded down, by its own clock.
-    return f"""SELECT customer, emails FROM erasure
-        WHERE created_at > (SELECT least(object_at, started_at) FROM upload WHERE id = {upload_id})"""
+def hide_keys_of_erased(connection: Connection, upload_ids: Iterable[int]) -> None:
+    """Hides the object keys of uploads that will not be loaded again, if an erasure since their arrival requires
+    that."""
+    for upload_id in upload_ids:
+        connection.run(
+            f"""UPDATE upload SET object_key = {KEY_WITHOUT_NAME}, key_emails = NULL
+                WHERE id = {upload_id} AND key_emails && ARRAY(
+                    SELECT unnest(emails) FROM ({erasures_since(upload_id)}) AS erased)"""
+        )
 
 
 def forget_lines(connection: Connection, upload_id: int, lines: Collection[int]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.store.change_log import logged
 from dedup.store.matching import decisions, detach, successors
 from dedup.store.region_counts import CUSTOMERS, Membership, count_changes, lose, remove_empty
 
@@ -37,8 +38,8 @@ def _delete(connection: Connection, leaving: str, membership: Membership) -> tup
     removed_records = "SELECT 1::bigint << source, 0, -sum(records) FROM leaving GROUP BY source"
     [[records, customers]] = connection.run(
         f"""WITH gone AS (
-            DELETE FROM record WHERE ({leaving}) AND {customer} IS NOT NULL RETURNING {customer}, source
-        ), leaving AS MATERIALIZED (
+            DELETE FROM record WHERE ({leaving}) AND {customer} IS NOT NULL RETURNING id, {customer}, source
+        ), {logged("deleted", "gone")}, leaving AS MATERIALIZED (
             SELECT {customer}, source, count(*) AS records FROM gone GROUP BY 1, 2
         ), lost AS MATERIALIZED (
             SELECT {customer}, bit_or(1::bigint << source) AS sources FROM leaving AS l WHERE NOT EXISTS (

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pg8000.native import Connection
 
 from dedup.customer_ids import BadCustomerId, customer_id
-from dedup.store.locks import ERASURE_LOCK_SHARED
+from dedup.store.erased_since import erased_since
 from dedup.store.sql import bigints, jsonb
 from dedup.traces import Hashes, addresses
 
@@ -24,12 +24,7 @@ _AT_A_TIME = 20
 def without_erased(connection: Connection, upload_id: int, rows: Iterable[Row], hashes: Hashes) -> list[Row]:
     """Returns the rows of a file without those of customers who were erased since it was put into the bucket. Keeps
     erasures from starting until the commit."""
-    connection.run(f"SELECT {ERASURE_LOCK_SHARED}")
-    erased = connection.run(
-        f"""SELECT customer, emails FROM erasure
-            WHERE created_at > (SELECT least(object_at, started_at) FROM upload WHERE id = {upload_id})"""
-    )
-    gone = {customer for customer, _ in erased}.union(*(emails for _, emails in erased))
+    gone = erased_since(connection, upload_id)
     return [row for row in rows if not gone & _traces(row, hashes)] if gone else list(rows)
 
 

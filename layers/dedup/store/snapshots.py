@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pg8000.native import Connection
 
+from dedup.store.change_log import logged
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, renewal
 from dedup.store.matching.run_tables import active_run
@@ -18,12 +19,18 @@ from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
 from dedup.store.staging import CONTENT, CUSTOMER, insert_records
 
-_DIFFERENCES = "snapshot_difference"
+DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
 added. The row is null for a record to be deleted."""
 
-_PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
+PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
 """The condition on a difference that the row changes the record."""
+
+HASHED_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+"""The content of a staged row or a record, as columns that can be hashed."""
+
+_WORK_MEM = "64MB"
+"""For sorting and joining: a million rows fit into it."""
 
 _PAIRED_BY = ("name_hash", "email_hash")
 """What the record and the row of one customer have in common that are paired first: it matters only if the customer has
@@ -41,43 +48,11 @@ class Replaced:
     customers_removed: int
 
 
-def replace(
-    connection: Connection,
-    staged: str,
-    upload_id: int,
-    source_bit: int,
-    newer: Collection[int] = (),
-    spared: str = "false",
-) -> Replaced:
-    """Makes the records of a source those of the table `staged`; see write(). Records of the `newer` uploads are left
-    alone, and those that are `spared`, a condition on the columns of record."""
-    compared = f"source = {source_bit} AND NOT ({spared})"
-    if newer:
-        compared += f" AND upload_id <> ALL ({bigints(newer)})"
-    rows = f"SELECT ctid AS staged, {compared_columns()} FROM {staged}"
-    [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
-    records = f"SELECT id AS record_id, {compared_columns()} FROM record WHERE {compared}"
-    compare(connection, rows, records if any_records else None)
-    return write(connection, staged, upload_id)
-
-
-def compare(connection: Connection, rows: str, records: str | None) -> None:
-    """Creates and analyses the table of differences. `rows` and `records` are queries for compared_columns() and
-    `staged` (the position of a staged row, ctid) or `record_id`. `records` is None if there are none."""
-    query = f"SELECT staged, NULL::bigint AS record_id FROM ({rows}) AS s"
-    if records:
-        query = _differences(rows, records)
-    connection.run(f"CREATE TEMP TABLE {_DIFFERENCES} ON COMMIT DROP AS {query}")
-    connection.run(f"ANALYZE {_DIFFERENCES}")
-
-
 def write(connection: Connection, staged: str, upload_id: int) -> Replaced:
-    """Makes the records that were compared those of the rows, also in the active run; membership and counts still lack
-    the rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE, and has
-    analysed the table `staged`."""
-    [[changed, removed]] = connection.run(
-        f"""SELECT count(*) FILTER (WHERE {_PAIRED}), count(*) FILTER (WHERE staged IS NULL) FROM {_DIFFERENCES}"""
-    )
+    """Makes the records that compare() has compared those of the table `staged`, also in the active run; membership and
+    counts still lack the rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and
+    MERGE_LOCK_EXCLUSIVE."""
+    _, changed, removed = count_differences(connection)
     if changed:
         _change(connection, staged, upload_id)
     [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
@@ -91,27 +66,92 @@ def write(connection: Connection, staged: str, upload_id: int) -> Replaced:
     if not (added or removed):
         return Replaced(0, changed, 0, 0)
     # Also if none is deleted: decisions about records that were deleted before move to those that are added.
-    deleted = delete_records(connection, f"id IN (SELECT record_id FROM {_DIFFERENCES} WHERE staged IS NULL)")
+    deleted = delete_records(connection, f"id IN (SELECT record_id FROM {DIFFERENCES} WHERE staged IS NULL)")
     return Replaced(added, changed, deleted.records, deleted.customers)
+
+
+def count_differences(connection: Connection) -> tuple[int, int, int]:
+    """The number of rows to be added, and of records to be changed and deleted."""
+    [[added, changed, removed]] = connection.run(
+        f"""SELECT count(*) FILTER (WHERE record_id IS NULL), count(*) FILTER (WHERE {PAIRED}),
+            count(*) FILTER (WHERE staged IS NULL) FROM {DIFFERENCES}"""
+    )
+    return added, changed, removed
 
 
 def added_rows(staged: str) -> str:
     """The staged rows that were added by write(), for what follows FROM."""
-    return f"""(SELECT s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
+    return f"""(SELECT s.* FROM {DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged WHERE d.record_id IS NULL) AS s"""
 
 
 def _changed_records(connection: Connection) -> list[int]:
-    rows = connection.run(f"SELECT record_id FROM {_DIFFERENCES} WHERE {_PAIRED} ORDER BY record_id")
+    rows = connection.run(f"SELECT record_id FROM {DIFFERENCES} WHERE {PAIRED} ORDER BY record_id")
     return [record for [record] in rows]
 
 
 def is_equal(staged: str) -> str:
     """The condition that compare() found a record which is equal to a staged row (ctid)."""
-    return f"NOT EXISTS (SELECT FROM {_DIFFERENCES} d WHERE d.staged = {staged})"
+    return f"NOT EXISTS (SELECT FROM {DIFFERENCES} d WHERE d.staged = {staged})"
 
 
-def _differences(rows: str, records: str) -> str:
-    """A query for the table of differences; see compare().
+def compared_records(source_bit: int, newer: Collection[int], spared: str = "false") -> str:
+    """The condition on a record that a snapshot of its source states it or removes it. Records of the `newer` uploads
+    are left alone, and those that are `spared`, a condition on the columns of record."""
+    stays = f" AND NOT ({spared})" if spared != "false" else ""
+    return f"source = {source_bit}{stays}" + (f" AND upload_id <> ALL ({bigints(newer)})" if newer else "")
+
+
+def compare_source(connection: Connection, staged: str, compared: str, *, repeats: bool) -> None:
+    """Compares the table `staged`, which is analysed, and the records that meet the condition `compared`; see
+    compare()."""
+    connection.run(f"SET LOCAL work_mem = '{_WORK_MEM}'")
+    [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
+    if not any_records:
+        return add_all(connection, staged)
+    columns = compared_columns(repeats=repeats)
+    records = f"SELECT id AS record_id, {columns} FROM record WHERE {compared}"
+    return compare(connection, f"SELECT ctid AS staged, {columns} FROM {staged}", records, repeats=repeats)
+
+
+def compare(connection: Connection, rows: str, records: str, *, repeats: bool) -> None:
+    """Creates the table of differences. `rows` and `records` are queries for compared_columns() and `staged` (the
+    position of a staged row, ctid) or `record_id`. `repeats`: a customer may have several rows or records. The caller
+    holds MERGE_LOCK_EXCLUSIVE."""
+    _create_differences(connection, _differences(rows, records, repeats=repeats))
+
+
+def compared_columns(*, repeats: bool) -> str:
+    """The columns that are compared: the customer and the content, as two integers (number, digest), which are sorted
+    in a third of the time of texts; the customer's id as a text (word); and what is paired first if customers have
+    several rows or records. A digest has 64 bits: one change in 2^64 is overlooked."""
+    hashed = "hashtextextended({}, 0)" if repeats else "0"
+    paired = ", ".join(f"{hashed.format(column.removesuffix('_hash'))} AS {column}" for column in _PAIRED_BY)
+    return f"{CUSTOMER}, hash_record_extended(ROW(text_id, {HASHED_CONTENT}), 0) AS digest, {paired}"
+
+
+def add_all(connection: Connection, staged: str) -> None:
+    """Creates the table of differences for staged rows that are added, whatever records there are."""
+    _create_differences(connection, f"SELECT ctid AS staged, NULL::bigint AS record_id FROM {staged}")
+
+
+def _create_differences(connection: Connection, query: str) -> None:
+    connection.run(f"CREATE TEMP TABLE {DIFFERENCES} ON COMMIT DROP AS {query}")
+    connection.run(f"ANALYZE {DIFFERENCES}")
+
+
+def size_of_source(connection: Connection, source_bit: int) -> tuple[int, int]:
+    """The number of records of a source, and of its customers."""
+    [[records, customers]] = connection.run(
+        f"""SELECT coalesce(sum(records) FILTER (WHERE sources = 1::bigint << {source_bit}), 0)::bigint,
+                coalesce(sum(customers) FILTER (WHERE sources & (1::bigint << {source_bit}) <> 0), 0)::bigint
+            FROM change_now"""
+    )
+    return records, customers
+
+
+def _differences(rows: str, records: str, *, repeats: bool) -> str:
+    """A query for the table of differences; see compare(). If no customer has several rows or records, they need not be
+    numbered, which takes most of the time.
 
     Full joins only: they are never carried out as nested loops, whatever the planner expects."""
     steps = ["differing"]
@@ -119,25 +159,18 @@ def _differences(rows: str, records: str) -> str:
     for column in _PAIRED_BY:
         steps.append(f"by_{column}")
         parts.append(f"{steps[-1]} AS MATERIALIZED ({_paired(steps[-2], column)})")
-    paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {_PAIRED}" for step in steps[1:])
-    hashes = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in _PAIRED_BY)
+    paired = " UNION ALL ".join(f"SELECT staged, record_id FROM {step} WHERE {PAIRED}" for step in steps[1:])
+    keys = "number, digest"
+    if repeats:
+        rows, records = _numbered(rows, keys, "staged"), _numbered(records, keys, "record_id")
+        keys += ", nth"
+    kept = ", ".join(f"coalesce(s.{column}, r.{column}) AS {column}" for column in ("word", *_PAIRED_BY))
     return f"""
         WITH differing AS MATERIALIZED (
-            SELECT staged, record_id, number, word, {hashes}
-            FROM ({_numbered(rows, "digest", "staged")}) AS s
-            FULL JOIN ({_numbered(records, "digest", "record_id")}) AS r USING (digest, number, word, nth)
+            SELECT staged, record_id, number, {kept} FROM ({rows}) AS s FULL JOIN ({records}) AS r USING ({keys})
             WHERE staged IS NULL OR record_id IS NULL
         ), {", ".join(parts)}
         {paired} UNION ALL SELECT staged, record_id FROM ({_paired(steps[-1])}) AS rest"""
-
-
-def compared_columns() -> str:
-    """CUSTOMER, and hashes of the content. A digest has 64 bits and is compared within one customer: one change in 2^64
-    is overlooked."""
-    content = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
-    return f"""{CUSTOMER},
-        hash_record_extended(ROW(customer_id, text_id, {content}), 0) AS digest,
-        hashtextextended(name, 0) AS name_hash, hashtextextended(email, 0) AS email_hash"""
 
 
 def _numbered(query: str, keys: str, order: str) -> str:
@@ -161,9 +194,11 @@ def _change(connection: Connection, staged: str, upload_id: int) -> None:
     """Changes the records that are paired with a row, in id order."""
     values = ", ".join(f"{column} = s.{column}" for column in CONTENT)
     connection.run(
-        f"""UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
+        f"""WITH changed AS (
+            UPDATE record r SET {values}, upload_id = {upload_id}, updated_at = now()
             FROM (
-                SELECT d.record_id, s.* FROM {_DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
+                SELECT d.record_id, s.* FROM {DIFFERENCES} d JOIN {staged} s ON s.ctid = d.staged
                 WHERE d.record_id IS NOT NULL ORDER BY d.record_id
-            ) AS s WHERE r.id = s.record_id"""
+            ) AS s WHERE r.id = s.record_id RETURNING r.id
+        ), {logged("updated", "changed")} SELECT"""
     )

@@ -3,15 +3,16 @@
 from pg8000.native import Connection
 
 from dedup.records import OPTIONAL
-from dedup.store import rejected_rows
+from dedup.store import change_log, rejected_rows
 
 CONTENT = ("name", "email", *OPTIONAL)
 """The columns of a staged row, and of a record, beside the customer and the source."""
 
-UPSERTED = ", place bigint GENERATED ALWAYS AS IDENTITY, deleted boolean"
+UPSERTED = ", file_order bigint GENERATED ALWAYS AS IDENTITY, deleted boolean"
 """The further columns of the staged rows of an upsert: their order in the file, and whether they are deleted."""
 
-CUSTOMER = "coalesce(customer_id, 0) AS number, coalesce(text_id, '') AS word"
+NUMBER, WORD = "coalesce(customer_id, hashtextextended(text_id, 1))", "coalesce(text_id, '')"
+CUSTOMER = f"{NUMBER} AS number, {WORD} AS word"
 """The customer of a row or a record, an integer or a text, as two columns that are never null."""
 
 _ABANDONED = "1 day"
@@ -41,9 +42,12 @@ def drop_abandoned(connection: Connection) -> None:
 def insert_records(connection: Connection, rows: str, upload_id: int) -> int:
     """Makes records of staged rows (what follows FROM); returns how many."""
     columns = f"customer_id, text_id, source, {', '.join(CONTENT)}"
+    [[last_id]] = connection.run(f"SELECT {change_log.LAST_ID}")
     # In id order, which fills the indexes from left to right.
     connection.run(
         f"""INSERT INTO record ({columns}, upload_id)
             SELECT {columns}, {upload_id} FROM {rows} ORDER BY customer_id, text_id"""
     )
-    return int(connection.row_count)
+    count = int(connection.row_count)
+    change_log.append_inserted(connection, last_id, upload_id, count)
+    return count

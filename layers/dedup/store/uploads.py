@@ -1,7 +1,7 @@
 """Uploads: what happened to each batch of records, from the API or a file, and deleting one again."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from pg8000.native import Connection
@@ -9,7 +9,7 @@ from pg8000.native import Connection
 from dedup.customer_ids import CustomerId
 from dedup.errors import Busy, Conflict, NotUndoable, Unavailable
 from dedup.file_options import DEFAULT, FileOptions
-from dedup.store import rejected_rows, samples
+from dedup.store import examples, rejected_rows, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import is_customer
@@ -23,6 +23,12 @@ from dedup.store.task_table import CUT_OFF, SEEN, TRIES, Outbox, TaskTable, belo
 
 TASKS = TaskTable("upload", running="loading", limited=False)
 """Loads of files. A queue's operator may send a message again, so the number of attempts is not limited here."""
+
+COMPARED = ("previewed", "held")
+"""The statuses of an upload that was compared with the records and not loaded."""
+
+UNDECIDED = ", ".join(f"'{status}'" for status in ("needs_mapping", *COMPARED))
+"""The statuses of an upload that waits until somebody decides about it."""
 
 _OPEN = "status IN ('waiting', 'loading', 'deleting')"
 
@@ -51,8 +57,9 @@ DELETIONS = Outbox(
 
 @dataclass(frozen=True)
 class CustomerChanges:
-    """Customers of an upload's sources: added by it, removed by it (a snapshot or an upsert), and there before. `new`:
-    of those added, the ones that no source had before."""
+    """Customers of an upload's sources: added by it, removed by it (a snapshot or an upsert), and there before; or, of
+    an upload that is previewed or held, those that it would add and remove. `new`: of those added, the ones that no
+    source had before."""
 
     added: int
     removed: int
@@ -112,6 +119,7 @@ class Upload:
     source: str | None
     source_guessed: bool
     strict: bool
+    dry_run: bool
     object_key: str | None
     rows: int
     accepted: int
@@ -136,6 +144,20 @@ def same_content(sha256: str, among: str) -> str:
         AND ({among}) AND NOT EXISTS (SELECT FROM clearing WHERE cleared_at > finished_at)"""
 
 
+def changes_as_columns(changes: CustomerChanges | RecordChanges) -> str:
+    """The changes to the row of an upload that say what it did, or would do."""
+    kind = "customers" if isinstance(changes, CustomerChanges) else "records"
+    return ", ".join(f"{kind}_{change} = {number}" for change, number in asdict(changes).items())
+
+
+NO_FIGURES = ", ".join(
+    f"{kind}_{field.name} = NULL"
+    for kind, changes in (("customers", CustomerChanges), ("records", RecordChanges))
+    for field in fields(changes)
+)
+"""The changes to the row of an upload whose figures were those of a preview."""
+
+
 def load_failed(reason: str) -> str:
     """The changes to the row of a file that end it as failed."""
     return f"{failed(reason)}, sheet = NULL"
@@ -158,16 +180,18 @@ class Uploads:
         options: FileOptions = DEFAULT,
         *,
         review: bool = False,
+        dry_run: bool = False,
     ) -> int:
         """Adds an upload that waits for its object; returns its id. `object_key` has `{}` where the id goes;
-        `principal` is who asked for it. `review`: its column mapping is to be checked in any case."""
+        `principal` is who asked for it. `review`: its column mapping is to be checked in any case; `dry_run`: what it
+        would do is to be shown before it is loaded."""
         hashes = self._salt.hashes()
 
         def work(connection: Connection) -> int:
             [[upload_id]] = connection.run(
-                f"""INSERT INTO upload (origin, status, source, mode, sheet, strict, review)
+                f"""INSERT INTO upload (origin, status, source, mode, sheet, strict, review, dry_run)
                     VALUES ('s3', 'waiting', {text(source)}, {text(mode)}, {text(options.sheet)}, {options.strict},
-                        {review})
+                        {review}, {dry_run})
                     RETURNING id"""
             )
             key = object_key.format(upload_id)
@@ -234,10 +258,11 @@ class Uploads:
 
         def work(connection: Connection) -> None:
             connection.run(
-                f"""UPDATE upload SET {load_failed(reason)}
-                    WHERE origin = 's3' AND status IN ('waiting', 'loading', 'needs_mapping')"""
+                f"""UPDATE upload SET {load_failed(reason)}, {NO_FIGURES}
+                    WHERE origin = 's3' AND status IN ('waiting', 'loading', {UNDECIDED})"""
             )
             samples.forget_all(connection)
+            examples.forget_all(connection)
             rejected_rows.forget_all(connection)
 
         self._database.write(work, repeatable=True)
@@ -292,11 +317,15 @@ class Uploads:
             if principal is None and status != "deleting":
                 return None
             samples.forget_uploads(connection, [upload_id])
+            examples.forget_uploads(connection, [upload_id])
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             _require_undoable(connection, upload_id)
+            was_not_loaded = f", {NO_FIGURES}" if status in COMPARED else ""
             connection.run(
-                f"UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL WHERE id = {upload_id}"
+                f"""UPDATE upload SET status = 'deleted', lease_until = NULL, sheet = NULL{was_not_loaded}
+                    WHERE id = {upload_id}"""
             )
+            rejected_rows.hide_keys_of_erased(connection, [upload_id])
             removed = delete_records(connection, f"upload_id = {upload_id}").records
             connection.run(f"DELETE FROM stated_customer WHERE upload_id = {upload_id}")
             who = principal or requested_by or UNKNOWN
@@ -312,7 +341,7 @@ class Uploads:
         query = f"""
             SELECT id, CASE WHEN status = 'done' AND finished_at < (SELECT max(cleared_at) FROM clearing) THEN 'deleted'
                     ELSE {TASKS.status} END,
-                origin, mode, source, source_guessed, strict, object_key, rows, accepted, rejected,
+                origin, mode, source, source_guessed, strict, dry_run, object_key, rows, accepted, rejected,
                 customers_added, customers_removed, customers_unchanged, customers_new,
                 records_added, records_changed, records_removed, records_unchanged, reason,
                 {_REASONS}, {_WARNINGS}, same_content, rejected_key, rejected_version, {TIMES}, announced_at IS NOT NULL
@@ -334,10 +363,10 @@ _WARNINGS = _json_rows("upload_warning", "e.code, e.field, e.reason, e.rows, e.e
 
 
 def _upload(row: list[Any]) -> Upload:
-    customers, records, reasons, warnings, same = row[11:15], row[15:19], row[20], row[21], row[22]
+    customers, records, reasons, warnings, same = row[12:16], row[16:20], row[21], row[22], row[23]
     noticed = [SameContent("same_content", same)] if same else []
-    row[20:23] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
-    row[11:19] = [
+    row[21:24] = [Reason(*found) for found in reasons], [*noticed, *(RowWarning(*found) for found in warnings)]
+    row[12:20] = [
         None if None in customers else CustomerChanges(*customers),
         None if None in records else RecordChanges(*records),
     ]

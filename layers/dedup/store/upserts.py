@@ -12,9 +12,8 @@ from pg8000.native import Connection
 
 from dedup.store import snapshots
 from dedup.store.region_counts import CUSTOMERS
-from dedup.store.snapshots import Replaced
 from dedup.store.sql import bigints
-from dedup.store.staging import CUSTOMER
+from dedup.store.staging import CUSTOMER, NUMBER, WORD
 
 _ROWS = "upsert_row"
 """A temporary table with the row that counts of each customer in the file."""
@@ -22,54 +21,51 @@ _ROWS = "upsert_row"
 _IN_PLACE = "upsert_in_place"
 """A temporary table of what is in place of these customers: their records, and their rows of stated_customer."""
 
+_COLUMNS = snapshots.compared_columns(repeats=True)
+
 _NEWER = "newer_customer"
 """A temporary table with the customers that newer upserts state: number, word (staging.CUSTOMER), source_bit."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What an upsert takes into account. `rows`: of the file, in all. `left_out`: those whose customers newer files
-    state, or whose records were modified later; `remark` says so."""
+    """What an upsert takes into account. `left_out`: how many rows are not, because newer files state their customers,
+    or their records were modified later; `remark` says so. `stated`: how many customers are not marked as deleted."""
 
-    rows: int
     left_out: int
     remark: str | None
-
-
-@dataclass(frozen=True)
-class Upserted:
-    """What an upsert did; `stated` is the number of customers that are not marked as deleted."""
-
-    records: Replaced
     stated: int
 
 
 def choose(connection: Connection, staged: str, source_bit: int, newer: Collection[int]) -> Chosen:
-    """Decides which staged rows of a source count, and finds the records in place. `newer` are the newer uploads. The
-    caller holds MERGE_LOCK_EXCLUSIVE, and has analysed the table."""
-    columns = snapshots.compared_columns()
+    """Decides which staged rows of a source count, and compares them with the records in place, see
+    snapshots.compare(). `newer` are the newer uploads. The caller holds MERGE_LOCK_EXCLUSIVE, and has analysed the
+    table."""
     connection.run(
         f"""CREATE TEMP TABLE {_ROWS} ON COMMIT DROP AS
             SELECT DISTINCT ON (number, word) ctid AS staged, customer_id, text_id, modified_at,
-                deleted IS TRUE AS deleted, count(*) OVER (PARTITION BY customer_id, text_id) AS rows, {columns}
-            FROM {staged} ORDER BY number, word, modified_at DESC NULLS LAST, place DESC"""
+                deleted IS TRUE AS deleted, count(*) OVER (PARTITION BY customer_id, text_id) AS rows, {_COLUMNS}
+            FROM {staged} ORDER BY number, word, modified_at DESC NULLS LAST, file_order DESC"""
     )
     connection.run(f"ANALYZE {_ROWS}")
-    [[rows]] = connection.run(f"SELECT coalesce(sum(rows), 0)::bigint FROM {_ROWS}")
     connection.run(f"CREATE TEMP TABLE {_IN_PLACE} ON COMMIT DROP AS {in_place(source_bit)}")
     connection.run(f"ANALYZE {_IN_PLACE}")
     left_out, remark = _leave_out(connection, newer)
-    return Chosen(int(rows), left_out, remark)
+    columns = "number, word, digest, name_hash, email_hash"
+    rows = f"SELECT staged, {columns} FROM {_ROWS} WHERE NOT deleted"
+    records = f"SELECT record_id, {columns} FROM {_IN_PLACE} WHERE record_id IS NOT NULL"
+    snapshots.compare(connection, rows, records, repeats=True)
+    [[stated]] = connection.run(f"SELECT count(*) FROM {_ROWS} WHERE NOT deleted")
+    return Chosen(left_out, remark, stated)
 
 
 def in_place(source_bit: int) -> str:
     """A query for the table of what is in place of the customers. Rows of stated_customer have no record_id."""
-    columns = snapshots.compared_columns()
     parts = []
     for membership in CUSTOMERS.memberships:
         customer = membership.id
         for table, chosen in (
-            ("record", f"id AS record_id, NULL::tid AS stated, upload_id, modified_at, {columns}"),
+            ("record", f"id AS record_id, NULL::tid AS stated, upload_id, modified_at, {_COLUMNS}"),
             (
                 "stated_customer",
                 f"NULL::bigint AS record_id, ctid AS stated, upload_id, modified_at, {CUSTOMER}, "
@@ -116,15 +112,9 @@ def remark(upload_id: int) -> str:
     return f"A newer file states their customers: upload {upload_id}"
 
 
-def write(connection: Connection, staged: str, upload_id: int, source_bit: int) -> Upserted:
-    """Writes the rows that choose() left; membership and counts still lack the rows that are added
-    (snapshots.added_rows). The caller holds the locks of snapshots.write()."""
-    columns = "number, word, digest, name_hash, email_hash"
-    rows = f"SELECT staged, {columns} FROM {_ROWS} WHERE NOT deleted"
-    records = f"SELECT record_id, {columns} FROM {_IN_PLACE} WHERE record_id IS NOT NULL"
-    snapshots.compare(connection, rows, records)
-    [[stated]] = connection.run(f"SELECT count(*) FROM {_ROWS} WHERE NOT deleted")
-    done = snapshots.write(connection, staged, upload_id)
+def remember_stated(connection: Connection, upload_id: int, source_bit: int) -> None:
+    """Stores which customers the upsert states without a record of its own, once snapshots.write() has written what
+    choose() compared."""
     connection.run(
         f"""DELETE FROM stated_customer WHERE ctid = ANY (ARRAY(
                 SELECT stated FROM {_IN_PLACE} WHERE stated IS NOT NULL))"""
@@ -134,7 +124,6 @@ def write(connection: Connection, staged: str, upload_id: int, source_bit: int) 
             SELECT customer_id, text_id, {source_bit}, {upload_id}, modified_at FROM {_ROWS} AS s
             WHERE {snapshots.is_equal("s.staged")} ORDER BY number, word"""
     )
-    return Upserted(done, stated)
 
 
 # Older files that are loaded later
@@ -169,7 +158,7 @@ def forget_stated(connection: Connection, source_bit: int, upload_id: int) -> No
 def is_stated_later() -> str:
     """The condition on the columns of a staged row or a record that its customer is in the table of
     leave_out_stated()."""
-    return f"""EXISTS (SELECT FROM {_NEWER} WHERE number = coalesce(customer_id, 0) AND word = coalesce(text_id, '')
+    return f"""EXISTS (SELECT FROM {_NEWER} WHERE number = {NUMBER} AND word = {WORD}
         AND source_bit = source)"""
 
 

@@ -1,13 +1,14 @@
 """Request and response models of the uploads operations."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
+from dedup.api.models.customers import StoredRecord
 from dedup.api.models.mappings import UploadMapping
-from dedup.records import PLAIN, Source, without_controls
+from dedup.records import PLAIN, CustomerId, FurtherFields, KnownFields, Source, without_controls
 
 Mode = Literal["add", "replace", "upsert"]
 
@@ -47,6 +48,10 @@ class FileRequest(RequestModel):
         default=False,
         description="Wait for `PUT /api/v1/uploads/{upload_id}/mapping` before the file is loaded, even if its columns "
         "are certain",
+    )
+    dry_run: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Only compare the file with the stored records. `POST /api/v1/uploads/{upload_id}/apply` loads it",
     )
 
 
@@ -107,7 +112,7 @@ class ExpectedUpload(Model):
 
 
 class CustomerChanges(Model):
-    """What an upload did to the customers of its sources. Only snapshots and upserts remove customers."""
+    """What an upload did, or would do, to the customers of its sources. Only snapshots and upserts remove customers."""
 
     added: Count = Field(description="New to their source")
     removed: Count
@@ -116,7 +121,8 @@ class CustomerChanges(Model):
 
 
 class RecordChanges(Model):
-    """What an upload did to the records of its sources. Only snapshots and upserts change or remove records."""
+    """What an upload did, or would do, to the records of its sources. Only snapshots and upserts change or remove
+    records."""
 
     added: Count
     changed: Count = Field(description="Records that a snapshot or an upsert changed. They keep their id")
@@ -155,23 +161,67 @@ class UploadWarning(Model):
     example_line: int = Field(description="Line of the first of these rows; in a JSON array its index, from 1")
 
 
+class ExampleRow(FurtherFields, KnownFields, Model):
+    """A row that would be added as a record. Optional fields without a value are omitted."""
+
+    customer_id: CustomerId
+    name: str | None
+    email: str | None
+    source: str
+    emails: list[str] | None = None
+    phones: list[str] | None = None
+
+
+class FieldChange(Model):
+    """The values of a field, null if unknown."""
+
+    from_: Any = Field(alias="from")
+    to: Any
+
+
+class ChangedRecord(Model):
+    """A record that would be changed: the fields that differ, by name."""
+
+    id: int
+    customer_id: CustomerId
+    source: str
+    changes: dict[str, FieldChange]
+
+
+class UploadExamples(Model):
+    """Examples of what an upload would do, at most 100 of each kind. Fewer if they are long, and without customers who
+    were erased."""
+
+    added: list[ExampleRow]
+    changed: list[ChangedRecord]
+    removed: list[StoredRecord]
+
+
 class UploadStatus(Model):
     """The status and results of an upload."""
 
     id: int
-    status: Literal["waiting", "loading", "needs_mapping", "done", "failed", "deleting", "deleted"]
+    status: Literal[
+        "waiting", "loading", "needs_mapping", "previewed", "held", "done", "failed", "deleting", "deleted"
+    ] = Field(
+        description="`previewed` and `held`: the file was compared with the stored records and nothing was loaded. "
+        "`customers` and `records` say what loading it would do"
+    )
     origin: Literal["api", "s3"]
     mode: Mode
     source: str | None
     source_guessed: bool = Field(description="Whether the source was guessed from the column names of the file")
     strict: bool = Field(description="Whether rows whose email is not a valid address are rejected")
+    dry_run: bool = Field(description="Whether a preview was requested")
     object_key: str | None
     rows: Count = Field(description="Number of rows read, also while the upload is loading")
     accepted: Count
     rejected: Count
     customers: CustomerChanges | None
     records: RecordChanges | None = Field(description="Null while unknown, and for uploads by the API")
-    reason: str | None = Field(description="Why the upload failed, or needs a mapping; or which rows were left out")
+    reason: str | None = Field(
+        description="Why the upload failed, needs a mapping or is held; or which rows were left out"
+    )
     reasons: list[RejectionReason] = Field(
         description="Why rows of a file were rejected, the most frequent first. Empty until the upload has ended"
     )

@@ -17,7 +17,7 @@ from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_SHARED
 from dedup.store.matching import members
 from dedup.store.matching.exact_duplicates import is_representative, normalised_values, values_hash
-from dedup.store.matching.run_tables import RunTables, active_run, settings_text
+from dedup.store.matching.run_tables import RunTables, active_run_and_rows, settings_text
 from dedup.store.sql import bigints, text
 
 BATCH = 2_000
@@ -105,15 +105,18 @@ _Edge = tuple[int, int, str]
 """The earlier record, the later one, and the name of the rule that joins them."""
 
 
-def attach_upload(connection: Connection, upload_id: int, *, wait: bool = True) -> None:
+def attach_upload(
+    connection: Connection, upload_id: int, *, wait: bool = True, after: Sequence[str] = ()
+) -> Sequence[list[Any]]:
     """Adds the records of an upload to the active run, if there is one. If it must not `wait` for a bulk change, that
-    is deferred."""
+    is deferred. The statements `after` are run before, in the same round trip; returns their rows."""
     if not wait:
-        connection.run(f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})")
-        return
-    tables = active_run(connection, ENTITIES_LOCK_SHARED)
+        deferred = f"INSERT INTO deferred_match (upload_id) VALUES ({upload_id})"
+        return connection.run("; ".join([*after, deferred])) or ()
+    tables, rows = active_run_and_rows(connection, ENTITIES_LOCK_SHARED, after)
     if tables:
         attach_records(connection, tables, f"r.upload_id = {upload_id}")
+    return rows
 
 
 def attach_missing(connection: Connection, tables: RunTables, records: str, former: RunTables | None = None) -> None:

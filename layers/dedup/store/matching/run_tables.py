@@ -128,11 +128,18 @@ class RunTables:
 def active_run(connection: Connection, lock: str = "") -> RunTables | None:
     """The tables of the active run, None before the first; with a lock of locks, which is held until the end of the
     transaction."""
-    if lock:
-        # A statement of its own: one that waits for a lock does not see what was committed while it waited.
-        connection.run(f"SELECT {lock}")
-    [[run]] = connection.run("SELECT active_run FROM match_state")
-    return RunTables(run) if run else None
+    return active_run_and_rows(connection, lock, ())[0]
+
+
+def active_run_and_rows(
+    connection: Connection, lock: str, after: Sequence[str]
+) -> tuple[RunTables | None, list[list[Any]]]:
+    """The same after other statements, in the same round trip; returns the rows of those, too."""
+    # The lock in a statement of its own: one that waits for a lock does not see what was committed while it waited.
+    locking = [f"SELECT {lock}"] if lock else []
+    rows = connection.run("; ".join([*after, *locking, "SELECT active_run FROM match_state"]))
+    [run] = rows[-1]
+    return RunTables(run) if run else None, rows[: -1 - len(locking)]
 
 
 def require_active_run(connection: Connection) -> RunTables:

@@ -149,6 +149,49 @@ CREATE VIEW change_now AS
     UNION ALL SELECT sources, 1, 0 FROM deferred_text_move WHERE sources <> 0;
 
 
+-- Change log
+
+-- 'cleared': all records were deleted. A type, because a CHECK would be a third of the time of appending.
+CREATE TYPE record_operation AS ENUM ('inserted', 'updated', 'deleted', 'cleared');
+
+-- One change of records, appended in the transaction that made it. See docs/explanation/change-log.md and
+-- docs/adr/0014-change-log-positions.md.
+CREATE TABLE record_change (
+    -- Entries about the same record have ascending ids, but a transaction may commit after one with higher ids.
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Null until a reader has numbered the entry. Positions have no gaps.
+    position bigint,
+    -- Number of ids in `records`.
+    size bigint NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    operation record_operation NOT NULL,
+    -- Ids of records: at most 10,000 ranges. Empty if all were deleted.
+    records int8multirange NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX record_change_without_position ON record_change (id) WHERE position IS NULL;
+CREATE UNIQUE INDEX record_change_position ON record_change (position) WHERE position IS NOT NULL;
+
+-- One row: the state of the change log. The entries up to `trimmed_position` are deleted. They left so many records,
+-- with this sum of ids: with the entries that are kept, `verify` knows what the table of records must contain.
+CREATE TABLE change_log (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    last_position bigint NOT NULL DEFAULT 0,
+    trimmed_position bigint NOT NULL DEFAULT 0,
+    records bigint NOT NULL DEFAULT 0,
+    id_sum numeric NOT NULL DEFAULT 0
+);
+INSERT INTO change_log DEFAULT VALUES;
+
+-- A consumer of the change log. It has consumed the entries up to `position`, and of the next one the ids up to
+-- `record_id`.
+CREATE TABLE change_consumer (
+    name text PRIMARY KEY,
+    position bigint NOT NULL,
+    record_id bigint NOT NULL DEFAULT 0,
+    registered_at timestamptz NOT NULL DEFAULT now()
+);
+
+
 -- Hashes of personal data
 
 -- One row: the salt of every hash of personal data. Without it, a hash cannot be tested against a list of addresses
@@ -176,9 +219,12 @@ CREATE TABLE upload (
     origin text NOT NULL CHECK (origin IN ('api', 's3')),
     -- 'replace': a snapshot.
     mode text NOT NULL DEFAULT 'add' CHECK (mode IN ('add', 'replace', 'upsert')),
-    -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which.
-    status text NOT NULL CHECK (
-        status IN ('waiting', 'loading', 'needs_mapping', 'done', 'failed', 'deleting', 'deleted')),
+    -- 'needs_mapping': the columns of the file are not certain, and the sender has to say which is which. 'previewed',
+    -- 'held': the file was compared with the records and not loaded; see upload_preview.
+    status text NOT NULL CHECK (status IN (
+        'waiting', 'loading', 'needs_mapping', 'previewed', 'held', 'done', 'failed', 'deleting', 'deleted')),
+    -- The sender wants to see what the file would do before it is loaded.
+    dry_run boolean NOT NULL DEFAULT false,
     -- The sender wants to check the column mapping in any case.
     review boolean NOT NULL DEFAULT false,
     -- Name of the source that all rows come from. Null: each row names its source.
@@ -203,13 +249,13 @@ CREATE TABLE upload (
     rows bigint NOT NULL DEFAULT 0,
     accepted bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
-    -- What a file did to the customers of its sources; null for uploads from the API. `customers_new`: of those added,
-    -- the ones that no source had before.
+    -- What a file did to the customers of its sources, or would do if it is previewed or held; null for uploads from the
+    -- API. `customers_new`: of those added, the ones that no source had before.
     customers_added bigint,
     customers_removed bigint,
     customers_unchanged bigint,
     customers_new bigint,
-    -- What a file did to the records of its sources; null for uploads from the API.
+    -- What a file did, or would do, to the records of its sources; null for uploads from the API.
     records_added bigint,
     records_changed bigint,
     records_removed bigint,
@@ -244,7 +290,27 @@ CREATE INDEX upload_rejected ON upload (finished_at) WHERE rejected_key IS NOT N
 CREATE INDEX upload_key_emails ON upload USING gin (key_emails) WHERE key_emails IS NOT NULL;
 -- Here and below: only few tasks are open at a time, but all of them are kept.
 CREATE INDEX upload_open ON upload (id) WHERE status IN ('waiting', 'loading', 'deleting');
-CREATE INDEX upload_needs_mapping ON upload (id) WHERE status = 'needs_mapping';
+CREATE INDEX upload_undecided ON upload (id) WHERE status IN ('needs_mapping', 'previewed', 'held');
+
+
+-- Previews
+
+-- What somebody decides about an upload that is previewed or held. The figures are in the row of the upload.
+CREATE TABLE upload_preview (
+    upload_id bigint PRIMARY KEY,
+    -- Of the rows of the file, and of the records of its sources when they were compared: a preview is applied only if
+    -- both are the same again. Null if the upload is held.
+    fingerprint text,
+    -- What was shown to those who decide: the number of customers that the source would lose, and the fields that much
+    -- fewer of its records would have.
+    customers_removed bigint NOT NULL,
+    fields text[] NOT NULL,
+    -- Null until somebody decides to load the upload.
+    decision text CHECK (decision IN ('apply', 'release')),
+    -- Some rows and records, personal data: kept only until somebody decides.
+    examples json
+);
+CREATE INDEX upload_preview_examples ON upload_preview (upload_id) WHERE examples IS NOT NULL;
 
 -- A customer of whom an upsert wrote no record, because the record was the same already, or because the customer was
 -- marked as deleted. Files that are older than the upsert and loaded later leave these customers alone. One row for each
