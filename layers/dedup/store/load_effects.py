@@ -49,8 +49,8 @@ def write_rows(
     connection: Connection, load: Load, expected: int, source_bit: int | None, hashes: Hashes, max_removed: int
 ) -> Effect | None:
     """Makes records of the staged rows and counts them. None if the upload is previewed or held instead. `expected`:
-    how many rows were staged; `source_bit`: the source of a snapshot or an upsert; `max_removed`: see suspicions.find().
-    The caller has analysed the staging table and holds LONG_WRITE_LOCK_SHARED.
+    how many rows were staged; `source_bit`: the source of a snapshot or an upsert; `max_removed`: see
+    suspicions.find(). The caller has analysed the staging table and holds LONG_WRITE_LOCK_SHARED.
 
     Raises RowsLost, Outdated, and previews.Changed."""
     if load.mode == "add":
