@@ -100,7 +100,7 @@ def _show_undecided(client: Api, upload: Mapping[str, Any], json: bool) -> None:
         _show_examples(upload, examples)
     if upload["status"] == "held":
         raise CommandError(
-            f"The snapshot is held: {upload['reason']}. To load it: `dedup uploads release {number}`. To discard it: "
+            f"Held, nothing is loaded yet. {upload['reason']}. To load it: `dedup uploads release {number}`. To discard it: "
             f"`dedup uploads discard {number}`",
             HELD,
         )

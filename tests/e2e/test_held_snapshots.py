@@ -99,13 +99,28 @@ def test_dry_run_as_json_has_the_examples(dedup: Dedup, tmp_path: Path) -> None:
     assert [one["customer_id"] for one in upload["examples"]["added"]] == [0, 1, 2]
 
 
+def test_dry_run_of_an_upsert_is_applied(dedup: Dedup, api: str, tmp_path: Path) -> None:
+    snapshot(dedup, write(tmp_path, range(3)))
+    file = tmp_path / "delta.csv"
+    file.write_text("id,name,archived\n0,Other,false\n1,,true\n7,New,false\n")
+
+    done = dedup("upload", str(file), "--source", "hubspot", "--mode", "upsert", "--dry-run")
+
+    assert done.returncode == 0, done.stderr
+    assert overlap(api)["unique_customers"] == 3
+    for title in ("records to be added: 1 ", "records to be changed: 1 ", "records to be removed: 1 "):
+        assert title in done.stdout
+    applied = dedup(*last_words(done), "--json")
+    assert json.loads(applied.stdout)["records"] == {"added": 1, "changed": 1, "removed": 1, "unchanged": 0}
+
+
 def test_held_snapshot_has_an_exit_code_of_its_own_and_is_released(dedup: Dedup, api: str, tmp_path: Path) -> None:
     assert snapshot(dedup, write(tmp_path, range(200))).returncode == 0
 
     done = snapshot(dedup, write(tmp_path, range(100)))
 
     assert done.returncode == 5
-    assert "The snapshot is held: The snapshot would remove 100 of 200 customers (50 %)." in done.stderr
+    assert "Held, nothing is loaded yet. The snapshot would remove 100 of 200 customers (50 %)." in done.stderr
     assert "records to be removed: 100, of which 10 are shown" in done.stdout
     [upload] = json.loads(dedup("uploads", "--limit", "1", "--json").stdout)
     assert upload["status"] == "held"

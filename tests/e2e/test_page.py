@@ -304,6 +304,10 @@ def test_dropped_upsert_changes_adds_and_removes(sample: str, show: Open) -> Non
     expect(page.get_by_role("button", name="Choose a file")).to_be_disabled()
     page.get_by_label("Source").select_option("internal")
     drop(page, "delta.csv", "id,name,archived\n107,Emre,false\n900,New,false\n102,,true\n")
+    preview = page.locator(".sending")
+    expect(preview.get_by_role("table", name="1 record would be changed")).to_contain_text("Emre")
+    assert requests.get(f"{sample}/deduplication/analyze", timeout=30).json()["total_records"] == 12
+    preview.get_by_role("button", name="Update records").click()
     page.get_by_role("link", name="Show upload").click()
     told = {"Records added": "1", "Records changed": "1", "Records removed": "1", "Records unchanged": "0"}
     for name, value in told.items():
