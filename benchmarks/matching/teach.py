@@ -26,7 +26,9 @@ def main() -> None:
         default = ROOT / "jobs" / "matching" / "model.json"
         default.unlink(missing_ok=True)
         match(engine, str(records), str(output), Settings.load())
-        default.write_text(Model.load(output / "model.json").text())
+        trained = Model.load(output / "model.json")
+        # Each run that uses it decides these anew.
+        default.write_text(trained.model_copy(update={"waived": (), "terms": None}).text())
 
 
 if __name__ == "__main__":

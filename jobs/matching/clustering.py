@@ -10,7 +10,7 @@ from splink.clustering import cluster_pairwise_predictions_at_threshold
 
 from jobs.matching import scoring
 from jobs.matching.edges import create_accepted_edges
-from jobs.matching.engine import Engine, arrow_table
+from jobs.matching.engine import Engine, arrow_table, parquet_table
 from jobs.matching.preparation import PEOPLE, identity_rule_of
 from jobs.matching.summary import Summary
 
@@ -152,5 +152,4 @@ def create_entities(engine: Engine, previous: str | None, first_id: int) -> None
 def _previous_entities(engine: Engine, previous: str | None) -> str:
     if not previous:
         return "SELECT CAST(0 AS bigint) AS record_id, CAST(0 AS bigint) AS entity_id WHERE 1 = 0"
-    table = f"read_parquet('{previous}')" if engine.name == "duckdb" else f"parquet.`{previous}`"
-    return f"SELECT record_id, entity_id FROM {table}"
+    return f"SELECT record_id, entity_id FROM {parquet_table(engine, previous)}"

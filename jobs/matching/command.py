@@ -11,6 +11,7 @@ from pathlib import Path
 from dedup.matching.settings import DEFAULT, Settings
 
 from jobs import BadInput, storage
+from jobs.matching import outputs
 from jobs.matching.decisions import Decisions
 from jobs.matching.duckdb_engine import DuckDB
 from jobs.matching.match import match
@@ -47,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", help="folder to write to")
     parser.add_argument("--engine", choices=ENGINES, default="duckdb")
     parser.add_argument("--settings", help="matching settings as JSON; the default ones otherwise")
-    parser.add_argument("--model", help="model.json to use unchanged, instead of training a model")
+    parser.add_argument(
+        "--model",
+        help="model version to use unchanged, instead of training one: the output folder of an earlier run, or a "
+        "model.json, beside which terms.parquet is",
+    )
     parser.add_argument("--previous", help="entities.parquet of an earlier run, to keep its entity ids")
     parser.add_argument("--decisions", help='JSON lines: {"records": [1, 2], "decision": "same"}')
     parser.add_argument("--first-id", type=int, default=1, help="lowest id of new entities")
@@ -63,7 +68,8 @@ def _run(options: argparse.Namespace, scratch: Path) -> Summary:
         """The location as the engine reads it: only a submitted Spark reads s3:// itself."""
         return location if SUBMITTED or not location else str(storage.local_copy(location, scratch))
 
-    decisions, settings, model = map(local_file, (options.decisions, options.settings, options.model))
+    decisions, settings = map(local_file, (options.decisions, options.settings))
+    model, terms = _version(options.model, scratch)
     lines = decisions.read_text().splitlines() if decisions else []
     is_uploaded = options.output.startswith(storage.S3) and not SUBMITTED
     output = str(scratch / "output") if is_uploaded else options.output
@@ -76,9 +82,25 @@ def _run(options: argparse.Namespace, scratch: Path) -> Summary:
             Settings.load(settings or DEFAULT),
             decisions=Decisions.of([json.loads(line) for line in lines if line.strip()]),
             previous=readable(options.previous),
-            model=Model.load(model) if model else None,
+            model=model,
+            terms=readable(terms),
             first_id=options.first_id,
         )
     if is_uploaded:
         storage.upload(Path(output), options.output)
     return summary
+
+
+def _version(given: str | None, scratch: Path) -> tuple[Model | None, str | None]:
+    """A model version, and the location of its term frequencies, if it has any. `given`: the location of its
+    model.json, or of the folder with it. Raises BadInput."""
+    if not given:
+        return None, None
+    location = given if given.endswith(".json") else f"{given.rstrip('/')}/{outputs.MODEL}"
+    model = Model.load(storage.local_copy(location, scratch))
+    if model.terms is None:
+        return model, None
+    terms = location[: location.rfind("/") + 1] + outputs.TERMS
+    if not terms.startswith(storage.S3) and not Path(terms).exists():
+        raise BadInput(f"{terms}: not found; expected the term frequencies of model version {model.version}")
+    return model, terms

@@ -72,6 +72,13 @@ def normalise_batch(conventions: normalise.Conventions, batch: pa.RecordBatch) -
     return pa.RecordBatch.from_arrays(columns, schema=RECORDS_SCHEMA)
 
 
+def parquet_table(engine: Engine, path: str) -> str:
+    """SQL for the rows of a Parquet file, or of a folder of them, as Spark writes it."""
+    if engine.name == "duckdb":
+        return f"read_parquet('{path}/**/*.parquet')" if Path(path).is_dir() else f"read_parquet('{path}')"
+    return f"parquet.`{path}`"
+
+
 def raw_columns(found: Sequence[str], row_number: str) -> str:
     """The select list that makes `raw` from input with the columns `found`. Values are cast to text, missing columns
     are null, and `id` is `row_number`, an SQL expression, if the input has none. Raises BadInput."""

@@ -1,4 +1,4 @@
-"""The match model: how often each comparison level occurs among matches and among other pairs.
+"""A model version: everything that training decides. With it, a run is a function of the records and the decisions.
 
 It is the same for every engine. See docs/explanation/matching.md."""
 
@@ -6,13 +6,16 @@ import hashlib
 import json
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from dedup.matching.scoring import ELSE
 from dedup.matching.settings import Comparison, Settings
 from pydantic import BaseModel, ConfigDict
 
 DEFAULT_MODEL = files("jobs.matching") / "model.json"
+
+Waived = Literal["vetoes", "contradictions"]
+"""A constraint that a model version may waive, see jobs.matching.preparation.waived_constraints."""
 
 
 class _Frozen(BaseModel):
@@ -28,13 +31,19 @@ class LevelWeights(_Frozen):
 
 
 class Model(_Frozen):
-    """A trained model. It contains no personal data and does not depend on an engine, so that it can be used again."""
+    """A model version, but for its term frequencies, of which it has the digest. Without these, it contains no personal
+    data. It does not depend on an engine."""
 
     prior: float
     """The probability that two random records match."""
     comparisons: dict[str, tuple[LevelWeights, ...]]
+    """How often each comparison level occurs among matches and among other pairs, by comparison."""
     records: int
-    """Number of records that it was trained from."""
+    """Number of records of the run that trained it. The more, the more rare values count."""
+    waived: tuple[Waived, ...] = ()
+    """The constraints that do not apply, because the records show no households."""
+    terms: str | None = None
+    """A digest of the term frequencies; None if it has none: no value is more common than others."""
 
     @property
     def version(self) -> str:

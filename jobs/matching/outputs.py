@@ -5,12 +5,12 @@ edges.parquet       record_l, record_r, reason (decision, rule, model), rule, ma
                     waterfall, joins: whether the edge was accepted
 members.parquet     record_id, entity_id, source, customer_id, normalised values: null for an exact duplicate of the
                     same customer, which an edge joins with its representative
-terms.parquet       field, value, records: number of records with the value, if several have it; without a value, the
-                    number of records with any
+terms.parquet       the model version's term frequencies: field, value, records: number of records with the value, if
+                    several have it; without a value, the number of records with any
 review.parquet      pairs for clerical review, the most uncertain first: record_l, record_r, match_weight,
                     match_probability, waterfall, constraint_name, uncertainty
 histogram.parquet   match_weight (lower bound), pairs
-model.json          the match model; a later run uses it with --model
+model.json          the rest of the model version; a later run uses both with --model
 settings.json       the settings
 run.json            counts, seconds of each step, versions; written last
 """
@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 
 from dedup.matching.normalise import COLUMNS
-from dedup.matching.rules import term_columns
 from dedup.matching.settings import Settings
 
 from jobs import storage
@@ -27,6 +26,9 @@ from jobs.matching.engine import Engine
 from jobs.matching.model import Model
 from jobs.matching.preparation import identity_rule_of
 from jobs.matching.summary import Summary
+
+MODEL, TERMS = "model.json", "terms.parquet"
+"""The files of a model version."""
 
 
 def write_tables(engine: Engine, settings: Settings, output: str) -> None:
@@ -42,7 +44,7 @@ def write_tables(engine: Engine, settings: Settings, output: str) -> None:
             JOIN all_record a ON a.id = e.record_id LEFT JOIN records r ON r.id = e.record_id""",
         f"{output}/members.parquet",
     )
-    engine.save(_terms(settings), f"{output}/terms.parquet")
+    engine.save("SELECT field, value, records FROM term ORDER BY field, value", f"{output}/{TERMS}")
     engine.save(
         """SELECT CAST(floor(match_weight) AS int) AS match_weight, count(*) AS pairs FROM model_edge
            GROUP BY 1 ORDER BY 1""",
@@ -53,7 +55,7 @@ def write_tables(engine: Engine, settings: Settings, output: str) -> None:
 
 def write_model(output: str, model: Model, settings: Settings) -> None:
     """Writes model.json and settings.json. `settings`: as they were given, including constraints that were waived."""
-    storage.write(f"{output}/model.json", model.text())
+    storage.write(f"{output}/{MODEL}", model.text())
     storage.write(f"{output}/settings.json", settings.model_dump_json(indent=2) + "\n")
 
 
@@ -97,16 +99,3 @@ def _review(settings: Settings) -> str:
         LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
         WHERE m.id_l IS NULL AND d.id_l IS NULL
     ) AS pairs ORDER BY uncertainty DESC, record_l, record_r"""
-
-
-def _terms(settings: Settings) -> str:
-    queries = [
-        "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
-    ]
-    for name in term_columns(settings.model_dump()):
-        queries.append(f"SELECT '{name}', NULL, count({name}) FROM records")
-        queries.append(
-            f"""SELECT '{name}', {name}, count(*) FROM records WHERE {name} IS NOT NULL
-                GROUP BY {name} HAVING count(*) > 1"""
-        )
-    return " UNION ALL ".join(queries)

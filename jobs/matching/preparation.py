@@ -8,6 +8,7 @@ from dedup.matching.rules import IDENTITY, Rule, content_rules, identity_rule, r
 from dedup.matching.settings import Settings
 
 from jobs.matching.engine import Engine
+from jobs.matching.model import Waived
 from jobs.matching.scoring import key_sql
 from jobs.matching.summary import Summary
 
@@ -125,9 +126,9 @@ def add_keys(engine: Engine, settings: Settings) -> None:
     engine.create("records", f"SELECT {kept}, {', '.join(usable)} FROM keyed {joins}")
 
 
-def waive_household_constraints(engine: Engine, settings: Settings, summary: Summary) -> Settings:
-    """The settings, without the constraints that keep the people of a household apart if these records show no
-    households."""
+def waived_constraints(engine: Engine, settings: Settings, summary: Summary) -> tuple[Waived, ...]:
+    """The constraints that a model version trained from these records waives: those that keep the people of a household
+    apart, if the records show no households."""
     constraints = settings.constraints
     [(pairs, different)] = engine.rows(
         f"""SELECT count(*), coalesce(sum(CASE WHEN l.root <> r.root
@@ -142,6 +143,5 @@ def waive_household_constraints(engine: Engine, settings: Settings, summary: Sum
     )
     summary.counts |= {"home_pairs": pairs, "home_pairs_of_two_people": int(different)}
     if pairs < constraints.households.from_pairs or different >= constraints.households.at_least * pairs:
-        return settings
-    summary.waived = ("vetoes", "contradictions")
-    return settings.model_copy(update={"constraints": constraints.model_copy(update=dict.fromkeys(summary.waived, ()))})
+        return ()
+    return "vetoes", "contradictions"

@@ -298,8 +298,6 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
     settings, summary, model = (
         json.loads((output / f"{name}.json").read_text()) for name in ("settings", "run", "model")
     )
-    # Later decisions and lookups apply the same constraints as the run did.
-    settings["constraints"] |= {name: [] for name in summary["waived"]}
     members, edges = _parquet(output / "members.parquet"), _parquet(output / "edges.parquet")
     columns = ", ".join(MEMBER_COLUMNS)
     tables = {

@@ -1,20 +1,25 @@
 """Scores candidate pairs with Splink.
 
-The matching settings become Splink's settings; `m` and `u` come from the match model."""
+The matching settings become Splink's settings; the prior, `m` and `u` come from the match model, and term frequencies
+from the table `term`."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 from dedup.matching.rules import term_columns
-from dedup.matching.scoring import ELSE, RECORDS_FOR_RARITY, SMALLEST, SWAPPED
+from dedup.matching.scoring import ELSE, SMALLEST, SWAPPED, prior_weight, rarity
 from dedup.matching.settings import Comparison, Level, Settings, Veto
 from splink import Linker, SettingsCreator, block_on
 from splink.comparison_level_library import CustomLevel, ElseLevel
 from splink.comparison_library import CustomComparison
 
-from jobs.matching.engine import Engine
+from jobs.matching.engine import Engine, parquet_table
 from jobs.matching.model import LevelWeights, Model
+
+NO_TERMS = "SELECT CAST('' AS string) AS field, CAST('' AS string) AS value, CAST(0 AS bigint) AS records WHERE 1 = 0"
+"""An empty table `term`, see create_term_frequencies()."""
 
 
 def key_sql(part: str, side: str = "") -> str:
@@ -39,7 +44,7 @@ def _condition(level: Level, jaro_winkler: str) -> str:
     return " AND ".join(conditions)
 
 
-def _comparison(comparison: Comparison, model: Model | None, jaro_winkler: str, rarity: float) -> CustomComparison:
+def _comparison(comparison: Comparison, model: Model | None, jaro_winkler: str, term_weight: float) -> CustomComparison:
     missing = " OR ".join(
         f"({' AND '.join(f'{column}_{side} IS NULL' for column in comparison.columns)})" for side in ("l", "r")
     )
@@ -50,7 +55,7 @@ def _comparison(comparison: Comparison, model: Model | None, jaro_winkler: str, 
         if level.term_frequency:
             custom.configure(
                 tf_adjustment_column=level.term_frequency,
-                tf_adjustment_weight=rarity,
+                tf_adjustment_weight=term_weight,
                 disable_tf_exact_match_detection=True,
             )
         levels.append(_weighted(custom, known[position] if known else None))
@@ -66,14 +71,12 @@ def _weighted(level: Any, weights: LevelWeights | None) -> Any:
 def create_linker(
     engine: Engine, settings: Settings, model: Model | None, records: int, table: str = "records"
 ) -> Linker:
-    """A Splink linker over a table of records with keys (block_0, …). `records`: number of records of the whole
-    matching."""
-    # Few records say little about how common a value is, so that term frequencies count less.
-    rarity = records / (records + RECORDS_FOR_RARITY)
+    """A Splink linker over a table of records with keys (block_0, …). `records`: number of records of the run that
+    trained the model."""
     creator = SettingsCreator(
         link_type="dedupe_only",
         unique_id_column_name="id",
-        comparisons=[_comparison(c, model, engine.jaro_winkler, rarity) for c in settings.comparisons],
+        comparisons=[_comparison(c, model, engine.jaro_winkler, rarity(records)) for c in settings.comparisons],
         blocking_rules_to_generate_predictions=[block_on(f"block_{n}") for n in range(len(settings.blocking))],
         probability_two_random_records_match=model.prior if model else 0.0001,
         retain_matching_columns=True,  # without them Splink leaves out the levels too
@@ -88,32 +91,93 @@ def create_linker(
 
 
 def create_term_frequencies(engine: Engine, settings: Settings) -> None:
-    """Makes tf_email, …: the relative frequency of each value in `records`, including exact duplicates."""
+    """Makes `term` (field, value, records) of `records`, including exact duplicates: how many records have a value, if
+    several have it; without a value, how many have any. And with it tf_email, …, see apply_terms()."""
+    queries = [NO_TERMS]
+    for column in term_columns(settings.model_dump()):
+        queries.append(f"SELECT '{column}', NULL, count({column}) FROM records")
+        queries.append(
+            f"""SELECT '{column}', {column}, count(*) FROM records WHERE {column} IS NOT NULL
+                GROUP BY {column} HAVING count(*) > 1"""
+        )
+    engine.create("term", " UNION ALL ".join(queries))
+    apply_terms(engine, settings, "records")
+
+
+def read_terms(engine: Engine, path: str | None) -> None:
+    """Makes `term` from a file of term frequencies, or empty."""
+    engine.create("term", f"SELECT field, value, records FROM {parquet_table(engine, path)}" if path else NO_TERMS)
+
+
+def apply_terms(engine: Engine, settings: Settings, table: str) -> None:
+    """Makes tf_email, …: for each value that occurs in a table of normalised records, its relative frequency by `term`.
+    A value that is not in `term` counts as one record. Empty if `term` lacks the column."""
     for column in term_columns(settings.model_dump()):
         engine.create(
             f"tf_{column}",
-            f"""SELECT {column}, count(*) / (SELECT CAST(count({column}) AS double) FROM records) AS tf_{column}
-                FROM records WHERE {column} IS NOT NULL GROUP BY {column}""",
+            f"""SELECT v.{column}, coalesce(t.records, 1) / CAST(n.records AS double) AS tf_{column}
+                FROM (SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL) AS v
+                CROSS JOIN (
+                    SELECT records FROM term WHERE field = '{column}' AND value IS NULL AND records > 0) AS n
+                LEFT JOIN term t ON t.field = '{column}' AND t.value = v.{column}""",
         )
 
 
-def score(linker: Linker, engine: Engine, settings: Settings, table: str, pairs: str = "") -> None:
-    """Makes `table` (id_l, id_r, match_weight, match_probability, veto, review_flag, waterfall) of the candidate pairs,
-    or of the pairs in the table `pairs`, whose weight is at least `keep`. `veto` and `review_flag`: the name of the
-    first that applies, or null."""
+def digest_terms(engine: Engine) -> str:
+    """A digest of `term`, which depends neither on the order of its rows nor on the engine: sums of the hexadecimal
+    digits of each row's MD5, by position."""
+    row = "field || chr(31) || coalesce(value, '') || chr(31) || CAST(records AS string)"
+    sums = ", ".join(f"sum(instr('123456789abcdef', substr(hash, {n}, 1)))" for n in range(1, 33))
+    [found] = engine.rows(f"SELECT count(*), {sums} FROM (SELECT md5({row}) AS hash FROM term) AS hashed")
+    return hashlib.sha256(" ".join(str(value or 0) for value in found).encode()).hexdigest()[:12]
+
+
+def score(
+    linker: Linker, engine: Engine, settings: Settings, table: str, pairs: str = "", keep: float | None = None
+) -> None:
+    """Makes `table` (id_l, id_r, evidence, match_weight, match_probability, veto, review_flag, waterfall) of the
+    candidate pairs, or of the pairs in the table `pairs`, whose match weight is at least `keep`, by default that of the
+    settings. `evidence`: the match weight without the prior's. `veto` and `review_flag`: the name of the first that
+    applies, or null.
+
+    Weights depend on the pair and the model only, to the last digit."""
+    keep = settings.thresholds.keep if keep is None else keep
     if pairs:
         engine.create("blocked_pair", f"SELECT id_l AS join_key_l, id_r AS join_key_r, '0' AS match_key FROM {pairs}")
         linker.table_management.register_blocked_pairs_for_predict(engine.splink.register("blocked_pair"))
-    scored = linker.inference.predict(threshold_match_weight=settings.thresholds.keep, warning_mode="never")
+    # A little less, because Splink adds the prior first: its last digit is another.
+    scored = linker.inference.predict(threshold_match_weight=keep - 0.001, warning_mode="never")
     columns = [column.unquote().name for column in scored.columns]
+    parts = [f"{kind}_{c.name}" for c in settings.comparisons for kind in ("mw", "mw_tf_adj")]
+    evidence = " + ".join(part for part in parts if part in columns)
     engine.create(
-        table,
-        f"""SELECT id_l, id_r, match_weight, match_probability,
+        f"{table}_evidence",
+        f"""SELECT id_l, id_r, {evidence} AS evidence,
             {_first_sql(settings, settings.constraints.vetoes)} AS veto,
             {_first_sql(settings, settings.constraints.review_flags)} AS review_flag,
             {waterfall_sql(settings, columns)} AS waterfall FROM {scored.physical_name}""",
     )
     scored.drop_table_from_database_and_remove_from_cache()
+    prior = linker.misc.save_model_to_json()["probability_two_random_records_match"]
+    weigh(engine, f"{table}_evidence", table, prior, keep)
+
+
+def weigh(engine: Engine, evidence: str, table: str, prior: float, keep: float) -> None:
+    """Makes `table`, as score() does, of a table that has the evidence of each pair, with another prior."""
+    engine.create(
+        table,
+        f"""SELECT id_l, id_r, evidence, match_weight, {probability_sql("match_weight")} AS match_probability, veto,
+            review_flag, waterfall
+            FROM (SELECT *, evidence + CAST('{prior_weight(prior)!r}' AS double) AS match_weight FROM (
+                SELECT id_l, id_r, evidence, veto, review_flag, waterfall FROM {evidence}) AS pairs) AS weighed
+            WHERE match_weight >= {keep!r}""",
+    )
+
+
+def probability_sql(weight: str) -> str:
+    """SQL for the match probability of a match weight, as dedup.matching.scoring.probability. For very low weights the
+    power is infinity, and the result 0."""
+    return f"1 / (1 + power(CAST(2 AS double), -({weight})))"
 
 
 def _first_sql(settings: Settings, vetoes: Sequence[Veto]) -> str:

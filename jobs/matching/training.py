@@ -4,13 +4,13 @@ import math
 import warnings
 from typing import Any
 
-from dedup.matching.scoring import SMALLEST
+from dedup.matching.scoring import SMALLEST, prior_weight
 from dedup.matching.settings import Settings
 from splink import Linker
 
 from jobs.matching.engine import Engine
 from jobs.matching.model import LevelWeights, Model
-from jobs.matching.scoring import create_linker
+from jobs.matching.scoring import create_linker, probability_sql
 from jobs.matching.summary import logger
 
 PRIOR_STEPS = 20
@@ -55,38 +55,26 @@ def estimate_prior(settings: Settings, records: int, pairs_by_rules: int) -> flo
     return min(expected / max(records * (records - 1) / 2, 1.0), 0.5)
 
 
-def settle_prior(engine: Engine, table: str, prior: float, records: int) -> float:
+def settle_prior(engine: Engine, settings: Settings, table: str, prior: float, records: int) -> float:
     """The prior under which the expected number of matches is the sum of the match probabilities of `table`, the scored
-    pairs. This is EM for the prior, with `m` and `u` fixed. Updates the weights and probabilities of `table`.
+    pairs. This is EM for the prior, with `m` and `u` fixed.
 
     `prior`: the one that the pairs were scored with; `records`: number of records that the model compares."""
     pairs = max(records * (records - 1) / 2, 1.0)
     shift = 0.0
     for _ in range(PRIOR_STEPS):
         [(expected,)] = engine.rows(
-            f"SELECT sum({probability_sql(f'match_weight + {shift:.6f}')}) FROM {table} WHERE veto IS NULL"
+            f"""SELECT sum({probability_sql(f"match_weight + {shift:.6f}")}) FROM {table}
+                WHERE veto IS NULL AND match_weight >= {settings.thresholds.keep}"""
         )
         settled = min(max(float(expected or 0), 1.0) / pairs, 0.5)
-        step = math.log2(settled / (1 - settled)) - math.log2(prior / (1 - prior)) - shift
+        step = prior_weight(settled) - prior_weight(prior) - shift
         shift += step
         if abs(step) < 0.01:
             break
-    weight = f"match_weight + {shift:.6f}"
-    engine.create(
-        f"{table}_settled",
-        f"""SELECT id_l, id_r, {weight} AS match_weight, {probability_sql(weight)} AS match_probability, veto,
-            review_flag, waterfall FROM {table}""",
-    )
-    engine.create(table, f"SELECT * FROM {table}_settled")
     odds = prior / (1 - prior) * 2**shift
     # The last digits depend on the order in which the engine adds the probabilities.
     return float(f"{odds / (1 + odds):.6g}")
-
-
-def probability_sql(weight: str) -> str:
-    """SQL for the match probability of a match weight, as dedup.matching.scoring.probability. For very low weights the
-    power is infinity, and the result 0."""
-    return f"1 / (1 + power(CAST(2 AS double), -({weight})))"
 
 
 def _pairs_that_agree(engine: Engine, columns: tuple[str, ...]) -> int:

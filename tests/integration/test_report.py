@@ -252,7 +252,7 @@ def test_model_and_thresholds_are_among_the_rules(get: Any, store: Store, match:
 
     assert said["Match threshold"] == "Match weight of at least +2, a probability of 80.0%"
     assert said["Review"] == "Match weights from -3 to +6"
-    assert said["Match model"].startswith(f"Version {found['model']['version']}, trained on ")
+    assert said["Match model"].startswith(f"Version {found['model']['version']}, of a run over ")
     assert said["Veto other_name"] == (
         "No match if given name and family name differ, unless similar in date of birth (same or one digit)"
     )

@@ -61,7 +61,7 @@ def test_a_pair_has_the_weight_that_splink_gives_it(found: Path) -> None:
     shares: dict[str, dict[str | None, int]] = {}
     for row in pq.read_table(found / "terms.parquet").to_pylist():
         shares.setdefault(row["field"], {})[row["value"]] = row["records"]
-    scorer = Scorer(settings, model, len(members))
+    scorer = Scorer(settings, model)
     edges = [row for row in pq.read_table(found / "edges.parquet").to_pylist() if row["reason"] == "model"]
     assert len(edges) > 200
     levels = set()

@@ -2,7 +2,7 @@
 by which candidates are found. The format is that of dedup.matching.settings. Stored settings are not validated again:
 they were valid when the run was created. The default rules are in settings.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,11 @@ def count_people(members: Sequence[Mapping[str, Any]]) -> int:
     """Returns an upper bound of the number of people that records may belong to: the number of customers (source and
     customer id) or of distinct normalised values, whichever is smaller."""
     return min(len({tuple(one[column] for column in columns) for one in members}) for columns in (IDENTITY, CONTENT))
+
+
+def without_waived(settings: Mapping[str, Any], waived: Iterable[str]) -> dict[str, Any]:
+    """Returns the settings without the constraints that a model version waives, by their names."""
+    return {**settings, "constraints": {**settings["constraints"], **{name: [] for name in waived}}}
 
 
 def conventions_of(settings: Mapping[str, Any]) -> Conventions:

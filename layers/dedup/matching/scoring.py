@@ -49,17 +49,17 @@ class Score:
 
 
 class Scorer:
-    """Scores pairs with the settings and the model of a run. `records` is the number of records of the run."""
+    """Scores pairs with the settings of a run, without the constraints that its model version waives, and the model."""
 
-    def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any], records: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         self._comparisons = settings["comparisons"]
         self._vetoes = settings["constraints"].get("vetoes", ())
         self._weights = {
             comparison["name"]: level_weights(comparison, model["comparisons"].get(comparison["name"], ()))
             for comparison in self._comparisons
         }
-        self._prior = math.log2(model["prior"] / (1 - model["prior"]))
-        self._rarity = records / (records + RECORDS_FOR_RARITY)
+        self._prior = prior_weight(model["prior"])
+        self._rarity = rarity(model["records"])
 
     def score(self, one: Normalised, other: Normalised, shares: Shares) -> Score:
         """Returns the score of two records, given their normalised values and the `shares` of the values that both
@@ -97,6 +97,17 @@ class Scorer:
             ),
             None,
         )
+
+
+def prior_weight(prior: float) -> float:
+    """Returns the match weight of a pair about which nothing is known: log2 of the odds of the prior."""
+    return math.log2(prior / (1 - prior))
+
+
+def rarity(records: int) -> float:
+    """Returns the weight, from 0 to 1, of term frequency adjustments with a model that was trained from so many
+    records: few records say little about how common a value is."""
+    return records / (records + RECORDS_FOR_RARITY)
 
 
 def level_weights(

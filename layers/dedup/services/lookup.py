@@ -41,8 +41,8 @@ def _shown(step: Step) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
-    settings, model, records = store.runs.model(run)
-    return settings, Scorer(settings, model, records)
+    settings, model = store.runs.model(run)
+    return settings, Scorer(settings, model)
 
 
 def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dedup.matching import scoring
-from dedup.matching.rules import Rule, rules_of
+from dedup.matching.rules import Rule, rules_of, without_waived
 from dedup.records import DETAILS, FURTHER, MAX_ATTRIBUTE, NOTHING_IDENTIFYING, Record
 
 Rules = list[tuple[str, str]]
@@ -50,6 +50,7 @@ def _field(schema: Mapping[str, Any], required: bool) -> str:
 
 def of_matching(settings: Mapping[str, Any], model: Mapping[str, Any]) -> Rules:
     """Returns the rules of a run's settings and match model, the strongest first."""
+    settings = without_waived(settings, model["waived"])
     methods, thresholds, constraints = (
         settings.get("methods", ("rules", "model")),
         settings["thresholds"],
@@ -63,7 +64,7 @@ def of_matching(settings: Mapping[str, Any], model: Mapping[str, Any]) -> Rules:
     if "model" in methods:
         match, review, confident = (thresholds[name] for name in ("match", "review", "confident"))
         rules += [
-            ("Match model", f"Version {model['version']}, trained on {model['records']:,} records"),
+            ("Match model", f"Version {model['version']}, of a run over {model['records']:,} records"),
             ("Comparisons", _all(_column(one["name"]) for one in settings["comparisons"])),
             (
                 "Match threshold",

@@ -12,7 +12,7 @@ from pg8000.native import Connection
 
 from dedup.errors import NoRun
 from dedup.matching import normalise
-from dedup.matching.rules import IDENTITY, index_columns
+from dedup.matching.rules import IDENTITY, index_columns, without_waived
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
 from dedup.store.matching.exact_duplicates import is_representative, values_hash
 from dedup.store.region_counts import Counted, Membership
@@ -46,7 +46,8 @@ class RunTables:
 
     @property
     def term(self) -> str:
-        """Term frequencies: how many records have a value, if several have it; without a value, how many have any."""
+        """Term frequencies of the model version: how many records have a value, if several have it; without a value,
+        how many have any. They are what training counted: only values that no member has any more are removed."""
         return f"matching.term_{self.run}"
 
     @property
@@ -151,13 +152,15 @@ def require_active_run(connection: Connection) -> RunTables:
 
 
 def settings_of(connection: Connection, tables: RunTables) -> Mapping[str, Any]:
-    """The settings of a run."""
-    settings: Mapping[str, Any] = json.loads(settings_text(connection, tables))
-    return settings
+    """The settings of a run, without the constraints that its model version waives."""
+    [[settings, waived]] = connection.run(
+        f"SELECT settings::text, coalesce(model->'waived', '[]')::text FROM match_run WHERE id = {tables.run}"
+    )
+    return without_waived(json.loads(settings), json.loads(waived))
 
 
 def settings_text(connection: Connection, tables: RunTables) -> str:
-    """The settings of a run, as JSON."""
+    """The settings of a run with all constraints, as JSON."""
     [[settings]] = connection.run(f"SELECT settings::text FROM match_run WHERE id = {tables.run}")
     return str(settings)
 

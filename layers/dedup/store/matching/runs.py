@@ -15,7 +15,7 @@ from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import consistency, renewal, resolution, successors
-from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run, require_active_run
+from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run, require_active_run, settings_of
 from dedup.store.region_counts import recount
 from dedup.store.sql import TIMES, bigints, jsonb, text
 from dedup.store.task_table import SEEN, TRIES, TaskTable, below, done, failed
@@ -281,14 +281,12 @@ class Runs:
         """The id of the active run. Raises NoRun."""
         return self._database.read(lambda connection: require_active_run(connection).run)
 
-    def model(self, run: int) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
-        """A run's settings and model, and how many records it was about."""
+    def model(self, run: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """A run's settings, without the constraints that were waived, and its model."""
 
-        def work(connection: Connection) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
-            [[settings, model, records]] = connection.run(
-                f"SELECT settings::text, model::text, records FROM match_run WHERE id = {run}"
-            )
-            return json.loads(settings), json.loads(model), records
+        def work(connection: Connection) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            [[model]] = connection.run(f"SELECT model::text FROM match_run WHERE id = {run}")
+            return settings_of(connection, RunTables(run)), json.loads(model)
 
         return self._database.read(work)
 
