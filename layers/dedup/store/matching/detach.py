@@ -51,7 +51,7 @@ def detach_members(connection: Connection, tables: RunTables, leaving: str) -> N
             connection.run(f"DELETE FROM {pairs} WHERE {side} = ANY ({gone})")
     members.delete(connection, tables, gone, entities)
     if fields and not few:
-        _remove_lone_terms(connection, tables, fields)
+        _remove_unused_terms(connection, tables, fields)
 
 
 def _reassign(connection: Connection, tables: RunTables, ids: Sequence[int], entities: str) -> None:
@@ -119,13 +119,14 @@ def _values_of(members: str, fields: Iterable[str]) -> str:
 
 
 def _remove_terms(connection: Connection, tables: RunTables, gone: str, fields: Sequence[str]) -> None:
-    """Removes the terms of members that are about to leave, if fewer than two others have them."""
+    """Removes the terms of members that are about to leave, if no others have them. Other terms keep their counts:
+    they are part of the model version."""
     lone = " UNION ALL ".join(
         f"""SELECT t.ctid FROM ({_values_of("gone", [field])}) AS v
             JOIN {tables.term} t ON t.field = v.field AND t.value = v.value
-            WHERE v.n + 2 > (SELECT count(*) FROM (
+            WHERE v.n + 1 > (SELECT count(*) FROM (
                 SELECT FROM {tables.member} m WHERE m.{field} = t.value AND {is_representative("m")}
-                LIMIT v.n + 2) AS m)"""
+                LIMIT v.n + 1) AS m)"""
         for field in fields
     )
     connection.run(
@@ -135,12 +136,11 @@ def _remove_terms(connection: Connection, tables: RunTables, gone: str, fields: 
     )
 
 
-def _remove_lone_terms(connection: Connection, tables: RunTables, fields: Sequence[str]) -> None:
-    """Removes the terms that fewer than two members have. For when many have left: to look up the values of each takes
-    longer than to read all members."""
+def _remove_unused_terms(connection: Connection, tables: RunTables, fields: Sequence[str]) -> None:
+    """Removes the terms that no member has. For when many have left: to look up the values of each takes longer than to
+    read all members."""
     held = " UNION ALL ".join(
-        f"SELECT {text(field)} AS field, {field} AS value FROM {tables.member} GROUP BY {field} HAVING count(*) > 1"
-        for field in fields
+        f"SELECT DISTINCT {text(field)} AS field, {field} AS value FROM {tables.member}" for field in fields
     )
     connection.run(
         f"""DELETE FROM {tables.term} t WHERE value IS NOT NULL
@@ -148,12 +148,11 @@ def _remove_lone_terms(connection: Connection, tables: RunTables, fields: Sequen
     )
 
 
-def remove_lone_terms(connection: Connection, tables: RunTables, field: str, values: Sequence[str]) -> None:
-    """Removes the terms for some values of a field that fewer than two members have."""
+def remove_unused_terms(connection: Connection, tables: RunTables, field: str, values: Sequence[str]) -> None:
+    """Removes the terms for some values of a field that no member has."""
     connection.run(
         f"""DELETE FROM {tables.term} t WHERE t.field = {text(field)} AND t.value = ANY ({texts(values)})
-            AND 2 > (SELECT count(*) FROM (
-                SELECT FROM {tables.member} m WHERE m.{field} = t.value AND {is_representative("m")} LIMIT 2) AS m)"""
+            AND NOT EXISTS (SELECT FROM {tables.member} m WHERE m.{field} = t.value AND {is_representative("m")})"""
     )
 
 
@@ -163,32 +162,23 @@ def forget_customer(connection: Connection, customer_id: CustomerId) -> None:
     connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
     drop_unneeded(connection)
     for tables in all_runs(connection):
-        theirs = f"customer_id = {text(str(customer_id))}"
-        _lower_terms(connection, tables, theirs)
-        detach_members(connection, tables, theirs)
-
-
-def _lower_terms(connection: Connection, tables: RunTables, leaving: str) -> None:
-    """Lowers the term frequencies by the members for which a condition holds. They stay at two or more."""
-    fields = term_columns(settings_of(connection, tables))
-    if fields:
-        connection.run(
-            f"""WITH gone AS MATERIALIZED (SELECT {", ".join(fields)} FROM {tables.member} WHERE {leaving}),
-            had AS MATERIALIZED ({_values_of("gone", fields)}), lowered AS (
-                SELECT t.ctid AS row, h.n FROM had h JOIN {tables.term} t ON t.field = h.field AND t.value = h.value
-                UNION ALL SELECT t.ctid, sum(h.n) FROM had h
-                JOIN {tables.term} t ON t.field = h.field AND t.value IS NULL GROUP BY t.ctid
-            )
-            UPDATE {tables.term} t SET records = greatest(t.records - l.n, 2) FROM lowered l WHERE t.ctid = l.row"""
-        )
+        detach_members(connection, tables, f"customer_id = {text(str(customer_id))}")
 
 
 def clear(connection: Connection) -> None:
-    """Removes all records from the active run, and drops the tables of the other runs."""
+    """Removes all records from the active run, and drops the tables of the other runs. Of its term frequencies, those
+    without a value stay."""
     tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
     connection.run("DELETE FROM deferred_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
     connection.run("UPDATE match_run SET kept = false WHERE id <> (SELECT active_run FROM match_state)")
     drop_unneeded(connection)
     if tables:
+        fields = texts(term_columns(settings_of(connection, tables)))
+        totals = connection.run(
+            f"SELECT field, records FROM {tables.term} WHERE field = ANY ({fields}) AND value IS NULL"
+        )
         connection.run(f"TRUNCATE {', '.join(tables.all)}")
+        if totals:
+            rows = ", ".join(f"({text(field)}, {records})" for field, records in totals)
+            connection.run(f"INSERT INTO {tables.term} (field, records) VALUES {rows}")

@@ -84,7 +84,7 @@ def _remove_terms(
     changed: Sequence[NewMember],
     former: Mapping[int, Mapping[str, Any]],
 ) -> None:
-    """Removes the terms of the values that members had before, if fewer than two members have them now."""
+    """Removes the terms of the values that members had before, if no member has them now."""
     values: defaultdict[str, set[str]] = defaultdict(set)
     for member in changed:
         was = former[member.record_id]
@@ -92,7 +92,7 @@ def _remove_terms(
             if was[field] is not None and was[field] != member.columns[field]:
                 values[field].add(was[field])
     for field, lost in values.items():
-        detach.remove_lone_terms(connection, tables, field, sorted(lost))
+        detach.remove_unused_terms(connection, tables, field, sorted(lost))
 
 
 def _join_again(connection: Connection, tables: RunTables, moving: Sequence[int]) -> None:
