@@ -12,6 +12,7 @@ import typer
 from rich.prompt import Prompt
 
 from . import mapping as mappings
+from . import run_commands as runs
 from . import screen, session
 from . import upload_commands as uploads
 from .api import Api, as_json, open_output, read_file
@@ -70,6 +71,7 @@ app = typer.Typer(
 )
 
 app.add_typer(uploads.app, name="uploads")
+app.add_typer(runs.app, name="runs")
 
 
 @app.callback()
@@ -268,18 +270,20 @@ def customer(customer_id: str, json: Json = False) -> None:
 
 
 @app.command()
-def match(json: Json = False) -> None:
+def match(
+    model_of: Annotated[
+        int | None, typer.Option(min=1, help="Use the settings and the model version of this run; train no model.")
+    ] = None,
+    activate: Annotated[bool, typer.Option(help="Make the run the active run when it is done.")] = True,
+    json: Json = False,
+) -> None:
     """Start a matching run, and wait until it is done."""
     client = api()
-    started = client.post("matching/runs", Idempotency_Key=str(uuid4()))
+    request = {"activate": activate} | ({} if model_of is None else {"model_of": model_of})
+    started = client.post("matching/runs", request, Idempotency_Key=str(uuid4()))
     with screen.progress_of_task("records") as show:
         run = client.poll(f"matching/runs/{started['id']}", show)
-    if json:
-        print(as_json(run))
-    else:
-        fields = ("status", "reason", "engine", "records", "pairs", "entities")
-        known = {name: run[name] for name in fields if run.get(name) is not None}
-        screen.fields(f"run {run['id']}", known | {"seconds": screen.seconds(run)})
+    runs.show(run, json)
     require_done("run", run)
 
 

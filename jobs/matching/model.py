@@ -4,6 +4,7 @@ It is the same for every engine. See docs/explanation/matching.md."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal, Self
@@ -54,9 +55,12 @@ class Model(_Frozen):
     @classmethod
     def load(cls, path: Traversable = DEFAULT_MODEL) -> Self:
         """The model of a file. Raises OSError or pydantic.ValidationError."""
-        content: dict[str, Any] = json.loads(path.read_text())
-        content.pop("version", None)
-        return cls.model_validate(content)
+        return cls.of(json.loads(path.read_text()))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """The model of the content of such a file. Raises pydantic.ValidationError."""
+        return cls.model_validate({name: value for name, value in content.items() if name != "version"})
 
     @classmethod
     def default(cls) -> Self | None:

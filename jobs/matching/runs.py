@@ -20,6 +20,7 @@ from typing import Any, Self
 import duckdb
 from dedup.aws import bucket, spark
 from dedup.errors import Superseded, Unavailable
+from dedup.matching.rules import term_columns
 from dedup.matching.settings import Settings
 from dedup.services import jobs as spark_jobs
 from dedup.services import tasks
@@ -35,6 +36,8 @@ from jobs import BadInput, scratch, storage
 from jobs.matching.decisions import Decisions
 from jobs.matching.duckdb_engine import DuckDB
 from jobs.matching.match import match
+from jobs.matching.model import Model
+from jobs.matching.outputs import MODEL, TERMS
 from jobs.scratch import Scratch
 
 LEASE = 60.0
@@ -66,6 +69,7 @@ STAGES = {
 """Progress of a run, from 0 to 1, at the start of each stage."""
 
 RECORDS, PREVIOUS = "records.parquet", "previous.parquet"
+"""Names of a matching's input; those of a model version are as in jobs.matching.outputs."""
 _CSV = "(FORMAT csv, HEADER)"
 
 
@@ -160,14 +164,14 @@ class _Attempt:
 
     def begin(self) -> str:
         """Does the whole run, or submits it to EMR Serverless. Returns the status."""
-        settings = Settings.over(self.claim.asked)
+        settings, model = self._settings()
         snapshot = self._read_out()
         first_id = self.store.runs.reserve_entity_ids(snapshot.records)
         decisions: list[Mapping[str, Any]] = [
             {"records": [a, b], "decision": verdict} for a, b, verdict in snapshot.decisions
         ]
         if snapshot.records >= environment().engine_threshold:
-            return self._on_spark(settings, snapshot, decisions, first_id)
+            return self._on_spark(settings, model, snapshot, decisions, first_id)
         self.heartbeat.stage("read", "duckdb")
         previous = self.folder / PREVIOUS
         with DuckDB(memory=environment().match_memory) as engine:
@@ -178,10 +182,12 @@ class _Attempt:
                 settings,
                 decisions=Decisions.of(decisions),
                 previous=str(previous) if previous.exists() else None,
+                model=model,
+                terms=str(self.folder / TERMS) if model else None,
                 first_id=first_id,
                 report=self.heartbeat.stage,
             )
-        return self._activate(snapshot)
+        return self._finish(snapshot)
 
     def poll(self, submitted: Mapping[str, Any]) -> str:
         """Looks at a run that was submitted to EMR Serverless, and loads the result if it has ended. Returns the
@@ -193,9 +199,23 @@ class _Attempt:
             storage.remove(submitted["storage"])
             raise BadInput(f"Spark: {reason}")
         storage.download(f"{submitted['storage']}/output", self.output)
-        status = self._activate(Snapshot(**submitted["snapshot"]))
+        status = self._finish(Snapshot(**submitted["snapshot"]))
         storage.remove(submitted["storage"])
         return status
+
+    def _settings(self) -> tuple[Settings, Model | None]:
+        """The settings of the run. And, if it takes the model version of another run, that version, of which the term
+        frequencies become a file. Raises BadInput."""
+        if self.claim.model_of is None:
+            return Settings.over(self.claim.asked), None
+        terms = (self.folder / TERMS).with_suffix(".csv")
+        with terms.open("wb+") as stream:
+            try:
+                settings, model = self.store.runs.version(self.claim.model_of, stream)
+            except LookupError as gone:
+                raise BadInput(str(gone)) from gone
+        _convert_to_parquet(terms, "columns = {'field': 'VARCHAR', 'value': 'VARCHAR', 'records': 'BIGINT'}")
+        return Settings.model_validate(settings), Model.of(model)
 
     def _read_out(self) -> Snapshot:
         """Exports the records, and the entities of the active run, as Parquet files."""
@@ -210,7 +230,12 @@ class _Attempt:
         return snapshot
 
     def _on_spark(
-        self, settings: Settings, snapshot: Snapshot, decisions: list[Mapping[str, Any]], first_id: int
+        self,
+        settings: Settings,
+        model: Model | None,
+        snapshot: Snapshot,
+        decisions: list[Mapping[str, Any]],
+        first_id: int,
     ) -> str:
         self.heartbeat.stage(SPARK, SPARK)
         if not spark_jobs.available():
@@ -220,7 +245,7 @@ class _Attempt:
             )
         attempt = f"{self.claim.id}-{self.claim.attempt}"
         location = bucket.s3_url(f"jobs/match/{attempt}")
-        arguments = self._upload_input(location, settings, decisions, first_id)
+        arguments = self._upload_input(location, settings, model, decisions, first_id)
         if environment().batch_application:
             outside = spark.submit(MODULE, f"match-{attempt}", arguments, jars=[JAR])
             return self._leave_submitted(
@@ -233,10 +258,15 @@ class _Attempt:
             storage.download(f"{location}/output", self.output)
         finally:
             storage.remove(location)
-        return self._activate(snapshot)
+        return self._finish(snapshot)
 
     def _upload_input(
-        self, location: str, settings: Settings, decisions: list[Mapping[str, Any]], first_id: int
+        self,
+        location: str,
+        settings: Settings,
+        model: Model | None,
+        decisions: list[Mapping[str, Any]],
+        first_id: int,
     ) -> list[str]:
         """Uploads the input of a Spark job. Returns the job's arguments."""
         folder = self.folder / "input"
@@ -254,7 +284,10 @@ class _Attempt:
         arguments += ["--settings", f"{location}/input/settings.json"]
         arguments += ["--decisions", f"{location}/input/decisions.json"]
         arguments += ["--memory", environment().match_memory]
-        for name in (RECORDS, PREVIOUS):
+        if model:
+            (folder / MODEL).write_text(model.text())
+            arguments += ["--model", f"{location}/input"]
+        for name in (RECORDS, PREVIOUS, TERMS):
             if (self.folder / name).exists():
                 (self.folder / name).rename(folder / name)
         if (folder / PREVIOUS).exists():
@@ -268,11 +301,11 @@ class _Attempt:
         tasks.enqueue(Task("run", self.claim.id), self.store, POLL_SECONDS)
         return "running"
 
-    def _activate(self, snapshot: Snapshot) -> str:
+    def _finish(self, snapshot: Snapshot) -> str:
         self.heartbeat.stage("load")
         _load(self.claim, self.store, self.output)
         self.heartbeat.stage("load")
-        self.store.runs.activate(self.claim, snapshot)
+        self.store.runs.finish(self.claim, snapshot)
         return "done"
 
 
@@ -308,7 +341,7 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
             WHERE e.reason <> 'decision' AND (e.joins OR l.entity_id = r.entity_id)""",
         "review": f"""SELECT record_l, record_r, match_weight, match_probability, waterfall, constraint_name,
             uncertainty FROM {_parquet(output / "review.parquet")}""",
-        "terms": f"SELECT field, value, records FROM {_parquet(output / 'terms.parquet')}",
+        "terms": _terms(settings, output, members if claim.model_of else None),
     }
     with duckdb.connect() as database:
         for name, query in tables.items():
@@ -339,6 +372,14 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
                 ],
             ),
         )
+
+
+def _terms(settings: Mapping[str, Any], output: Path, members: str | None) -> str:
+    """A query for the term frequencies; with `members`, without the values that no member has. Those of a given version
+    may be of people whose records were removed since it was trained."""
+    every = f"SELECT field, value, records FROM {_parquet(output / TERMS)}"
+    held = " UNION ".join(f"SELECT '{column}', {column} FROM {members}" for column in term_columns(settings))
+    return f"{every} WHERE value IS NULL OR (field, value) IN ({held})" if members and held else every
 
 
 def _parquet(path: Path) -> str:

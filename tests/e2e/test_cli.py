@@ -379,6 +379,14 @@ def test_match_lookup_entity_review_and_decide_commands(dedup: Dedup, api: str, 
     run = printed(dedup("match", "--json"))
     assert run == get(f"{api}/matching/runs/{run['id']}")
     assert (run["status"], run["entities"]) == ("done", 32)
+    again = printed(dedup("match", "--model-of", str(run["id"]), "--no-activate", "--json"))
+    assert (again["model"], again["entities"], again["active"]) == (run["model"], 32, False)
+    assert printed(dedup("runs", "--limit", "2", "--json")) == [again, run]
+    assert run["model"]["version"] in dedup("runs").stdout
+    assert printed(dedup("runs", "activate", str(again["id"]), "--json")) == again | {"active": True}
+    assert "active" in dedup("runs", "activate", str(again["id"])).stdout
+    refused = dedup("runs", "activate", "99999")
+    assert (refused.returncode, "Run not found" in refused.stderr) == (3, True)
 
     looked_up = dedup("lookup", "--name", "Kate Moreau", "--phone", "202 555 0101")
     assert "same_phone_and_name" in looked_up.stdout

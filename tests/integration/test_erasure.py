@@ -271,7 +271,7 @@ def test_clearing_leaves_nothing_of_anybody_but_what_was_decided(functions: Call
 # Runs that are at work, and such as died
 
 
-@pytest.mark.parametrize("place", ["load", "activate"])
+@pytest.mark.parametrize("place", ["load", "finish"])
 def test_who_is_erased_while_a_run_works_is_not_in_it(
     new_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -306,7 +306,7 @@ def dead_run(store: Store, monkeypatch: pytest.MonkeyPatch, error: type[BaseExce
 
     run, _ = store.runs.create(RULES, None, "")
     with monkeypatch.context() as patch:
-        patch.setattr(store.runs, "activate", die)
+        patch.setattr(store.runs, "finish", die)
         with pytest.raises(error):
             runs.run(run, store)
     return run

@@ -123,6 +123,30 @@ def test_many_records_are_matched_on_emr_and_the_job_is_polled(
     assert deliver(run) == []
 
 
+def test_version_of_another_run_goes_with_the_records_to_emr(
+    four: Store, application: str, environment: pytest.MonkeyPatch, s3: Any, tmp_path: Path
+) -> None:
+    configured(environment, ENGINE_THRESHOLD="5")
+    first = matched(four, **RULES)
+    configured(environment, ENGINE_THRESHOLD="4")
+    run, _ = four.runs.create({}, None, "", model_of=first, activate=False)
+    assert deliver(run) == []
+
+    [outside] = started(application)
+    arguments = outside.job_driver["sparkSubmit"]["entryPointArguments"]
+    location = f"s3://{BUCKET}/jobs/match/{run}-1/input"
+    assert arguments[arguments.index("--model") + 1] == location
+    assert {f"jobs/match/{run}-1/input/{name}" for name in ("model.json", "terms.parquet")} <= {*keys(s3)}
+    work(arguments, tmp_path)
+    outside.state = "SUCCESS"
+    assert deliver(run) == []
+
+    one, other = shown(four, first), shown(four, run)
+    assert (other["status"], other["active"], other["model"]) == ("done", False, one["model"])
+    assert four.runs.model(run) == four.runs.model(first)
+    assert keys(s3) == []
+
+
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
 def test_run_that_ends_badly_on_emr_says_why_and_the_last_one_stays(
     four: Store, application: str, environment: pytest.MonkeyPatch, s3: Any, state: str

@@ -338,7 +338,7 @@ def test_a_run_that_began_earlier_replaces_none(store: Store) -> None:
     before = members(store)
 
     load(store, claim, (1, 999, "hubspot"))
-    store.runs.activate(claim, reading)
+    store.runs.finish(claim, reading)
 
     [one, other] = store.runs.page(None, 2)
     assert (one["id"], one["active"]) == (late, True)
@@ -380,7 +380,7 @@ def test_record_added_during_a_run_keeps_its_entity(store: Store) -> None:
     before = members(store)
 
     load(store, claim, (1, first, "hubspot"))
-    store.runs.activate(claim, reading)
+    store.runs.finish(claim, reading)
 
     assert store.runs.require_active() == claim.id
     assert members(store) == before
@@ -404,7 +404,7 @@ def test_a_decision_that_a_run_just_missed_holds_in_it(
     [(claim, reading)] = claims
     one = after_a_run.entities.of_records([4])[4]
     load(other, claim, *[(record, one, "hubspot") for record in (1, 2, 3, 4)])
-    other.runs.activate(claim, reading)
+    other.runs.finish(claim, reading)
 
     found = after_a_run.entities.of_records([1, 2])
     assert found[1] != found[2]
@@ -528,7 +528,7 @@ def test_run_that_is_killed_at_any_step_leaves_the_last_run_active(
     def die(*_: Any, **__: Any) -> None:
         raise Killed
 
-    for part, place in ((store.runs, "load"), (store.runs, "activate"), (store.maintenance, "sweep")):
+    for part, place in ((store.runs, "load"), (store.runs, "finish"), (store.maintenance, "sweep")):
         run, _ = store.runs.create(RULES, None, "")
         with monkeypatch.context() as patch:
             patch.setattr(part, place, die)
@@ -1284,7 +1284,7 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     for name in ("start_run", "match", "show_run", "list_entities", "show_entity", "look_up_entity", "review"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     matched(store)
-    for name in ("run_changes", "decide", "revoke_decision"):
+    for name in ("run_changes", "activate_run", "decide", "revoke_decision"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     assert set(answers) == AFTER_A_RUN
     assert answers.pop("match") == {"batchItemFailures": []}

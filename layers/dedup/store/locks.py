@@ -1,7 +1,7 @@
 """The advisory locks and the order in which they are taken. Whoever waits in one order can't deadlock:
 
-    LONG_WRITE_LOCK → the row of an upload → MERGE_LOCK → ENTITIES_LOCK → ERASURE_LOCK → rows of erasure
-        → CHANGE_LOG_LOCK
+    LONG_WRITE_LOCK → the row of an upload → MERGE_LOCK → ENTITIES_LOCK → the row of a run → ERASURE_LOCK
+        → rows of erasure → CHANGE_LOG_LOCK
 
 All are released at the end of the transaction. SCHEMA_LOCK is taken in transactions of its own. Rows of membership are
 locked in the order of ids (region_counts.gain); tables are locked in the order in which records.clear() truncates them.
@@ -30,7 +30,7 @@ ENTITIES_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236839)"
 """For whoever activates a run, records a decision, deletes records, or removes a customer from every run."""
 
 ENTITIES_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236839)"
-"""For whoever adds records to the active run, or drops the tables of a run."""
+"""For whoever adds records to the active run or prepares another to become active, or drops the tables of a run."""
 
 TRY_ENTITIES_LOCK_SHARED = "pg_try_advisory_xact_lock_shared(7236839)"
 """Non-blocking form of ENTITIES_LOCK_SHARED."""

@@ -12,7 +12,7 @@ from pg8000.native import Connection
 from dedup.store import change_log
 from dedup.store.change_log import Lag
 from dedup.store.connection import Database
-from dedup.store.locks import TRY_MERGE_LOCK_SHARED, stop_writers
+from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED, TRY_MERGE_LOCK_SHARED, stop_writers
 from dedup.store.matching import consistency, deferred
 from dedup.store.matching.run_tables import active_run, drop_unneeded
 from dedup.store.region_counts import (
@@ -94,6 +94,9 @@ class Maintenance:
 
 
 def _drop_old_runs(connection: Connection) -> None:
+    # Otherwise a run that becomes active meanwhile could be taken for an old one.
+    if connection.run(f"SELECT {TRY_ENTITIES_LOCK_SHARED}") == [[False]]:
+        return
     connection.run(
         f"""UPDATE match_run SET kept = false WHERE kept AND id NOT IN (
                 SELECT id FROM match_run WHERE kept ORDER BY finished_at DESC LIMIT {KEPT_RUNS}

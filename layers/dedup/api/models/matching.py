@@ -30,12 +30,22 @@ def _limit_size(settings: Any) -> Any:
 
 
 class RunRequest(RequestModel):
-    """The settings of a matching run."""
+    """How a matching run is to be done."""
 
     settings: Annotated[dict[str, Any], BeforeValidator(_limit_size)] = Field(
         default={},
         description="Settings that differ from the defaults. Objects are merged with the default objects; other values "
         "replace the defaults",
+    )
+    model_of: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)] | None = Field(
+        default=None,
+        description="The id of a run whose settings and model version are used unchanged, instead of training a model. "
+        "Not together with `settings`",
+    )
+    activate: Annotated[bool, Field(strict=True)] = Field(
+        default=True,
+        description="Whether the run becomes the active run when it is done. Otherwise it is kept for comparison and "
+        "can be activated later",
     )
 
     @field_validator("settings")
@@ -90,6 +100,8 @@ class MatchRun(Model):
     progress: float = Field(ge=0, le=1)
     stage: str | None
     active: bool
+    kept: bool = Field(description="Whether its entities are kept, so that it can be compared and activated")
+    model_of: int | None = Field(description="The run whose settings and model version were used")
     records: Count | None
     pairs: Count | None = Field(description="Number of scored pairs")
     entities: Count | None

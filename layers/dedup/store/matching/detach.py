@@ -171,7 +171,7 @@ def clear(connection: Connection) -> None:
     tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
     connection.run("DELETE FROM deferred_match")
     connection.run("UPDATE match_state SET removals = removals + 1")
-    connection.run("UPDATE match_run SET kept = false WHERE id <> (SELECT active_run FROM match_state)")
+    connection.run("UPDATE match_run SET kept = false WHERE id IS DISTINCT FROM (SELECT active_run FROM match_state)")
     drop_unneeded(connection)
     if tables:
         fields = texts(term_columns(settings_of(connection, tables)))

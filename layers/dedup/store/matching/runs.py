@@ -9,13 +9,21 @@ from pg8000.native import Connection
 
 from dedup.errors import Superseded
 from dedup.matching import normalise
-from dedup.store.audit import UNKNOWN
+from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text
-from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE, ENTITIES_LOCK_SHARED
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import consistency, renewal, resolution, successors
-from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run, require_active_run, settings_of
+from dedup.store.matching import activation, successors
+from dedup.store.matching.activation import State
+from dedup.store.matching.run_tables import (
+    MEMBER_COLUMNS,
+    RunTables,
+    active_run,
+    require_active_run,
+    settings_of,
+    settings_text,
+)
 from dedup.store.region_counts import recount
 from dedup.store.sql import TIMES, bigints, jsonb, text
 from dedup.store.task_table import SEEN, TRIES, TaskTable, below, done, failed
@@ -30,10 +38,6 @@ _TASKS = TaskTable("match_run", action="match", external="lease_until IS NULL", 
 """A run on EMR Serverless has no lease, except while a worker polls it, which is not an attempt."""
 OUTBOX = _TASKS.outbox("run")
 
-_MAX_TRANSACTION = "15 minutes"
-"""The longest transaction: no function runs longer. A timestamp such as finished_at may be written this long before it
-is committed and visible."""
-
 
 @dataclass(frozen=True)
 class RunAttempt:
@@ -47,6 +51,8 @@ class RunAttempt:
     """The settings that the request changes."""
     submitted: Mapping[str, Any] | None = None
     """What was recorded when the run was submitted to EMR Serverless, if it was."""
+    model_of: int | None = None
+    """The run whose settings and model version it takes, if it does."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,28 @@ class Runs:
         self._maintenance = maintenance
 
     def create(
-        self, asked: Mapping[str, Any], key: str | None, digest: str, principal: str = UNKNOWN
+        self,
+        asked: Mapping[str, Any],
+        key: str | None,
+        digest: str,
+        principal: str = UNKNOWN,
+        *,
+        model_of: int | None = None,
+        activate: bool = True,
     ) -> tuple[int, str]:
-        """Adds a run, once for a `key`; returns its id and status. Raises KeyReused."""
-        return self._database.write(
-            lambda connection: _TASKS.create(connection, {"asked": json.dumps(asked)}, key, digest, principal),
-            repeatable=key is not None,
-        )
+        """Adds a run, once for a `key`; returns its id and status. `model_of`: the run whose settings and model version
+        it takes. `activate`: whether its entities become the active ones. Raises KeyReused, and LookupError with the
+        reason if `model_of` cannot be used."""
+        columns = {"asked": json.dumps(asked), "activate": str(activate)}
+
+        def work(connection: Connection) -> tuple[int, str]:
+            if model_of is None:
+                return _TASKS.create(connection, columns, key, digest, principal)
+            if not connection.run(f"SELECT FROM match_run WHERE key = salted({text(key)})"):
+                _require_kept(connection, model_of)
+            return _TASKS.create(connection, columns | {"model_of": str(model_of)}, key, digest, principal)
+
+        return self._database.write(work, repeatable=key is not None)
 
     def claim(self, run: int, lease: float) -> RunAttempt | None:
         """Starts an attempt at a run, or claims one on EMR Serverless to poll it. None if it has ended or does not
@@ -108,19 +129,19 @@ class Runs:
                 connection,
                 run,
                 lease,
-                "attempt, asked::text, submitted::text",
+                "attempt, asked::text, submitted::text, model_of",
                 """started_at = CASE WHEN submitted IS NULL THEN now() ELSE started_at END,
                     progress = CASE WHEN submitted IS NULL THEN 0 ELSE progress END,
                     stage = CASE WHEN submitted IS NULL THEN 'begin' ELSE stage END""",
             )
             if not claimed:
                 return None
-            attempt, asked, submitted = claimed
+            attempt, asked, submitted, model_of = claimed
             # What another attempt left behind.
             RunTables(run).drop(connection)
             if not submitted:
                 successors.move_decisions(connection)
-            return RunAttempt(run, attempt, lease, json.loads(asked), submitted and json.loads(submitted))
+            return RunAttempt(run, attempt, lease, json.loads(asked), submitted and json.loads(submitted), model_of)
 
         return self._database.write(work, repeatable=True)
 
@@ -213,37 +234,63 @@ class Runs:
 
         self._database.write(work, repeatable=True)
 
-    def activate(self, attempt: RunAttempt, snapshot: Snapshot) -> None:
-        """Brings the run's entities up to date with what changed since it read the records, and makes them the active
-        ones, unless those of a later run are. Most of the changes are caught up with first; only the rest makes uploads
-        wait, until the commit. Raises Superseded."""
-        tables = RunTables(attempt.id)
-        read = f"{text(snapshot.at)}::timestamptz"
-        since = f"""r.upload_id = ANY (ARRAY(SELECT u.id FROM upload u
-            WHERE u.status IN ('done', 'deleting') AND u.finished_at > {read} - interval '{_MAX_TRANSACTION}'))"""
+    def finish(self, attempt: RunAttempt, snapshot: Snapshot) -> None:
+        """Brings the run's entities up to date with what changed since it read the records, and ends the run. They
+        become the active ones if its request said so, unless those of a later run are. Most of the changes are caught
+        up with first; only the rest makes uploads wait, until the commit. Raises Superseded."""
+        tables, known = RunTables(attempt.id), State(snapshot.at, snapshot.removals)
 
         def catch_up(connection: Connection) -> None:
             self._require(connection, attempt)
-            [[removals]] = connection.run("SELECT removals FROM match_state")
-            consistency.catch_up(connection, tables, since, removed=removals != snapshot.removals)
-            changed = connection.run(f"SELECT id FROM record r WHERE {since} AND updated_at IS NOT NULL ORDER BY id")
-            renewal.renew(connection, tables, [record for [record] in changed])
+            activation.catch_up(connection, tables, known)
 
         def finish(connection: Connection) -> None:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             catch_up(connection)
-            _apply_new_decisions(connection, tables, snapshot)
+            activation.apply_new_decisions(connection, tables, known)
             connection.run(
-                f"""UPDATE match_state SET active_run = {attempt.id} WHERE NOT EXISTS (
-                        SELECT FROM match_run r WHERE r.id = active_run AND r.started_at > {read})"""
+                f"""UPDATE match_state SET active_run = {attempt.id}
+                    WHERE (SELECT activate FROM match_run WHERE id = {attempt.id}) AND NOT EXISTS (
+                        SELECT FROM match_run r
+                        WHERE r.id = active_run AND r.started_at > {text(snapshot.at)}::timestamptz)"""
             )
-            changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
-                entities = (SELECT count(*) FROM {tables.membership.table})"""
+            changes = f"progress = 1, stage = NULL, kept = true, {activation.caught_up(tables)}"
             _TASKS.update(connection, attempt, done(changes))
 
         self._database.write(catch_up, repeatable=True)
         self._database.write(finish, repeatable=True)
         self._maintenance.sweep()
+
+    def activate(self, run: int, principal: str = UNKNOWN) -> dict[str, Any] | None:
+        """Makes a run that is done the active one, brought up to date with what was added, changed, removed and decided
+        since it was done; returns it. Nothing changes if it is active. None if it does not exist. Raises Conflict if it
+        is not done, not kept any more, or lacks too many records."""
+        tables = RunTables(run)
+
+        def prepare(connection: Connection) -> None:
+            # Shared, because nobody may be erased, and leave these tables too, while records are added to them.
+            connection.run(f"SELECT {ENTITIES_LOCK_SHARED}")
+            known = activation.lock_inactive(connection, run)
+            if known:
+                activation.require_few_added(connection, tables, known)
+                activation.catch_up(connection, tables, known)
+
+        def finish(connection: Connection) -> None:
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+            known = activation.lock_inactive(connection, run)
+            if known:
+                activation.catch_up(connection, tables, known)
+                activation.apply_new_decisions(connection, tables, known)
+                connection.run(f"UPDATE match_state SET active_run = {run}")
+                connection.run(f"UPDATE match_run SET {activation.caught_up(tables)} WHERE id = {run}")
+                record_action(connection, "activate run", principal)
+
+        try:
+            self._database.write(prepare, repeatable=True)
+            self._database.write(finish, repeatable=True)
+        except LookupError:
+            return None
+        return self.get(run)
 
     @staticmethod
     def _require(connection: Connection, attempt: RunAttempt) -> None:
@@ -266,7 +313,8 @@ class Runs:
                     CASE WHEN status = 'running' AND ({_TASKS.status}) = 'failed'
                         THEN 'It was interrupted {TRIES} times' ELSE reason END AS reason,
                     engine, progress, stage,
-                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, records, pairs, entities, model,
+                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, kept, model_of,
+                    records, pairs, entities, model,
                     coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
                     {TIMES}
                 FROM match_run WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS r"""
@@ -290,6 +338,24 @@ class Runs:
 
         return self._database.read(work)
 
+    def version(self, run: int, terms: BinaryIO) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """A run's settings, with all constraints, and its model; its term frequencies are written as CSV. Raises
+        LookupError with the reason."""
+
+        def work(connection: Connection) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            terms.seek(0)
+            terms.truncate()
+            _require_kept(connection, run)
+            tables = RunTables(run)
+            connection.run(
+                f"COPY (SELECT field, value, records FROM {tables.term}) TO STDOUT WITH (FORMAT csv, HEADER)",
+                stream=terms,
+            )
+            [[model]] = connection.run(f"SELECT model::text FROM match_run WHERE id = {run}")
+            return json.loads(settings_text(connection, tables)), json.loads(model)
+
+        return self._database.read(work)
+
     def changes(self, run: int, since: int) -> dict[str, Any] | None:
         """What was merged and what was split between two runs, of the records that both know: entities of one whose
         records had several in the other. None if the tables of either are gone."""
@@ -303,6 +369,18 @@ class Runs:
             return {"merged": merged, "split": split, "merged_count": merged_count, "split_count": split_count}
 
         return self._database.read(work)
+
+
+def _require_kept(connection: Connection, run: int) -> None:
+    """Raises LookupError with the reason unless a run is done and its tables exist."""
+    rows = connection.run(f"SELECT status, kept FROM match_run WHERE id = {run}")
+    if not rows:
+        raise LookupError(f"Run {run} does not exist")
+    [[status, kept]] = rows
+    if status != "done":
+        raise LookupError(f"Run {run} is not done: its status is {status}")
+    if not kept:
+        raise LookupError(f"The model version of run {run} was deleted: those of the last runs only are kept")
 
 
 def _copy_in(connection: Connection, tables: RunTables, files: Files) -> None:
@@ -319,16 +397,6 @@ def _copy_in(connection: Connection, tables: RunTables, files: Files) -> None:
         f"""INSERT INTO {tables.member} ({columns}, source)
             SELECT {values}, s.bit FROM named JOIN source s ON s.name = named.source"""
     )
-
-
-def _apply_new_decisions(connection: Connection, tables: RunTables, snapshot: Snapshot) -> None:
-    """Applies what was decided, revoked, or moved to other records while the run worked."""
-    rows = connection.run(
-        f"""SELECT DISTINCT unnest(record_ids) FROM decision WHERE greatest(created_at, revoked_at, followed_at)
-            > {text(snapshot.at)}::timestamptz - interval '{_MAX_TRANSACTION}'"""
-    )
-    if rows:
-        resolution.resolve_again(connection, tables, [record for [record] in rows], active_run(connection))
 
 
 def _divided(connection: Connection, whole: RunTables, parts: RunTables) -> tuple[list[dict[str, Any]], int]:

@@ -500,6 +500,10 @@ CREATE TABLE match_run (
     -- The settings that were requested, and the result of applying them over the defaults.
     asked jsonb NOT NULL DEFAULT '{}',
     settings jsonb,
+    -- The run whose settings and model version it takes. Null: it trains a model.
+    model_of bigint,
+    -- Whether its entities become the active ones when it is done.
+    activate boolean NOT NULL DEFAULT true,
     model jsonb,
     engine text,
     attempt int NOT NULL DEFAULT 0,
@@ -522,6 +526,9 @@ CREATE TABLE match_run (
     near_threshold jsonb,
     -- Whether the run's tables exist. Those of old runs are dropped.
     kept boolean NOT NULL DEFAULT false,
+    -- When its tables were brought up to date last, and match_state.removals then. The active run stays up to date.
+    caught_up_at timestamptz,
+    caught_up_removals bigint,
     reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
