@@ -63,11 +63,11 @@ export function Run({ id }) {
   const response = useResponse(`matching/runs/${encodeURIComponent(id)}`, { every: (run) => (isUnfinished(run) ? POLL : null) });
   return html`
     <${Title} above=${html`<a href=${link("/matching")}>Matching</a>`}>Run ${id}<//>
-    <${Loaded} response=${response} lines=${6}>${(run) => html`<${RunDetails} run=${run} />`}<//>
+    <${Loaded} response=${response} lines=${6}>${(run) => html`<${RunDetails} run=${run} reload=${response.reload} />`}<//>
   `;
 }
 
-function RunDetails({ run }) {
+function RunDetails({ run, reload }) {
   const done = run.status === "done";
   const counts = [["Records", run.records], ["Scored pairs", run.pairs], ["People", run.entities]];
   return html`
@@ -75,6 +75,7 @@ function RunDetails({ run }) {
       <${Status} of=${run.status} /> ${run.active ? html`<span class="chip">active</span> ` : ""}
       ${isUnfinished(run) ? run.stage ?? "waiting to start" : `finished ${when(run.finished_at)}`}
     </p>
+    ${done && run.kept && !run.active && html`<${Activation} id=${run.id} done=${reload} />`}
     ${isUnfinished(run) && html`<${Progress} label="Matching" share=${run.progress || null} />`}
     ${run.reason && html`<div class="error" role="alert"><strong>The run failed</strong><p><${Text}>${run.reason}<//></p></div>`}
     <dl class="tiles small">
@@ -93,6 +94,27 @@ function RunDetails({ run }) {
       <//>
       <${Changes} id=${run.id} />
     </div>`}
+  `;
+}
+
+/** The button that makes a run the active one. */
+function Activation({ id, done }) {
+  const [error, setError] = useState(null);
+  const [working, setWorking] = useState(false);
+  const activate = async () => {
+    setWorking(true);
+    setError(null);
+    try {
+      await call(`matching/runs/${id}/activate`, { method: "POST" });
+      done();
+    } catch (problem) {
+      setError(problem);
+      setWorking(false);
+    }
+  };
+  return html`
+    <p><button class="button" disabled=${working} onClick=${activate}>${working ? "Activating…" : "Activate this run"}</button></p>
+    ${error && html`<${ErrorMessage} error=${error} />`}
   `;
 }
 

@@ -787,6 +787,16 @@ def test_runs_are_listed(people: str, show: Open) -> None:
     expect(first).to_contain_text("active")
 
 
+def test_run_is_made_active_on_the_page(people: str, show: Open) -> None:
+    [active] = requests.get(f"{people}/matching/runs", params={"limit": 1}, timeout=30).json()
+    wish = {"model_of": active["id"], "activate": False}
+    run = requests.post(f"{people}/matching/runs", json=wish, timeout=30).json()["id"]
+    page = show(f"/matching/{run}")
+    page.get_by_role("button", name="Activate this run").click(timeout=60_000)
+    expect(page.locator("p.facts")).to_contain_text("active")
+    expect(page.get_by_role("button", name="Activate this run")).to_have_count(0)
+
+
 def test_overview_counts_by_person(people: str, show: Open) -> None:
     counted = requests.get(f"{people}/deduplication/analyze", params={"by": "entity"}, timeout=30).json()
     page = show("/")
