@@ -113,7 +113,7 @@ function Activation({ id, done }) {
     }
   };
   return html`
-    <p><button class="button" disabled=${working} onClick=${activate}>${working ? "Activating…" : "Activate this run"}</button></p>
+    <div class="controls"><button class="button" disabled=${working} onClick=${activate}>${working ? "Activating…" : "Activate this run"}</button></div>
     ${error && html`<${ErrorMessage} error=${error} />`}
   `;
 }
