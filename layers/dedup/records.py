@@ -94,11 +94,14 @@ CustomerId = Annotated[
 ]
 """A customer id; see dedup.customer_ids."""
 
+MAX_TEXT = 255
+"""Most characters of a name, and of most optional fields."""
+
 Name = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=255,
+        max_length=MAX_TEXT,
         json_schema_extra={"pattern": _TRIMMED},
     ),
     BeforeValidator(trimmed),
@@ -126,7 +129,7 @@ def _empty_as_none(value: str | None) -> str | None:
 Known = Annotated[
     Annotated[
         str,
-        Field(max_length=255, json_schema_extra={"pattern": rf"^\s*(?:{_WITHIN}*{_VISIBLE})?\s*$"}),
+        Field(max_length=MAX_TEXT, json_schema_extra={"pattern": rf"^\s*(?:{_WITHIN}*{_VISIBLE})?\s*$"}),
         BeforeValidator(trimmed),
         AfterValidator(without_controls),
     ]

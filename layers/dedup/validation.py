@@ -52,7 +52,8 @@ PLAIN_LOCAL = re.compile(r"(?=.{1,64}\Z)(?:[a-z]+|(?=.*[0-9_+.-])[A-Za-z0-9_+-]+
 be lower case, because role names (Info@) are converted to lower case. A property test compares this with
 email-validator."""
 
-MAX_PLAIN_DOMAIN = 254 - 65
+MAX_PLAIN_LOCAL = 64
+MAX_PLAIN_DOMAIN = 254 - 1 - MAX_PLAIN_LOCAL
 """Most characters of a domain that any PLAIN_LOCAL may precede."""
 
 _MAX_PLAIN_DOMAINS = 10_000

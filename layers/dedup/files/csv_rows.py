@@ -132,7 +132,7 @@ def _table(
         reject(line + at, "", reason, lines[at], *_traces(lines[at], lines[at][:MAX_EXCERPT].split(delimiter), layout))
         for at, reason in errors
     ]
-    if not (all(map(any, rows)) and all(map(width.__eq__, map(len, rows)))):
+    if {*map(len, rows)} - {width} or not all(map(any, rows)):
         reasons = [_misshapen(row, width, layout) for row in rows]
         rejected += [
             reject(line + at, "", reason, raw, *_traces(raw, row, layout), _kind_of_shape(row, width))

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dedup.files.columns import (
@@ -212,8 +211,10 @@ class Layout:
         self, lines: Sequence[int], raws: Sequence[str], rows: Sequence[Cells], rejected: Sequence[Rejected] = ()
     ) -> Table:
         """Returns the table of these rows of cells. `lines` are their line numbers, `raws` their original texts."""
+        # A row may be longer than the header, by blank cells. Without rows there are no columns.
+        values: Mapping[int, Sequence[Any]] = dict(enumerate(zip(*rows, strict=False)))
         columns = {
-            name: values_of(name, [list(map(itemgetter(position), rows)) for position in several])
+            name: values_of(name, [values.get(position, ()) for position in several])
             for name, several in self.positions.items()
         }
         spare = [[row[at] for at in self.more_emails] for row in rows] if self.more_emails else ()

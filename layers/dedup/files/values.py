@@ -37,6 +37,7 @@ class _Refused(Exception):
 
 
 _CONTROLS = re.compile(r"\s*[\x01-\x1f\x7f-\x9f][\s\x01-\x1f\x7f-\x9f]*")
+_MOST_DIGITS = len(str(LARGEST))
 _WRAPPED = re.compile(r"""="(.*)"|"(.*)"|'([0-9+=@-].*?)'?""")
 _ID_GROUPED = re.compile(
     r"-?[1-9][0-9]{0,2}(?:([ \u00a0\u2009\u202f'’])[0-9]{3}(?:\1[0-9]{3})*|([.,])[0-9]{3}(?:\2[0-9]{3})+)"
@@ -44,6 +45,7 @@ _ID_GROUPED = re.compile(
 _ID_DECIMAL = re.compile(r"(-?[0-9]+)[.,]0{1,2}")
 _ID_AMBIGUOUS = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}|-?[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}")
 _ID_SCIENTIFIC = re.compile(r"-?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
+_NO_NUMBER = re.compile("[A-DF-Za-df-z]")
 _NO_ID = frozenset({"-", "--", "#n/a", "n/a", "nan", "nil", "none", "null", "undefined"})
 """What programs write for a missing value, in lower case. As an id, it would join all rows without one."""
 
@@ -69,7 +71,8 @@ def _customer_id(value: Any) -> Any:
     value = _unwrapped(value)
     if not value or value.lower() in _NO_ID:
         return None
-    if len(value) <= 64:
+    # With any other letter than E, the text is not written as a number.
+    if len(value) <= 64 and not _NO_NUMBER.search(value):
         if _ID_AMBIGUOUS.fullmatch(value):
             raise _Refused(
                 "The separator may be a thousands separator or a decimal separator. Write the number without it"
@@ -87,13 +90,13 @@ def _customer_id(value: Any) -> Any:
 
 def _text_id(value: str) -> CustomerId:
     try:
-        return customer_id(_CONTROLS.sub(" ", value))
+        return customer_id(value if value.isprintable() else _CONTROLS.sub(" ", value))
     except BadCustomerId as error:
         raise _Refused(str(error)) from None
 
 
 def _unwrapped(value: str) -> str:
-    wrapped = _WRAPPED.fullmatch(value)
+    wrapped = _WRAPPED.fullmatch(value) if value.startswith(("=", '"', "'")) else None
     return "".join(filter(None, wrapped.groups())).strip() if wrapped else value
 
 
@@ -138,14 +141,9 @@ def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
     """Converts the customer ids of a column, as dedup.customer_ids defines them."""
     if {*map(type, values)} == {int} and min(values) >= SMALLEST and max(values) <= LARGEST:
         return list(values)
-    try:
-        digits = "".join(values)
-        if digits.isascii() and digits.isdigit() and all(values) and max(map(len, values)) <= 18:
-            numbers = list(map(int, values))
-            if "".join(map(str, numbers)) == digits:  # otherwise there are zeros in front
-                return numbers
-    except TypeError:
-        pass
+    numbers = _numbers(values)
+    if numbers is not None:
+        return numbers
 
     def convert(value: Any) -> Any:
         found = _customer_id(value)
@@ -154,6 +152,22 @@ def customer_ids(values: Sequence[Any], problems: Problems) -> list[Any]:
         return found
 
     return _converted("customer_id", convert, values, 0, problems)
+
+
+def _numbers(values: Sequence[Any]) -> list[int] | None:
+    """Returns the ids of a column if each is written as a 64-bit integer without a sign, and does not begin with a
+    zero. Otherwise None. The whole column is checked at once, in a tenth of the time of its values one by one."""
+    try:
+        text = "\n".join(values)
+    except TypeError:
+        return None
+    digits = text.replace("\n", "")
+    if not digits.isascii() or not digits.isdigit() or len(text) - len(digits) != len(values) - 1:
+        return None
+    if text.startswith("0") or "\n0" in text or not all(values) or max(map(len, values)) > _MOST_DIGITS:
+        return None
+    numbers = list(map(int, values))
+    return numbers if max(numbers) <= LARGEST else None
 
 
 def folded(values: Sequence[Any]) -> list[Any]:
