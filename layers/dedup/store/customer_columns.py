@@ -1,7 +1,7 @@
 """The customer id in tables: an integer in customer_id, or a text in text_id. Where both kinds share one column, as in
 matching, it is a text with the decimal form of an integer, which no text id has."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from dedup.customer_ids import CustomerId
 from dedup.store.region_counts import INTEGERS, TEXTS, Membership
@@ -44,8 +44,13 @@ def id_columns(customer_ids: Iterable[CustomerId]) -> tuple[str, ...]:
     return tuple(membership.id for membership, kind in ((INTEGERS, int), (TEXTS, str)) if kind in kinds)
 
 
-def id_cells(customer_id: CustomerId, columns: Collection[str]) -> tuple[str | None, ...]:
-    """The values of these columns of id_columns() in a row with this id, as text."""
+def id_values(customer_ids: Sequence[CustomerId], columns: Collection[str]) -> list[list[str | None]]:
+    """The values of each of these columns of id_columns() in rows with these ids, as text."""
+    texts: list[str | None] = [*map(str, customer_ids)]
     if len(columns) == 1:
-        return (str(customer_id),)
-    return (None, customer_id) if isinstance(customer_id, str) else (str(customer_id), None)
+        return [texts]
+    kinds = [(isinstance(customer_id, str), text) for customer_id, text in zip(customer_ids, texts, strict=True)]
+    return [
+        [None if is_text else text for is_text, text in kinds],
+        [text if is_text else None for is_text, text in kinds],
+    ]

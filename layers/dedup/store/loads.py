@@ -20,14 +20,14 @@ from dedup.records import OPTIONAL
 from dedup.store import load_effects, rejected_rows, suspicions
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.customer_columns import id_cells, id_columns
+from dedup.store.customer_columns import id_columns, id_values
 from dedup.store.load_attempt import Load
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED
 from dedup.store.maintenance import Maintenance
-from dedup.store.record_columns import TYPES, written_rows
+from dedup.store.record_columns import TYPES, all_written
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
-from dedup.store.sql import copy_rows, text
+from dedup.store.sql import copy_columns, text
 from dedup.store.staging import UPSERTED, drop_abandoned, drop_staging
 from dedup.store.uploads import TASKS, changes_as_columns, load_failed, same_content
 from dedup.traces import Hashes, Trace
@@ -125,15 +125,8 @@ class Loads:
         """Adds rows to the staged ones, records how many were accepted, rejected and left out so far in all, and renews
         the lease. `known`: the optional fields that the rows end with, of records.OPTIONAL, and `deleted` of an upsert;
         `traces`: the customers of the rejected rows of this batch. Raises Superseded."""
-        bits, hashes = self._sources.bits({row[3] for row in rows}), self._salt.hashes()
-        bit_of = {source: str(bit) for source, bit in bits.items()}
-        ids = id_columns(row[0] for row in rows)
-        columns = ", ".join((*ids, "name", "email", "source", *known))
-        fields = [
-            (*id_cells(customer_id, ids), name, email, bit_of[source], *more)
-            for customer_id, name, email, source, *more in rows
-        ]
-        payload = copy_rows(written_rows(known, fields, len(ids) + 3))
+        hashes = self._salt.hashes()
+        columns, payload = self._copied(rows, known) if rows else ("", b"")
 
         def work(connection: Connection) -> None:
             TASKS.renew(connection, load, f"rows = {accepted + rejected + left_out}, rejected = {rejected}")
@@ -143,6 +136,16 @@ class Loads:
 
         # Not repeatable: a commit that was lost may have kept the rows. The next attempt starts from an empty table.
         self._database.write(work, repeatable=False)
+
+    def _copied(self, rows: Sequence[Row], known: Sequence[str]) -> tuple[str, bytes]:
+        """The columns and the rows of a COPY into the staging table."""
+        # By column: to convert one row after the other takes three times as long.
+        customer_ids, names, emails, sources, *more = zip(*rows, strict=True)
+        ids = id_columns(customer_ids)
+        bit_of = {source: str(bit) for source, bit in self._sources.bits({*sources}).items()}
+        texts = [*id_values(customer_ids, ids), names, emails, [*map(bit_of.__getitem__, sources)]]
+        texts += map(all_written, known, more)
+        return ", ".join((*ids, "name", "email", "source", *known)), copy_columns(texts)
 
     def finish(
         self,

@@ -40,14 +40,9 @@ def written(field: str, value: Any) -> str | None:
     return value if value is None or field not in _WRITTEN else _WRITTEN[field](value)
 
 
-def written_rows(fields: Sequence[str], rows: list[tuple[Any, ...]], first: int) -> list[tuple[Any, ...]]:
-    """Rows of which the values of `fields`, which begin at position `first`, are written for COPY."""
-    special = {first + at: field for at, field in enumerate(fields) if field in _WRITTEN}
-    if not special:
-        return rows
-    return [
-        tuple(written(special[at], value) if at in special else value for at, value in enumerate(row)) for row in rows
-    ]
+def all_written(field: str, values: Sequence[Any]) -> Sequence[str | None]:
+    """The texts of the values of an optional field; see written()."""
+    return [written(field, value) for value in values] if field in _WRITTEN else values
 
 
 def members(alias: str, *, brief: bool = False) -> str:

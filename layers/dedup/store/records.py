@@ -14,7 +14,7 @@ from dedup.records import Fields, known_fields
 from dedup.store import change_log, examples, samples
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.customer_columns import array, id_cells, id_columns, literal, membership_of
+from dedup.store.customer_columns import array, id_columns, id_values, literal, membership_of
 from dedup.store.locks import (
     ENTITIES_LOCK_EXCLUSIVE,
     MERGE_LOCK_SHARED,
@@ -23,10 +23,10 @@ from dedup.store.locks import (
 )
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import attach, detach
-from dedup.store.record_columns import members, written
+from dedup.store.record_columns import all_written, members, written
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, gain
 from dedup.store.sources import Sources
-from dedup.store.sql import PAGE_BYTES, bigints, copy_rows, iso, text
+from dedup.store.sql import PAGE_BYTES, bigints, copy_columns, iso, text
 
 COMPACT_EVERY = 128
 """Uploads between two compactions of region_change: it has a few hundred rows at most, which sum up in 0.1 ms."""
@@ -246,13 +246,16 @@ def _copy(
         # the rest.
         for start in range(0, len(records), _COPIED_AT_ONCE):
             part = records[start : start + _COPIED_AT_ONCE]
-            rows: list[list[str | None]] = [
-                [*id_cells(r["customer_id"], ids), r["name"], r["email"], bit_of[r["source"]], upload] for r in part
-            ]
-            for field in known:
-                for row, record in zip(rows, part, strict=True):
-                    row.append(written(field, record.get(field)))
-            yield copy_rows(rows)
+            yield copy_columns(
+                [
+                    *id_values([r["customer_id"] for r in part], ids),
+                    [r["name"] for r in part],
+                    [r["email"] for r in part],
+                    [bit_of[r["source"]] for r in part],
+                    [upload] * len(part),
+                    *(all_written(field, [r.get(field) for r in part]) for field in known),
+                ]
+            )
         # Now, while the server stores the rows.
         counting.extend(_counting(records, bits, may_merge, logged))
 

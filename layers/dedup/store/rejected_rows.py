@@ -8,7 +8,7 @@ from pg8000.native import Connection
 
 from dedup.store.erased_since import erasures_since
 from dedup.store.locks import ERASURE_LOCK_SHARED
-from dedup.store.sql import bigints, copy_rows
+from dedup.store.sql import bigints, copy_columns
 from dedup.store.task_table import done
 from dedup.traces import Hashes, Trace, addresses_in_key
 
@@ -34,7 +34,7 @@ def key_emails(object_key: str, hashes: Hashes) -> str:
 
 def add_rows(connection: Connection, upload_id: int, traces: Iterable[Trace], hashes: Hashes) -> None:
     """Records which customers rejected rows belong to."""
-    rows = []
+    rows: list[tuple[str | None, ...]] = []
     for line, customer_id, addresses in traces:
         customer = None if customer_id is None else str(hashes.customer(customer_id))
         emails: list[str | None] = [str(email) for email in hashes.emails(addresses)]
@@ -42,7 +42,8 @@ def add_rows(connection: Connection, upload_id: int, traces: Iterable[Trace], ha
             emails = [None]
         rows += [(str(upload_id), str(line), customer, email) for email in emails]
     if rows:
-        connection.run("COPY rejected_row (upload_id, line, customer, email) FROM STDIN", stream=[copy_rows(rows)])
+        payload = copy_columns(zip(*rows, strict=True))
+        connection.run("COPY rejected_row (upload_id, line, customer, email) FROM STDIN", stream=[payload])
 
 
 def forget_rows(connection: Connection, upload_id: int) -> None:
