@@ -448,6 +448,37 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
     assert [a.status for a in store.uploads.page(None, 10)] == ["done", "failed"]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "rejected", "customers", "seconds"),
+    [
+        (1_000_000, 0, None, 80),
+        (500_000, 500_000, None, 80),
+        (1_000_000, 0, 0, 90),  # the first snapshot
+        (1_000_000, 0, 1_000_000, 45),
+        (1_000_000, 0, 400_000, 72),
+        (5_000_000, 0, 5_000_000, 105),
+        (100_000, 0, 5_000_000, 31.5),  # an upsert
+    ],
+)
+def test_time_is_reserved_for_the_rows_that_are_compared_and_those_that_are_written(
+    accepted: int, rejected: int, customers: int | None, seconds: float
+) -> None:
+    assert ingest.reserved_seconds(accepted, rejected, customers) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("folder", "status"), [("hubspot/", "failed"), ("hubspot/snapshot/", "done")])
+def test_snapshot_of_a_known_source_needs_less_time_than_its_first_file(
+    store: Store, put: Any, load: Any, environment: pytest.MonkeyPatch, folder: str, status: str
+) -> None:
+    load(put("incoming/hubspot/first.csv", csv_of(range(100))))
+    environment.setattr(ingest, "WRITTEN_ROWS_PER_SECOND", 1)
+
+    upload = ingest.ingest(put(f"incoming/{folder}night.csv", csv_of(range(100))), store, lambda: 60.0)
+
+    assert upload
+    assert upload.status == status
+
+
 def test_function_that_nears_its_end_stops_with_a_reason_and_a_clean_table(store: Store, put: Any) -> None:
     version = put("incoming/hubspot/night.csv", csv_of(range(100)))
 
