@@ -6,8 +6,10 @@ upload is in its database row, so that any attempt can continue from it.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
@@ -292,23 +294,31 @@ def _stage(
     """Stages the file's rows batch by batch. Returns the source if it was guessed, and how many rows were left out
     because they are marked as deleted. Raises files.NeedsMapping before the first one.
 
-    Measured: writing a batch while the next one is read is not faster, because reading takes most of the time and holds
-    the interpreter's lock."""
+    A batch is stored while the next one is read: mostly, storing waits for the database."""
     accepted = rejected = left_out = 0
     guessed = None
     deletions = load.mode == "upsert"
-    for batch in files.read_whole(body, load.source, size, load.options, mapper, deletions=deletions):
-        if not accepted + rejected + left_out:
-            store.mappings.note(load, [column._asdict() for column in mapper.understood])
-        accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
-        left_out += batch.left_out
-        if not has_time(accepted, rejected):
-            raise Refused(f"The file is too large: the time limit was reached after {accepted} rows. Split the file")
-        rejects.write(batch.rejected)
-        findings.update(batch.findings)
-        traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
-        store.loads.stage(load, batch.rows, accepted, rejected, batch.known, traces, left_out)
-        guessed = batch.guessed_source
+    storing: Future[None] | None = None
+    # At the end, also by an error, the thread has stored its batch: nobody else uses the connection meanwhile.
+    with ThreadPoolExecutor(1) as thread:
+        for batch in files.read_whole(body, load.source, size, load.options, mapper, deletions=deletions):
+            if storing:
+                storing.result()
+            else:
+                store.mappings.note(load, [column._asdict() for column in mapper.understood])
+            accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
+            left_out += batch.left_out
+            if not has_time(accepted, rejected):
+                message = f"The file is too large: the time limit was reached after {accepted} rows"
+                raise Refused(f"{message}. Split the file")
+            rejects.write(batch.rejected)
+            findings.update(batch.findings)
+            traces = [Trace(row.line, row.customer_id, row.addresses) for row in batch.rejected]
+            stage = partial(store.loads.stage, load, batch.rows, accepted, rejected, batch.known, traces, left_out)
+            storing = thread.submit(stage)
+            guessed = batch.guessed_source
+        if storing:
+            storing.result()
     return guessed, left_out
 
 
