@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Sequence
+from typing import Any
 
 from dedup.files import Unreadable, read_whole
 from hypothesis import given, settings
@@ -34,12 +36,12 @@ rows = st.tuples(ids, names, plain_emails | odd_emails, sources, names)
 usual_rows = st.tuples(st.integers(0, 2**63).map(str), st.just("Ann"), plain_emails, st.just("hubspot"), st.just("b"))
 
 
-def load(cells: list[tuple[str, ...]], given_source: str | None) -> tuple[list[object], list[tuple[str, ...]]]:
+def load(cells: Sequence[tuple[str, ...]], given_source: str | None) -> tuple[list[Any], list[tuple[str, ...]]]:
     """The accepted rows of a file, with their optional fields, and the rejected ones: fields and reason."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([HEADER, *cells])
     data = text.getvalue().encode()
-    accepted: list[object] = []
+    accepted: list[Any] = []
     rejected: list[tuple[str, ...]] = []
     try:
         for batch in read_whole(io.BytesIO(data), given_source, len(data)):
