@@ -32,6 +32,10 @@ HASHED_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else
 _WORK_MEM = "64MB"
 """For sorting and joining: a million rows fit into it."""
 
+_RANDOM_PAGE_COST = 1.1
+"""That of a solid-state drive. With PostgreSQL's default, which is that of a disk, the table of records is read as a
+whole to find one per cent of them."""
+
 _PAIRED_BY = ("name_hash", "email_hash")
 """What the record and the row of one customer have in common that are paired first: it matters only if the customer has
 several."""
@@ -53,6 +57,7 @@ def write(connection: Connection, staged: str, upload_id: int) -> Replaced:
     counts still lack the rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and
     MERGE_LOCK_EXCLUSIVE."""
     _, changed, removed = count_differences(connection)
+    connection.run(f"SET LOCAL random_page_cost = {_RANDOM_PAGE_COST}")
     if changed:
         _change(connection, staged, upload_id)
     [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
