@@ -2,7 +2,8 @@
 
 Started by benchmarks.handlers. It reads `{"name", "events", "at_least", "warm_up"}` as JSON, and its last line is JSON:
 `{"import_ms", "times_ms", "peak_mb"}`. Events of reads are used again from the start when they run out. The name is
-that of a folder of functions/, `empty` for benchmarks/empty, or `reference:` and a function of the reference."""
+that of a folder of functions/, `empty` or `read_file` for that of benchmarks/, or `reference:` and a function of the
+reference."""
 
 import importlib
 import itertools
@@ -18,13 +19,14 @@ from typing import Any
 from benchmarks import ROOT
 
 EMPTY = "empty"
+READ_FILE = "read_file"
 
 
 def _our_handler(name: str) -> Callable[[Any], object]:
     from local.environment import LambdaContext, load
     from local.workers import Function
 
-    [folder] = [ROOT / "benchmarks" / name] if name == EMPTY else (ROOT / "functions").glob(f"*/{name}")
+    [folder] = [ROOT / "benchmarks" / name] if name in (EMPTY, READ_FILE) else (ROOT / "functions").glob(f"*/{name}")
     function = asdict(Function(name, str(folder), "app.handler", timeout=900, memory=512, environment=dict(os.environ)))
     handler = load(function)
 

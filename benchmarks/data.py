@@ -70,6 +70,17 @@ class Data:
                 for n in range(start, start + count)
             ]
 
+    def states(self, *, is_later: bool) -> Iterator[Row]:
+        """`size` records of one source, in an order that mixes their ids, at one of two points in time: later, one in a
+        hundred has another name, and one in a thousand is gone and has another in its place."""
+        step = _coprime(self.size)
+        position = 0
+        for _ in range(self.size):
+            place = position % 1000
+            row = self._row(position + self.size * (is_later and place == 500), 0)
+            yield row._replace(name=f"{row.name} Jr") if is_later and place % 100 == 7 else row
+            position = (position + step) % self.size
+
     def regions(self) -> dict[tuple[str, ...], int]:
         """Every region that has customers, and how many."""
         counts: dict[tuple[str, ...], int] = {}

@@ -9,6 +9,8 @@ from benchmarks.data import STYLES
 from benchmarks.ingest import OPERATION as INGEST
 from benchmarks.measure import Figure, Figures, Key, Level
 from benchmarks.reads import IN_TURNS, OF_A_TENTH, PAGE_OF, RECORDS_PAGE
+from benchmarks.snapshot import FIRST_LOAD
+from benchmarks.snapshot import OPERATION as SNAPSHOT
 
 Sizes = Mapping[int, Figures]
 """The figures of a run, by the number of records."""
@@ -131,6 +133,14 @@ def layer_size(sizes: Sizes) -> float | None:
     return figure.peak_mb if figure else None
 
 
+def snapshot_wal(sizes: Sizes) -> float | None:
+    """The write-ahead log of a snapshot in per cent of that of the first load."""
+    share = times_as_long(
+        ours(FIRST_LOAD, level="handler"), reference(FIRST_LOAD, "handler"), lambda figure: figure.peak_mb or 0
+    )(sizes)
+    return None if share is None else 100 * share
+
+
 GOALS = (
     Goal("analyze, beside the ORM", "≥", 1000, times_as_fast(ours("analyze"), reference("analyze"))),
     Goal("compare, beside the ORM", "≥", 1000, times_as_fast(ours("compare"), reference("compare"))),
@@ -160,6 +170,13 @@ GOALS = (
             reference(INGEST, "handler"),
         ),
     ),
+    Goal(
+        "snapshot with 1 % changed, beside reading the file",
+        "≤",
+        1.3,
+        times_as_long(ours(SNAPSHOT, level="handler"), reference(SNAPSHOT, "handler")),
+    ),
+    Goal("WAL of a snapshot with 1 % changed, beside the first load's", "≤", 5, snapshot_wal, "%"),
     Goal("last page of records, beside the first", "≤", 2, page_beside(RECORDS_PAGE, f"{RECORDS_PAGE}: first")),
     Goal("page of any ids at any depth, beside the first of all", "≤", 2, page_beside(PAGE_OF, "analyze")),
     Goal(

@@ -35,13 +35,13 @@ def ingest(data: Data, postgres: Postgres, folder: Path, repeats: int) -> Iterat
     ours, theirs, peaks = [], [], []
     with S3(0, folder / "s3.log") as s3:
         s3.create()
-        _put(s3, named)
+        put(s3, named, OBJECT)
         for number in range(repeats):
-            database = _new_database(postgres, f"copy_{data.size}_{number}")
+            database = new_database(postgres, f"copy_{data.size}_{number}")
             theirs.append(_copy(database, numbered))
-            database = _new_database(postgres, f"ingest_{data.size}_{number}")
+            database = new_database(postgres, f"ingest_{data.size}_{number}")
             environment = {**stacks.our_environment(database), **s3.environment(), "DB_STATEMENT_TIMEOUT": "870"}
-            found = measure_handler("ingest", environment, [_event()], at_least=1, warm_up=False)
+            found = measure_handler("ingest", environment, [event(OBJECT)], at_least=1, warm_up=False)
             store = open_store(database)
             assert sum(store.questions.counts().values()) == data.customers, "not all was ingested"
             store.close()
@@ -59,7 +59,8 @@ def _write(data: Data, path: Path, sources: Mapping[str, str], more: Mapping[str
         writer.writerows((row.customer_id, row.name, row.email, sources[row.source], *values) for row in data)
 
 
-def _put(s3: S3, path: Path) -> None:
+def put(s3: S3, path: Path, key: str) -> None:
+    """Puts a file into the bucket."""
     at = s3.environment()
     client = boto3.client(
         "s3",
@@ -69,17 +70,19 @@ def _put(s3: S3, path: Path) -> None:
         aws_secret_access_key=at["AWS_SECRET_ACCESS_KEY"],
         config=Config(proxies={}),
     )
-    client.upload_file(str(path), BUCKET, OBJECT)
+    client.upload_file(str(path), BUCKET, key)
 
 
-def _event() -> dict[str, Any]:
-    event: dict[str, Any] = json.loads((ROOT / "events" / "s3_put.json").read_text())
-    event["Records"][0]["s3"]["bucket"]["name"] = BUCKET
-    event["Records"][0]["s3"]["object"] = {"key": OBJECT, "sequencer": "0"}
-    return event
+def event(key: str) -> dict[str, Any]:
+    """The event of an object that was put into the bucket."""
+    created: dict[str, Any] = json.loads((ROOT / "events" / "s3_put.json").read_text())
+    created["Records"][0]["s3"]["bucket"]["name"] = BUCKET
+    created["Records"][0]["s3"]["object"] = {"key": key, "sequencer": "0"}
+    return created
 
 
-def _new_database(postgres: Postgres, name: str) -> Settings:
+def new_database(postgres: Postgres, name: str) -> Settings:
+    """A database with our schema and without records."""
     database = postgres.create_database(name)
     store = open_store(database)
     store.schema.migrate()

@@ -17,12 +17,13 @@ from benchmarks.handlers import measure_handler
 from benchmarks.ingest import ingest
 from benchmarks.load import BATCH, load_ours, load_reference, settle
 from benchmarks.measure import Figure, Figures, Key, Stack
+from benchmarks.snapshot import snapshots
 from benchmarks.stacks import Service
 from local.postgres import Postgres, Settings
 
 LOAD = f"uploads of {BATCH:,}, no API, while it grows"
 INGESTED = 1_000_000
-"""Rows of the file that is ingested, at most: what each costs does not change after that."""
+"""Rows of the files that are ingested, at most: what each costs does not change after that."""
 
 COLD_STARTS = 11
 """Of each function. The goal is about the slowest of forty medians, and of five they are too far apart."""
@@ -73,6 +74,7 @@ def _all(
                 yield from writes.uploads(data, {"ours": ours}, [BATCH])
     if whole:
         yield from ingest(Data(min(size, INGESTED), "dense"), postgres, folder, repeats=3)
+        yield from snapshots(Data(min(size, INGESTED), "dense"), postgres, folder, repeats=3)
         yield from _cold_starts(postgres.create_database("cold"))
         yield _layer()
 
