@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.region_counts import CUSTOMERS, NEWCOMERS, Membership, incoming
-from dedup.store.snapshots import DIFFERENCES, HASHED_CONTENT, added_rows, count_differences
+from dedup.store.snapshots import DIFFERENCES, added_rows, count_differences
 from dedup.store.sql import bigints
+from dedup.store.staging import HASHED_CONTENT
 from dedup.store.uploads import CustomerChanges, RecordChanges
 
 

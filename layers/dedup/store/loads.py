@@ -28,7 +28,7 @@ from dedup.store.record_columns import TYPES, all_written
 from dedup.store.salt import Salt
 from dedup.store.sources import Sources
 from dedup.store.sql import copy_columns, text
-from dedup.store.staging import UPSERTED, drop_abandoned, drop_staging
+from dedup.store.staging import REPLACED, UPSERTED, drop_abandoned, drop_staging
 from dedup.store.uploads import TASKS, changes_as_columns, load_failed, same_content
 from dedup.traces import Hashes, Trace
 
@@ -101,7 +101,7 @@ class Loads:
             )
             drop_staging(connection, upload_id)
             rejected_rows.forget_rows(connection, upload_id)
-            further = UPSERTED if load.mode == "upsert" else ""
+            further = {"replace": REPLACED, "upsert": UPSERTED}.get(load.mode, "")
             connection.run(
                 f"""CREATE UNLOGGED TABLE {load.table} (
                     customer_id bigint, name text, email text, source smallint NOT NULL, text_id text COLLATE "C",

@@ -14,10 +14,9 @@ from dedup.store.change_log import logged
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching import attach, renewal
 from dedup.store.matching.run_tables import active_run
-from dedup.store.record_columns import TYPES
 from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
-from dedup.store.staging import CONTENT, CUSTOMER, insert_records
+from dedup.store.staging import CONTENT, CUSTOMER, DIGEST, insert_records
 
 DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
@@ -25,9 +24,6 @@ added. The row is null for a record to be deleted."""
 
 PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
 """The condition on a difference that the row changes the record."""
-
-HASHED_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
-"""The content of a staged row or a record, as columns that can be hashed."""
 
 _WORK_MEM = "64MB"
 """For sorting and joining: a million rows fit into it."""
@@ -107,14 +103,14 @@ def compared_records(source_bit: int, newer: Collection[int], spared: str = "fal
 
 
 def compare_source(connection: Connection, staged: str, compared: str, *, repeats: bool) -> None:
-    """Compares the table `staged`, which is analysed, and the records that meet the condition `compared`; see
-    compare()."""
+    """Compares the table `staged` of a snapshot, which is analysed, and the records that meet the condition `compared`;
+    see compare()."""
     connection.run(f"SET LOCAL work_mem = '{_WORK_MEM}'")
     [[any_records]] = connection.run(f"SELECT EXISTS (SELECT FROM record WHERE {compared})")
     if not any_records:
         return add_all(connection, staged)
-    columns = compared_columns(repeats=repeats)
-    records = f"SELECT id AS record_id, {columns} FROM record WHERE {compared}"
+    columns, of_records = compared_columns("digest", repeats=repeats), compared_columns(repeats=repeats)
+    records = f"SELECT id AS record_id, {of_records} FROM record WHERE {compared}"
     return compare(connection, f"SELECT ctid AS staged, {columns} FROM {staged}", records, repeats=repeats)
 
 
@@ -125,13 +121,13 @@ def compare(connection: Connection, rows: str, records: str, *, repeats: bool) -
     _create_differences(connection, _differences(rows, records, repeats=repeats))
 
 
-def compared_columns(*, repeats: bool) -> str:
+def compared_columns(digest: str = DIGEST, *, repeats: bool) -> str:
     """The columns that are compared: the customer and the content, as two integers (number, digest), which are sorted
     in a third of the time of texts; the customer's id as a text (word); and what is paired first if customers have
-    several rows or records. A digest has 64 bits: one change in 2^64 is overlooked."""
+    several rows or records."""
     hashed = "hashtextextended({}, 0)" if repeats else "0"
     paired = ", ".join(f"{hashed.format(column.removesuffix('_hash'))} AS {column}" for column in _PAIRED_BY)
-    return f"{CUSTOMER}, hash_record_extended(ROW(text_id, {HASHED_CONTENT}), 0) AS digest, {paired}"
+    return f"{CUSTOMER}, {digest} AS digest, {paired}"
 
 
 def add_all(connection: Connection, staged: str) -> None:

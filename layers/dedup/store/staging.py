@@ -4,9 +4,19 @@ from pg8000.native import Connection
 
 from dedup.records import OPTIONAL
 from dedup.store import change_log, rejected_rows
+from dedup.store.record_columns import TYPES
 
 CONTENT = ("name", "email", *OPTIONAL)
 """The columns of a staged row, and of a record, beside the customer and the source."""
+
+HASHED_CONTENT = ", ".join(f"{column}::text" if TYPES.get(column) == "json" else column for column in CONTENT)
+"""The content of a staged row or a record, as columns that can be hashed."""
+
+DIGEST = f"hash_record_extended(ROW(text_id, {HASHED_CONTENT}), 0)"
+"""A digest of the content of a staged row or a record. It has 64 bits: one change in 2^64 is overlooked."""
+
+REPLACED = f", digest bigint GENERATED ALWAYS AS ({DIGEST}) STORED"
+"""The further column of the staged rows of a snapshot. It is computed while the rest of the file is read."""
 
 UPSERTED = ", file_order bigint GENERATED ALWAYS AS IDENTITY, deleted boolean"
 """The further columns of the staged rows of an upsert: their order in the file, and whether they are deleted."""
