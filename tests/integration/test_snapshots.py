@@ -449,6 +449,8 @@ def test_snapshots_in_any_order_with_everything_else_agree_with_a_model(
     days = st.integers(0, 12)
     # As in a large source: each customer that a snapshot removes makes it suspicious.
     monkeypatch.setattr(suspicions, "MIN_CUSTOMERS", 1)
+    # A few removed records are named, more are looked up.
+    monkeypatch.setattr(snapshots, "_MOST_NAMED", 2)
     if with_run:
         loaded(store, (1, content()))
         matched(store)
