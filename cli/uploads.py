@@ -100,8 +100,8 @@ def _show_undecided(client: Api, upload: Mapping[str, Any], json: bool) -> None:
         _show_examples(upload, examples)
     if upload["status"] == "held":
         raise CommandError(
-            f"Held, nothing is loaded yet. {upload['reason']}. To load it: `dedup uploads release {number}`. To discard "
-            f"it: `dedup uploads discard {number}`",
+            f"Held, nothing is loaded yet. {upload['reason']}. To load it: `dedup uploads release {number}`. To "
+            f"discard it: `dedup uploads discard {number}`",
             HELD,
         )
     err.print(f"Nothing is loaded yet. To load the file: dedup uploads apply {number}", soft_wrap=True)

@@ -23,10 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dedup import files
 from dedup.aws import bucket, object_keys
 from dedup.aws.bucket import ObjectVersion, OpenObject
 from dedup.aws.object_keys import WrongFolder
+from dedup.files.reading import read_whole
+from dedup.files.tables import Unreadable
 from dedup.settings import settings
 
 from jobs import BadInput, storage
@@ -145,7 +146,7 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
             folder = object_keys.folder_of(file.key, opened.metadata)
             source, mode = folder.source, folder.mode
             options = object_keys.options_of(opened.metadata)
-            for batch in files.read_whole(opened.body, folder.source, opened.size, options):
+            for batch in read_whole(opened.body, folder.source, opened.size, options):
                 source = batch.guessed_source or source
                 accepted, rejected = accepted + len(batch.rows), rejected + len(batch.rejected)
                 for (customer_id, name), records in Counter((row[0], row[3]) for row in batch.rows).items():
@@ -153,7 +154,7 @@ def read(number: int, file: File) -> Iterator[tuple[Any, ...]]:
                     yield number, (integer, text, bits[name], records), None, None
                 for one in batch.rejected:
                     yield number, None, one.cells, None
-        except (WrongFolder, files.Unreadable) as refusal:
+        except (WrongFolder, Unreadable) as refusal:
             reason = str(refusal)
     modified = round(opened.modified.timestamp() * 1_000_000)
     yield number, None, None, (source, mode, modified, accepted, rejected, reason)

@@ -3,7 +3,9 @@
 import io
 from typing import Any
 
-from dedup.files import MAX_EXCERPT, Rejected, Unreadable, read, rejected_csv
+from dedup.files.cells import rejected_csv
+from dedup.files.reading import read
+from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable
 from dedup.records import NamedFields, Record
 from dedup.validation import is_address
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from dedup import files
 from dedup.aws import bucket, object_keys
+from dedup.files.mapping import Mapper
+from dedup.files.reading import read_whole
 from dedup.services.ingest import objects_in
 
 
@@ -13,6 +14,6 @@ def handler(event: dict[str, Any], context: object) -> int:
     for version in objects_in(event):
         opened = bucket.open_object(version)
         source = object_keys.folder_of(version.key, opened.metadata).source
-        batches = files.read_whole(opened.body, source, opened.size, mapper=files.Mapper())
+        batches = read_whole(opened.body, source, opened.size, mapper=Mapper())
         accepted += sum(len(batch.rows) for batch in batches)
     return accepted

@@ -9,6 +9,9 @@ from typing import Literal
 Order = Literal["DMY", "MDY"]
 """Whether the day or the month comes first: `16/01/2024` or `01/16/2024`."""
 
+DateOrder = Literal[Order, "YMD"]
+"""The order of day, month and year in a column of dates."""
+
 _EPOCH = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,9}))?|([0-9]{12,13})|([0-9]{15,16})")
 """Seconds since 1970, with a fraction or without, milliseconds and microseconds: from 1973 to 2286."""
 

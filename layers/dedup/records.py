@@ -139,8 +139,9 @@ Known = Annotated[
 """The value of an optional field, stripped of white space. Blank values become None."""
 
 
-class KnownFields(BaseModel):
-    """The optional fields of a record."""
+class KnownFields(BaseModel, defer_build=True):
+    """The optional fields of a record. As all models of records, it is built on first use: most functions only need the
+    names of the fields."""
 
     phone: Known = Field(default=None, repr=False)
     company: Known = Field(default=None, repr=False)
@@ -219,7 +220,7 @@ def _without_blank(values: Any) -> Any:
 _LIMIT = Field(json_schema_extra={"maxItems": MAX_VALUES})
 
 
-class FurtherFields(BaseModel):
+class FurtherFields(BaseModel, defer_build=True):
     """The optional fields of a record that are more than one text."""
 
     emails: Annotated[list[Email], _LIMIT, at_most(MAX_VALUES)] | None = Field(
@@ -246,7 +247,7 @@ OPTIONAL = (*KNOWN, *FURTHER)
 """The names of all optional fields of a record, in the order in which they are shown."""
 
 
-class NamedFields(BaseModel):
+class NamedFields(BaseModel, defer_build=True):
     """The fields that every record states. Name and email are null if they are unknown."""
 
     customer_id: CustomerId

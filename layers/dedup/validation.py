@@ -126,7 +126,7 @@ def misspellings(name: str, known: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(near, key=lambda one: (len(one), one)))
 
 
-class Request(BaseModel):
+class Request(BaseModel, defer_build=True):
     """Base of request bodies. Unknown fields are refused if the model has `extra="forbid"`. Otherwise they are ignored,
     unless the name seems to be a misspelt field that is missing."""
 

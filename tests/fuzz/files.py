@@ -15,7 +15,8 @@ import atheris
 with atheris.instrument_imports(include=["dedup.files"]):
     from dedup.files import compression, json_rows
 
-from tests.anything import read_anything
+    from tests.anything import read_anything
+
 from tests.exports import COMPRESSIONS, DELIMITERS, ENCODINGS, FORMATS, FORMS, people, write
 
 SOURCES = (None, "hubspot")

@@ -21,9 +21,9 @@ import boto3
 import openpyxl
 import pytest
 import requests
-from dedup import files
 from dedup.aws.bucket import ObjectVersion
 from dedup.errors import Busy, Superseded
+from dedup.files import reading
 from dedup.observability import logger
 from dedup.services import ingest
 from dedup.sets import EVERYBODY, SetQuery
@@ -431,14 +431,14 @@ def test_file_that_is_overwritten_while_it_is_read_is_read_again(
     key = "incoming/hubspot/night.csv"
     s3.put_object(Bucket="unversioned", Key=key, Body=csv_of(range(1000)))
     contents = iter([csv_of([7, 8])])
-    read = files.read
+    read = reading.read
 
     def overwrite_meanwhile(*args: Any, **options: Any) -> Any:
         yield from read(*args, **options)
         for content in contents:
             s3.put_object(Bucket="unversioned", Key=key, Body=content)
 
-    environment.setattr(files, "read", overwrite_meanwhile)
+    environment.setattr(reading, "read", overwrite_meanwhile)
 
     upload = ingest.ingest(ObjectVersion("unversioned", key), store, plenty)
 
@@ -521,7 +521,7 @@ def test_interrupted_upload_is_loaded_by_the_next_delivery(
 
     version = put("incoming/hubspot/night.csv", csv_of(range(10)))
     with environment.context() as broken:
-        broken.setattr(files, "read", lose_connection)
+        broken.setattr(reading, "read", lose_connection)
         with pytest.raises(ConnectionError):
             ingest.ingest(version, store, plenty)
     [upload] = store.uploads.page(None, 10)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from dedup import files
 from dedup.aws.bucket import ObjectVersion
+from dedup.files.cells import without_formula
 from dedup.services import ingest
 from dedup.store import Store
 from dedup.store.uploads import Upload
@@ -152,8 +152,7 @@ def test_spark_job_counts_the_regions_that_the_api_counts(
         if upload
     ]
     assert [
-        (row["file"], row["line"], row["field"], row["reason"], files.without_formula(row["row"]))
-        for row in made["rejects"]
+        (row["file"], row["line"], row["field"], row["reason"], without_formula(row["row"])) for row in made["rejects"]
     ] == sorted(row for upload in loaded_uploads if upload for row in rejected_of(s3, upload))
     # What the comparison is worth: every kind of outcome is among the files.
     assert len(summary.regions) == 7

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from dedup import files
 from dedup.customer_ids import CustomerId
-from dedup.files import Rejected, Unreadable, read, rejected_csv
+from dedup.files.cells import rejected_csv
 from dedup.files.checks import reason_for
 from dedup.files.compression import CHUNK
+from dedup.files.reading import read
+from dedup.files.tables import MAX_EXCERPT, Rejected, Unreadable
 from dedup.records import KNOWN, NOTHING_IDENTIFYING, NamedFields, Record
 from dedup.validation import is_address
 from hypothesis import HealthCheck, example, given, settings
@@ -404,7 +405,7 @@ def test_field_of_a_megabyte_is_rejected_alone() -> None:
     assert ids(rows) == [1, 4]
     assert [row.line for row in rejected] == [3, 4]
     assert "longer than 1,048,576 characters" in rejected[1].reason
-    assert all(len(row.row) <= files.MAX_EXCERPT for row in rejected)
+    assert all(len(row.row) <= MAX_EXCERPT for row in rejected)
 
 
 def test_row_of_many_megabytes_without_end_is_not_kept() -> None:

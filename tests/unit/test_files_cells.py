@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import xlsxwriter
 from dedup.file_options import FileOptions
-from dedup.files import Batch, Unreadable, read, rejected_csv
+from dedup.files.cells import rejected_csv
+from dedup.files.reading import Batch, read
+from dedup.files.tables import Unreadable
 from dedup.findings import Findings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st

@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from dedup.files import Unreadable, read_whole
+from dedup.files.reading import read_whole
+from dedup.files.tables import Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,18 +5,21 @@ import json
 from typing import Any
 
 import pytest
-from dedup import files
+from dedup.files import reading
 from dedup.files.columns import names_of
 from dedup.files.deletions import FALSE, TRUE
-from dedup.files.mapping import InvalidMapping, check
+from dedup.files.mapping import ColumnMapping, InvalidMapping, Mapper, NeedsMapping, check
+from dedup.files.preview import preview
+from dedup.files.reading import read_whole
+from dedup.files.tables import Unreadable
 from dedup.findings import Findings
 
 HEADER = "customer_id,name,email,is_deleted\n"
 
 
-def read(content: str, *, deletions: bool = True, mapper: files.Mapper | None = None) -> list[dict[str, Any]]:
+def read(content: str, *, deletions: bool = True, mapper: Mapper | None = None) -> list[dict[str, Any]]:
     stream = io.BytesIO(content.encode())
-    batches = list(files.read(stream, "hubspot", mapper=mapper, deletions=deletions))
+    batches = list(reading.read(stream, "hubspot", mapper=mapper, deletions=deletions))
     fields = ("customer_id", "name", "email", "source")
     rows = [dict(zip((*fields, *batch.known), row, strict=True)) for batch in batches for row in batch.rows]
     return [
@@ -27,7 +30,7 @@ def read(content: str, *, deletions: bool = True, mapper: files.Mapper | None = 
 
 def findings(content: str, *, deletions: bool = False) -> list[tuple[str, str, int, int]]:
     found = Findings()
-    for batch in files.read(io.BytesIO(content.encode()), "hubspot", deletions=deletions):
+    for batch in reading.read(io.BytesIO(content.encode()), "hubspot", deletions=deletions):
         found.update(batch.findings)
     return [(kind.warning, kind.field, rows, line) for kind, rows, line in found]
 
@@ -79,7 +82,7 @@ def test_row_is_marked_if_any_of_several_columns_says_so() -> None:
 def test_marked_row_has_no_other_problems_than_that_of_its_id() -> None:
     content = f"{HEADER}1,{'x' * 300},not an address,true\nn/a,Bob,bob@example.com,true\n"
 
-    batches = list(files.read(io.BytesIO(content.encode()), "hubspot", deletions=True))
+    batches = list(reading.read(io.BytesIO(content.encode()), "hubspot", deletions=True))
 
     assert [row[0] for batch in batches for row in batch.rows] == [1]
     [rejected] = [row for batch in batches for row in batch.rejected]
@@ -98,7 +101,7 @@ def test_marked_rows_are_left_out_with_a_warning_where_they_are_not_asked_for() 
 
     assert read(content, deletions=False) == [{"customer_id": 1, "name": "Ann", "email": "ann@example.com"}]
     assert findings(content) == [("deleted_row", "deleted", 2, 3)]
-    batches = list(files.read(io.BytesIO(content.encode()), "hubspot"))
+    batches = list(reading.read(io.BytesIO(content.encode()), "hubspot"))
     assert sum(batch.left_out for batch in batches) == 2
     assert not any(batch.rejected for batch in batches)
 
@@ -106,8 +109,8 @@ def test_marked_rows_are_left_out_with_a_warning_where_they_are_not_asked_for() 
 def test_file_of_marked_rows_alone_adds_nothing() -> None:
     content = f"{HEADER}1,Ann,ann@example.com,yes\n".encode()
 
-    with pytest.raises(files.Unreadable, match=r"No row was accepted \(0 rejected, 1 marked as deleted\)"):
-        list(files.read_whole(io.BytesIO(content), "hubspot", len(content)))
+    with pytest.raises(Unreadable, match=r"No row was accepted \(0 rejected, 1 marked as deleted\)"):
+        list(read_whole(io.BytesIO(content), "hubspot", len(content)))
 
 
 @pytest.mark.parametrize("deletions", [False, True])
@@ -119,32 +122,32 @@ def test_mark_that_is_neither_true_nor_false_marks_nothing_and_is_noticed(deleti
 
 
 def test_generated_id_is_the_same_with_and_without_a_mark() -> None:
-    mapping = files.ColumnMapping({"who": "name", "gone": "deleted"}, generates_ids=True)
+    mapping = ColumnMapping({"who": "name", "gone": "deleted"}, generates_ids=True)
 
-    rows = read("who,gone\nAnn,no\nAnn,yes\n", mapper=files.Mapper(mapping))
+    rows = read("who,gone\nAnn,no\nAnn,yes\n", mapper=Mapper(mapping))
 
     assert rows[0]["customer_id"] == rows[1]["customer_id"]
 
 
 def test_mapping_of_ids_and_marks_is_enough() -> None:
-    check(files.ColumnMapping({"no": "customer_id", "gone": "deleted"}), ["no", "gone"], has_source=True)
+    check(ColumnMapping({"no": "customer_id", "gone": "deleted"}), ["no", "gone"], has_source=True)
     with pytest.raises(InvalidMapping):
-        check(files.ColumnMapping({"no": "customer_id"}), ["no"], has_source=True)
+        check(ColumnMapping({"no": "customer_id"}), ["no"], has_source=True)
 
 
 def test_column_whose_name_resembles_a_mark_is_proposed_and_decides_nothing_alone() -> None:
     content = "id,name,record removed?\n1,Ann,no\n2,Bob,yes\n"
 
     assert [row.get("deleted") for row in read(content)] == [None, None]
-    with pytest.raises(files.NeedsMapping) as question:
-        read(content, mapper=files.Mapper(review=True))
+    with pytest.raises(NeedsMapping) as question:
+        read(content, mapper=Mapper(review=True))
     assert question.value.proposal.columns["record removed?"] == "deleted"
 
 
 def test_preview_shows_no_row_that_is_marked() -> None:
-    mapping = files.ColumnMapping({"no": "customer_id", "who": "name", "gone": "deleted"})
+    mapping = ColumnMapping({"no": "customer_id", "who": "name", "gone": "deleted"})
 
-    shown = files.preview(["no", "who", "gone"], [(2, ["1", "Ann", "x"]), (3, ["2", "", "1"])], mapping, "hubspot")
+    shown = preview(["no", "who", "gone"], [(2, ["1", "Ann", "x"]), (3, ["2", "", "1"])], mapping, "hubspot")
 
     assert [record["customer_id"] for record in shown.records] == [1]
     assert shown.rejected == []

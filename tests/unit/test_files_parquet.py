@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from dedup.files import read
+from dedup.files.reading import read
 from pyarrow import parquet as pq
 
 from tests.unit.test_files_cells import ANN, load, reason_of, values

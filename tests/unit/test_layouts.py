@@ -6,9 +6,10 @@ from importlib.resources import files as resources
 from typing import Any
 
 import pytest
-from dedup.files import Unreadable, read
 from dedup.files.columns import COLUMNS, is_known, key, map_header, more_emails, systems
+from dedup.files.reading import read
 from dedup.files.recognition import system_of
+from dedup.files.tables import Unreadable
 from dedup.records import KNOWN
 from hypothesis import given
 from hypothesis import strategies as st

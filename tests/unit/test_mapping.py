@@ -9,11 +9,22 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from dedup.files import Batch, ColumnMapping, Mapper, NeedsMapping, SavedMapping, Unreadable, read
 from dedup.files.columns import COLUMNS, SEVERAL
 from dedup.files.dates import AMBIGUOUS_DATES
 from dedup.files.inference import propose
-from dedup.files.mapping import IGNORE, InvalidMapping, check, column_names, samples_of
+from dedup.files.mapping import (
+    IGNORE,
+    ColumnMapping,
+    InvalidMapping,
+    Mapper,
+    NeedsMapping,
+    SavedMapping,
+    check,
+    column_names,
+)
+from dedup.files.reading import Batch, read
+from dedup.files.samples import samples_of
+from dedup.files.tables import Unreadable
 from dedup.findings import Findings
 from hypothesis import given
 from hypothesis import strategies as st

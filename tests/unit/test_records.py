@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dedup.api.models.matching import RunRequest
 from dedup.api.parameters import client_key
-from dedup.files import read
+from dedup.files.reading import read
 from dedup.records import DETAILS, IDENTIFYING, KNOWN, Batch, Record
 from dedup.validation import email_address
 from hypothesis import example, given

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from dedup.api.queue_handler import FIRST_RETRY_SECONDS
 from dedup.aws import object_keys
-from dedup.services import jobs, tasks
+from dedup.aws.bucket import EXPORT_DAYS, JOB_DAYS
+from dedup.services import tasks
 from dedup.services.erasure import LINGER_DAYS
-from dedup.services.exports import KEPT_DAYS
 from dedup.settings import Settings
 from dedup.store.task_outbox import KINDS
 
@@ -613,8 +613,8 @@ def test_bucket_is_closed_encrypted_versioned_and_emptied() -> None:
         "rejected/",
         "exports/",
     }
-    assert rules["exports"]["ExpirationInDays"] == KEPT_DAYS
-    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", jobs.KEPT_DAYS)
+    assert rules["exports"]["ExpirationInDays"] == EXPORT_DAYS
+    assert (rules["jobs"]["Prefix"], rules["jobs"]["ExpirationInDays"]) == ("jobs/", JOB_DAYS)
     assert rules["incoming"]["ExpirationInDays"] == rules["rejected"]["ExpirationInDays"] == "30"
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} <= set(rules["leftovers"])
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from dedup.customer_ids import CustomerId
-from dedup.files import Rejected, read
+from dedup.files.reading import read
+from dedup.files.tables import Rejected
 from dedup.traces import Hashes, addresses, addresses_in_key, words
 from dedup.validation import email_address
 

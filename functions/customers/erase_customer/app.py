@@ -6,7 +6,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.customers import Erased
 from dedup.api.openapi import operation
 from dedup.api.parameters import CustomerInPath, caller
-from dedup.api.presenters import erasure_details
+from dedup.api.presenters.customers import erasure_details
 from dedup.services.erasure import erase
 from dedup.store import open_store
 

@@ -8,8 +8,8 @@ from dedup.api.models.deduplication import JobStatus
 from dedup.api.openapi import operation
 from dedup.api.pagination import newest_first
 from dedup.api.parameters import Cursor, SmallLimit
-from dedup.api.presenters import job_status
-from dedup.services.jobs import KEPT_DAYS
+from dedup.api.presenters.jobs import job_status
+from dedup.aws.bucket import JOB_DAYS
 from dedup.store import open_store
 
 QUESTION = "jobs"
@@ -30,7 +30,7 @@ install(app)
     ),
 )
 def list_jobs(limit: SmallLimit = 100, cursor: Cursor = None) -> Response[list[JobStatus]]:
-    return newest_first(app, QUESTION, cursor, limit, partial(open_store().jobs.page, kept_days=KEPT_DAYS), job_status)
+    return newest_first(app, QUESTION, cursor, limit, partial(open_store().jobs.page, kept_days=JOB_DAYS), job_status)
 
 
 handler = make_handler(app)

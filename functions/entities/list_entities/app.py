@@ -4,12 +4,12 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup.api import presenters
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import EntitySummary
 from dedup.api.openapi import operation
 from dedup.api.pagination import decode_cursor, paged
 from dedup.api.parameters import Cursor, SmallLimit
+from dedup.api.presenters.entities import entity_summary
 from dedup.records import SourceList
 from dedup.sets import SetQuery
 from dedup.store import open_store
@@ -42,7 +42,7 @@ def list_entities(
     after = decode_cursor(cursor, question).get("id")
     page = open_store().entities.page(query, after, limit, min_records)
     shown = [
-        EntitySummary.model_validate(presenters.entity_summary(entity, page.settings))
+        EntitySummary.model_validate(entity_summary(entity, page.settings))
         for entity in page.entities
         if entity["records"]
     ]

@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
-from dedup.api import presenters
 from dedup.api.app import RESOLVER, install, json_of, make_handler
 from dedup.api.models.entities import Entity
 from dedup.api.openapi import operation
 from dedup.api.parameters import EntityId
+from dedup.api.presenters.entities import entity_details
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -18,7 +18,7 @@ def show_entity(entity_id: EntityId) -> Response[str]:
     found = open_store().entities.get(entity_id)
     if found is None:
         raise NotFoundError("Entity not found")
-    return Response(200, "application/json", json_of(presenters.entity_details(*found)))
+    return Response(200, "application/json", json_of(entity_details(*found)))
 
 
 handler = make_handler(app)

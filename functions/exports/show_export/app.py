@@ -6,8 +6,8 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.exports import ExportStatus
 from dedup.api.openapi import operation
 from dedup.api.parameters import ExportId
-from dedup.api.presenters import export_status
-from dedup.services.exports import KEPT_DAYS
+from dedup.api.presenters.exports import export_status
+from dedup.aws.bucket import EXPORT_DAYS
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -16,7 +16,7 @@ install(app)
 
 @app.get("/api/v1/exports/<export_id>", **operation("Show an export", ExportStatus, errors=[404, 422]))
 def show_export(export_id: ExportId) -> ExportStatus:
-    export = open_store().exports.get(export_id, KEPT_DAYS)
+    export = open_store().exports.get(export_id, EXPORT_DAYS)
     if export is None:
         raise NotFoundError("Export not found")
     return export_status(export)

@@ -5,7 +5,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.mappings import SavedMapping
 from dedup.api.openapi import operation
 from dedup.api.parameters import SourceInPath
-from dedup.api.presenters import saved_mapping
+from dedup.api.presenters.mappings import saved_mapping
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

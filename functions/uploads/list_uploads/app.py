@@ -6,7 +6,7 @@ from dedup.api.models.uploads import UploadStatus
 from dedup.api.openapi import operation
 from dedup.api.pagination import newest_first
 from dedup.api.parameters import Cursor, SmallLimit
-from dedup.api.presenters import upload_status
+from dedup.api.presenters.uploads import upload_status
 from dedup.store import open_store
 
 QUESTION = "uploads"

@@ -10,7 +10,8 @@ from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import UploadId
 from dedup.api.stated_mappings import naming_the_field
 from dedup.api.uploads import upload_of
-from dedup.services.column_mappings import Answer, preview
+from dedup.services.column_mappings import Answer
+from dedup.services.mapping_previews import preview
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)

@@ -8,7 +8,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.mappings import SavedMapping, SavedMappingRequest
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import SourceInPath, caller
-from dedup.api.presenters import saved_mapping
+from dedup.api.presenters.mappings import saved_mapping
 from dedup.api.stated_mappings import naming_the_field
 from dedup.services.column_mappings import save
 from dedup.store import open_store

@@ -9,7 +9,7 @@ from dedup.api.models.mappings import MappingRequest
 from dedup.api.models.uploads import UploadStatus
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import UploadId, caller
-from dedup.api.presenters import upload_status
+from dedup.api.presenters.uploads import upload_status
 from dedup.api.stated_mappings import naming_the_field
 from dedup.api.uploads import upload_of
 from dedup.services.column_mappings import Answer, state

@@ -5,7 +5,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.uploads import UploadStatus
 from dedup.api.openapi import operation
 from dedup.api.parameters import UploadId
-from dedup.api.presenters import upload_status
+from dedup.api.presenters.uploads import upload_status
 from dedup.api.uploads import upload_of
 from dedup.store import open_store
 

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 URL_SECONDS = 15 * 60
 
+EXPORT_DAYS = 7
+"""Days after which the bucket's lifecycle deletes an export, because it contains personal data."""
+
+JOB_DAYS = 7
+"""Days after which the bucket's lifecycle deletes the output of a job: rejected rows contain names and addresses."""
+
 WRITTEN = (".parquet", ".json")
 """Suffixes of the files that jobs write. Spark adds files of its own."""
 

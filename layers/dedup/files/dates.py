@@ -8,15 +8,10 @@ certain."""
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from dedup.findings import Kind
 from dedup.moments import only_order
-
-DateOrder = Literal["DMY", "MDY", "YMD"]
-"""The order of day, month and year."""
-
-DATE_ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
 
 AMBIGUOUS_DATES = Kind(
     "date_of_birth",

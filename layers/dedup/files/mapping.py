@@ -27,8 +27,9 @@ from dedup.files.columns import (
     values_of,
 )
 from dedup.files.inference import ColumnGuess, looks_like_data, propose
+from dedup.files.samples import chosen_rows
 from dedup.files.tables import NO_RULES, Rejected, Rules, Table, Unreadable, quoted, writable
-from dedup.records import IDENTIFYING_NAMES, MAX_ATTRIBUTE, MAX_ATTRIBUTES
+from dedup.records import IDENTIFYING_NAMES, MAX_ATTRIBUTES
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -326,7 +327,7 @@ class Mapper:
         if base:
             columns = [_rebased(column, base, changed) for column in columns]
         reason, kind = (_REVIEW, _REVIEW) if base and not changed else self._reason(header, changed, names)
-        return NeedsMapping(reason, kind, columns, _proposal(columns, base, texts), _chosen(texts, len(names)))
+        return NeedsMapping(reason, kind, columns, _proposal(columns, base, texts), chosen_rows(texts, len(names)))
 
     def _reason(self, header: Sequence[str], changed: SavedMapping | None, names: Sequence[str]) -> tuple[str, str]:
         """Why the mapping is not certain, and the same without names of columns."""
@@ -420,39 +421,3 @@ def _is_unusable(header: Sequence[str], rows: Sequence[tuple[int, Cells]]) -> bo
     if max(map(len, header)) > MAX_NAME:
         return True
     return len(header) == 1 and not any("@" in _text(cells[0]) for _, cells in rows if cells)
-
-
-PREVIEW_ROWS = 10
-"""Rows of a file with a question that a preview shows."""
-
-_MOST_ROWS = 30
-_SAMPLES = 3
-"""Values that are shown of each column: further rows are kept for them, up to _MOST_ROWS."""
-
-_MAX_KEPT = 200_000
-"""Most characters of the rows that are kept."""
-
-
-def _chosen(rows: Sequence[tuple[int, Sequence[str]]], width: int) -> list[tuple[int, list[str]]]:
-    """The rows that are kept: the first ones, and those with values of columns that have few."""
-    chosen: list[tuple[int, list[str]]] = []
-    seen: list[set[str]] = [set() for _ in range(width)]
-    size = 0
-    for number, (line, cells) in enumerate(rows):
-        row = [writable(cell, MAX_ATTRIBUTE) for cell in cells[:width]]
-        row += [""] * (width - len(row))
-        new = [at for at, cell in enumerate(row) if cell.strip() and len(seen[at]) < _SAMPLES and cell not in seen[at]]
-        size += sum(map(len, row))
-        if size > _MAX_KEPT or len(chosen) >= _MOST_ROWS:
-            break
-        if number < PREVIEW_ROWS or new:
-            chosen.append((line, row))
-            for at in new:
-                seen[at].add(row[at])
-    return chosen
-
-
-def samples_of(rows: Sequence[Sequence[str]], position: int) -> list[str]:
-    """Returns up to three different values of a column."""
-    values = (row[position].strip() for row in rows)
-    return [writable(value, 200) for value in dict.fromkeys(filter(None, values))][:_SAMPLES]

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from dedup.files.checks import Times, validated
 from dedup.files.deletions import without_deleted
-from dedup.files.mapping import PREVIEW_ROWS, Cells, ColumnMapping, layout_of
+from dedup.files.mapping import Cells, ColumnMapping, layout_of
+from dedup.files.samples import PREVIEW_ROWS
 from dedup.files.tables import Rejected
 
 

@@ -1,10 +1,9 @@
-"""Answers the question which column of an upload's file feeds which field, and previews an answer."""
+"""Answers the question which column of an upload's file feeds which field."""
 
 from dataclasses import dataclass
 
-from dedup import files
 from dedup.errors import Conflict
-from dedup.files.mapping import InvalidMapping, check
+from dedup.files.mapping import ColumnMapping, InvalidMapping, check
 from dedup.services import tasks
 from dedup.settings import settings
 from dedup.store import Store
@@ -18,7 +17,7 @@ class Answer:
     """A mapping that a sender stated for an upload. `source` is the source of its rows, if the upload has none; `save`:
     the mapping is used for later files of the source with the same columns."""
 
-    mapping: files.ColumnMapping
+    mapping: ColumnMapping
     source: str | None = None
     save: bool = False
 
@@ -35,7 +34,7 @@ def state(upload: Upload, answer: Answer, store: Store, principal: str) -> None:
     """States the mapping of an upload and continues to load it. Raises Conflict if it does not wait for a mapping
     or its source has too many saved ones, and InvalidMapping if the mapping does not fit its file."""
     asked = question(upload, store)
-    source = _check(upload, asked, answer)
+    source = source_for(upload, asked, answer)
     header = [column["name"] for column in asked.columns]
     if answer.save and source is None:
         raise InvalidMapping(("save",), "A mapping is saved for a source: state the source of all rows")
@@ -45,17 +44,8 @@ def state(upload: Upload, answer: Answer, store: Store, principal: str) -> None:
     tasks.enqueue(Task("upload", upload.id), store)
 
 
-def preview(upload: Upload, answer: Answer, store: Store) -> files.Preview:
-    """Returns the first records as they would be stored, and the first rows that would be rejected. Raises as state()
-    does."""
-    asked = question(upload, store)
-    source = _check(upload, asked, answer)
-    names = [column["name"] for column in asked.columns]
-    return files.preview(names, asked.sample, answer.mapping, source, strict=upload.strict)
-
-
-def _check(upload: Upload, asked: UploadMapping, answer: Answer) -> str | None:
-    """Returns the source of the rows; None if each names its own."""
+def source_for(upload: Upload, asked: UploadMapping, answer: Answer) -> str | None:
+    """Returns the source of the rows; None if each names its own. Raises InvalidMapping if the answer does not fit."""
     if upload.source and answer.source not in (None, upload.source):
         raise InvalidMapping(("source",), f"The source of the upload is {upload.source!r}")
     source = upload.source or answer.source
@@ -63,7 +53,7 @@ def _check(upload: Upload, asked: UploadMapping, answer: Answer) -> str | None:
     return source
 
 
-def save(source: str, mapping: files.ColumnMapping, store: Store, principal: str) -> Saved:
+def save(source: str, mapping: ColumnMapping, store: Store, principal: str) -> Saved:
     """Saves a mapping for files of a source that have the columns it names. Raises InvalidMapping, and Conflict if the
     source has too many mappings."""
     header = list(dict.fromkeys([*mapping.columns, *mapping.keep, *filter(None, [mapping.id_column])]))

@@ -14,7 +14,6 @@ from dedup.aws.bucket import ObjectVersion
 from dedup.customer_ids import CustomerId
 from dedup.errors import Superseded, Unavailable
 from dedup.services import tasks
-from dedup.services.exports import KEPT_DAYS
 from dedup.services.rejected_rows import without
 from dedup.settings import settings
 from dedup.store import Store
@@ -54,7 +53,7 @@ def erase(customer_id: CustomerId, store: Store, principal: str) -> Erasure | No
     remaining = erased.remaining
     tasks.enqueue_created("erasure", (remaining.erasure_id, remaining.status), store)
     # Read after the records are deleted: an export that starts now does not contain them.
-    return Erasure(erased, store.exports.with_objects(KEPT_DAYS, MAX_EXPORTS))
+    return Erasure(erased, store.exports.with_objects(bucket.EXPORT_DAYS, MAX_EXPORTS))
 
 
 def cut(erasure_id: int, store: Store, remaining_seconds: Callable[[], float]) -> str | None:

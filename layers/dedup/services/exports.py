@@ -14,15 +14,12 @@ from pydantic_core import from_json
 from dedup.aws import bucket
 from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import NoRun, Superseded
-from dedup.files import csv_header, csv_line
+from dedup.files.cells import csv_header, csv_line
 from dedup.records import OPTIONAL
 from dedup.sets import SetQuery
 from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.exports import ExportAttempt
-
-KEPT_DAYS = 7
-"""Days after which the bucket's lifecycle deletes an export, because it contains personal data."""
 
 LEASE = 60.0
 """Seconds without a renewal after which another attempt may start over."""

@@ -16,13 +16,17 @@ from urllib.parse import unquote_plus
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dedup import files
 from dedup.aws import bucket, object_keys
 from dedup.aws.bucket import ObjectVersion, OpenObject
 from dedup.aws.object_keys import WrongFolder
 from dedup.aws.object_writer import ObjectWriter
 from dedup.errors import Superseded, Unavailable
 from dedup.file_options import DEFAULT
+from dedup.files.cells import rejected_csv
+from dedup.files.compression import Stream
+from dedup.files.mapping import ColumnMapping, Mapper, NeedsMapping, SavedMapping
+from dedup.files.reading import read_whole
+from dedup.files.tables import Rejected, Unreadable
 from dedup.findings import Findings
 from dedup.services.rejected_rows import MEDIA, without
 from dedup.settings import SERVICE, settings
@@ -135,10 +139,10 @@ class RejectedRows:
         self._has_header = self._closed = False
         self._made: ObjectVersion | None = None
 
-    def write(self, rows: Sequence[files.Rejected]) -> None:
+    def write(self, rows: Sequence[Rejected]) -> None:
         """Appends rows, and the header before the first row."""
         if rows:
-            header, *lines = files.rejected_csv(rows)
+            header, *lines = rejected_csv(rows)
             self._object.write(lines if self._has_header else [header, *lines])
             self._has_header = True
 
@@ -181,7 +185,7 @@ class RejectedRows:
 class Digested:
     """A stream that computes the digest of its bytes while they are read."""
 
-    def __init__(self, stream: files.Stream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
 
@@ -236,11 +240,11 @@ def _load(
             principal, limit = version.sender or UNKNOWN, settings().snapshot_max_removed
             if not rejects.close(store, lambda made: store.loads.finish(load, made, principal, file, limit)):
                 rejects.abort(store)
-        except files.NeedsMapping as question:
+        except NeedsMapping as question:
             rejects.abort(store)
             columns = [column._asdict() for column in question.columns]
             store.mappings.ask(load, str(question), columns, question.proposal.as_json(), question.rows)
-        except (Refused, files.Unreadable, Outdated, Changed) as refusal:
+        except (Refused, Unreadable, Outdated, Changed) as refusal:
             reason = str(refusal)
             rejects.close(store, lambda made: store.loads.fail(load, reason, made, findings))
     except Superseded:
@@ -275,28 +279,28 @@ def _customers_of(load: Load, store: Store) -> int | None:
     return sum(customers for sources, customers in store.questions.counts().items() if load.source in sources)
 
 
-def _mapper(load: Load, store: Store) -> files.Mapper:
+def _mapper(load: Load, store: Store) -> Mapper:
     """Decides about the columns, by what the sender stated and what is saved for the source."""
-    stated = files.ColumnMapping.from_json(load.mapping) if load.mapping else None
+    stated = ColumnMapping.from_json(load.mapping) if load.mapping else None
     saved = [
-        files.SavedMapping(one.header, files.ColumnMapping.from_json(one.mapping))
+        SavedMapping(one.header, ColumnMapping.from_json(one.mapping))
         for one in (store.mappings.saved(load.source) if load.source else ())
     ]
-    return files.Mapper(stated, saved, review=load.review and stated is None)
+    return Mapper(stated, saved, review=load.review and stated is None)
 
 
 def _stage(
-    body: files.Stream,
+    body: Stream,
     size: int,
     load: Load,
     store: Store,
-    mapper: files.Mapper,
+    mapper: Mapper,
     rejects: RejectedRows,
     findings: Findings,
     has_time: Callable[[int, int], bool],
 ) -> tuple[str | None, int]:
     """Stages the file's rows batch by batch. Returns the source if it was guessed, and how many rows were left out
-    because they are marked as deleted. Raises files.NeedsMapping before the first one.
+    because they are marked as deleted. Raises NeedsMapping before the first one.
 
     A batch is stored while the next one is read: mostly, storing waits for the database."""
     accepted = rejected = left_out = 0
@@ -305,7 +309,7 @@ def _stage(
     storing: Future[None] | None = None
     # At the end, also by an error, the thread has stored its batch: nobody else uses the connection meanwhile.
     with ThreadPoolExecutor(1) as thread:
-        for batch in files.read_whole(body, load.source, size, load.options, mapper, deletions=deletions):
+        for batch in read_whole(body, load.source, size, load.options, mapper, deletions=deletions):
             if storing:
                 storing.result()
             else:

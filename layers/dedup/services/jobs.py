@@ -13,9 +13,6 @@ from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.jobs import Job
 
-KEPT_DAYS = 7
-"""Days after which the bucket's lifecycle deletes the output of a job: rejected rows contain names and addresses."""
-
 LEASE = 900.0
 """Seconds until another attempt may take over: the timeout of the function that runs jobs."""
 
@@ -83,7 +80,7 @@ def refresh(job: Job, store: Store) -> Job:
         store.jobs.fail(job, reason)
     elif over:
         store.jobs.finish(job, *_written(job.id))
-    return store.jobs.get(job.id, KEPT_DAYS) or job
+    return store.jobs.get(job.id, bucket.JOB_DAYS) or job
 
 
 def _written(job_id: int) -> tuple[dict[str, Any], list[str]]:

@@ -10,7 +10,7 @@ from itertools import accumulate, compress
 from typing import Any
 
 from dedup import sets
-from dedup.files import csv_header, csv_line
+from dedup.files.cells import csv_header, csv_line
 from dedup.records import DETAILS
 from dedup.services import report_rules
 from dedup.store.reports import Baseline, Figures, People

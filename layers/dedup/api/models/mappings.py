@@ -6,9 +6,8 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
-from dedup.files import ColumnMapping
-from dedup.files.dates import DateOrder
-from dedup.files.mapping import FIELDS, MAX_MAPPED, MAX_NAME
+from dedup.files.mapping import FIELDS, MAX_MAPPED, MAX_NAME, ColumnMapping
+from dedup.moments import DateOrder
 from dedup.records import MAX_ATTRIBUTES, PLAIN, Source, one_of, without_controls
 
 
@@ -73,25 +72,6 @@ class MappingRequest(StatedMapping):
 
     source: Source | None = Field(default=None, description="Source of all rows, if the upload has none")
     save: bool = Field(default=False, description="Use the mapping for later files of the source with the same columns")
-
-
-class ExplainedColumn(Model):
-    """What a column was taken for."""
-
-    name: str
-    field: str | None = Field(description="null: the column is ignored")
-    confidence: float = Field(ge=0, le=1)
-    reason: str
-    samples: list[str] = Field(description="Up to three values, while the upload needs a mapping")
-
-
-class UploadMapping(Model):
-    """The mapping of an upload's file: while the upload needs a mapping, the proposed one."""
-
-    columns: list[ExplainedColumn]
-    id: dict[str, Any] | None
-    date_order: DateOrder | None
-    keep: list[str]
 
 
 class PreviewedRow(Model):

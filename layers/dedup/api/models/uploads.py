@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from dedup.api.models.common import Count, Model, RequestModel, Time
 from dedup.api.models.customers import StoredRecord
-from dedup.api.models.mappings import UploadMapping
+from dedup.moments import DateOrder
 from dedup.records import PLAIN, CustomerId, FurtherFields, KnownFields, Source, without_controls
 
 Mode = Literal["add", "replace", "upsert"]
@@ -195,6 +195,25 @@ class UploadExamples(Model):
     added: list[ExampleRow]
     changed: list[ChangedRecord]
     removed: list[StoredRecord]
+
+
+class ExplainedColumn(Model):
+    """What a column was taken for."""
+
+    name: str
+    field: str | None = Field(description="null: the column is ignored")
+    confidence: float = Field(ge=0, le=1)
+    reason: str
+    samples: list[str] = Field(description="Up to three values, while the upload needs a mapping")
+
+
+class UploadMapping(Model):
+    """The mapping of an upload's file: while the upload needs a mapping, the proposed one."""
+
+    columns: list[ExplainedColumn]
+    id: dict[str, Any] | None
+    date_order: DateOrder | None
+    keep: list[str]
 
 
 class UploadStatus(Model):

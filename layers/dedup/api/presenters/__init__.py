@@ -1,0 +1,1 @@
+"""Presenters: convert objects of the store to response models, one module per domain."""
