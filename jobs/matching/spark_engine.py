@@ -81,11 +81,12 @@ class Spark:
         self._materialise(table, self.session.sql(query))
 
     def _materialise(self, table: str, frame: Any) -> None:
-        # Written and read back: otherwise every later query would compute the frame again.
+        # Written and read back: otherwise every later query would compute the frame again. The schema is given, because
+        # Spark would start a job to find it in the files.
         self._tables += 1
         path = f"{self._scratch}/{table}-{self._tables}"
         frame.write.mode("overwrite").parquet(path)
-        self.session.read.parquet(path).createOrReplaceTempView(table)
+        self.session.read.schema(frame.schema).parquet(path).createOrReplaceTempView(table)
 
     def fill(self, table: str, rows: pa.Table) -> None:
         # As tuples, because Spark 3 does not accept Arrow tables. These tables are small.
