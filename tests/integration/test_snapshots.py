@@ -21,6 +21,7 @@ from dedup.store.matching import attach
 from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import active_run, settings_of
 from dedup.store.previews import Changed
+from dedup.store.removal import Deleted, delete_records
 from dedup.store.uploads import RecordChanges, Upload
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -200,6 +201,30 @@ def test_comparison_has_no_nested_loop_whatever_the_planner_expects(store: Store
     lines = store._database.write(plan, repeatable=False)
     assert len([line for line in lines if "Full Join" in line]) == 5
     assert not [line for line in lines if "Nested Loop" in line]
+
+
+@pytest.mark.parametrize(("removed", "most_named"), [(0, 100), (3, 100), (3, 2)])
+def test_removal_does_not_read_the_differences_although_a_vacuum_saw_none_of_the_added_records(
+    store: Store, removed: int, most_named: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_MOST_NAMED", most_named)
+    loaded(store, *((n, content()) for n in range(removed)))
+    lines: list[str] = []
+
+    def planned(connection: Connection, leaving: str) -> Deleted:
+        # As autovacuum does: it sees the pages of the records that are not committed, and no record in them.
+        connect().run("VACUUM ANALYZE record")
+        plan = connection.run(f"EXPLAIN SELECT FROM record WHERE id IN (SELECT id FROM record WHERE {leaving})")
+        lines.extend(line for [line] in plan)
+        return delete_records(connection, leaving)
+
+    monkeypatch.setattr(snapshots, "delete_records", planned)
+
+    loaded(store, *((n, content(f"Name {n}")) for n in range(removed, 2_000)))
+
+    assert ids(store) == list(range(removed + 1, 2_001))
+    assert lines
+    assert not [line for line in lines if snapshots.DIFFERENCES in line]
 
 
 # Undo
