@@ -113,8 +113,8 @@ def _fill(owner: Any, region_of: Mapping[int, Region]) -> None:
     told = json.dumps(Settings.over({"methods": ["rules"]}).model_dump(mode="json"))
     owner.run(
         f"""INSERT INTO upload (origin, status, rows, accepted) SELECT 'api', 'done', count(*), count(*) FROM record;
-            INSERT INTO match_run (status, engine, settings, kept, finished_at)
-            VALUES ('done', 'duckdb', '{told}', true, now());
+            INSERT INTO match_run (status, engine, settings, model, kept, finished_at)
+            VALUES ('done', 'duckdb', '{told}', '{{"waived": []}}', true, now());
             UPDATE match_state SET active_run = 1"""
     )
     owner.run("COMMIT")
