@@ -7,7 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from dedup.matching.golden import ATTRIBUTE, TOGETHER
 from dedup.matching.golden import Rule as Survives
@@ -71,7 +71,8 @@ class Normalising(_Model):
 
     region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
     providers: dict[Text, Provider]
-    placeholder_dates: frozenset[Text]
+    # Sorted, so that the same settings are stored as the same text.
+    placeholder_dates: Annotated[frozenset[Text], PlainSerializer(sorted, return_type=list[str])]
 
     @model_validator(mode="after")
     def _one_rule_per_provider(self) -> Self:
