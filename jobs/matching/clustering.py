@@ -1,6 +1,7 @@
 """Clusters of the accepted edges under the constraints, and their entity ids."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import pyarrow as pa
 from dedup.matching.clustering import Edge, Facts, Pair, resolve
@@ -15,10 +16,10 @@ from jobs.matching.preparation import PEOPLE, identity_rule_of
 from jobs.matching.summary import Summary
 
 
-def create_clusters(engine: Engine, settings: Settings, summary: Summary, linker: Linker | None) -> None:
+def create_clusters(engine: Engine, settings: Settings, summary: Summary, linker: Callable[[], Linker] | None) -> None:
     """Makes `cluster` (id, cluster): the connected components of the accepted edges, split if constraints require it;
-    and `refused` (id_l, id_r, constraint_name): the edges that a constraint refused. `linker`: scores pairs inside
-    components, None if matching uses no model."""
+    and `refused` (id_l, id_r, constraint_name): the edges that a constraint refused. `linker`: gives
+    one that scores pairs inside components, None if matching uses no model."""
     create_accepted_edges(engine, settings)
     engine.create("linked", "SELECT id_l AS id FROM accepted UNION SELECT id_r FROM accepted")
     components = cluster_pairwise_predictions_at_threshold(
@@ -52,7 +53,7 @@ def _create_constrained(engine: Engine, settings: Settings) -> None:
     )
 
 
-def _score_remaining_pairs(engine: Engine, settings: Settings, linker: Linker) -> None:
+def _score_remaining_pairs(engine: Engine, settings: Settings, linker: Callable[[], Linker]) -> None:
     """Scores the pairs of constrained components that no blocking rule found, and accepts the matches among them: a
     contradiction that the model has scored does not refuse an edge."""
     engine.create(
@@ -68,7 +69,7 @@ def _score_remaining_pairs(engine: Engine, settings: Settings, linker: Linker) -
     [(found,)] = engine.rows("SELECT count(*) FROM remaining_pair")
     if not found:
         return
-    scoring.score(linker, engine, settings, "remaining_edge", pairs="remaining_pair")
+    scoring.score(linker(), engine, settings, "remaining_edge", pairs="remaining_pair")
     engine.create("all_edge", "SELECT * FROM model_edge UNION ALL SELECT * FROM remaining_edge")
     engine.create("model_edge", "SELECT * FROM all_edge")
     create_accepted_edges(engine, settings)
@@ -118,10 +119,10 @@ def _facts(engine: Engine, settings: Settings) -> dict[int, dict[int, Facts]]:
     return facts
 
 
-def create_entities(engine: Engine, previous: str | None, first_id: int) -> None:
-    """Makes `entity` (record_id, entity_id) from `cluster`. `previous`: an earlier entities.parquet, whose ids are kept
-    by the rule of dedup.matching.clustering.keep_ids; new ids start at `first_id` and above those of `previous`."""
-    engine.create("previous_entity", _previous_entities(engine, previous))
+def create_entities(engine: Engine, previous: str, first_id: int) -> None:
+    """Makes `entity` (record_id, entity_id) from `cluster`. `previous`: a query for earlier ones, whose ids are kept by
+    the rule of dedup.matching.clustering.keep_ids; new ids start at `first_id` and above those of `previous`."""
+    engine.create("previous_entity", previous)
     engine.create(
         "kept",
         """WITH shared AS (
@@ -149,7 +150,8 @@ def create_entities(engine: Engine, previous: str | None, first_id: int) -> None
     )
 
 
-def _previous_entities(engine: Engine, previous: str | None) -> str:
+def previous_entities(engine: Engine, previous: str | None) -> str:
+    """A query for the entities of an earlier entities.parquet; for none, if it is None."""
     if not previous:
         return "SELECT CAST(0 AS bigint) AS record_id, CAST(0 AS bigint) AS entity_id WHERE 1 = 0"
     return f"SELECT record_id, entity_id FROM {parquet_table(engine, previous)}"

@@ -39,6 +39,12 @@ class DuckDB:
         self.connection.execute("SET preserve_insertion_order = false")
         self.splink = DuckDBAPI(self.connection)
 
+    def forget(self) -> None:
+        """Makes Splink forget the tables that it made: tables of the same names have other content now."""
+        from splink import DuckDBAPI
+
+        self.splink = DuckDBAPI(self.connection)
+
     def read(self, path: str) -> None:
         suffix = format_suffix(path)
         if Path(path).is_dir():

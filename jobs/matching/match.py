@@ -9,7 +9,7 @@ from splink import Linker
 
 from jobs import BadInput
 from jobs.matching import outputs, preparation, scoring, training
-from jobs.matching.clustering import create_clusters, create_entities
+from jobs.matching.clustering import create_clusters, create_entities, previous_entities
 from jobs.matching.decisions import Decisions
 from jobs.matching.edges import NO_MODEL_EDGES, create_rule_edges
 from jobs.matching.engine import Engine
@@ -60,8 +60,8 @@ def match(
         engine.create("model_edge", NO_MODEL_EDGES)
     summary.model_version = used.version
     with summary.step("cluster"):
-        create_clusters(engine, applied, summary, linker)
-        create_entities(engine, previous, first_id)
+        create_clusters(engine, applied, summary, (lambda: linker) if linker else None)
+        create_entities(engine, previous_entities(engine, previous), first_id)
     with summary.step("write"):
         outputs.write_tables(engine, applied, output)
         [(summary.counts["entities"],)] = engine.rows("SELECT count(DISTINCT entity_id) FROM entity")

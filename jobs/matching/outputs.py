@@ -50,7 +50,7 @@ def write_tables(engine: Engine, settings: Settings, output: str) -> None:
            GROUP BY 1 ORDER BY 1""",
         f"{output}/histogram.parquet",
     )
-    engine.save(_review(settings), f"{output}/review.parquet")
+    engine.save(review(settings), f"{output}/review.parquet")
 
 
 def write_model(output: str, model: Model, settings: Settings) -> None:
@@ -79,8 +79,10 @@ def _edges(settings: Settings) -> str:
         WHERE match_weight >= {thresholds.review}"""
 
 
-def _review(settings: Settings) -> str:
-    """Pairs that a decision or a rule joins are not reviewed, unless a constraint refused the edge. If a constraint or
+def review(settings: Settings) -> str:
+    """A query for the pairs to review.
+
+    Pairs that a decision or a rule joins are not reviewed, unless a constraint refused the edge. If a constraint or
     a review flag applies, the evidence contradicts itself: the pair is uncertain whatever its weight."""
     thresholds = settings.thresholds
     return f"""SELECT * FROM (
