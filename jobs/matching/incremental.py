@@ -52,6 +52,15 @@ class State:
         """The name of a table of the state, whatever the slice has."""
         return f"{self._database}.main.{table}"
 
+    def keys_of(self, records: str) -> str:
+        """A query (id, key) for the keys of records that have them: each as a number, of which two keys might share
+        one, so that it says which records to look at, and no more."""
+        rules, blocks = preparation.key_names(self.settings)
+        keys = ", ".join(f"CASE WHEN {n} IS NOT NULL THEN hash('{n}', {n}) END" for n in (*rules, *blocks))
+        return (
+            f"SELECT id, key FROM (SELECT id, unnest([{keys}]) AS key FROM {records} AS r) AS k WHERE key IS NOT NULL"
+        )
+
     def search(self, *, in_slice: bool) -> None:
         """Has names without a database mean tables of the slice first, and made there; or those of the state only."""
         state = f"{self._database}.main"
@@ -64,9 +73,8 @@ class State:
         for column in settings.constraints.personal:
             engine.create(f"common_{column}", f"SELECT {column} FROM member")
         engine.create("customer_duplicate", preparation.customer_duplicates(settings, "member"))
-        represented = preparation.represented(settings, "member")
-        keyed = preparation.keyed(settings, f"({represented})")
-        engine.create("keyed", f"SELECT *, {_HASH} FROM ({keyed}) AS k")
+        engine.create("valued", f"SELECT *, {_HASH} FROM ({preparation.represented(settings, 'member')}) AS r")
+        engine.create("key_of", self.keys_of(f"({preparation.keyed(settings, 'valued')})"))
         engine.create("rule_edge", "SELECT id AS id_l, id AS id_r, CAST(0 AS int) AS rank FROM member")
         engine.create("model_edge", f"SELECT {_EVIDENCE}, false AS remaining FROM ({NO_MODEL_EDGES}) AS e")
         engine.create("component", "SELECT id, id AS cluster FROM member")
@@ -169,54 +177,70 @@ class Change:
     def _represent(self) -> None:
         of, create = self._state.of, self._engine.create
         distinct = "(FROM member_now SEMI JOIN changed_value USING (id) ANTI JOIN duplicate_now USING (id))"
-        create("valued", preparation.without_common_values(self._settings, _COLUMNS, distinct))
+        create("distinct_value", preparation.without_common_values(self._settings, _COLUMNS, distinct))
         create(
             "content",
-            f"""SELECT {_HASH} FROM valued
-                UNION SELECT content FROM {of("keyed")} SEMI JOIN changed_value USING (id)""",
+            f"""SELECT {_HASH} FROM distinct_value
+                UNION SELECT content FROM {of("valued")} SEMI JOIN changed_value USING (id)""",
         )
         columns = ", ".join(_COLUMNS)
         create(
             "same_content",
-            f"""SELECT {columns} FROM valued UNION ALL
-                SELECT {columns} FROM {of("keyed")} SEMI JOIN content USING (content)
+            f"""SELECT {columns} FROM distinct_value UNION ALL
+                SELECT {columns} FROM {of("valued")} SEMI JOIN content USING (content)
                     ANTI JOIN changed_value USING (id)""",
         )
-        create("keyed_again", "SELECT id FROM same_content UNION FROM changed_value")
+        create("valued_again", "SELECT id FROM same_content UNION FROM changed_value")
         represented = preparation.represented(self._settings, "same_content")
-        keyed = preparation.keyed(self._settings, f"({represented})")
-        create("new_keyed", f"SELECT *, {_HASH} FROM ({keyed}) AS k")
-        create("old_keyed", f"FROM {of('keyed')} SEMI JOIN keyed_again USING (id)")
-        self._view("keyed_now", f"FROM {of('keyed')} ANTI JOIN keyed_again USING (id) UNION ALL FROM new_keyed")
+        create("new_valued", f"SELECT *, {_HASH} FROM ({represented}) AS r")
+        create("old_valued", f"FROM {of('valued')} SEMI JOIN valued_again USING (id)")
+        self._view("valued_now", f"FROM {of('valued')} ANTI JOIN valued_again USING (id) UNION ALL FROM new_valued")
+        create("new_key_of", self._state.keys_of(f"({preparation.keyed(self._settings, 'new_valued')})"))
+        self._view("key_of_now", f"FROM {of('key_of')} ANTI JOIN valued_again USING (id) UNION ALL FROM new_key_of")
 
     # Edges
 
     def _find_dirty(self) -> None:
         """Finds the records whose pairs may be others than before: those that changed, and those of a key that came to
         be shared by too many records, or is so no more."""
-        of, create = self._state.of, self._engine.create
+        create = self._engine.create
         create(
             "changed",
             """FROM touched UNION SELECT id FROM (
-                (FROM new_keyed EXCEPT FROM old_keyed) UNION ALL (FROM old_keyed EXCEPT FROM new_keyed)) AS k""",
+                (FROM new_valued EXCEPT FROM old_valued) UNION ALL (FROM old_valued EXCEPT FROM new_valued)) AS v""",
         )
+        self._look_near("changed")
         dirty = ["FROM changed"]
         for name in (*self._rules, *self._blocks):
             create(
                 "key",
-                f"""SELECT {name} FROM old_keyed SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL
-                    UNION SELECT {name} FROM new_keyed SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL""",
+                f"""SELECT {name} FROM near_before SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL
+                    UNION SELECT {name} FROM near_now SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL""",
             )
-            before, now = (self._limits(name, table) for table in (of("keyed"), "keyed_now"))
+            before, now = (self._limits(name, table) for table in ("near_before", "near_now"))
             # A key that nobody has is not shared by too many.
             create(
                 "flipped",
                 f"""SELECT {name} FROM ({before}) AS b FULL JOIN ({now}) AS n USING ({name})
                     WHERE coalesce(b.state, '') <> coalesce(n.state, '')""",
             )
-            create(f"dirty_{name}", f"SELECT id FROM keyed_now SEMI JOIN flipped USING ({name})")
+            create(f"dirty_{name}", f"SELECT id FROM near_now SEMI JOIN flipped USING ({name})")
             dirty.append(f"FROM dirty_{name}")
         create("dirty", " UNION ".join(dirty))
+
+    def _look_near(self, ids: str) -> None:
+        """Makes near_before and near_now: the records that share a key with some, as they were and are, with keys."""
+        of, create = self._state.of, self._engine.create
+        create(
+            "near_key",
+            f"""SELECT key FROM {of("key_of")} SEMI JOIN {ids} USING (id)
+                UNION SELECT key FROM key_of_now SEMI JOIN {ids} USING (id)""",
+        )
+        create("near_before_id", f"SELECT DISTINCT id FROM {of('key_of')} SEMI JOIN near_key USING (key)")
+        create("near_now_id", "SELECT DISTINCT id FROM key_of_now SEMI JOIN near_key USING (key)")
+        for when, table in (("before", of("valued")), ("now", "valued_now")):
+            near = f"(FROM {table} SEMI JOIN near_{when}_id USING (id))"
+            create(f"near_{when}", preparation.keyed(self._settings, near))
 
     def _limits(self, name: str, table: str) -> str:
         """A query for the state of the keys in the table `key`: '' if all of its records are compared, otherwise the
@@ -233,26 +257,26 @@ class Change:
         create = self._engine.create
         near = [
             "FROM dirty",
-            "SELECT id FROM keyed_now SEMI JOIN dirty ON keyed_now.representative = dirty.id",
-            "SELECT representative FROM keyed_now SEMI JOIN dirty USING (id)",
+            "SELECT id FROM valued_now SEMI JOIN dirty ON valued_now.representative = dirty.id",
+            "SELECT representative FROM valued_now SEMI JOIN dirty USING (id)",
         ]
+        self._look_near("dirty")
         for name in (*self._rules, *self._blocks):
-            create("key", f"SELECT DISTINCT {name} FROM keyed_now SEMI JOIN dirty USING (id) WHERE {name} IS NOT NULL")
+            create("key", f"SELECT DISTINCT {name} FROM near_now SEMI JOIN dirty USING (id) WHERE {name} IS NOT NULL")
             create(
                 f"shared_{name}",
-                preparation.shared_keys(self._settings, name, f"(FROM keyed_now SEMI JOIN key USING ({name}))"),
+                preparation.shared_keys(self._settings, name, f"(FROM near_now SEMI JOIN key USING ({name}))"),
             )
             of_hub = ""
             if name in self._rules:
                 most = self._settings.constraints.max_rule_block
                 # Of many records of few people, only the hub is joined with others.
                 of_hub = f"WHERE s.records <= {most} OR k.id = s.hub OR s.hub IN (SELECT id FROM dirty)"
-            near.append(f"SELECT k.id FROM keyed_now k JOIN shared_{name} s USING ({name}) {of_hub}")
+            near.append(f"SELECT k.id FROM near_now k JOIN shared_{name} s USING ({name}) {of_hub}")
         create("near", " UNION ".join(near))
         columns = (*_COLUMNS, "representative")
-        create(
-            "records", preparation.usable_keys(self._settings, columns, "(FROM keyed_now SEMI JOIN near USING (id))")
-        )
+        keyed = preparation.keyed(self._settings, "(FROM valued_now SEMI JOIN near USING (id))")
+        create("records", preparation.usable_keys(self._settings, columns, f"({keyed})"))
         create_rule_edges(self._engine, self._settings)
         create("new_rule_edge", "FROM rule_edge WHERE id_l IN (FROM dirty) OR id_r IN (FROM dirty)")
         self._score()
@@ -297,8 +321,8 @@ class Change:
             f"""FROM seed UNION SELECT id FROM {of("component")}
                 WHERE cluster IN (SELECT cluster FROM {of("component")} SEMI JOIN seed USING (id))""",
         )
-        create("affected", "SELECT id FROM keyed_now SEMI JOIN former_id USING (id)")
-        create("records", "FROM keyed_now SEMI JOIN affected USING (id)")
+        create("affected", "SELECT id FROM valued_now SEMI JOIN former_id USING (id)")
+        create("records", preparation.keyed(self._settings, "(FROM valued_now SEMI JOIN affected USING (id))"))
         create("customer_duplicate", "FROM duplicate_now WHERE representative IN (FROM affected)")
         create(
             "all_record",
@@ -340,7 +364,8 @@ class Change:
             ("member", "id IN (FROM {0}replaced)", "FROM {0}arrived"),
             ("customer_duplicate", "id IN (FROM {0}of_customer_id)", "FROM {0}new_duplicate"),
             *((f"common_{c}", f"{c} IN (FROM {{0}}value_{c})", f"FROM {{0}}new_common_{c}") for c in personal),
-            ("keyed", "id IN (FROM {0}keyed_again)", "FROM {0}new_keyed"),
+            ("valued", "id IN (FROM {0}valued_again)", "FROM {0}new_valued"),
+            ("key_of", "id IN (FROM {0}valued_again)", "FROM {0}new_key_of"),
             ("rule_edge", "id_l IN (FROM {0}dirty) OR id_r IN (FROM {0}dirty)", "FROM {0}new_rule_edge"),
             (
                 "model_edge",

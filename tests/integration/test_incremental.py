@@ -1,5 +1,6 @@
 """Changes that are resolved one after the other lead to what a full run finds."""
 
+import random
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from dedup.matching.settings import Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.matching.people import World
 from jobs.matching import outputs, preparation, scoring
 from jobs.matching.clustering import create_clusters
 from jobs.matching.decisions import Decisions
@@ -157,3 +159,36 @@ def test_changes_in_any_order_lead_to_what_a_full_run_finds(
             decided = Decisions.of({"records": [*pair], "decision": verdict} for pair, verdict in decisions.items())
         catch_up(state, before, rows, decisions if decisions is None else decided, 1000 * n)
         assert found(one, of, "SELECT record_id, entity_id FROM entity") == full_run(other, of, model, rows, decided)
+
+
+@pytest.mark.parametrize(("batch", "seed"), [(700, 1), (97, 2)])
+def test_people_in_any_order_and_batches_lead_to_what_a_full_run_finds(
+    engines: tuple[DuckDB, DuckDB], batch: int, seed: int
+) -> None:
+    one, other = engines
+    of, model = Settings.load(), default_model()
+    listed = World(seed, 700).records(700).to_pylist()
+    rows: Rows = {
+        record: {
+            **row,
+            "customer_id": str(row["customer_id"]),
+            "date_of_birth": str(row["date_of_birth"] or "") or None,
+        }
+        for record, row in enumerate(listed, 1)
+    }
+    for engine in engines:
+        terms(engine, of, rows)
+    state = State(one, of, model)
+    order = list(rows)
+    random.Random(seed).shuffle(order)
+    loaded: Rows = {}
+    for n, first in enumerate(range(0, len(order), batch), 1):
+        before, loaded = loaded, loaded | {record: rows[record] for record in order[first : first + batch]}
+        catch_up(state, before, loaded, None, 1000 * n)
+    # What was wrong for a while, or is gone, leaves nothing behind.
+    wrong = {record: rows[record] | {"email": "info@example.com"} for record in order[:30]}
+    catch_up(state, rows, rows | wrong, None, 1_000_000)
+    left = {record: rows[record] for record in order[5:]}
+    catch_up(state, rows | wrong, left, None, 2_000_000)
+
+    assert found(one, of, "SELECT record_id, entity_id FROM entity") == full_run(other, of, model, left, Decisions())
