@@ -18,14 +18,9 @@ from jobs.matching.summary import Summary
 
 def create_clusters(engine: Engine, settings: Settings, summary: Summary, linker: Callable[[], Linker] | None) -> None:
     """Makes `cluster` (id, cluster): the connected components of the accepted edges, split if constraints require it;
-    and `refused` (id_l, id_r, constraint_name): the edges that a constraint refused. `linker`: gives
-    one that scores pairs inside components, None if matching uses no model."""
-    create_accepted_edges(engine, settings)
-    engine.create("linked", "SELECT id_l AS id FROM accepted UNION SELECT id_r FROM accepted")
-    components = cluster_pairwise_predictions_at_threshold(
-        engine.splink.register("linked"), engine.splink.register("accepted"), engine.splink, node_id_column_name="id"
-    )
-    engine.create("component", f"SELECT id, cluster_id AS cluster FROM {components.physical_name}")
+    and `refused` (id_l, id_r, constraint_name): the edges that a constraint refused. `linker`: gives one that scores
+    pairs inside components, None if matching uses no model."""
+    create_components(engine, settings)
     _create_constrained(engine, settings)
     if linker:
         _score_remaining_pairs(engine, settings, linker)
@@ -38,6 +33,16 @@ def create_clusters(engine: Engine, settings: Settings, summary: Summary, linker
            LEFT JOIN component c ON c.id = coalesce(d.representative, a.id)
            LEFT JOIN resolved s ON s.id = coalesce(d.representative, a.id)""",
     )
+
+
+def create_components(engine: Engine, settings: Settings) -> None:
+    """Makes `component` (id, cluster): the connected components of the accepted edges."""
+    create_accepted_edges(engine, settings)
+    engine.create("linked", "SELECT id_l AS id FROM accepted UNION SELECT id_r FROM accepted")
+    components = cluster_pairwise_predictions_at_threshold(
+        engine.splink.register("linked"), engine.splink.register("accepted"), engine.splink, node_id_column_name="id"
+    )
+    engine.create("component", f"SELECT id, cluster_id AS cluster FROM {components.physical_name}")
 
 
 def _create_constrained(engine: Engine, settings: Settings) -> None:

@@ -3,8 +3,8 @@ from those before the change.
 
 The state is a DuckDB database with what a full run has made of the records: normalised records with their keys, edges,
 components, entities. A change is computed beside it, in the database `slice`, and only then written, so that it can be
-given up. Everything that a change may affect is found in _Change: see docs/explanation/matching.md for why nothing else
-is affected. The queries are those of a full run, on fewer records."""
+given up. Everything that a change may affect is found by Change; docs/explanation/resolver.md says why nothing else is
+affected. The queries are those of a full run, on fewer records."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from dedup.matching.settings import Settings
 from splink import Linker
 
 from jobs.matching import outputs, preparation, scoring
-from jobs.matching.clustering import create_clusters, create_entities
+from jobs.matching.clustering import create_clusters, create_components, create_entities
 from jobs.matching.decisions import Decisions
 from jobs.matching.duckdb_engine import DuckDB
 from jobs.matching.edges import NO_MODEL_EDGES, create_rule_edges
@@ -29,8 +29,14 @@ _HASH = f"hash({', '.join(CONTENT)}) AS content"
 _EVIDENCE = "id_l, id_r, evidence, match_weight, match_probability, veto, review_flag, waterfall"
 
 
+_NO_REVIEW = """SELECT CAST(0 AS bigint) AS record_l, CAST(0 AS bigint) AS record_r, CAST(0 AS double) AS match_weight,
+    CAST(0 AS double) AS match_probability, '' AS waterfall, '' AS constraint_name, CAST(0 AS double) AS uncertainty
+    WHERE 1 = 0"""
+
+
 class State:
-    """The resolved records of one model version. `settings`: the version's, without the constraints that it waives."""
+    """The resolved records of one model version. `settings`: the version's, without the constraints that it waives. The
+    engine has the version's term frequencies, the table `term`."""
 
     def __init__(self, engine: DuckDB, settings: Settings, model: Model) -> None:
         self.engine = engine
@@ -38,7 +44,12 @@ class State:
         self.model = model
         self._database = str(engine.rows("SELECT current_database()")[0][0])
         engine.connection.execute("ATTACH IF NOT EXISTS ':memory:' AS slice")
-        self._create_tables()
+        engine.fill("member", RECORDS_SCHEMA.empty_table())
+        engine.create("model_edge", f"SELECT {_EVIDENCE}, false AS remaining FROM ({NO_MODEL_EDGES}) AS e")
+        engine.create("entity", "SELECT id AS record_id, id AS entity_id FROM member")
+        engine.create("review", _NO_REVIEW)
+        Decisions().create_tables(engine)
+        self.derive()
 
     def change(
         self, arrived: pa.Table, gone: Iterable[int], decisions: Decisions | None = None, *, first_id: int
@@ -66,20 +77,35 @@ class State:
         state = f"{self._database}.main"
         self.engine.connection.execute(f"SET search_path = '{f'slice.main,{state}' if in_slice else state}'")
 
-    def _create_tables(self) -> None:
+    def derive(self) -> None:
+        """Makes what follows from the tables member, model_edge and decision and is cheaper to make than to store:
+        duplicates, common values, representatives, keys, edges of match rules, components."""
         engine, settings = self.engine, self.settings
-        engine.fill("member", RECORDS_SCHEMA.empty_table())
-        Decisions().create_tables(engine)
-        for column in settings.constraints.personal:
-            engine.create(f"common_{column}", f"SELECT {column} FROM member")
         engine.create("customer_duplicate", preparation.customer_duplicates(settings, "member"))
-        engine.create("valued", f"SELECT *, {_HASH} FROM ({preparation.represented(settings, 'member')}) AS r")
-        engine.create("key_of", self.keys_of(f"({preparation.keyed(settings, 'valued')})"))
-        engine.create("rule_edge", "SELECT id AS id_l, id AS id_r, CAST(0 AS int) AS rank FROM member")
-        engine.create("model_edge", f"SELECT {_EVIDENCE}, false AS remaining FROM ({NO_MODEL_EDGES}) AS e")
-        engine.create("component", "SELECT id, id AS cluster FROM member")
-        engine.create("refused", "SELECT id AS id_l, id AS id_r, '' AS constraint_name FROM member")
-        engine.create("entity", "SELECT id AS record_id, id AS entity_id FROM member")
+        for column in settings.constraints.personal:
+            engine.create(f"common_{column}", preparation.common_values(settings, column, "member"))
+        distinct = "(FROM member ANTI JOIN customer_duplicate USING (id))"
+        values = preparation.without_common_values(settings, _COLUMNS, distinct)
+        engine.create("valued", f"SELECT *, {_HASH} FROM ({preparation.represented(settings, f'({values})')}) AS r")
+        self.new_slice()
+        self.search(in_slice=True)
+        try:
+            engine.create("records", f"SELECT * EXCLUDE (content) FROM {self.of('valued')}")
+            preparation.add_keys(engine, settings)
+            create_rule_edges(engine, settings)
+            create_components(engine, settings)
+        finally:
+            self.search(in_slice=False)
+        for table in ("rule_edge", "component"):
+            engine.create(table, f"FROM slice.main.{table}")
+        engine.create("key_of", self.keys_of("slice.main.keyed_record"))
+        self.new_slice()
+
+    def new_slice(self) -> None:
+        """Empties the slice."""
+        self.engine.connection.execute("DETACH slice")
+        self.engine.connection.execute("ATTACH ':memory:' AS slice")
+        self.engine.forget()
 
 
 class Change:
@@ -98,10 +124,7 @@ class Change:
         self._settings = state.settings
         self._rules, self._blocks = preparation.key_names(state.settings)
         self._summary = Summary("duckdb", state.settings)
-        connection = self._engine.connection
-        connection.execute("DETACH slice")
-        connection.execute("ATTACH ':memory:' AS slice")
-        self._engine.forget()
+        state.new_slice()
         state.search(in_slice=True)
         try:
             self._take(arrived, gone, decisions)
@@ -374,7 +397,7 @@ class Change:
                 "SELECT *, false FROM {0}new_model_edge UNION ALL SELECT *, true FROM {0}remaining_edge",
             ),
             ("component", "id IN (FROM {0}former_id)", "FROM {0}component"),
-            ("refused", "id_l IN (FROM {0}former_id) OR id_r IN (FROM {0}former_id)", "FROM {0}refused"),
+            ("review", "record_l IN (FROM {0}former_id) OR record_r IN (FROM {0}former_id)", "FROM {0}review"),
             (
                 "entity",
                 "record_id IN (FROM {0}replaced) OR record_id IN (SELECT id FROM {0}all_record)",
