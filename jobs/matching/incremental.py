@@ -235,21 +235,20 @@ class Change:
         self._look_near("changed")
         dirty = ["FROM changed"]
         for name in (*self._rules, *self._blocks):
-            create(
-                "key",
-                f"""SELECT {name} FROM near_before SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL
-                    UNION SELECT {name} FROM near_now SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL""",
-            )
-            before, now = (self._limits(name, table) for table in ("near_before", "near_now"))
-            # A key that nobody has is not shared by too many.
-            create(
-                "flipped",
-                f"""SELECT {name} FROM ({before}) AS b FULL JOIN ({now}) AS n USING ({name})
-                    WHERE coalesce(b.state, '') <> coalesce(n.state, '')""",
-            )
-            create(f"dirty_{name}", f"SELECT id FROM near_now SEMI JOIN flipped USING ({name})")
+            of_key = f"SELECT id FROM near_now SEMI JOIN ({self._flipped(name)}) AS f USING ({name})"
+            create(f"dirty_{name}", of_key)
             dirty.append(f"FROM dirty_{name}")
         create("dirty", " UNION ".join(dirty))
+
+    def _flipped(self, name: str) -> str:
+        """A query for the keys of changed records that have another state than before."""
+        of_changed = f"SEMI JOIN changed USING (id) WHERE {name} IS NOT NULL"
+        before, now = (self._limits(name, table) for table in ("near_before", "near_now"))
+        # A key that nobody has is not shared by too many.
+        return f"""WITH key AS (
+                SELECT {name} FROM near_before {of_changed} UNION SELECT {name} FROM near_now {of_changed}
+            ) SELECT {name} FROM ({before}) AS b FULL JOIN ({now}) AS n USING ({name})
+            WHERE coalesce(b.state, '') <> coalesce(n.state, '')"""
 
     def _look_near(self, ids: str) -> None:
         """Makes near_before and near_now: the records that share a key with some, as they were and are, with keys."""
@@ -285,11 +284,9 @@ class Change:
         ]
         self._look_near("dirty")
         for name in (*self._rules, *self._blocks):
-            create("key", f"SELECT DISTINCT {name} FROM near_now SEMI JOIN dirty USING (id) WHERE {name} IS NOT NULL")
-            create(
-                f"shared_{name}",
-                preparation.shared_keys(self._settings, name, f"(FROM near_now SEMI JOIN key USING ({name}))"),
-            )
+            key = f"(SELECT DISTINCT {name} FROM near_now SEMI JOIN dirty USING (id)) AS key"
+            of_key = f"(FROM near_now SEMI JOIN {key} USING ({name}))"
+            create(f"shared_{name}", preparation.shared_keys(self._settings, name, of_key))
             of_hub = ""
             if name in self._rules:
                 most = self._settings.constraints.max_rule_block
