@@ -83,21 +83,23 @@ def review(settings: Settings) -> str:
     """A query for the pairs to review.
 
     Pairs that a decision or a rule joins are not reviewed, unless a constraint refused the edge. If a constraint or
-    a review flag applies, the evidence contradicts itself: the pair is uncertain whatever its weight."""
+    a review flag applies, the evidence contradicts itself: the pair is uncertain whatever its weight. A weight below
+    `review` is not shown: only a full run knows it."""
     thresholds = settings.thresholds
-    return f"""SELECT * FROM (
+    return f"""WITH known AS (SELECT * FROM model_edge WHERE match_weight >= {thresholds.review})
+        SELECT * FROM (
         SELECT m.id_l AS record_l, m.id_r AS record_r, m.match_weight, m.match_probability, m.waterfall,
                coalesce(f.constraint_name, m.veto, m.review_flag) AS constraint_name,
                CASE WHEN coalesce(f.constraint_name, m.veto, m.review_flag) IS NULL
                     THEN 1 - abs(2 * m.match_probability - 1) ELSE 1 END AS uncertainty
-        FROM model_edge m LEFT JOIN refused f ON f.id_l = m.id_l AND f.id_r = m.id_r
+        FROM known m LEFT JOIN refused f ON f.id_l = m.id_l AND f.id_r = m.id_r
         LEFT JOIN decision d ON d.id_l = m.id_l AND d.id_r = m.id_r
         LEFT JOIN (SELECT DISTINCT id_l, id_r FROM rule_edge) e ON e.id_l = m.id_l AND e.id_r = m.id_r
-        WHERE d.id_l IS NULL AND (f.id_l IS NOT NULL OR (e.id_l IS NULL AND m.match_weight >= {thresholds.review}
+        WHERE d.id_l IS NULL AND (f.id_l IS NOT NULL OR (e.id_l IS NULL
               AND (m.veto IS NOT NULL OR m.review_flag IS NOT NULL OR m.match_weight <= {thresholds.confident})))
         UNION ALL
         SELECT f.id_l, f.id_r, NULL, NULL, NULL, f.constraint_name, CAST(1 AS double) FROM refused f
-        LEFT JOIN model_edge m ON f.id_l = m.id_l AND f.id_r = m.id_r
+        LEFT JOIN known m ON f.id_l = m.id_l AND f.id_r = m.id_r
         LEFT JOIN decision d ON d.id_l = f.id_l AND d.id_r = f.id_r
         WHERE m.id_l IS NULL AND d.id_l IS NULL
     ) AS pairs ORDER BY uncertainty DESC, record_l, record_r"""
