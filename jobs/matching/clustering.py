@@ -74,7 +74,7 @@ def _score_remaining_pairs(engine: Engine, settings: Settings, linker: Callable[
     [(found,)] = engine.rows("SELECT count(*) FROM remaining_pair")
     if not found:
         return
-    scoring.score(linker(), engine, settings, "remaining_edge", pairs="remaining_pair")
+    scoring.score(linker(), engine, settings, "remaining_edge", pairs="remaining_pair", remaining=True)
     engine.create("all_edge", "SELECT * FROM model_edge UNION ALL SELECT * FROM remaining_edge")
     engine.create("model_edge", "SELECT * FROM all_edge")
     create_accepted_edges(engine, settings)

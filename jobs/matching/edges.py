@@ -8,7 +8,7 @@ from jobs.matching.engine import Engine
 
 NO_MODEL_EDGES = """SELECT CAST(0 AS bigint) AS id_l, CAST(0 AS bigint) AS id_r, CAST(0 AS double) AS evidence,
     CAST(0 AS double) AS match_weight, CAST(0 AS double) AS match_probability, CAST('' AS string) AS veto,
-    CAST('' AS string) AS review_flag, CAST('' AS string) AS waterfall WHERE 1 = 0"""
+    CAST('' AS string) AS review_flag, CAST('' AS string) AS waterfall, false AS remaining WHERE 1 = 0"""
 """An empty table `model_edge`, as jobs.matching.scoring.score makes it."""
 
 

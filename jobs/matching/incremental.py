@@ -26,8 +26,8 @@ _COLUMNS = tuple(RECORDS_SCHEMA.names)
 _HASH = f"hash({', '.join(CONTENT)}) AS content"
 """A record's content as a number: records with equal content have the same."""
 
-_EVIDENCE = "id_l, id_r, evidence, match_weight, match_probability, veto, review_flag, waterfall"
-
+NEW = 2**62
+"""From here on, the id of an entity is a placeholder, see Change.number()."""
 
 _NO_REVIEW = """SELECT CAST(0 AS bigint) AS record_l, CAST(0 AS bigint) AS record_r, CAST(0 AS double) AS match_weight,
     CAST(0 AS double) AS match_probability, '' AS waterfall, '' AS constraint_name, CAST(0 AS double) AS uncertainty
@@ -45,19 +45,17 @@ class State:
         self._database = str(engine.rows("SELECT current_database()")[0][0])
         engine.connection.execute("ATTACH IF NOT EXISTS ':memory:' AS slice")
         engine.fill("member", RECORDS_SCHEMA.empty_table())
-        engine.create("model_edge", f"SELECT {_EVIDENCE}, false AS remaining FROM ({NO_MODEL_EDGES}) AS e")
+        engine.create("model_edge", NO_MODEL_EDGES)
         engine.create("entity", "SELECT id AS record_id, id AS entity_id FROM member")
         engine.create("review", _NO_REVIEW)
         Decisions().create_tables(engine)
         self.derive()
 
-    def change(
-        self, arrived: pa.Table, gone: Iterable[int], decisions: Decisions | None = None, *, first_id: int
-    ) -> "Change":
+    def change(self, arrived: pa.Table, gone: Iterable[int], decisions: Decisions | None = None) -> "Change":
         """Computes what follows if records arrive or change (`arrived`, as RECORDS_SCHEMA), others are gone, and all
-        decisions are `decisions` (None: as before). New entities get ids from `first_id` on, which is above all ids in
-        use. The caller looks at the tables of the result, and calls keep() or does nothing."""
-        return Change(self, arrived, gone, decisions, first_id)
+        decisions are `decisions` (None: as before). The caller calls number(), looks at the tables of the result, and
+        calls keep(), or does nothing."""
+        return Change(self, arrived, gone, decisions)
 
     def of(self, table: str) -> str:
         """The name of a table of the state, whatever the slice has."""
@@ -112,13 +110,13 @@ class Change:
     """What a change does. Its tables, in the slice:
 
     replaced (id): records that were changed, or are gone, with `arrived`, the new ones
+    changed (id): the records whose values may be others than before; changed_duplicate (id, representative)
     dirty (id): the records whose evidence was gathered again; all their former edges are void
+    former_id (id): the records whose clusters are void
     affected (id): the records that were clustered again, with `all_record`, which adds their exact duplicates
-    new_rule_edge, new_model_edge; entity; review: what now holds for these."""
+    new_rule_edge, new_model_edge, remaining_edge; entity; review: what now holds for these."""
 
-    def __init__(
-        self, state: State, arrived: pa.Table, gone: Iterable[int], decisions: Decisions | None, first_id: int
-    ) -> None:
+    def __init__(self, state: State, arrived: pa.Table, gone: Iterable[int], decisions: Decisions | None) -> None:
         self._state = state
         self._engine = state.engine
         self._settings = state.settings
@@ -133,7 +131,7 @@ class Change:
             self._represent()
             self._find_dirty()
             self._gather_evidence()
-            self._cluster(first_id)
+            self._cluster()
         finally:
             state.search(in_slice=False)
 
@@ -170,6 +168,11 @@ class Change:
         create("of_customer_id", "SELECT id FROM of_customer UNION FROM touched")
         create("new_duplicate", preparation.customer_duplicates(self._settings, "of_customer"))
         create("old_duplicate", f"FROM {of('customer_duplicate')} SEMI JOIN of_customer_id USING (id)")
+        create(
+            "changed_duplicate",
+            """(FROM new_duplicate EXCEPT FROM old_duplicate)
+                UNION ALL (FROM old_duplicate EXCEPT FROM new_duplicate)""",
+        )
         self._view(
             "duplicate_now",
             f"FROM {of('customer_duplicate')} ANTI JOIN of_customer_id USING (id) UNION ALL FROM new_duplicate",
@@ -206,7 +209,7 @@ class Change:
             f"""SELECT {_HASH} FROM distinct_value
                 UNION SELECT content FROM {of("valued")} SEMI JOIN changed_value USING (id)""",
         )
-        columns = ", ".join(_COLUMNS)
+        columns = ", ".join((*_COLUMNS, "common"))
         create(
             "same_content",
             f"""SELECT {columns} FROM distinct_value UNION ALL
@@ -304,7 +307,7 @@ class Change:
     def _score(self) -> None:
         create = self._engine.create
         if "model" not in self._settings.methods:
-            create("new_model_edge", f"SELECT {_EVIDENCE} FROM ({NO_MODEL_EDGES}) AS e")
+            create("new_model_edge", NO_MODEL_EDGES)
             return
         pairs = " UNION ".join(
             f"""SELECT l.id AS id_l, r.id AS id_r FROM records l JOIN records r USING ({name})
@@ -317,12 +320,12 @@ class Change:
         scoring.score(self._linker(), self._engine, self._settings, "new_model_edge", pairs="candidate", keep=keep)
 
     def _linker(self) -> Linker:
-        scoring.apply_terms(self._engine, self._settings, "records")
+        scoring.apply_terms(self._engine, self._settings, "records", self._state.model.terms or "")
         return scoring.create_linker(self._engine, self._settings, self._state.model, self._state.model.records)
 
     # Clusters
 
-    def _cluster(self, first_id: int) -> None:
+    def _cluster(self) -> None:
         of, create = self._state.of, self._engine.create
         thresholds = self._settings.thresholds
         create(
@@ -332,9 +335,7 @@ class Change:
                     WHERE match_weight >= {thresholds.match} AND veto IS NULL
                 UNION SELECT unnest([id_l, id_r]) FROM decision SEMI JOIN redecided
                     ON redecided.id IN (decision.id_l, decision.id_r)
-                UNION SELECT representative FROM (
-                    (FROM new_duplicate EXCEPT FROM old_duplicate)
-                    UNION ALL (FROM old_duplicate EXCEPT FROM new_duplicate)) AS d""",
+                UNION SELECT representative FROM changed_duplicate""",
         )
         create(
             "former_id",
@@ -354,10 +355,9 @@ class Change:
         create_clusters(self._engine, self._settings, self._summary, self._linker if with_model else None)
         create(
             "remaining_edge",
-            f"""SELECT {_EVIDENCE} FROM model_edge ANTI JOIN known_edge USING (id_l, id_r)
-                WHERE match_weight >= {thresholds.review}""",
+            f"FROM model_edge WHERE remaining AND match_weight >= {thresholds.review}",
         )
-        create_entities(self._engine, f"FROM {of('entity')} WHERE record_id IN (SELECT id FROM all_record)", first_id)
+        create_entities(self._engine, f"FROM {of('entity')} WHERE record_id IN (SELECT id FROM all_record)", NEW)
         create("review", outputs.review(self._settings))
 
     def _take_edges(self) -> None:
@@ -369,12 +369,23 @@ class Change:
         create("rule_edge", f"FROM {of('rule_edge')} WHERE {clean} AND {near} UNION ALL FROM new_rule_edge")
         create(
             "model_edge",
-            f"""SELECT {_EVIDENCE} FROM {of("model_edge")} WHERE NOT remaining AND {clean} AND {near}
+            f"""FROM {of("model_edge")} WHERE NOT remaining AND {clean} AND {near}
                 UNION ALL FROM new_model_edge""",
         )
-        create("known_edge", "SELECT id_l, id_r FROM model_edge")
 
     # The end
+
+    @property
+    def new_entities(self) -> int:
+        """How many entities are new."""
+        [(highest,)] = self._engine.rows("SELECT coalesce(max(entity_id), 0) FROM slice.main.entity")
+        return max(0, int(highest) - NEW + 1)
+
+    def number(self, first_id: int) -> None:
+        """Gives the new entities the ids from `first_id` on."""
+        self._engine.connection.execute(
+            f"UPDATE slice.main.entity SET entity_id = entity_id - {NEW} + {first_id} WHERE entity_id >= {NEW}"
+        )
 
     def keep(self) -> None:
         """Writes the change to the state, in one transaction."""
@@ -391,7 +402,7 @@ class Change:
                 "model_edge",
                 """id_l IN (FROM {0}dirty) OR id_r IN (FROM {0}dirty)
                     OR remaining AND (id_l IN (FROM {0}former_id) OR id_r IN (FROM {0}former_id))""",
-                "SELECT *, false FROM {0}new_model_edge UNION ALL SELECT *, true FROM {0}remaining_edge",
+                "FROM {0}new_model_edge UNION ALL FROM {0}remaining_edge",
             ),
             ("component", "id IN (FROM {0}former_id)", "FROM {0}component"),
             ("review", "record_l IN (FROM {0}former_id) OR record_r IN (FROM {0}former_id)", "FROM {0}review"),

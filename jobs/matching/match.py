@@ -92,12 +92,12 @@ def _frozen(
     """Makes the term frequencies: those of a given version, or else of the records. Returns the constraints that the
     version waives."""
     if given is None:
-        scoring.create_term_frequencies(engine, settings)
+        summary.terms = scoring.create_term_frequencies(engine, settings)
         return preparation.waived_constraints(engine, settings, summary)
     if given.terms and not terms:
         raise BadInput(f"expected the term frequencies of model version {given.version}: terms.parquet beside its file")
     scoring.read_terms(engine, terms)
-    scoring.apply_terms(engine, settings, "records")
+    scoring.apply_terms(engine, settings, "records", given.terms or "")
     return given.waived
 
 
@@ -110,7 +110,7 @@ def _untrained(engine: Engine, settings: Settings, summary: Summary) -> Model:
             "prior": prior,
             "records": summary.counts["records"],
             "waived": summary.waived,
-            "terms": scoring.digest_terms(engine),
+            "terms": summary.terms,
         }
     )
 

@@ -32,8 +32,8 @@ class LevelWeights(_Frozen):
 
 
 class Model(_Frozen):
-    """A model version, but for its term frequencies, of which it has the digest. Without these, it contains no personal
-    data. It does not depend on an engine."""
+    """A model version, but for its term frequencies, of which it has the digest. It contains no personal data, and does
+    not depend on an engine."""
 
     prior: float
     """The probability that two random records match."""
@@ -44,7 +44,8 @@ class Model(_Frozen):
     waived: tuple[Waived, ...] = ()
     """The constraints that do not apply, because the records show no households."""
     terms: str | None = None
-    """A digest of the term frequencies; None if it has none: no value is more common than others."""
+    """A digest of the term frequencies, with which their values are hashed; None if it has none: no value is more
+    common than others."""
 
     @property
     def version(self) -> str:

@@ -2,9 +2,11 @@
 
 entities.parquet    record_id, entity_id
 edges.parquet       record_l, record_r, reason (decision, rule, model), rule, match_weight, match_probability,
-                    waterfall, joins: whether the edge was accepted
-members.parquet     record_id, entity_id, source, customer_id, normalised values: null for an exact duplicate of the
-                    same customer, which an edge joins with its representative
+                    waterfall, joins: whether the edge was accepted, veto, review_flag, remaining: the pair was scored
+                    only because both records were in one component
+members.parquet     record_id, entity_id, source, customer_id, normalised values; common: those of them that are null
+                    because too many people share them (preparation.without_common_values); representative: of an exact
+                    duplicate of the same customer, which has no values
 terms.parquet       the model version's term frequencies: field, value, records: number of records with the value, if
                     several have it; without a value, the number of records with any
 review.parquet      pairs for clerical review, the most uncertain first: record_l, record_r, match_weight,
@@ -27,6 +29,14 @@ from jobs.matching.model import Model
 from jobs.matching.preparation import identity_rule_of
 from jobs.matching.summary import Summary
 
+EDGE_ROWS = """SELECT record_l, record_r, rule, match_weight, match_probability, waterfall, joins, veto, review_flag,
+    remaining FROM"""
+"""What is stored of the edges, in the order of dedup.store.matching.run_tables.EDGE_COLUMNS."""
+
+REVIEW_ROWS = """SELECT record_l, record_r, match_weight, match_probability, waterfall, constraint_name, uncertainty
+    FROM"""
+"""The same of the review pairs, in the order of REVIEW_COLUMNS."""
+
 MODEL, TERMS = "model.json", "terms.parquet"
 """The files of a model version."""
 
@@ -35,13 +45,14 @@ def write_tables(engine: Engine, settings: Settings, output: str) -> None:
     """Writes the Parquet files to a folder, which is created, or to below an s3:// prefix."""
     if not output.startswith(storage.S3):
         Path(output).mkdir(parents=True, exist_ok=True)
-    engine.create("edge", _edges(settings))
+    engine.create("edge", edges(settings, rules="rule_edge", scored="model_edge", duplicates="customer_duplicate"))
     engine.save("SELECT record_id, entity_id FROM entity ORDER BY entity_id, record_id", f"{output}/entities.parquet")
     engine.save("SELECT * FROM edge ORDER BY record_l, record_r, reason, rule", f"{output}/edges.parquet")
     normalised = ", ".join(f"r.{column}" for column in COLUMNS)
     engine.save(
-        f"""SELECT e.record_id, e.entity_id, a.source, a.customer_id, {normalised} FROM entity e
-            JOIN all_record a ON a.id = e.record_id LEFT JOIN records r ON r.id = e.record_id""",
+        f"""SELECT e.record_id, e.entity_id, a.source, a.customer_id, {normalised}, r.common, d.representative
+            FROM entity e JOIN all_record a ON a.id = e.record_id LEFT JOIN records r ON r.id = e.record_id
+            LEFT JOIN customer_duplicate d ON d.id = e.record_id""",
         f"{output}/members.parquet",
     )
     engine.save("SELECT field, value, records FROM term ORDER BY field, value", f"{output}/{TERMS}")
@@ -64,18 +75,22 @@ def write_summary(output: str, summary: Summary) -> None:
     storage.write(f"{output}/run.json", json.dumps(summary.content(), indent=2) + "\n")
 
 
-def _edges(settings: Settings) -> str:
+def edges(settings: Settings, *, rules: str, scored: str, duplicates: str) -> str:
+    """A query for the edges, as in edges.parquet, of match rules, scored pairs, and customer duplicates: the names of
+    tables like rule_edge, model_edge and customer_duplicate, or queries in parentheses; and those of `decision`."""
     thresholds = settings.thresholds
     identity = identity_rule_of(settings)
     names = " ".join(f"WHEN {rank} THEN '{rule.name}'" for rank, rule in enumerate(settings.rules))
     return f"""SELECT id_l AS record_l, id_r AS record_r, 'rule' AS reason, CASE rank {names} END AS rule,
             CAST(NULL AS double) AS match_weight, CAST(NULL AS double) AS match_probability,
-            CAST(NULL AS string) AS waterfall, true AS joins FROM rule_edge
-        UNION ALL SELECT representative, id, 'rule', '{identity.name if identity else ""}', NULL, NULL, NULL, true
-            FROM customer_duplicate
-        UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL, decision = 'same' FROM decision
+            CAST(NULL AS string) AS waterfall, true AS joins, CAST(NULL AS string) AS veto,
+            CAST(NULL AS string) AS review_flag, false AS remaining FROM {rules} AS r
+        UNION ALL SELECT representative, id, 'rule', '{identity.name if identity else ""}', NULL, NULL, NULL, true,
+            NULL, NULL, false FROM {duplicates} AS d
+        UNION ALL SELECT id_l, id_r, 'decision', decision, NULL, NULL, NULL, decision = 'same', NULL, NULL, false
+            FROM decision
         UNION ALL SELECT id_l, id_r, 'model', NULL, match_weight, match_probability, waterfall,
-            veto IS NULL AND match_weight >= {thresholds.match} FROM model_edge
+            veto IS NULL AND match_weight >= {thresholds.match}, veto, review_flag, remaining FROM {scored} AS m
         WHERE match_weight >= {thresholds.review}"""
 
 

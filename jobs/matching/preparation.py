@@ -50,7 +50,8 @@ def common_values(settings: Settings, column: str, records: str) -> str:
 
 
 def without_common_values(settings: Settings, columns: Sequence[str], records: str) -> str:
-    """A query for records with these columns, without the values of the tables common_email, …"""
+    """A query for records with these columns, without the values of the tables common_email, …; and with `common`, the
+    text of these values: `email=…`, separated by chr(31); null if there are none."""
     personal = settings.constraints.personal
     kept = ", ".join(
         f"CASE WHEN common_{column}.{column} IS NULL THEN r.{column} END AS {column}"
@@ -59,7 +60,14 @@ def without_common_values(settings: Settings, columns: Sequence[str], records: s
         for column in columns
     )
     joins = " ".join(f"LEFT JOIN common_{c} ON r.{c} = common_{c}.{c}" for c in personal)
-    return f"SELECT {kept} FROM {records} AS r {joins}"
+    values = ", ".join(f"CASE WHEN common_{c}.{c} IS NOT NULL THEN '{c}=' || r.{c} END" for c in personal)
+    common = f"nullif(concat_ws(chr(31), {values}), '')" if personal else "CAST(NULL AS string)"
+    return f"SELECT {kept}, {common} AS common FROM {records} AS r {joins}"
+
+
+def with_common_value(column: str) -> str:
+    """The value of a personal column of a record that without_common_values() made, in DuckDB: also if it is common."""
+    return f"coalesce({column}, nullif(regexp_extract(common, '(^|\x1f){column}=([^\x1f]*)', 2), ''))"
 
 
 def represented(settings: Settings, records: str) -> str:
@@ -144,13 +152,12 @@ def remove_customer_duplicates(engine: Engine, settings: Settings, summary: Summ
 
 
 def remove_common_values(engine: Engine, settings: Settings) -> None:
-    """Sets values of personal columns to null if records with too many different names have them."""
-    personal = settings.constraints.personal
-    for column in personal:
+    """Sets values of personal columns to null if records with too many different names have them. Adds the column
+    `common`, see without_common_values()."""
+    for column in settings.constraints.personal:
         engine.create(f"common_{column}", common_values(settings, column, "records"))
-    if personal:
-        engine.create("uncommon_record", without_common_values(settings, engine.columns("records"), "records"))
-        engine.create("records", "SELECT * FROM uncommon_record")
+    engine.create("uncommon_record", without_common_values(settings, engine.columns("records"), "records"))
+    engine.create("records", "SELECT * FROM uncommon_record")
 
 
 def add_representatives(engine: Engine, settings: Settings, summary: Summary) -> None:

@@ -20,24 +20,25 @@ from typing import Any, Self
 import duckdb
 from dedup.aws import bucket, spark
 from dedup.errors import Superseded, Unavailable
-from dedup.matching.rules import term_columns
 from dedup.matching.settings import Settings
 from dedup.services import jobs as spark_jobs
 from dedup.services import tasks
 from dedup.settings import settings as environment
 from dedup.store import Store
 from dedup.store.connection import Database
+from dedup.store.matching.resolving import Tables
 from dedup.store.matching.run_tables import MEMBER_COLUMNS
-from dedup.store.matching.runs import Files, Results, RunAttempt, Snapshot
+from dedup.store.matching.runs import Results, RunAttempt, Snapshot
 from dedup.store.task_outbox import Task
 from pydantic import ValidationError
 
 from jobs import BadInput, scratch, storage
+from jobs.matching import resolver
 from jobs.matching.decisions import Decisions
 from jobs.matching.duckdb_engine import DuckDB
 from jobs.matching.match import match
 from jobs.matching.model import Model
-from jobs.matching.outputs import MODEL, TERMS
+from jobs.matching.outputs import EDGE_ROWS, MODEL, REVIEW_ROWS, TERMS
 from jobs.scratch import Scratch
 
 LEASE = 60.0
@@ -65,12 +66,13 @@ STAGES = {
     "cluster": 0.6,
     "write": 0.75,
     "load": 0.8,
+    "resolve": 0.95,
 }
 """Progress of a run, from 0 to 1, at the start of each stage."""
 
 RECORDS, PREVIOUS = "records.parquet", "previous.parquet"
 """Names of a matching's input; those of a model version are as in jobs.matching.outputs."""
-_CSV = "(FORMAT csv, HEADER)"
+_CSV = "(FORMAT csv, HEADER false)"
 
 
 def run(run_id: int, store: Store, remaining_seconds: Callable[[], float] = lambda: 900.0) -> str | None:
@@ -304,7 +306,9 @@ class _Attempt:
     def _finish(self, snapshot: Snapshot) -> str:
         self.heartbeat.stage("load")
         _load(self.claim, self.store, self.output)
-        self.heartbeat.stage("load")
+        self.heartbeat.stage("resolve")
+        resolver.follow(self.store, self.claim.id, self.remaining_seconds)
+        self.heartbeat.stage("resolve")
         self.store.runs.finish(self.claim, snapshot)
         return "done"
 
@@ -335,13 +339,10 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
     columns = ", ".join(MEMBER_COLUMNS)
     tables = {
         "members": f"SELECT {columns} FROM {members} ORDER BY record_id",
-        # Only edges inside an entity: most scored pairs are two people.
-        "edges": f"""SELECT e.record_l, e.record_r, e.rule, e.match_weight, e.match_probability, e.waterfall, e.joins
-            FROM {edges} e JOIN {members} l ON l.record_id = e.record_l JOIN {members} r ON r.record_id = e.record_r
-            WHERE e.reason <> 'decision' AND (e.joins OR l.entity_id = r.entity_id)""",
-        "review": f"""SELECT record_l, record_r, match_weight, match_probability, waterfall, constraint_name,
-            uncertainty FROM {_parquet(output / "review.parquet")}""",
-        "terms": _terms(settings, output, members if claim.model_of else None),
+        "edges": f"{EDGE_ROWS} {edges} WHERE reason <> 'decision'",
+        "review": f"{REVIEW_ROWS} {_parquet(output / 'review.parquet')}",
+        "decisions": f"SELECT record_l, record_r, rule FROM {edges} WHERE reason = 'decision'",
+        "terms": f"SELECT field, value, records FROM {_parquet(output / TERMS)}",
     }
     with duckdb.connect() as database:
         for name, query in tables.items():
@@ -355,12 +356,10 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
                 ORDER BY abs(match_weight - {settings["thresholds"]["match"]}), 1, 2 LIMIT {NEAR_THRESHOLD}"""
         ).fetchall()
     with ExitStack() as opened:
-        members_csv, edges_csv, review_csv, terms_csv = (
-            opened.enter_context((output / f"{name}.csv").open("rb")) for name in tables
-        )
+        files = [opened.enter_context((output / f"{name}.csv").open("rb")) for name in tables]
         store.runs.load(
             claim,
-            Files(members_csv, edges_csv, review_csv, terms_csv),
+            Tables(*files),
             Results(
                 settings=settings,
                 model=model,
@@ -372,14 +371,6 @@ def _load(claim: RunAttempt, store: Store, output: Path) -> None:
                 ],
             ),
         )
-
-
-def _terms(settings: Mapping[str, Any], output: Path, members: str | None) -> str:
-    """A query for the term frequencies; with `members`, without the values that no member has. Those of a given version
-    may be of people whose records were removed since it was trained."""
-    every = f"SELECT field, value, records FROM {_parquet(output / TERMS)}"
-    held = " UNION ".join(f"SELECT '{column}', {column} FROM {members}" for column in term_columns(settings))
-    return f"{every} WHERE value IS NULL OR (field, value) IN ({held})" if members and held else every
 
 
 def _parquet(path: Path) -> str:

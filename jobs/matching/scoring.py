@@ -90,9 +90,11 @@ def create_linker(
     return linker
 
 
-def create_term_frequencies(engine: Engine, settings: Settings) -> None:
+def create_term_frequencies(engine: Engine, settings: Settings) -> str:
     """Makes `term` (field, value, records) of `records`, including exact duplicates: how many records have a value, if
-    several have it; without a value, how many have any. And with it tf_email, …, see apply_terms()."""
+    several have it; without a value, how many have any. Values are stored as hashes, so that a model version holds no
+    personal data (dedup.matching.scoring.term_value). And with it tf_email, …, see apply_terms(). Returns the digest of
+    the frequencies, with which values are hashed: it can't be known without all of them."""
     queries = [NO_TERMS]
     for column in term_columns(settings.model_dump()):
         queries.append(f"SELECT '{column}', NULL, count({column}) FROM records")
@@ -100,8 +102,11 @@ def create_term_frequencies(engine: Engine, settings: Settings) -> None:
             f"""SELECT '{column}', {column}, count(*) FROM records WHERE {column} IS NOT NULL
                 GROUP BY {column} HAVING count(*) > 1"""
         )
-    engine.create("term", " UNION ALL ".join(queries))
-    apply_terms(engine, settings, "records")
+    engine.create("clear_term", " UNION ALL ".join(queries))
+    digest = digest_terms(engine, "clear_term")
+    engine.create("term", f"SELECT field, {_hashed('value', digest)} AS value, records FROM clear_term")
+    apply_terms(engine, settings, "records", digest)
+    return digest
 
 
 def read_terms(engine: Engine, path: str | None) -> None:
@@ -109,9 +114,14 @@ def read_terms(engine: Engine, path: str | None) -> None:
     engine.create("term", f"SELECT field, value, records FROM {parquet_table(engine, path)}" if path else NO_TERMS)
 
 
-def apply_terms(engine: Engine, settings: Settings, table: str) -> None:
-    """Makes tf_email, …: for each value that occurs in a table of normalised records, its relative frequency by `term`.
-    A value that is not in `term` counts as one record. Empty if `term` lacks the column."""
+def _hashed(value: str, digest: str) -> str:
+    """SQL for dedup.matching.scoring.term_value()."""
+    return f"md5('{digest}' || {value})"
+
+
+def apply_terms(engine: Engine, settings: Settings, table: str, digest: str) -> None:
+    """Makes tf_email, …: for each value that occurs in a table of normalised records, its relative frequency by `term`,
+    which has the `digest`. A value that is not in `term` counts as one record. Empty if `term` lacks the column."""
     for column in term_columns(settings.model_dump()):
         engine.create(
             f"tf_{column}",
@@ -119,26 +129,33 @@ def apply_terms(engine: Engine, settings: Settings, table: str) -> None:
                 FROM (SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL) AS v
                 CROSS JOIN (
                     SELECT records FROM term WHERE field = '{column}' AND value IS NULL AND records > 0) AS n
-                LEFT JOIN term t ON t.field = '{column}' AND t.value = v.{column}""",
+                LEFT JOIN term t ON t.field = '{column}' AND t.value = {_hashed(f"v.{column}", digest)}""",
         )
 
 
-def digest_terms(engine: Engine) -> str:
-    """A digest of `term`, which depends neither on the order of its rows nor on the engine: sums of the hexadecimal
-    digits of each row's MD5, by position."""
+def digest_terms(engine: Engine, table: str) -> str:
+    """A digest of term frequencies, which depends neither on the order of the rows nor on the engine: sums of the
+    hexadecimal digits of each row's MD5, by position."""
     row = "field || chr(31) || coalesce(value, '') || chr(31) || CAST(records AS string)"
     sums = ", ".join(f"sum(instr('123456789abcdef', substr(hash, {n}, 1)))" for n in range(1, 33))
-    [found] = engine.rows(f"SELECT count(*), {sums} FROM (SELECT md5({row}) AS hash FROM term) AS hashed")
-    return hashlib.sha256(" ".join(str(value or 0) for value in found).encode()).hexdigest()[:12]
+    [found] = engine.rows(f"SELECT count(*), {sums} FROM (SELECT md5({row}) AS hash FROM {table}) AS hashed")
+    return hashlib.sha256(" ".join(str(value or 0) for value in found).encode()).hexdigest()[:32]
 
 
 def score(
-    linker: Linker, engine: Engine, settings: Settings, table: str, pairs: str = "", keep: float | None = None
+    linker: Linker,
+    engine: Engine,
+    settings: Settings,
+    table: str,
+    pairs: str = "",
+    keep: float | None = None,
+    *,
+    remaining: bool = False,
 ) -> None:
-    """Makes `table` (id_l, id_r, evidence, match_weight, match_probability, veto, review_flag, waterfall) of the
-    candidate pairs, or of the pairs in the table `pairs`, whose match weight is at least `keep`, by default that of the
-    settings. `evidence`: the match weight without the prior's. `veto` and `review_flag`: the name of the first that
-    applies, or null.
+    """Makes `table` (id_l, id_r, evidence, match_weight, match_probability, veto, review_flag, waterfall, remaining) of
+    the candidate pairs, or of the pairs in the table `pairs`, whose match weight is at least `keep`, by default that of
+    the settings. `evidence`: the match weight without the prior's. `veto` and `review_flag`: the name of the first that
+    applies, or null. `remaining` is as given.
 
     Weights depend on the pair and the model only, to the last digit."""
     keep = settings.thresholds.keep if keep is None else keep
@@ -155,7 +172,8 @@ def score(
         f"""SELECT id_l, id_r, {evidence} AS evidence,
             {_first_sql(settings, settings.constraints.vetoes)} AS veto,
             {_first_sql(settings, settings.constraints.review_flags)} AS review_flag,
-            {waterfall_sql(settings, columns)} AS waterfall FROM {scored.physical_name}""",
+            {waterfall_sql(settings, columns)} AS waterfall, {str(remaining).lower()} AS remaining
+            FROM {scored.physical_name}""",
     )
     scored.drop_table_from_database_and_remove_from_cache()
     prior = linker.misc.save_model_to_json()["probability_two_random_records_match"]
@@ -167,9 +185,10 @@ def weigh(engine: Engine, evidence: str, table: str, prior: float, keep: float) 
     engine.create(
         table,
         f"""SELECT id_l, id_r, evidence, match_weight, {probability_sql("match_weight")} AS match_probability, veto,
-            review_flag, waterfall
+            review_flag, waterfall, remaining
             FROM (SELECT *, evidence + CAST('{prior_weight(prior)!r}' AS double) AS match_weight FROM (
-                SELECT id_l, id_r, evidence, veto, review_flag, waterfall FROM {evidence}) AS pairs) AS weighed
+                SELECT id_l, id_r, evidence, veto, review_flag, waterfall, remaining FROM {evidence}
+            ) AS pairs) AS weighed
             WHERE match_weight >= {keep!r}""",
     )
 

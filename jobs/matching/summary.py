@@ -20,6 +20,8 @@ class Summary:
     settings: Settings
     waived: tuple[str, ...] = ()
     """Names of the constraints that do not apply to these records."""
+    terms: str | None = None
+    """The digest of the term frequencies of these records; None if those of a version are used."""
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model_version: str = ""

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any
 
 from dedup.matching.clustering import jaro_winkler
@@ -23,8 +24,8 @@ SWAPPED = 0.88
 
 Normalised = Mapping[str, Any]
 Shares = Mapping[str, Mapping[str | None, int]]
-"""For each column the number of records with a value, by value if it is more than one; None has the number of records
-with any value."""
+"""For each column the number of records with a value, by the value's hash (term_value) if it is more than one; None has
+the number of records with any value."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Scorer:
         }
         self._prior = prior_weight(model["prior"])
         self._rarity = rarity(model["records"])
+        self._digest = model.get("terms")
 
     def score(self, one: Normalised, other: Normalised, shares: Shares) -> Score:
         """Returns the score of two records, given their normalised values and the `shares` of the values that both
@@ -82,7 +84,7 @@ class Scorer:
         if label == ELSE:
             return Step(name, ELSE, weight)
         term = levels[position].get("term_frequency")
-        if term and (share := _share(shares.get(term, {}), one[term])):
+        if term and (share := _share(shares.get(term, {}), term_value(self._digest, one[term]))):
             weight += self._rarity * (math.log2(u) - math.log2(share))
         return Step(name, label, weight)
 
@@ -102,6 +104,11 @@ class Scorer:
 def prior_weight(prior: float) -> float:
     """Returns the match weight of a pair about which nothing is known: log2 of the odds of the prior."""
     return math.log2(prior / (1 - prior))
+
+
+def term_value(digest: str | None, value: str) -> str:
+    """Returns a value as the term frequencies with a digest have it: an MD5 hash of both."""
+    return md5(f"{digest or ''}{value}".encode(), usedforsecurity=False).hexdigest()
 
 
 def rarity(records: int) -> float:

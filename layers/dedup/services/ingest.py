@@ -49,9 +49,6 @@ FINISHING_SECONDS = 30
 WRITTEN_ROWS_PER_SECOND = 20_000
 """Rows that become records, or rejected rows. Measured: 130,000 rows a second on two cores, 30,000 on busy ones."""
 
-MATCHED_ROWS_PER_SECOND = 6_000
-"""Rows that become records while a matching run is active, whose entities are updated too. Measured: 9,000 a second."""
-
 COMPARED_ROWS_PER_SECOND = 100_000
 """Rows of a snapshot or an upsert, which are compared with the records. Measured on two cores: 350,000 a second."""
 
@@ -227,10 +224,10 @@ def _load(
             if wrong_folder:
                 raise Refused(str(wrong_folder))
             load = replace(load, source=folder.source or load.source)
-            known, matches = _customers_of(load, store), bool(store.runs.active())
+            known = _customers_of(load, store)
 
             def has_time(accepted: int, rejected: int) -> bool:
-                return remaining_seconds() >= reserved_seconds(accepted, rejected, known, matches=matches)
+                return remaining_seconds() >= reserved_seconds(accepted, rejected, known)
 
             mapper = _mapper(load, store)
             guessed, left_out = _stage(body, opened.size, load, store, mapper, rejects, findings, has_time)
@@ -260,16 +257,14 @@ def _load(
         raise
 
 
-def reserved_seconds(accepted: int, rejected: int, customers: int | None = None, *, matches: bool = False) -> float:
+def reserved_seconds(accepted: int, rejected: int, customers: int | None = None) -> float:
     """Returns how long it may take to load rows that are staged: a snapshot or an upsert of a source with so many
-    `customers`; None if the rows are added. `matches`: a matching run is active."""
+    `customers`; None if the rows are added."""
     written, compared = accepted, 0
     if customers is not None:
         compared = accepted
         written -= round((1 - CHANGED_SHARE) * min(accepted, customers))
-    writing = written / (MATCHED_ROWS_PER_SECOND if matches else WRITTEN_ROWS_PER_SECOND)
-    rejecting, comparing = rejected / WRITTEN_ROWS_PER_SECOND, compared / COMPARED_ROWS_PER_SECOND
-    return FINISHING_SECONDS + writing + rejecting + comparing
+    return FINISHING_SECONDS + (written + rejected) / WRITTEN_ROWS_PER_SECOND + compared / COMPARED_ROWS_PER_SECOND
 
 
 def _customers_of(load: Load, store: Store) -> int | None:

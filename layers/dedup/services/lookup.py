@@ -17,7 +17,7 @@ from dedup.matching.rules import (
     survivorship_of,
     term_columns,
 )
-from dedup.matching.scoring import Scorer, Step
+from dedup.matching.scoring import Scorer, Step, term_value
 from dedup.store import Store
 
 MAX_MATCHES = 10
@@ -40,16 +40,16 @@ def _shown(step: Step) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], Scorer]:
+def _scorer(store: Store, run: int) -> tuple[Mapping[str, Any], str | None, Scorer]:
     settings, model = store.runs.model(run)
-    return settings, Scorer(settings, model)
+    return settings, model.get("terms"), Scorer(settings, model)
 
 
 def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     """Returns the entities of the active run that match, the best first, each scored by its most similar record.
     `sent` has the details by field, with None for unknown ones. Nothing is written. Raises NoRun."""
     run = store.runs.require_active()
-    settings, scorer = _scorer(store, run)
+    settings, digest, scorer = _scorer(store, run)
     # People type or paste the address: white space in it is removed, which an address in a record must not have.
     email = "".join((sent["email"] or "").split())
     asked = {
@@ -57,9 +57,8 @@ def look_up(sent: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
         "source": sent["source"],
         **normalise.record({**sent, "email": email}, conventions_of(settings)),
     }
-    found = store.entities.candidates(
-        run, asked, lookup_keys(settings), term_columns(settings), MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL
-    )
+    terms = {column: asked[column] and term_value(digest, asked[column]) for column in term_columns(settings)}
+    found = store.entities.candidates(run, asked, lookup_keys(settings), terms, MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL)
     joined = _joined(rules_of(settings), asked, found.members, settings["constraints"]["max_rule_block"])
     best: dict[int, dict[str, Any]] = {}
     for member in found.members:

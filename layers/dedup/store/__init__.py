@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dedup.store.mappings import Mappings
     from dedup.store.matching.decisions import Decisions
     from dedup.store.matching.entities import Entities
+    from dedup.store.matching.resolving import Resolving
     from dedup.store.matching.review import Review
     from dedup.store.matching.runs import Runs
     from dedup.store.previews import Previews
@@ -157,6 +158,13 @@ class Store:
         from dedup.store.matching.review import Review
 
         return Review(self._database)
+
+    @cached_property
+    def resolving(self) -> "Resolving":
+        """What the resolver reads and writes."""
+        from dedup.store.matching.resolving import Resolving
+
+        return Resolving(self._database)
 
     @cached_property
     def decisions(self) -> "Decisions":

@@ -1,12 +1,13 @@
 """The change log: which records were inserted, updated and deleted. Consumers read it in the order of positions.
 
 Whoever writes the table of records appends in the same transaction, after the records: logged(), logged_one() or
-append_inserted(), and append_cleared(). An entry has no position at first, because a transaction with a lower id may
-commit later. Whoever reads numbers the entries that it sees, one reader at a time (docs/adr/0014).
+append_inserted(), and append_cleared(); append_updated() is also for what else changes what is derived from records. An
+entry has no position at first, because a transaction with a lower id may commit later. Whoever reads numbers the
+entries that it sees, one reader at a time (docs/adr/0014).
 
 A consumer reads a batch, writes what it derives from it, and calls commit() in that transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from pg8000.native import Connection
 from dedup.errors import Superseded
 from dedup.store.connection import Database
 from dedup.store.locks import CHANGE_LOG_LOCK_EXCLUSIVE, TRY_CHANGE_LOG_LOCK_EXCLUSIVE
-from dedup.store.sql import text
+from dedup.store.sql import bigints, text
 
 MAX_RANGES = 10_000
 """Ranges of ids in one entry: 200 kB before compression."""
@@ -117,6 +118,13 @@ def append_inserted(connection: Connection, last_id: int, upload_id: int, count:
             append_scattered(connection, last_id, upload_id)
 
 
+def append_updated(connection: Connection, record_ids: Iterable[int]) -> None:
+    """Appends that what is derived from some records is to be derived again: something else that it depends on has
+    changed. The records need not exist."""
+    changed = f"SELECT DISTINCT id FROM unnest({bigints(record_ids)}) AS t (id)"
+    connection.run(f"WITH changed AS ({changed}), {logged('updated', 'changed')} SELECT")
+
+
 def append_cleared(connection: Connection) -> None:
     """Appends that all records were deleted. The caller has kept all other writers out."""
     connection.run("INSERT INTO record_change (operation, size, records) VALUES ('cleared', 0, '{}')")
@@ -137,16 +145,7 @@ class ChangeLog:
         Records that are read after that contain everything up to this position, and perhaps some changes after it,
         which will be read again."""
 
-        def work(connection: Connection) -> Position:
-            connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")
-            _number(connection)
-            connection.run(
-                f"""INSERT INTO change_consumer (name, position) SELECT {text(consumer)}, last_position FROM change_log
-                    ON CONFLICT (name) DO NOTHING"""
-            )
-            return _position(connection, consumer)
-
-        return self._database.write(work, repeatable=True)
+        return self._database.write(lambda connection: register(connection, consumer), repeatable=True)
 
     def unregister(self, consumer: str) -> None:
         """Forgets a consumer: what only it has not read is trimmed."""
@@ -164,13 +163,24 @@ class ChangeLog:
             if connection.run("SELECT FROM record_change WHERE position IS NULL LIMIT 1"):
                 connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")
                 _number(connection, MAX_ENTRIES)
-            return _read(connection, _position(connection, consumer), limit)
+            return _read(connection, position(connection, consumer), limit)
 
         return self._database.write(work, repeatable=True)
 
     def lags(self) -> tuple[Lag, ...]:
         """How far each consumer is behind, in the order of their names."""
         return self._database.read(lags)
+
+
+def register(connection: Connection, consumer: str) -> Position:
+    """The same as ChangeLog.register() in a transaction of its own, which the caller begins and ends."""
+    connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")
+    _number(connection)
+    connection.run(
+        f"""INSERT INTO change_consumer (name, position) SELECT {text(consumer)}, last_position FROM change_log
+            ON CONFLICT (name) DO NOTHING"""
+    )
+    return position(connection, consumer)
 
 
 def commit(connection: Connection, consumer: str, batch: Batch) -> None:
@@ -199,7 +209,8 @@ def lags(connection: Connection) -> tuple[Lag, ...]:
     return tuple(Lag(*row) for row in rows)
 
 
-def _position(connection: Connection, consumer: str) -> Position:
+def position(connection: Connection, consumer: str) -> Position:
+    """The position of a consumer. Raises LookupError if it is not registered."""
     rows = connection.run(f"SELECT position, record_id FROM change_consumer WHERE name = {text(consumer)}")
     if not rows:
         raise LookupError(f"{consumer} is not registered as a consumer of the change log")

@@ -14,7 +14,7 @@ from dedup.store.customer_columns import is_customer
 from dedup.store.erasures import Remaining
 from dedup.store.locks import LONG_WRITE_LOCK_SHARED, MERGE_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import decisions, detach, run_tables
+from dedup.store.matching import decisions, forgetting, run_tables
 from dedup.store.records import records_query
 from dedup.store.removal import delete_records
 from dedup.store.salt import Salt
@@ -112,7 +112,7 @@ class Customers:
             connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
             # Again: records may have been added while this waited for the lock.
             found = _traces(connection, customer_id, hashes)
-            detach.forget_customer(connection, customer_id)
+            forgetting.forget_customer(connection, customer_id)
             decisions.forget_customer(connection, customer_id)
             removed = delete_records(connection, is_customer(customer_id)).records
             connection.run(f"DELETE FROM stated_customer WHERE {is_customer(customer_id)}")

@@ -11,7 +11,6 @@ from dedup.store.change_log import logged
 from dedup.store.differences import Comparison, fingerprint
 from dedup.store.load_attempt import Load
 from dedup.store.locks import MERGE_LOCK_EXCLUSIVE
-from dedup.store.matching import attach
 from dedup.store.region_counts import (
     CUSTOMERS,
     INTEGERS,
@@ -73,7 +72,6 @@ def _add(connection: Connection, load: Load, expected: int) -> Effect:
     # From here to the commit, changes through the API are deferred. Other files wait.
     connection.run(f"SELECT {MERGE_LOCK_EXCLUSIVE}")
     left_out, remark = _leave_out_outdated(connection, load, expected)
-    attach.attach_upload(connection, load.id)
     added, new, customers = _count_in(connection, load.table)
     accepted = expected - left_out
     return Effect(accepted, CustomerChanges(added, 0, customers - added, new), RecordChanges(accepted, 0, 0, 0), remark)

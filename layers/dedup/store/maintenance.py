@@ -13,7 +13,7 @@ from dedup.store import change_log
 from dedup.store.change_log import Lag
 from dedup.store.connection import Database
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED, TRY_MERGE_LOCK_SHARED, stop_writers
-from dedup.store.matching import consistency, deferred
+from dedup.store.matching import consistency
 from dedup.store.matching.run_tables import active_run, drop_unneeded
 from dedup.store.region_counts import (
     CUSTOMERS,
@@ -68,12 +68,10 @@ class Maintenance:
         self._database.write(_drop_old_runs, repeatable=True)
 
     def merge_deferred(self, batches: float = inf) -> None:
-        """Merges deferred changes: of membership, MERGE_ROWS at a time, then of the active run's entities; all of them,
-        or so many batches of each. What another connection holds is left to it and to the next upload."""
-        for merge in (_merge_membership, deferred.merge):
-            left = batches
-            while left > 0 and self._database.write(merge, repeatable=True):
-                left -= 1
+        """Merges deferred changes of membership, MERGE_ROWS at a time; all of them, or so many batches. What another
+        connection holds is left to it and to the next upload."""
+        while batches > 0 and self._database.write(_merge_membership, repeatable=True):
+            batches -= 1
 
     def compact(self) -> None:
         """Replaces the changes of each region by their sum, for customers and for the entities of the active run, and

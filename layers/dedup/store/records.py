@@ -22,7 +22,7 @@ from dedup.store.locks import (
     stop_writers,
 )
 from dedup.store.maintenance import Maintenance
-from dedup.store.matching import attach, detach
+from dedup.store.matching import forgetting
 from dedup.store.record_columns import all_written, members, written
 from dedup.store.region_counts import CUSTOMERS, INTEGERS, NO_CHANGES, TEXTS, Membership, count_changes, gain
 from dedup.store.sources import Sources
@@ -89,7 +89,7 @@ class Records:
                 counting = _counting(records, bits, may_merge)
             else:
                 counting = _copy(connection, begun, records, bits, may_merge)
-            [[*is_logged], *_] = attach.attach_upload(connection, upload.id, wait=may_merge, after=counting)
+            [[*is_logged], *_] = connection.run("; ".join(counting)) or [[]]
             if is_logged == [False]:
                 change_log.append_scattered(connection, begun.last_id, upload.id)
             return upload, begun.deferred > 0
@@ -118,7 +118,7 @@ class Records:
                 "stated_customer"
             )
             change_log.append_cleared(connection)
-            detach.clear(connection)
+            forgetting.clear(connection)
             connection.run("UPDATE decision SET note = NULL WHERE note IS NOT NULL")
             samples.forget_all(connection)
             examples.forget_all(connection)
@@ -203,8 +203,8 @@ def _begin_upload(
             INSERT INTO audit (action, principal, upload_id, records)
             SELECT 'upload', {text(principal)}, id, {accepted} FROM created
         ) SELECT id, record_id, at, {TRY_MERGE_LOCK_SHARED},
-            (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership)
-            + (SELECT count(*) FROM deferred_match), {change_log.LAST_ID if accepted > 1 else 0} FROM created"""
+            (SELECT coalesce(max(id) - min(id) + 1, 0) FROM deferred_membership),
+            {change_log.LAST_ID if accepted > 1 else 0} FROM created"""
     )
     if rows:
         [[upload_id, record, at, may_merge, deferred, last_id]] = rows

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.change_log import logged
-from dedup.store.matching import decisions, detach, successors
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
+from dedup.store.matching import successors
 from dedup.store.region_counts import CUSTOMERS, Membership, count_changes, lose, remove_empty
 
 
@@ -23,11 +24,11 @@ def delete_records(connection: Connection, leaving: str) -> Deleted:
 
     One statement for each kind of id, which sees one state: records that an upload adds meanwhile stay, and so does
     what they deferred."""
-    detach.detach(connection, leaving)
-    moved = successors.move_decisions(connection, leaving)
+    # Nobody decides about records that leave.
+    connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+    successors.move_decisions(connection, leaving)
     deleted = [_delete(connection, leaving, membership) for membership in CUSTOMERS.memberships]
     remove_empty(connection, CUSTOMERS)
-    decisions.apply(connection, moved)
     return Deleted(*map(sum, zip(*deleted, strict=True)))
 
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pg8000.native import Connection
 
 from dedup.store.change_log import logged
-from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
-from dedup.store.matching import attach, renewal
-from dedup.store.matching.run_tables import active_run
 from dedup.store.removal import delete_records
 from dedup.store.sql import bigints
 from dedup.store.staging import CONTENT, CUSTOMER, DIGEST, insert_records
@@ -55,21 +52,13 @@ class Replaced:
 
 
 def write(connection: Connection, staged: str, upload_id: int) -> Replaced:
-    """Makes the records that compare() has compared those of the table `staged`, also in the active run; membership and
-    counts still lack the rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and
-    MERGE_LOCK_EXCLUSIVE."""
+    """Makes the records that compare() has compared those of the table `staged`; membership and counts still lack the
+    rows that are added (added_rows). The caller holds LONG_WRITE_LOCK_SHARED and MERGE_LOCK_EXCLUSIVE."""
     _, changed, removed = count_differences(connection)
     connection.run(f"SET LOCAL random_page_cost = {_RANDOM_PAGE_COST}")
     if changed:
         _change(connection, staged, upload_id)
-    [[last]] = connection.run("SELECT coalesce(max(id), 0) FROM record")
     added = insert_records(connection, added_rows(staged), upload_id)
-    if added or changed:
-        tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
-        if tables:
-            # Before others are deleted: records of the same person keep their entity.
-            attach.attach_records(connection, tables, f"r.upload_id = {upload_id} AND r.id > {last}")
-            renewal.renew(connection, tables, _changed_records(connection))
     if not (added or removed):
         return Replaced(0, changed, 0, 0)
     # Also if none is deleted: decisions about records that were deleted before move to those that are added.
@@ -106,11 +95,6 @@ def _is_removed(connection: Connection, removed: int) -> str:
             INSERT INTO {REMOVED} {chosen}; ANALYZE {REMOVED}"""
     )
     return f"id IN (SELECT record_id FROM {REMOVED})"
-
-
-def _changed_records(connection: Connection) -> list[int]:
-    rows = connection.run(f"SELECT record_id FROM {DIFFERENCES} WHERE {PAIRED} ORDER BY record_id")
-    return [record for [record] in rows]
 
 
 def is_equal(staged: str) -> str:

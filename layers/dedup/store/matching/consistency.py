@@ -2,61 +2,41 @@
 
 from pg8000.native import Connection
 
+from dedup.store import change_log
 from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
-from dedup.store.matching import attach, detach, members
 from dedup.store.matching.run_tables import RunTables, active_run
 from dedup.store.region_counts import compare_with_records, recount
-from dedup.store.sql import bigints
-
-_WRONG_IDENTITY = f"(m.source, m.customer_id) <> (r.source, {as_text('r')})"
-"""The condition that a member m has another source or customer than its record r."""
 
 
 def find_errors(connection: Connection) -> tuple[int, int, int]:
     """How many entities the active run has, how many members and entities do not agree with the records, and how many
-    region counts are wrong."""
+    region counts are wrong. A record that the resolver still has to look at may differ."""
     tables = active_run(connection)
     if not tables:
         return 0, 0, 0
     _, entities, wrong_entities, wrong_regions = compare_with_records(connection, tables.counted)
-    [[wrong_members]] = connection.run(
-        f"""SELECT count(*) FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
-            WHERE r.id IS NULL OR {_WRONG_IDENTITY}
-                OR m.record_id IS NULL AND r.upload_id NOT IN (SELECT upload_id FROM deferred_match)"""
-    )
-    return entities, wrong_members + wrong_entities, wrong_regions
+    return entities, len(_wrong_members(connection, tables)) + wrong_entities, wrong_regions
 
 
 def correct(connection: Connection) -> None:
-    """Makes the active run agree with the records. The caller keeps writers out."""
+    """Makes counts agree with the members of the active run, and has the resolver look at members that do not agree
+    with the records. The caller keeps writers out."""
     tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
     if tables:
-        _correct_identities(connection, tables)
-        catch_up(connection, tables, "true", removed=True)
+        change_log.append_updated(connection, _wrong_members(connection, tables))
         recount(connection, tables.counted)
 
 
-def catch_up(connection: Connection, tables: RunTables, records: str, *, removed: bool) -> None:
-    """Adds the records that are not members yet, of those r that meet a condition; and, if records were removed,
-    removes the members whose record is gone."""
-    attach.attach_missing(connection, tables, records, active_run(connection))
-    if removed:
-        missing = f"NOT EXISTS (SELECT FROM record r WHERE r.id = {tables.member}.record_id)"
-        detach.detach_members(connection, tables, missing)
-
-
-def _correct_identities(connection: Connection, tables: RunTables) -> None:
-    """Gives members the source and customer of their records. They stay in their entities until the next run looks
-    again. Exact duplicates get values of their own, because their representative may be another customer's."""
+def _wrong_members(connection: Connection, tables: RunTables) -> list[int]:
+    """The records that are no members, or have another source or customer, and the members that are no records."""
+    unresolved = f"""SELECT c.records FROM record_change c, change_consumer w
+        WHERE w.name = '{tables.consumer}' AND (c.position > w.position OR c.position IS NULL)"""
     rows = connection.run(
-        f"SELECT m.record_id FROM {tables.member} m JOIN record r ON r.id = m.record_id WHERE {_WRONG_IDENTITY}"
+        f"""WITH wrong AS (
+            SELECT coalesce(r.id, m.record_id) AS id FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
+            WHERE m.record_id IS NULL OR r.id IS NULL OR (m.source, m.customer_id) <> (r.source, {as_text("r")})
+        ), unresolved AS MATERIALIZED (SELECT range_agg(records) AS records FROM ({unresolved}) AS u)
+        SELECT id FROM wrong, unresolved WHERE NOT coalesce(unresolved.records @> id, false) ORDER BY id"""
     )
-    if not rows:
-        return
-    ids = [record for [record] in rows]
-    members.give_values(connection, tables, members.representatives_of(connection, tables, ids))
-    connection.run(
-        f"""UPDATE {tables.member} m SET source = r.source, customer_id = {as_text("r")} FROM record r
-            WHERE r.id = m.record_id AND m.record_id = ANY ({bigints(ids)})"""
-    )
+    return [record for [record] in rows]

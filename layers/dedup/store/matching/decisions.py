@@ -8,12 +8,11 @@ from pg8000.native import Connection
 
 from dedup.customer_ids import CustomerId
 from dedup.errors import Conflict
+from dedup.store import change_log
 from dedup.store.audit import record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text, is_customer
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
-from dedup.store.matching.resolution import resolve_again
-from dedup.store.matching.run_tables import active_run
 from dedup.store.sql import bigints, iso, text
 from dedup.store.task_table import below
 
@@ -25,12 +24,12 @@ class Decisions:
         self._database = database
 
     def decide(self, record_ids: Sequence[int], verdict: str, note: str | None, principal: str) -> dict[str, Any]:
-        """Adds a decision about records ("same" or "different") and applies it to the active run; returns it. Raises
+        """Adds a decision about records ("same" or "different"), which the resolver applies; returns it. Raises
         LookupError, which names the records that do not exist."""
         ids = sorted(set(record_ids))
 
         def work(connection: Connection) -> dict[str, Any]:
-            tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             existing = {record for [record] in connection.run(f"SELECT id FROM record WHERE id = ANY ({bigints(ids)})")}
             if missing := [str(record) for record in ids if record not in existing]:
                 raise LookupError(f"No such record: {', '.join(missing)}")
@@ -45,18 +44,17 @@ class Decisions:
             )
             set_pairs(connection, [decision])
             record_action(connection, f"decide {verdict}", principal, records=len(ids))
-            if tables:
-                resolve_again(connection, tables, ids)
+            change_log.append_updated(connection, ids)
             return find(connection, f"id = {decision}", 1)[0]
 
         return self._database.write(work, repeatable=False)
 
     def revoke(self, decision: int, principal: str) -> dict[str, Any] | None:
-        """Revokes a decision and applies that to the active run; returns the decision, None if it does not exist.
-        Raises Conflict if it was revoked before."""
+        """Revokes a decision, which the resolver applies; returns the decision, None if it does not exist. Raises
+        Conflict if it was revoked before."""
 
         def work(connection: Connection) -> dict[str, Any] | None:
-            tables = active_run(connection, ENTITIES_LOCK_EXCLUSIVE)
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             found = find(connection, f"id = {decision}", 1)
             if not found:
                 return None
@@ -71,8 +69,7 @@ class Decisions:
                     DELETE FROM decision_record WHERE decision_id = {decision}"""
             )
             record_action(connection, "revoke decision", principal, records=len(found[0]["record_ids"]))
-            if tables:
-                resolve_again(connection, tables, found[0]["record_ids"])
+            change_log.append_updated(connection, found[0]["record_ids"])
             return find(connection, f"id = {decision}", 1)[0]
 
         return self._database.write(work, repeatable=False)
@@ -107,13 +104,10 @@ def set_pairs(connection: Connection, decisions: Sequence[int]) -> None:
     )
 
 
-def apply(connection: Connection, found: Sequence[int]) -> None:
-    """Applies decisions that were moved to other records to the active run. The caller holds ENTITIES_LOCK_EXCLUSIVE
-    and has deleted the former records."""
-    tables = active_run(connection)
-    if found and tables:
-        rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")
-        resolve_again(connection, tables, [record for [record] in rows])
+def log_changed(connection: Connection, found: Sequence[int]) -> None:
+    """Appends the records of some decisions to the change log, so that the resolver looks at them again."""
+    rows = connection.run(f"SELECT record_id FROM decision_record WHERE decision_id = ANY ({bigints(found)})")
+    change_log.append_updated(connection, [record for [record] in rows])
 
 
 def forget_customer(connection: Connection, customer_id: CustomerId) -> None:
@@ -127,6 +121,7 @@ def forget_customer(connection: Connection, customer_id: CustomerId) -> None:
     if not rows:
         return
     found = [decision for [decision] in rows]
+    log_changed(connection, found)
     set_pairs(connection, found)
     connection.run(
         f"""UPDATE decision d SET note = NULL, customer_ids = array_remove(customer_ids, {customer}),

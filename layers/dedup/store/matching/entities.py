@@ -13,11 +13,11 @@ from dedup.matching import normalise
 from dedup.sets import SetQuery
 from dedup.store.connection import Database
 from dedup.store.matching import decisions
-from dedup.store.matching.exact_duplicates import is_representative
 from dedup.store.matching.run_tables import (
     MEMBER_COLUMNS,
     RunTables,
     entities_of,
+    is_representative,
     require_active_run,
     settings_of,
 )
@@ -55,7 +55,7 @@ class EntityPage:
 @dataclass(frozen=True)
 class Candidates:
     """Members that may match a record: their normalised values, `source` by its name. And, by column, how many records
-    have the record's value (by the value, if several have it) and how many have any (by None)."""
+    have the record's value (by its hash, if several have it) and how many have any (by None)."""
 
     members: list[dict[str, Any]]
     frequencies: dict[str, dict[str | None, int]]
@@ -141,24 +141,30 @@ class Entities:
         run: int,
         values: Mapping[str, Any],
         keys: Sequence[Sequence[str]],
-        terms: Sequence[str],
+        terms: Mapping[str, str | None],
         most: int,
         most_in_all: int,
     ) -> Candidates:
         """Members of a run that share a key with a record's normalised values. Of exact duplicates, only one is
         returned; of each key, at most `most`; in all, at most `most_in_all`, those of the first keys first. `terms`:
-        the columns whose frequencies are returned."""
+        the hashed values whose frequencies are returned, by column (dedup.matching.scoring.term_value)."""
         tables = RunTables(run)
         found = _candidates_query(tables, values, keys, most, most_in_all)
         asked = " OR ".join(
-            ["false", *(f"field = {text(t)} AND (value IS NULL OR value = {text(values.get(t) or '')})" for t in terms)]
+            [
+                "false",
+                *(
+                    f"field = {text(t)} AND (value IS NULL OR value = {text(value or '')})"
+                    for t, value in terms.items()
+                ),
+            ]
         )
 
         def work(connection: Connection) -> Candidates:
             rows = connection.run(found) if found else []
             frequencies: dict[str, dict[str | None, int]] = {}
             for field, value, records in connection.run(
-                f"SELECT field, value, records FROM {tables.term} WHERE {asked}"
+                f"SELECT field, value, records FROM {tables.term} WHERE {asked or 'false'}"
             ):
                 frequencies.setdefault(field, {})[value] = records
             return Candidates([dict(zip(MEMBER_COLUMNS, row, strict=True)) for row in rows], frequencies)

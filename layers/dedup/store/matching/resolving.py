@@ -1,44 +1,101 @@
-"""What the resolver reads, and writes to the tables of the active run: one change at a time, with the position in the
-change log that it reached."""
+"""What the resolver reads, and writes to the tables of a run: one batch of changes at a time, with the position in the
+change log that it reached.
 
-from collections.abc import Iterable, Sequence
+A run's tables say what follows from the records up to that position. They are written by whoever finished the run, by
+the resolver, and by nobody else; but clearing everything empties them at once."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pg8000.native import Connection
 
-from dedup.errors import Superseded
 from dedup.matching import normalise
 from dedup.store import change_log
-from dedup.store.change_log import Batch
+from dedup.store.change_log import Batch, Position
 from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
-from dedup.store.matching.run_tables import MEMBER_COLUMNS, RunTables, active_run
-from dedup.store.sql import BY_REGION, bigints
+from dedup.store.matching.run_tables import (
+    EDGE_COLUMNS,
+    MEMBER_COLUMNS,
+    REVIEW_COLUMNS,
+    RunTables,
+    active_run,
+    settings_of,
+)
+from dedup.store.sql import BY_REGION, bigints, text
 
-CONSUMER = "resolver"
-"""The name under which the resolver reads the change log."""
+FIELDS = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
+"""What is read of a record r to be normalised, beside its id and source."""
+
+LEASE = 120.0
+"""Seconds after which another resolver takes over, if the one at work does not renew its lease."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a run's tables as CSV files without a header, columns in the order of the tables. The `source` of
+    members is a source's name. `decisions`: record_a, record_b, verdict."""
+
+    members: BinaryIO
+    edges: BinaryIO
+    review: BinaryIO
+    decisions: BinaryIO
+    terms: BinaryIO
+
+    @property
+    def files(self) -> tuple[BinaryIO, ...]:
+        """All of them."""
+        return self.members, self.edges, self.review, self.decisions, self.terms
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a change does to the tables of a run. `members`, `entities`, `edges` and `review` are CSV files without a
-    header, their columns in the order of the tables; `entities` has record_id, entity_id. The `source` of members is a
-    source's name.
+    """What a batch of changes does to the tables of a run. `members`, `edges` and `review` are added to them, in files
+    as in Tables; `decisions` are all decided pairs.
 
-    rewritten: the records whose member is void; `members` has those that there still are, with any entity
+    rewritten: the records whose member is void; the members added are those of them that there still are
+    entities: the new entity of each other record whose entity changes
     void: the records of which all edges are void
     affected: the records of which all pairs for review are void, and all edges that were found because of their
-        component"""
+        component
+    decided: whether the decided pairs are others than before"""
 
-    rewritten: Sequence[int]
-    void: Sequence[int]
-    affected: Sequence[int]
     members: BinaryIO
-    entities: BinaryIO
     edges: BinaryIO
     review: BinaryIO
+    decisions: BinaryIO
+    rewritten: Sequence[int]
+    entities: Mapping[int, int]
+    void: Sequence[int]
+    affected: Sequence[int]
+    decided: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a run resolves with: its settings, without the constraints that are waived, and its model; and how far it
+    has read the change log."""
+
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    position: Position
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What the active run has not read of the change log: the number of records, and the age of the oldest change in
+    seconds; and the number of its members, whether a run is at work that will be the active one, and whether one with
+    its model version failed. `run` is None if no run is active."""
+
+    run: int | None = None
+    records: int = 0
+    seconds: float = 0.0
+    members: int = 0
+    run_is_open: bool = False
+    run_failed: bool = False
 
 
 class Resolving:
@@ -47,16 +104,84 @@ class Resolving:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def take_lease(self, holder: str) -> bool:
+        """Lets `holder` resolve for the next LEASE seconds, or longer if it had the lease. False if another has it."""
+        taken: bool = self._database.write(
+            lambda connection: bool(
+                connection.run(
+                    f"""UPDATE match_state SET resolver = {text(holder)},
+                            resolver_until = clock_timestamp() + interval '{LEASE} seconds'
+                        WHERE resolver = {text(holder)} OR resolver_until IS NULL OR resolver_until < clock_timestamp()
+                        RETURNING resolver"""
+                )
+            ),
+            repeatable=True,
+        )
+        return taken
+
+    def release_lease(self, holder: str) -> None:
+        """Lets others resolve, if `holder` has the lease."""
+        self._database.write(
+            lambda connection: connection.run(
+                f"UPDATE match_state SET resolver_until = NULL WHERE resolver = {text(holder)}"
+            ),
+            repeatable=True,
+        )
+
+    def backlog(self) -> Backlog:
+        """What is left to resolve."""
+
+        def work(connection: Connection) -> Backlog:
+            tables = active_run(connection)
+            if not tables:
+                return Backlog()
+            [lag] = [lag for lag in change_log.lags(connection) if lag.consumer == tables.consumer]
+            [[members, is_open, failed]] = connection.run(
+                f"""SELECT coalesce((SELECT sum(records) FROM {tables.membership.table}), 0)::bigint,
+                    EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running') AND activate),
+                    EXISTS (SELECT FROM match_run WHERE status = 'failed' AND model_of = {tables.run})"""
+            )
+            return Backlog(tables.run, lag.records, lag.seconds, members, is_open, failed)
+
+        return self._database.read(work)
+
+    def read_run(self, run: int, to: Tables) -> Version:
+        """Writes the rows of a run's tables to files, all of one state; returns what it resolves with. Raises
+        LookupError if the run has no tables any more."""
+        tables = RunTables(run)
+        members = ", ".join("s.name" if column == "source" else f"m.{column}" for column in MEMBER_COLUMNS)
+        queries = (
+            f"SELECT {members} FROM {tables.member} m JOIN source s ON s.bit = m.source",
+            f"SELECT {', '.join(EDGE_COLUMNS)} FROM {tables.edge}",
+            f"SELECT {', '.join(REVIEW_COLUMNS)} FROM {tables.review}",
+            f"SELECT record_a, record_b, verdict FROM {tables.decision}",
+            f"SELECT field, value, records FROM {tables.term}",
+        )
+
+        def work(connection: Connection) -> Version:
+            if connection.run(f"SELECT to_regclass('{tables.member}') IS NULL") == [[True]]:
+                raise LookupError(f"Run {run} has no tables")
+            # Nobody drops them meanwhile.
+            connection.run(f"LOCK TABLE {', '.join(tables.all)} IN ACCESS SHARE MODE")
+            [[model]] = connection.run(f"SELECT model::text FROM match_run WHERE id = {run}")
+            position = change_log.position(connection, tables.consumer)
+            for query, stream in zip(queries, to.files, strict=True):
+                stream.seek(0)
+                stream.truncate()
+                connection.run(f"COPY ({query}) TO STDOUT WITH (FORMAT csv)", stream=stream)
+            return Version(settings_of(connection, tables), json.loads(model), position)
+
+        return self._database.read(work)
+
     def read_records(self, record_ids: Iterable[int], records: BinaryIO) -> None:
         """Writes those of some records that there are, as CSV with a header: id, source, customer_id, and the fields
         that are normalised."""
-        fields = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
 
         def work(connection: Connection) -> None:
             records.seek(0)
             records.truncate()
             connection.run(
-                f"""COPY (SELECT r.id, s.name AS source, {fields} FROM record r JOIN source s ON s.bit = r.source
+                f"""COPY (SELECT r.id, s.name AS source, {FIELDS} FROM record r JOIN source s ON s.bit = r.source
                     WHERE r.id = ANY ({bigints(record_ids)})) TO STDOUT WITH (FORMAT csv, HEADER)""",
                 stream=records,
             )
@@ -65,71 +190,97 @@ class Resolving:
 
     def decisions(self) -> list[tuple[int, int, str]]:
         """All decided pairs with their verdict, the latest last."""
-        rows = self._database.read(
-            lambda connection: connection.run(
-                """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
-                   JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
-            )
-        )
-        return [(a, b, verdict) for a, b, verdict in rows]
+        return self._database.read(decided_pairs)
 
-    def write(self, run: int, batch: Batch, found: Resolved) -> None:
-        """Writes a change to the tables of the active run, in one transaction with the position that `batch` ends at.
-        Readers see all of it or nothing. Raises Superseded if another run is active, or the batch was consumed."""
+    def clear(self, run: int, batch: Batch) -> None:
+        """Empties the tables of a run, because the batch ends with a change that deleted all records. Raises
+        Superseded if the batch was consumed."""
         tables = RunTables(run)
 
         def work(connection: Connection) -> None:
-            for stream in (found.members, found.entities, found.edges, found.review):
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+            change_log.commit(connection, tables.consumer, batch)
+            tables.empty(connection)
+
+        self._database.write(work, repeatable=True)
+
+    def write(self, run: int, batch: Batch, found: Resolved) -> None:
+        """Writes what changes do to the tables of a run, in one transaction with the position that `batch` ends at.
+        Readers see all of it or nothing. Raises Superseded if the batch was consumed, or the run has no tables any
+        more."""
+        tables = RunTables(run)
+
+        def work(connection: Connection) -> None:
+            for stream in (found.members, found.edges, found.review, found.decisions):
                 stream.seek(0)
-            if active_run(connection, ENTITIES_LOCK_EXCLUSIVE) != tables:
-                raise Superseded("Another run is active")
-            change_log.commit(connection, CONSUMER, batch)
-            _copy_in(connection, tables, found)
+            connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
+            change_log.commit(connection, tables.consumer, batch)
             _write_members(connection, tables, found)
             _write_pairs(connection, tables, found)
 
         self._database.write(work, repeatable=True)
 
 
-def _copy_in(connection: Connection, tables: RunTables, found: Resolved) -> None:
-    for name, columns in (
-        ("new_member", f"(LIKE {tables.member})"),
-        ("new_entity", "(record_id bigint PRIMARY KEY, entity_id bigint NOT NULL)"),
+def decided_pairs(connection: Connection) -> list[tuple[int, int, str]]:
+    """All decided pairs with their verdict, the latest last."""
+    rows = connection.run(
+        """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
+           JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
+    )
+    return [(a, b, verdict) for a, b, verdict in rows]
+
+
+def copy_members(connection: Connection, tables: RunTables, members: BinaryIO) -> None:
+    """Adds members from a CSV file in which the source is a name."""
+    connection.run(f"CREATE TEMP TABLE named (LIKE {tables.member}) ON COMMIT DROP")
+    connection.run("ALTER TABLE named ALTER COLUMN source TYPE text")
+    connection.run(f"COPY named ({', '.join(MEMBER_COLUMNS)}) FROM STDIN WITH (FORMAT csv)", stream=members)
+    columns = ", ".join(column for column in MEMBER_COLUMNS if column != "source")
+    values = ", ".join(f"named.{column}" for column in MEMBER_COLUMNS if column != "source")
+    connection.run(
+        f"""INSERT INTO {tables.member} ({columns}, source)
+            SELECT {values}, s.bit FROM named JOIN source s ON s.name = named.source"""
+    )
+
+
+def copy_pairs(connection: Connection, tables: RunTables, edges: BinaryIO, review: BinaryIO) -> None:
+    """Adds edges and review pairs from CSV files."""
+    for table, columns, stream in (
+        (tables.edge, EDGE_COLUMNS, edges),
+        (tables.review, REVIEW_COLUMNS, review),
     ):
-        connection.run(f"CREATE TEMP TABLE {name} {columns} ON COMMIT DROP")
-    connection.run("ALTER TABLE new_member ALTER COLUMN source TYPE text")
-    connection.run("COPY new_member FROM STDIN WITH (FORMAT csv)", stream=found.members)
-    connection.run("COPY new_entity FROM STDIN WITH (FORMAT csv)", stream=found.entities)
-    connection.run("ANALYZE new_member; ANALYZE new_entity")
+        connection.run(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=stream)
 
 
 def _write_members(connection: Connection, tables: RunTables, found: Resolved) -> None:
-    """Replaces members, gives records their entities, and counts these again: all records of an entity, former or new,
-    are among those that get an entity or are void."""
-    rewritten = bigints(found.rewritten)
+    """Replaces members, gives other records their new entities, and counts all entities again that had or have one of
+    these records."""
+    rewritten, moved = bigints(found.rewritten), bigints(found.entities)
     connection.run(
         f"""CREATE TEMP TABLE touched_entity ON COMMIT DROP AS
-            SELECT entity_id FROM {tables.member} m WHERE record_id = ANY ({rewritten})
-            UNION SELECT m.entity_id FROM {tables.member} m JOIN new_entity n USING (record_id)
-            UNION SELECT entity_id FROM new_entity"""
+            SELECT DISTINCT entity_id FROM {tables.member} WHERE record_id = ANY ({rewritten} || {moved})"""
     )
-    connection.run("ALTER TABLE touched_entity ADD PRIMARY KEY (entity_id); ANALYZE touched_entity")
-    members = f"{tables.member} WHERE entity_id IN (SELECT entity_id FROM touched_entity)"
-    _count(connection, tables, members, -1)
-    columns = ", ".join(column for column in MEMBER_COLUMNS if column not in ("source", "entity_id"))
-    values = ", ".join(f"n.{column}" for column in MEMBER_COLUMNS if column not in ("source", "entity_id"))
+    touched = "SELECT entity_id FROM touched_entity"
+    _count(connection, tables, f"{tables.member} WHERE entity_id IN ({touched})", -1)
     connection.run(f"DELETE FROM {tables.member} WHERE record_id = ANY ({rewritten})")
     connection.run(
-        f"""INSERT INTO {tables.member} ({columns}, entity_id, source)
-            SELECT {values}, e.entity_id, s.bit FROM new_member n JOIN new_entity e USING (record_id)
-            JOIN source s ON s.name = n.source ORDER BY record_id"""
+        f"""UPDATE {tables.member} m SET entity_id = e.entity_id
+            FROM unnest({moved}, {bigints(found.entities.values())}) AS e (record_id, entity_id)
+            WHERE m.record_id = e.record_id"""
     )
+    copy_members(connection, tables, found.members)
     connection.run(
-        f"""UPDATE {tables.member} m SET entity_id = e.entity_id FROM new_entity e
-            WHERE m.record_id = e.record_id AND m.entity_id <> e.entity_id"""
+        f"""CREATE TEMP TABLE joined_entity ON COMMIT DROP AS
+            SELECT DISTINCT entity_id FROM {tables.member} WHERE record_id = ANY ({rewritten} || {moved})
+            EXCEPT {touched}"""
     )
-    membership = tables.membership
-    connection.run(f"DELETE FROM {membership.table} WHERE entity_id IN (SELECT entity_id FROM touched_entity)")
+    # What the entities that were not touched before counted: they only gained records.
+    joined = "SELECT entity_id FROM joined_entity"
+    gained = f"AND record_id <> ALL ({rewritten} || {moved})"
+    _count(connection, tables, f"{tables.member} WHERE entity_id IN ({joined}) {gained}", -1)
+    connection.run(f"INSERT INTO touched_entity {joined}")
+    membership, members = tables.membership, f"{tables.member} WHERE entity_id IN ({touched})"
+    connection.run(f"DELETE FROM {membership.table} WHERE entity_id IN ({touched})")
     connection.run(
         f"""INSERT INTO {membership.table} ({membership.columns})
             SELECT entity_id, bit_or(1::bigint << source), count(*) FROM {members} GROUP BY entity_id
@@ -153,9 +304,12 @@ def _count(connection: Connection, tables: RunTables, members: str, sign: int) -
 def _write_pairs(connection: Connection, tables: RunTables, found: Resolved) -> None:
     void, affected = bigints(found.void), bigints(found.affected)
     connection.run(
-        f"""DELETE FROM {tables.edge} WHERE record_a = ANY ({void}) OR record_b = ANY ({void})
-            OR remaining AND (record_a = ANY ({affected}) OR record_b = ANY ({affected}));
+        f"""DELETE FROM {tables.edge} WHERE record_a = ANY ({void}) OR record_b = ANY ({void});
+            DELETE FROM {tables.edge}
+                WHERE remaining AND (record_a = ANY ({affected}) OR record_b = ANY ({affected}));
             DELETE FROM {tables.review} WHERE record_a = ANY ({affected}) OR record_b = ANY ({affected})"""
     )
-    connection.run(f"COPY {tables.edge} FROM STDIN WITH (FORMAT csv)", stream=found.edges)
-    connection.run(f"COPY {tables.review} FROM STDIN WITH (FORMAT csv)", stream=found.review)
+    copy_pairs(connection, tables, found.edges, found.review)
+    if found.decided:
+        connection.run(f"DELETE FROM {tables.decision}")
+        connection.run(f"COPY {tables.decision} FROM STDIN WITH (FORMAT csv)", stream=found.decisions)

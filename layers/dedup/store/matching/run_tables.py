@@ -12,14 +12,29 @@ from pg8000.native import Connection
 
 from dedup.errors import NoRun
 from dedup.matching import normalise
-from dedup.matching.rules import IDENTITY, index_columns, without_waived
+from dedup.matching.rules import IDENTITY, index_columns, term_columns, without_waived
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
-from dedup.store.matching.exact_duplicates import is_representative, values_hash
 from dedup.store.region_counts import Counted, Membership
-from dedup.store.sql import bigints
+from dedup.store.sql import bigints, text, texts
 
-MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS)
-"""The columns of a run's members: the record, its entity, its source and customer, and its normalised values."""
+MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS, "common", "representative")
+"""The columns of a run's members: the record, its entity, its source and customer, its normalised values, those of them
+that count as missing because too many people share them, and its representative. See RunTables.member."""
+
+EDGE_COLUMNS = (
+    "record_a", "record_b", "rule", "weight", "probability", "waterfall", "joins", "veto", "review_flag", "remaining",
+)  # fmt: skip
+"""The columns of a run's edges, see RunTables.edge."""
+
+REVIEW_COLUMNS = (
+    "record_a", "record_b", "weight", "probability", "waterfall", "constraint_name", "uncertainty",
+)  # fmt: skip
+"""The columns of a run's review pairs."""
+
+
+def is_representative(member: str) -> str:
+    """The condition that a member has normalised values of its own."""
+    return f"{member}.representative IS NULL"
 
 
 @dataclass(frozen=True)
@@ -31,12 +46,15 @@ class RunTables:
     @property
     def member(self) -> str:
         """Every record that the run knows, with its entity and its normalised values. An exact duplicate of an earlier
-        member of the same source and customer has none: its edge leads to its representative."""
+        member of the same source and customer has none, but names its `representative`. `common`: the values that count
+        as missing, as jobs.matching.preparation.common_text writes them."""
         return f"matching.member_{self.run}"
 
     @property
     def edge(self) -> str:
-        """The pairs that join entities, and why."""
+        """The pairs that a match rule joins, and those that the model gave a weight from the threshold `review` on.
+        `joins`: whether the pair is to be joined; `remaining`: it was scored only because both records were in one
+        component."""
         return f"matching.edge_{self.run}"
 
     @property
@@ -45,9 +63,19 @@ class RunTables:
         return f"matching.review_{self.run}"
 
     @property
+    def decision(self) -> str:
+        """The decided pairs that the entities respect: the smaller record id first."""
+        return f"matching.decision_{self.run}"
+
+    @property
+    def consumer(self) -> str:
+        """The name under which the run reads the change log."""
+        return f"run-{self.run}"
+
+    @property
     def term(self) -> str:
         """Term frequencies of the model version: how many records have a value, if several have it; without a value,
-        how many have any. They are what training counted: only values that no member has any more are removed."""
+        how many have any. They are what training counted. Values are hashed, see dedup.matching.scoring.term_value."""
         return f"matching.term_{self.run}"
 
     @property
@@ -63,7 +91,9 @@ class RunTables:
     @property
     def all(self) -> tuple[str, ...]:
         """All of them, in the order in which readers lock them."""
-        return self.counted.changes, self.membership.table, self.member, self.edge, self.review, self.term
+        return (
+            self.counted.changes, self.membership.table, self.member, self.edge, self.review, self.decision, self.term,
+        )  # fmt: skip
 
     def create(self, connection: Connection) -> None:
         """Creates them, empty and without indexes."""
@@ -71,18 +101,22 @@ class RunTables:
         connection.run(
             f"""CREATE TABLE {self.member} (
                 record_id bigint NOT NULL, entity_id bigint NOT NULL, source smallint NOT NULL,
-                customer_id text NOT NULL, {forms})"""
+                customer_id text NOT NULL, {forms}, common text, representative bigint)"""
         )
         connection.run(
             f"""CREATE TABLE {self.edge} (
                 record_a bigint NOT NULL, record_b bigint NOT NULL, rule text, weight double precision,
-                probability double precision, waterfall text, joins boolean NOT NULL)"""
+                probability double precision, waterfall text, joins boolean NOT NULL, veto text, review_flag text,
+                remaining boolean NOT NULL)"""
         )
         connection.run(
             f"""CREATE TABLE {self.review} (
                 record_a bigint NOT NULL, record_b bigint NOT NULL, weight double precision,
                 probability double precision, waterfall text, constraint_name text,
                 uncertainty double precision NOT NULL)"""
+        )
+        connection.run(
+            f"CREATE TABLE {self.decision} (record_a bigint NOT NULL, record_b bigint NOT NULL, verdict text NOT NULL)"
         )
         connection.run(f"CREATE TABLE {self.term} (field text NOT NULL, value text, records bigint NOT NULL)")
         connection.run(
@@ -103,12 +137,11 @@ class RunTables:
                 CREATE INDEX ON {self.member} (entity_id); CREATE INDEX ON {self.member} (customer_id)"""
         )
         # Of representatives only: there is no limit to how often uploads may repeat a record.
-        indexed = [columns for columns in index_columns(settings) if columns != IDENTITY]
-        indexed += [(values_hash(self.member), "record_id"), (*IDENTITY, values_hash(self.member))]
         connection.run(
             "; ".join(
-                f"CREATE INDEX ON {self.member} ({', '.join(columns)}) WHERE {is_representative(self.member)}"
-                for columns in indexed
+                f"CREATE INDEX ON {self.member} ({', '.join(columns)}) WHERE representative IS NULL"
+                for columns in index_columns(settings)
+                if columns != IDENTITY
             )
         )
         connection.run(
@@ -121,6 +154,17 @@ class RunTables:
         )
         connection.run(f"ANALYZE {', '.join(self.all)}")
 
+    def empty(self, connection: Connection) -> None:
+        """Deletes all rows, but the term frequencies without a value, which are nobody's."""
+        fields = texts(term_columns(settings_of(connection, self)))
+        totals = connection.run(
+            f"SELECT field, records FROM {self.term} WHERE field = ANY ({fields}) AND value IS NULL"
+        )
+        connection.run(f"TRUNCATE {', '.join(self.all)}")
+        if totals:
+            rows = ", ".join(f"({text(field)}, {records})" for field, records in totals)
+            connection.run(f"INSERT INTO {self.term} (field, records) VALUES {rows}")
+
     def drop(self, connection: Connection) -> None:
         """Drops those that exist."""
         connection.run(f"DROP TABLE IF EXISTS {', '.join(self.all)}")
@@ -129,18 +173,10 @@ class RunTables:
 def active_run(connection: Connection, lock: str = "") -> RunTables | None:
     """The tables of the active run, None before the first; with a lock of locks, which is held until the end of the
     transaction."""
-    return active_run_and_rows(connection, lock, ())[0]
-
-
-def active_run_and_rows(
-    connection: Connection, lock: str, after: Sequence[str]
-) -> tuple[RunTables | None, list[list[Any]]]:
-    """The same after other statements, in the same round trip; returns the rows of those, too."""
     # The lock in a statement of its own: one that waits for a lock does not see what was committed while it waited.
-    locking = [f"SELECT {lock}"] if lock else []
-    rows = connection.run("; ".join([*after, *locking, "SELECT active_run FROM match_state"]))
+    rows = connection.run(f"{f'SELECT {lock}; ' if lock else ''}SELECT active_run FROM match_state")
     [run] = rows[-1]
-    return RunTables(run) if run else None, rows[: -1 - len(locking)]
+    return RunTables(run) if run else None
 
 
 def require_active_run(connection: Connection) -> RunTables:
@@ -184,8 +220,8 @@ def all_runs(connection: Connection) -> list[RunTables]:
 
 
 def drop_unneeded(connection: Connection) -> None:
-    """Drops the tables of runs that are not kept and not being worked on. Does nothing while the lock is not free: the
-    next call does it."""
+    """Drops the tables of runs that are not kept and not being worked on, and forgets how far they have read the change
+    log. Does nothing while the lock is not free: the next call does it."""
     if connection.run(f"SELECT {TRY_ENTITIES_LOCK_SHARED}") == [[False]]:
         return
     rows = connection.run("SELECT id FROM match_run WHERE kept OR status = 'running' AND lease_until >= now()")
@@ -193,3 +229,7 @@ def drop_unneeded(connection: Connection) -> None:
     for tables in all_runs(connection):
         if tables.run not in needed:
             tables.drop(connection)
+    connection.run(
+        """DELETE FROM change_consumer WHERE name LIKE 'run-%' AND NOT EXISTS (
+            SELECT FROM match_run r WHERE name = 'run-' || r.id AND (kept OR status IN ('waiting', 'running')))"""
+    )

@@ -8,16 +8,15 @@ from typing import Any, BinaryIO
 from pg8000.native import Connection
 
 from dedup.errors import Superseded
-from dedup.matching import normalise
+from dedup.store import change_log
 from dedup.store.audit import UNKNOWN, record_action
 from dedup.store.connection import Database
-from dedup.store.customer_columns import as_text
-from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE, ENTITIES_LOCK_SHARED
+from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import activation, successors
-from dedup.store.matching.activation import State
+from dedup.store.matching.forgetting import forget_missing
+from dedup.store.matching.resolving import FIELDS, Tables, copy_members, copy_pairs, decided_pairs
 from dedup.store.matching.run_tables import (
-    MEMBER_COLUMNS,
     RunTables,
     active_run,
     require_active_run,
@@ -57,11 +56,10 @@ class RunAttempt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of the records that a run read: the database's time, the count of removals before it, the number of
-    records, and the decisions: pairs of records and the verdict, the latest last."""
+    """What a run read: at which time of the database, the number of records, and the decisions: pairs of records and
+    the verdict, the latest last."""
 
     at: str
-    removals: int
     records: int
     decisions: Sequence[tuple[int, int, str]]
 
@@ -76,17 +74,6 @@ class Results:
     pairs: int
     histogram: Sequence[Mapping[str, Any]]
     near_threshold: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Files:
-    """The tables of a run as CSV files with headers, columns in the order of the tables. The `source` of members is a
-    source's name."""
-
-    members: BinaryIO
-    edges: BinaryIO
-    review: BinaryIO
-    terms: BinaryIO
 
 
 class Runs:
@@ -138,9 +125,13 @@ class Runs:
                 return None
             attempt, asked, submitted, model_of = claimed
             # What another attempt left behind.
-            RunTables(run).drop(connection)
+            tables = RunTables(run)
+            tables.drop(connection)
             if not submitted:
                 successors.move_decisions(connection)
+                connection.run(f"DELETE FROM change_consumer WHERE name = {text(tables.consumer)}")
+                # Before the records are read: what changes from here on is resolved when the run is done.
+                change_log.register(connection, tables.consumer)
             return RunAttempt(run, attempt, lease, json.loads(asked), submitted and json.loads(submitted), model_of)
 
         return self._database.write(work, repeatable=True)
@@ -175,15 +166,14 @@ class Runs:
     def read_records(self, records: BinaryIO, former: BinaryIO) -> Snapshot:
         """Writes all records as CSV, and the entities that they have in the active run (record_id, entity_id), both of
         one state; returns that state. The database makes the rows, in batches."""
-        fields = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
 
         def work(connection: Connection) -> Snapshot:
             for stream in (records, former):
                 stream.seek(0)
                 stream.truncate()
-            [[at, removals]] = connection.run("SELECT now()::text, removals FROM match_state")
+            [[at]] = connection.run("SELECT now()::text")
             connection.run(
-                f"""COPY (SELECT r.id, s.name AS source, {fields} FROM record r JOIN source s ON s.bit = r.source)
+                f"""COPY (SELECT r.id, s.name AS source, {FIELDS} FROM record r JOIN source s ON s.bit = r.source)
                     TO STDOUT WITH (FORMAT csv, HEADER)""",
                 stream=records,
             )
@@ -194,11 +184,7 @@ class Runs:
                     f"COPY (SELECT record_id, entity_id FROM {tables.member}) TO STDOUT WITH (FORMAT csv, HEADER)",
                     stream=former,
                 )
-            decisions = connection.run(
-                """SELECT p.record_a, p.record_b, d.verdict FROM decision_pair p
-                   JOIN decision d ON d.id = p.decision_id ORDER BY d.id"""
-            )
-            return Snapshot(at, removals, count, [(a, b, verdict) for a, b, verdict in decisions])
+            return Snapshot(at, count, decided_pairs(connection))
 
         return self._database.read(work)
 
@@ -213,7 +199,7 @@ class Runs:
 
         return self._database.write(work, repeatable=True)
 
-    def load(self, attempt: RunAttempt, files: Files, results: Results) -> None:
+    def load(self, attempt: RunAttempt, files: Tables, results: Results) -> None:
         """Fills the run's tables. Nobody sees them yet. Raises Superseded."""
 
         def work(connection: Connection) -> None:
@@ -235,59 +221,43 @@ class Runs:
         self._database.write(work, repeatable=True)
 
     def finish(self, attempt: RunAttempt, snapshot: Snapshot) -> None:
-        """Brings the run's entities up to date with what changed since it read the records, and ends the run. They
-        become the active ones if its request said so, unless those of a later run are. Most of the changes are caught
-        up with first; only the rest makes uploads wait, until the commit. Raises Superseded."""
-        tables, known = RunTables(attempt.id), State(snapshot.at, snapshot.removals)
+        """Ends the run. Its entities become the active ones if its request said so, unless those of a later run are.
+        Raises Superseded."""
+        tables = RunTables(attempt.id)
 
-        def catch_up(connection: Connection) -> None:
-            self._require(connection, attempt)
-            activation.catch_up(connection, tables, known)
-
-        def finish(connection: Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
-            catch_up(connection)
-            activation.apply_new_decisions(connection, tables, known)
-            connection.run(
-                f"""UPDATE match_state SET active_run = {attempt.id}
-                    WHERE (SELECT activate FROM match_run WHERE id = {attempt.id}) AND NOT EXISTS (
-                        SELECT FROM match_run r
-                        WHERE r.id = active_run AND r.started_at > {text(snapshot.at)}::timestamptz)"""
+            self._require(connection, attempt)
+            [[activates]] = connection.run(
+                f"""SELECT activate AND NOT EXISTS (
+                        SELECT FROM match_run a JOIN match_state ON a.id = active_run
+                        WHERE a.started_at > {text(snapshot.at)}::timestamptz)
+                    FROM match_run WHERE id = {attempt.id}"""
             )
-            changes = f"progress = 1, stage = NULL, kept = true, {activation.caught_up(tables)}"
+            if activates:
+                activation.activate(connection, attempt.id)
+            else:
+                forget_missing(connection, tables)
+            changes = f"""progress = 1, stage = NULL, kept = true, records = (SELECT count(*) FROM {tables.member}),
+                entities = (SELECT count(*) FROM {tables.membership.table})"""
             _TASKS.update(connection, attempt, done(changes))
 
-        self._database.write(catch_up, repeatable=True)
-        self._database.write(finish, repeatable=True)
+        self._database.write(work, repeatable=True)
         self._maintenance.sweep()
 
     def activate(self, run: int, principal: str = UNKNOWN) -> dict[str, Any] | None:
-        """Makes a run that is done the active one, brought up to date with what was added, changed, removed and decided
-        since it was done; returns it. Nothing changes if it is active. None if it does not exist. Raises Conflict if it
+        """Makes a run that is done the active one; returns it. The resolver brings it up to date with what was changed
+        and decided since it was done. Nothing changes if it is active. None if it does not exist. Raises Conflict if it
         is not done, not kept any more, or lacks too many records."""
-        tables = RunTables(run)
 
-        def prepare(connection: Connection) -> None:
-            # Shared, because nobody may be erased, and leave these tables too, while records are added to them.
-            connection.run(f"SELECT {ENTITIES_LOCK_SHARED}")
-            known = activation.lock_inactive(connection, run)
-            if known:
-                activation.require_few_added(connection, tables, known)
-                activation.catch_up(connection, tables, known)
-
-        def finish(connection: Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
-            known = activation.lock_inactive(connection, run)
-            if known:
-                activation.catch_up(connection, tables, known)
-                activation.apply_new_decisions(connection, tables, known)
-                connection.run(f"UPDATE match_state SET active_run = {run}")
-                connection.run(f"UPDATE match_run SET {activation.caught_up(tables)} WHERE id = {run}")
+            if activation.lock_inactive(connection, run):
+                activation.activate(connection, run)
                 record_action(connection, "activate run", principal)
 
         try:
-            self._database.write(prepare, repeatable=True)
-            self._database.write(finish, repeatable=True)
+            self._database.write(work, repeatable=True)
         except LookupError:
             return None
         return self.get(run)
@@ -383,20 +353,13 @@ def _require_kept(connection: Connection, run: int) -> None:
         raise LookupError(f"The model version of run {run} was deleted: those of the last runs only are kept")
 
 
-def _copy_in(connection: Connection, tables: RunTables, files: Files) -> None:
-    for stream in (files.members, files.edges, files.review, files.terms):
+def _copy_in(connection: Connection, tables: RunTables, files: Tables) -> None:
+    for stream in files.files:
         stream.seek(0)
-    for table, stream in ((tables.edge, files.edges), (tables.review, files.review), (tables.term, files.terms)):
-        connection.run(f"COPY {table} FROM STDIN WITH (FORMAT csv, HEADER)", stream=stream)
-    connection.run(f"CREATE TEMP TABLE named (LIKE {tables.member}) ON COMMIT DROP")
-    connection.run("ALTER TABLE named ALTER COLUMN source TYPE text")
-    connection.run("COPY named FROM STDIN WITH (FORMAT csv, HEADER)", stream=files.members)
-    columns = ", ".join(column for column in MEMBER_COLUMNS if column != "source")
-    values = ", ".join(f"named.{column}" for column in MEMBER_COLUMNS if column != "source")
-    connection.run(
-        f"""INSERT INTO {tables.member} ({columns}, source)
-            SELECT {values}, s.bit FROM named JOIN source s ON s.name = named.source"""
-    )
+    for table, stream in ((tables.decision, files.decisions), (tables.term, files.terms)):
+        connection.run(f"COPY {table} FROM STDIN WITH (FORMAT csv)", stream=stream)
+    copy_members(connection, tables, files.members)
+    copy_pairs(connection, tables, files.edges, files.review)
 
 
 def _divided(connection: Connection, whole: RunTables, parts: RunTables) -> tuple[list[dict[str, Any]], int]:

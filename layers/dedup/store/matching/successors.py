@@ -7,7 +7,7 @@ from pg8000.native import Connection
 
 from dedup.records import DETAILS
 from dedup.store.customer_columns import as_text
-from dedup.store.matching.decisions import set_pairs
+from dedup.store.matching.decisions import log_changed, set_pairs
 from dedup.store.sql import bigints
 
 COMPARED = DETAILS
@@ -17,10 +17,10 @@ SUCCESSORS = 200
 """Records of one source and customer among which the successors of deleted records are looked for."""
 
 
-def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
+def move_decisions(connection: Connection, leaving: str = "false") -> None:
     """Moves decisions about records that are deleted, or are about to be, to other records of the same source and
-    customer; returns the decisions that moved. `leaving`: a condition on the columns of record for those about to be
-    deleted. While they exist, they can be compared with the records that stay.
+    customer. `leaving`: a condition on the columns of record for those about to be deleted. While they exist, they can
+    be compared with the records that stay.
 
     Two records of a decision never become one. If too few records are left, the decision is dormant: it is kept, and
     has no effect until other records are added."""
@@ -33,7 +33,7 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
             WHERE (source, {as_text("d")}) IN (SELECT source, {as_text("d")} FROM d WHERE gone) ORDER BY 1, 2"""
     )
     if not rows:
-        return []
+        return
     gone = {record for _, record, is_gone, *_ in rows if is_gone}
     referenced = Counter(customer for *_, source, customer in {(record, *whose) for _, record, _, *whose in rows})
     in_common = " + ".join(f"(r.{field} IS NOT DISTINCT FROM g.{field})::int" for field in COMPARED)
@@ -52,7 +52,7 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
     )
     moves = successors([(decision, record, is_gone) for decision, record, is_gone, *_ in rows], alike)
     if not moves:
-        return []
+        return
     decided, records, others = (bigints(column) for column in zip(*moves, strict=True))
     connection.run(
         f"""UPDATE decision_record d SET record_id = m.successor
@@ -66,7 +66,7 @@ def move_decisions(connection: Connection, leaving: str = "false") -> list[int]:
                 SELECT DISTINCT record_id FROM decision_record WHERE decision_id = d.id ORDER BY 1)
             WHERE id = ANY ({bigints(found)})"""
     )
-    return found
+    log_changed(connection, found)
 
 
 def successors(

@@ -526,9 +526,8 @@ CREATE TABLE match_run (
     near_threshold jsonb,
     -- Whether the run's tables exist. Those of old runs are dropped.
     kept boolean NOT NULL DEFAULT false,
-    -- When its tables were brought up to date last, and match_state.removals then. The active run stays up to date.
-    caught_up_at timestamptz,
-    caught_up_removals bigint,
+    -- Whether a customer was erased from its tables, so that they are not what follows from the records.
+    incomplete boolean NOT NULL DEFAULT false,
     reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
@@ -539,10 +538,11 @@ CREATE INDEX match_run_open ON match_run (id) WHERE status IN ('waiting', 'runni
 -- One row: the state of matching.
 CREATE TABLE match_state (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    -- The run whose entities are served, and to which uploads add. Null: no run has finished yet.
+    -- The run whose entities are served, and that the resolver keeps up to date. Null: no run has finished yet.
     active_run bigint,
-    -- Number of changes that deleted records. A run that started before the latest one looks for missing records.
-    removals bigint NOT NULL DEFAULT 0
+    -- The process that resolves, and until when it has the lease.
+    resolver text,
+    resolver_until timestamptz
 );
 INSERT INTO match_state DEFAULT VALUES;
 
@@ -586,11 +586,6 @@ CREATE TABLE decision_pair (
 );
 CREATE INDEX decision_pair_b ON decision_pair (record_b);
 CREATE INDEX decision_pair_decision ON decision_pair (decision_id);
-
--- A deferred change: an upload whose records are still to be matched, since it came while many entities were being
--- changed.
-CREATE TABLE deferred_match (upload_id bigint PRIMARY KEY);
-
 
 -- Audit
 
