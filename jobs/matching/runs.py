@@ -23,6 +23,7 @@ from dedup.errors import Superseded, Unavailable
 from dedup.matching.settings import Settings
 from dedup.services import jobs as spark_jobs
 from dedup.services import tasks
+from dedup.services.resolver import wake
 from dedup.settings import settings as environment
 from dedup.store import Store
 from dedup.store.connection import Database
@@ -310,6 +311,7 @@ class _Attempt:
         resolver.follow(self.store, self.claim.id, self.remaining_seconds)
         self.heartbeat.stage("resolve")
         self.store.runs.finish(self.claim, snapshot)
+        wake()
         return "done"
 
 

@@ -83,7 +83,10 @@ class Settings(BaseModel):
     )
     clear_confirm: bool = Field(default=False, description="DELETE /customers requires ?confirm=everything")
     match_queue: str = Field(default="", description="the queue of matching runs")
-    match_memory: str = Field(default="2GB", description="memory limit of DuckDB in the match function")
+    resolver_queue: str = Field(default="", description="the queue of the resolver; empty: its schedule alone wakes it")
+    match_memory: str = Field(
+        default="2GB", description="memory limit of DuckDB in the functions that match and resolve"
+    )
     engine_threshold: int = Field(
         default=5_000_000, gt=0, description="number of records from which a matching run uses Spark instead of DuckDB"
     )

@@ -10,6 +10,7 @@ from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import IdempotencyKey, caller, client_key
 from dedup.observability import count_accepted
 from dedup.records import Batch
+from dedup.services.resolver import wake
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -30,6 +31,7 @@ install(app)
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: IdempotencyKey = None) -> Response[Uploaded]:
     key, digest = client_key(idempotency_key, batch)
     upload = open_store().records.add(batch.customers, key=key, digest=digest, principal=caller(app))
+    wake()
     count_accepted(0 if upload.repeated else upload.accepted)
     uploaded = Uploaded(
         message=f"Successfully uploaded {upload.accepted} customer records",

@@ -9,6 +9,7 @@ from dedup.api.errors import Invalid
 from dedup.api.models.customers import Cleared, DeletionDetails
 from dedup.api.openapi import operation
 from dedup.api.parameters import caller
+from dedup.services.resolver import wake
 from dedup.settings import settings
 from dedup.store import open_store
 
@@ -26,6 +27,7 @@ def clear(confirm: Confirm = None) -> Cleared:
     if settings().clear_confirm and confirm != "everything":
         raise Invalid(("query", "confirm"), "This deletes all records. To confirm, add confirm=everything to the query")
     deleted = open_store().records.clear(caller(app))
+    wake()
     return Cleared(message="Successfully deleted all customer records", details=DeletionDetails(deleted_count=deleted))
 
 

@@ -10,6 +10,7 @@ from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import IdempotencyKey, caller, client_key
 from dedup.observability import count_accepted
 from dedup.records import Record
+from dedup.services.resolver import wake
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -20,6 +21,7 @@ install(app)
 def create_customer(record: Annotated[Record, Body()], idempotency_key: IdempotencyKey = None) -> Response[str]:
     key, digest = client_key(idempotency_key, record)
     upload = open_store().records.add([record.fields()], key=key, digest=digest, principal=caller(app))
+    wake()
     count_accepted(0 if upload.repeated else upload.accepted)
     stored = StoredRecord(id=upload.record_id, created_at=upload.created_at, updated_at=None, **record.fields())
     return Response(201, "application/json", stored.model_dump_json(exclude_unset=True))

@@ -6,6 +6,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.matching import MatchRun
 from dedup.api.openapi import operation
 from dedup.api.parameters import RunId, caller
+from dedup.services.resolver import wake
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -26,6 +27,7 @@ def activate_run(run_id: RunId) -> MatchRun:
     run = open_store().runs.activate(run_id, caller(app))
     if run is None:
         raise NotFoundError("Run not found")
+    wake()
     return MatchRun.model_validate(run)
 
 

@@ -9,6 +9,7 @@ from dedup.api.errors import Invalid
 from dedup.api.models.matching import Decision, DecisionRequest
 from dedup.api.openapi import BODY_ERRORS, operation
 from dedup.api.parameters import caller
+from dedup.services.resolver import wake
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -33,6 +34,7 @@ def decide(request: Annotated[DecisionRequest, Body()]) -> Response[Decision]:
         made = open_store().decisions.decide(request.record_ids, request.verdict, request.note, caller(app))
     except LookupError as error:
         raise Invalid(("body", "record_ids"), str(error)) from error
+    wake()
     return Response(201, "application/json", Decision.model_validate(made))
 
 

@@ -6,6 +6,7 @@ from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.matching import Decision
 from dedup.api.openapi import operation
 from dedup.api.parameters import DecisionId, caller
+from dedup.services.resolver import wake
 from dedup.store import open_store
 
 app = APIGatewayRestResolver(**RESOLVER)
@@ -20,6 +21,7 @@ def revoke_decision(decision_id: DecisionId) -> Decision:
     decision = open_store().decisions.revoke(decision_id, caller(app))
     if decision is None:
         raise NotFoundError("Decision not found")
+    wake()
     return Decision.model_validate(decision)
 
 

@@ -7,6 +7,7 @@ from dedup.api.openapi import operation
 from dedup.api.parameters import UploadId, caller
 from dedup.api.uploads import upload_of
 from dedup.services import tasks
+from dedup.services.resolver import wake
 from dedup.settings import settings
 from dedup.store import open_store
 from dedup.store.task_outbox import Task
@@ -38,6 +39,7 @@ def delete_upload(upload_id: UploadId) -> Response[Cleared]:
         tasks.enqueue(Task("delete_upload", upload_id), store)
         return response(202, f"The records of upload {upload_id} will be deleted", 0)
     deleted = store.uploads.delete(upload_id, principal) or 0
+    wake()
     return response(200, f"Successfully deleted the records of upload {upload_id}", deleted)
 
 

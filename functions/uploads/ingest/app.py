@@ -1,6 +1,5 @@
-"""Loads the objects of S3 or EventBridge events, received from the queue or directly. The queue also delivers uploads
-whose event was lost, and tasks too long for a request: deletions of uploads, and removals of an erased customer's rows
-from files."""
+"""Loads the objects of S3 or EventBridge events, from the queue or directly. The queue also delivers uploads whose
+event was lost, deletions of large uploads, and removals of an erased customer's rows from files."""
 
 import json
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from dedup.api.queue_handler import messages
 from dedup.observability import logger
 from dedup.services.erasure import cut
 from dedup.services.ingest import ingest, objects_in, resume
+from dedup.services.resolver import wake
 from dedup.services.upload_events import announce
 from dedup.store import open_store
 from dedup.store.uploads import Upload
@@ -41,6 +41,7 @@ def load_message(record: SQSRecord, lambda_context: LambdaContext) -> list[int]:
     message = json.loads(record.body)
     if "delete_upload" in message:
         open_store().uploads.delete_requested(int(message["delete_upload"]))
+        wake()
         return []
     if "erasure" in message:
         cut(message["erasure"], open_store(), lambda: lambda_context.get_remaining_time_in_millis() / 1000)

@@ -15,6 +15,7 @@ from dedup.customer_ids import CustomerId
 from dedup.errors import Superseded, Unavailable
 from dedup.services import tasks
 from dedup.services.rejected_rows import without
+from dedup.services.resolver import wake
 from dedup.settings import settings
 from dedup.store import Store
 from dedup.store.customers import ErasedCustomer
@@ -50,6 +51,7 @@ def erase(customer_id: CustomerId, store: Store, principal: str) -> Erasure | No
     erased = store.customers.erase(customer_id, principal)
     if erased is None:
         return None
+    wake()
     remaining = erased.remaining
     tasks.enqueue_created("erasure", (remaining.erasure_id, remaining.status), store)
     # Read after the records are deleted: an export that starts now does not contain them.

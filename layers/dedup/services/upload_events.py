@@ -1,4 +1,5 @@
-"""Announces that an upload ended, or that it waits for a decision, by an event on the event bus and by metrics."""
+"""Announces that an upload ended, or that it waits for a decision: by an event on the event bus, by metrics, and to the
+resolver."""
 
 import json
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.metrics import MetricUnit
 
 from dedup.observability import metrics
+from dedup.services.resolver import wake
 from dedup.sets import EVERYBODY, count
 from dedup.settings import settings
 from dedup.store import Store
@@ -40,6 +42,8 @@ def announce(upload: Upload, store: Store) -> None:
     event."""
     if upload.announced or upload.status not in DETAIL_TYPES:
         return
+    if upload.status == "done":
+        wake()
     if settings().event_bus:
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": settings().event_bus,
