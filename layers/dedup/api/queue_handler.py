@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
@@ -34,14 +35,18 @@ def messages(process: Callable[[SQSRecord, LambdaContext], object]) -> Handler:
             _retry_soon(record)
             raise
         except Exception as error:
-            log_failure(error, message_id=record.message_id)
-            # Lambda's Errors metric does not count it, because the function itself succeeds.
-            metrics.add_metric("FailedMessages", MetricUnit.Count, 1)
-            metrics.flush_metrics()
+            _count_failure(error, message_id=record.message_id)
             _retry_soon(record)
             raise
 
     return lambda event, context: dict(process_partial_response(event, counted, processor, context))
+
+
+def _count_failure(error: Exception, **about: str) -> None:
+    log_failure(error, **about)
+    # Lambda's Errors metric does not count it, because the function itself succeeds.
+    metrics.add_metric("FailedMessages", MetricUnit.Count, 1)
+    metrics.flush_metrics()
 
 
 def _retry_soon(record: SQSRecord) -> None:
@@ -61,3 +66,21 @@ def handler(kind: str, execute: Callable[[int, Store, Callable[[], float]], str 
         logger.info("Executed", extra={f"{kind}_id": task_id, "status": status or "repeated delivery"})
 
     return logger.inject_lambda_context(messages(one), clear_state=True)
+
+
+def woken(work: Callable[[Store, Callable[[], float]], object]) -> Handler:
+    """Returns a handler for a function that messages and a schedule only wake: what there is to do is in the database.
+
+    `work` is called once for an event, however many messages it has, with the store and a function that returns the
+    remaining seconds. If it raises, the error is logged and counted, and all messages are delivered again."""
+
+    def once(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        failed = []
+        try:
+            work(open_store(), lambda: context.get_remaining_time_in_millis() / 1000)
+        except Exception as error:
+            _count_failure(error)
+            failed = [{"itemIdentifier": record["messageId"]} for record in event.get("Records", [])]
+        return {"batchItemFailures": failed}
+
+    return logger.inject_lambda_context(once, clear_state=True)
