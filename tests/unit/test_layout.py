@@ -111,7 +111,16 @@ def test_handler_is_short_and_has_no_sql(path: Path) -> None:
     assert not any(word in source for word in ("SELECT ", "INSERT ", "UPDATE ", "pg8000", "boto3"))
 
 
-@pytest.mark.parametrize("worker", ["uploads/ingest", "exports/export", "matching/match", "deduplication/run_job"])
+@pytest.mark.parametrize(
+    "worker",
+    [
+        "uploads/ingest",
+        "exports/export",
+        "matching/match",
+        "matching/resolve",
+        "deduplication/run_job",
+    ],
+)
 def test_queue_workers_do_not_import_the_http_resolver(worker: str) -> None:
     path = ROOT / "functions" / worker / "app.py"
     code = f"import runpy, sys; runpy.run_path({str(path)!r}); print('dedup.api.app' in sys.modules)"

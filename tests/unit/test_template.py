@@ -79,7 +79,9 @@ TAKES_MESSAGES = {
     "sqs:GetQueueAttributes",
     "sqs:ChangeMessageVisibility",
 }
-JOBS = {"Export", "Ingest", "Match", "RunJob", "Sweep", "Verify", "Migrate"}
+WAKING = ("CreateCustomer", "BulkUpload", "Clear", "ActivateRun", "Decide", "RevokeDecision")
+"""Functions that only send messages to the resolver. Others do, too, and send or receive more."""
+JOBS = {"Export", "Ingest", "Match", "Resolve", "RunJob", "Sweep", "Verify", "Migrate"}
 WITHOUT_DATABASE = {"App", "Docs", "Scopes"}
 
 
@@ -504,6 +506,8 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
         "ShowUpload": {"s3:GetObject", "s3:GetObjectVersion"},
         "ListUploads": {"s3:GetObject", "s3:GetObjectVersion"},
         "StartRun": {"sqs:SendMessage"},
+        **{name: {"sqs:SendMessage"} for name in WAKING},
+        "Resolve": {*(TAKES_MESSAGES - {"sqs:ChangeMessageVisibility"}), "sqs:SendMessage"},
         "Match": {*TAKES_MESSAGES, "sqs:SendMessage"} | (MATCHES_ON_SPARK if given == BATCH else set()),
         "EraseCustomer": {"sqs:SendMessage"},
         "CreateJob": {"sqs:SendMessage"},
@@ -527,6 +531,7 @@ def test_each_function_does_its_own_work_alone(given: dict[str, str]) -> None:
             "s3:AbortMultipartUpload",
             "s3:DeleteObjectVersion",
             *TAKES_MESSAGES,
+            "sqs:SendMessage",
             "events:PutEvents",
         },
     }
@@ -679,6 +684,47 @@ def test_work_is_tried_three_times_and_then_kept(name: str, function: str, at_on
     assert mapping["BatchSize"] == 1
 
 
+def test_resolver_is_woken_at_once_and_its_failures_are_kept() -> None:
+    queues, resolve = stack().of("AWS::SQS::Queue"), functions(stack())["Resolve"]
+    queue = queues["ResolverQueue"]
+    [mapping] = [
+        mapping
+        for mapping in stack().of("AWS::Lambda::EventSourceMapping").values()
+        if mapping["EventSourceArn"] == {"Fn::GetAtt": "ResolverQueue.Arn"}
+    ]
+    tries = queue["RedrivePolicy"]["maxReceiveCount"]
+
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": "ResolverDeadLetterQueue.Arn"}
+    assert queue["VisibilityTimeout"] == 6 * resolve["Timeout"]
+    # Otherwise a message would expire before it is a dead letter.
+    assert tries * queue["VisibilityTimeout"] < queue["MessageRetentionPeriod"] <= 2 * 3600
+    assert mapping["BatchSize"] == 10
+    assert "MaximumBatchingWindowInSeconds" not in mapping
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
+    assert "ReservedConcurrentExecutions" not in resolve
+
+
+def test_whoever_wakes_the_resolver_may() -> None:
+    """The function's own code, or what it calls, does."""
+    policy = {"Ref": "ResolverWakePolicy"}
+    roles = {name: made["Role"]["Fn::GetAtt"].removesuffix(".Arn") for name, made in functions(stack()).items()}
+    may = {name for name, role in roles.items() if policy in stack().resources[role]["Properties"]["ManagedPolicyArns"]}
+    assert may == {*WAKING, "DeleteUpload", "EraseCustomer", "Ingest", "Match", "Resolve"}
+    for function in may:
+        assert '{"Fn::GetAtt": "ResolverQueue.Arn"}' in allowed(stack(), function)["sqs:SendMessage"]
+    for properties in functions(stack()).values():
+        assert properties["Environment"]["Variables"]["RESOLVER_QUEUE"] == {"Ref": "ResolverQueue"}
+    # By the names of the folders.
+    snake = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in may}
+    calling = {
+        path.parent.name for path in (ROOT / "functions").glob("*/*/app.py") if re.search(r"\bwake\(", path.read_text())
+    }
+    # The others do so in dedup.services.erasure and jobs.matching.runs.
+    assert snake - calling == {"erase_customer", "match"}
+    assert calling <= snake
+
+
 def test_database_is_private_encrypted_and_not_lost() -> None:
     database = nested("database", {"MinCapacity": "0", "Proxy": "true", "SubnetIds": "a,b"})
     cluster = database.resources["Cluster"]
@@ -754,9 +800,10 @@ def test_zones_are_the_regions_first_two_unless_they_are_named() -> None:
 
 @pytest.mark.parametrize(("memory", "engine"), [("3008", "1800MB"), ("8192", "5GB"), ("10240", "6500MB")])
 def test_matching_takes_what_its_function_has(memory: str, engine: str) -> None:
-    match = functions(stack(OWN_DATABASE | {"MatchMemory": memory}))["Match"]
-    assert match["MemorySize"] == memory
-    assert match["Environment"]["Variables"]["MATCH_MEMORY"] == engine
+    for name in ("Match", "Resolve"):
+        function = functions(stack(OWN_DATABASE | {"MatchMemory": memory}))[name]
+        assert function["MemorySize"] == memory
+        assert function["Environment"]["Variables"]["MATCH_MEMORY"] == engine
 
 
 def test_database_without_a_proxy_has_none() -> None:
@@ -861,11 +908,13 @@ def test_alarms_notify_the_topic() -> None:
         ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
         ("Dedup", "ThrottledRequests-<Environment>"),
+        ("Dedup", "UnresolvedSeconds"),
         ("Dedup", "UploadsHeld"),
     }
     jobs = [metric["MetricStat"]["Metric"] for metric in alarms["JobErrorsAlarm"]["Metrics"] if "MetricStat" in metric]
     assert {(metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in jobs} == {
         ("Errors", "<Export>"),
+        ("Errors", "<Resolve>"),
         ("Errors", "<RunJob>"),
         ("Errors", "<Ingest>"),
         ("Errors", "<Match>"),
@@ -907,8 +956,8 @@ def test_dashboard_shows_what_the_functions_measure() -> None:
         if isinstance(cell, str)
     }
     assert "" not in shown
-    measured = {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates", "FailedMessages"}
-    assert measured <= shown
+    uploads = {"RecordsAccepted", "RecordsRejected", "UploadSeconds", "Customers", "Duplicates"}
+    assert uploads | {"FailedMessages", "ResolvedRecords", "UnresolvedSeconds"} <= shown
 
 
 def test_metrics_of_two_stacks_are_told_apart() -> None:
@@ -1004,16 +1053,22 @@ CANARY = OWN_DATABASE | {"Deployment": "Canary10Percent5Minutes"}
         (BY_IAM, "rate(5 minutes)"),
     ],
 )
-def test_sweep_for_lost_messages_does_not_keep_the_database_awake(given: dict[str, str], rate: str) -> None:
-    [rule] = stack(given).of("AWS::Events::Rule").values()
-    assert rule["ScheduleExpression"] == rate
-    assert [target["Arn"] for target in rule["Targets"]] == [{"Ref": "SweepAliaslive"}]
+def test_schedules_for_lost_messages_do_not_keep_the_database_awake(given: dict[str, str], rate: str) -> None:
+    rules = {
+        target["Arn"]["Ref"]: rule["ScheduleExpression"]
+        for rule in stack(given).of("AWS::Events::Rule").values()
+        for target in rule["Targets"]
+    }
+    pauses = rate == "rate(6 hours)"
+    assert rules == {"SweepAliaslive": rate, "ResolveAliaslive": rate if pauses else "rate(1 minute)"}
 
 
 def test_every_kind_of_task_has_its_queue_and_patience_outlasts_what_queues_do() -> None:
     variables = functions(stack())["Sweep"]["Environment"]["Variables"]
     queues = {
-        name: queue for name, queue in stack().of("AWS::SQS::Queue").items() if not name.endswith("DeadLetterQueue")
+        name: queue
+        for name, queue in stack().of("AWS::SQS::Queue").items()
+        if not name.endswith("DeadLetterQueue") and name != "ResolverQueue"
     }
     given = {setting: variables[setting.upper()]["Ref"] for setting in set(tasks.QUEUES.values())}
     assert sorted(given.values()) == sorted(queues)
@@ -1046,7 +1101,11 @@ def test_change_of_the_layer_publishes_every_function() -> None:
     changed = source()
     changed["Resources"]["Layer"]["Properties"]["ContentUri"] = "s3://bucket/other"
     # One in an image has the layer's package in it.
-    assert {re.sub("Version.*", "", name) for name in versions(changed) & versions(source())} == {"Export", "Match"}
+    assert {re.sub("Version.*", "", name) for name in versions(changed) & versions(source())} == {
+        "Export",
+        "Match",
+        "Resolve",
+    }
 
 
 def test_new_revision_publishes_every_function() -> None:
