@@ -40,7 +40,7 @@ BATCH = 10_000
 POLL_SECONDS = 0.2
 """Between two looks at the change log while nothing is left to do."""
 
-AWAKE_SECONDS = 5.0
+AWAKE_SECONDS = 3.0
 """How long the resolver looks at the change log after the last change. Wake-ups are sent once per second."""
 
 RESERVED_SECONDS = 60.0
@@ -66,24 +66,24 @@ class Worked:
 
 
 def work(store: Store, remaining_seconds: Callable[[], float]) -> Worked:
-    """Resolves what the active run has not read of the change log, until nothing is left for AWAKE_SECONDS or no time
+    """Resolves what the active run has not read of the change log, until nothing came for AWAKE_SECONDS or no time
     remains. Does nothing while another process does."""
     resolver = _of(store)
-    records, last = 0, time.monotonic()
+    records, last, ends = 0, 0.0, False
     while remaining_seconds() > RESERVED_SECONDS and store.resolving.take_lease(resolver.name):
         run = store.runs.active()
         found = resolver.step(run) if run else 0
         records += found
         if found:
-            last = time.monotonic()
-        elif time.monotonic() - last <= AWAKE_SECONDS:
+            last, ends = time.monotonic(), False
+        elif records and time.monotonic() - last < AWAKE_SECONDS:
             time.sleep(POLL_SECONDS)
+        elif ends:
+            break
         else:
+            # Once more after the lease was free: a wake-up before did nothing.
+            ends = True
             store.resolving.release_lease(resolver.name)
-            # A wake-up while this process had the lease did nothing.
-            if not store.resolving.backlog().records:
-                break
-            last = time.monotonic()
     store.resolving.release_lease(resolver.name)
     return Worked(records, store.resolving.backlog().seconds)
 
@@ -124,7 +124,8 @@ class Resolver:
             raise
 
     def _resolve(self, run: int, batch: Batch) -> int:
-        if sum(change.last - change.first + 1 for change in batch.changes) >= BATCH and self._leave_to_run(run):
+        records = sum(change.last - change.first + 1 for change in batch.changes)
+        if records >= BATCH and self._leave_to_run(run):
             return 0
         for position, change in reversed([*enumerate(batch.changes, 1)]):
             if change.operation == "cleared":

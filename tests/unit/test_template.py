@@ -697,7 +697,7 @@ def test_resolver_is_woken_at_once_and_its_failures_are_kept() -> None:
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": "ResolverDeadLetterQueue.Arn"}
     assert queue["VisibilityTimeout"] == 6 * resolve["Timeout"]
     # Otherwise a message would expire before it is a dead letter.
-    assert tries * queue["VisibilityTimeout"] < queue["MessageRetentionPeriod"] <= 2 * 3600
+    assert tries * queue["VisibilityTimeout"] < queue["MessageRetentionPeriod"] <= 6 * 3600
     assert mapping["BatchSize"] == 10
     assert "MaximumBatchingWindowInSeconds" not in mapping
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
