@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dedup.store.mappings import Mappings
     from dedup.store.matching.decisions import Decisions
     from dedup.store.matching.entities import Entities
+    from dedup.store.matching.freshness import Freshness
     from dedup.store.matching.resolving import Resolving
     from dedup.store.matching.review import Review
     from dedup.store.matching.runs import Runs
@@ -151,6 +152,13 @@ class Store:
         from dedup.store.matching.entities import Entities
 
         return Entities(self._database)
+
+    @cached_property
+    def freshness(self) -> "Freshness":
+        """How far entities are resolved."""
+        from dedup.store.matching.freshness import Freshness
+
+        return Freshness(self._database)
 
     @cached_property
     def review(self) -> "Review":

@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Lag:
-    """What a consumer has not consumed: the number of entries and of ids in them, and the age of the oldest in
+    """What a consumer has not consumed: the number of entries and of ids in them, and the age of the first in
     seconds."""
 
     consumer: str
@@ -174,10 +174,8 @@ class ChangeLog:
 
 def register(connection: Connection, consumer: str) -> Position:
     """The same as ChangeLog.register() in a transaction of its own, which the caller begins and ends."""
-    connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")
-    _number(connection)
     connection.run(
-        f"""INSERT INTO change_consumer (name, position) SELECT {text(consumer)}, last_position FROM change_log
+        f"""INSERT INTO change_consumer (name, position) VALUES ({text(consumer)}, {head(connection)})
             ON CONFLICT (name) DO NOTHING"""
     )
     return position(connection, consumer)
@@ -194,17 +192,35 @@ def commit(connection: Connection, consumer: str, batch: Batch) -> None:
         raise Superseded(f"The changes were not read at the position of {consumer}")
 
 
+def head(connection: Connection) -> int:
+    """Gives positions to all entries that are committed; returns the last position. Takes CHANGE_LOG_LOCK_EXCLUSIVE."""
+    connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")
+    _number(connection)
+    [[last]] = connection.run("SELECT last_position FROM change_log")
+    return int(last)
+
+
+def lag(consumer: str, limit: int | None = None) -> str:
+    """A query for what a consumer has not consumed: `entries`, `records` and `seconds`, as in Lag. `consumer`: the
+    name of a row of change_consumer. Of the entries without a position, `limit` are read; of the others, one."""
+    consumed = f"n.records * int8multirange(int8range(NULL, {consumer}.record_id, '[]'))"
+    return f"""SELECT greatest(last_position - {consumer}.position, 0) + new.entries AS entries,
+            (CASE WHEN n.position IS NULL THEN 0
+                WHEN {consumer}.record_id = 0 THEN last_total - n.total + n.size
+                ELSE last_total - n.total + n.size - (SELECT sum(upper(r) - lower(r)) FROM unnest({consumed}) AS r)
+                END + new.records)::bigint AS records,
+            coalesce(extract(epoch FROM clock_timestamp() - least(n.at, new.at)), 0)::float AS seconds
+        FROM change_log LEFT JOIN record_change n ON n.position = {consumer}.position + 1, (
+            SELECT count(*) AS entries, coalesce(sum(size), 0) AS records, min(at) AS at
+            FROM (SELECT size, at FROM record_change WHERE position IS NULL ORDER BY id LIMIT {limit or "ALL"}) AS e
+        ) AS new"""
+
+
 def lags(connection: Connection) -> tuple[Lag, ...]:
     """How far each consumer is behind, in the order of their names."""
     rows = connection.run(
-        """SELECT name, count(c.id), coalesce(sum(
-                CASE WHEN c.position = w.position + 1 AND w.record_id > 0
-                THEN (SELECT sum(upper(r) - lower(r))
-                    FROM unnest(c.records * int8multirange(int8range(w.record_id, NULL, '()'))) AS r)
-                ELSE size END), 0)::bigint,
-            coalesce(extract(epoch FROM clock_timestamp() - min(c.at)), 0)::float
-        FROM change_consumer w LEFT JOIN record_change c ON c.position > w.position OR c.position IS NULL
-        GROUP BY name ORDER BY name"""
+        f"""SELECT name, entries, records, seconds FROM change_consumer w CROSS JOIN LATERAL ({lag("w")}) AS l
+            ORDER BY name"""
     )
     return tuple(Lag(*row) for row in rows)
 
@@ -222,14 +238,14 @@ def _number(connection: Connection, limit: int | None = None) -> None:
     CHANGE_LOG_LOCK_EXCLUSIVE since an earlier statement, so that it sees the positions that others gave."""
     connection.run(
         f"""WITH numbered AS MATERIALIZED (
-            SELECT id, row_number() OVER (ORDER BY id) AS n FROM record_change WHERE position IS NULL
-            ORDER BY id LIMIT {limit or "ALL"}
+            SELECT id, size, row_number() OVER w AS n, sum(size) OVER w AS total FROM record_change
+            WHERE position IS NULL WINDOW w AS (ORDER BY id) ORDER BY id LIMIT {limit or "ALL"}
         ), given AS (
-            UPDATE record_change c SET position = l.last_position + n FROM numbered, change_log l
-            WHERE c.id = numbered.id AND c.position IS NULL
+            UPDATE record_change c SET position = l.last_position + n, total = l.last_total + numbered.total
+            FROM numbered, change_log l WHERE c.id = numbered.id AND c.position IS NULL
         )
-        UPDATE change_log SET last_position = last_position + (SELECT count(*) FROM numbered)
-        WHERE EXISTS (SELECT FROM numbered)"""
+        UPDATE change_log SET last_position = last_position + added.entries, last_total = last_total + added.records
+        FROM (SELECT count(*) AS entries, sum(size) AS records FROM numbered) AS added WHERE added.entries > 0"""
     )
 
 

@@ -47,6 +47,8 @@ class People:
     decisions: int
     """How many decisions were not revoked."""
     regions: Regions
+    unresolved_records: int
+    """How many changed records these entities do not contain yet."""
 
 
 @dataclass(frozen=True)
@@ -194,4 +196,6 @@ def _people(connection: Connection) -> People | None:
                     settings, model, (SELECT count(*) FROM decision WHERE revoked_at IS NULL) AS decisions
                 FROM match_run WHERE id = {tables.run}) AS r"""
     )
-    return People(**json.loads(run), regions=state_of(connection, "entity").regions)
+    state = state_of(connection, "entity")
+    unresolved = state.resolved.unresolved_records if state.resolved else 0
+    return People(**json.loads(run), regions=state.regions, unresolved_records=unresolved)

@@ -12,7 +12,8 @@ from dedup.customer_ids import LARGEST, LAST_TEXT, SMALLEST, CustomerId
 from dedup.sets import Region, Regions, SetQuery
 from dedup.store.connection import Database
 from dedup.store.customer_columns import literal
-from dedup.store.matching.run_tables import require_active_run
+from dedup.store.matching.freshness import AsOf, as_of
+from dedup.store.matching.run_tables import RunTables, require_active_run
 from dedup.store.region_counts import CUSTOMERS, TEXTS, Counted, Membership
 from dedup.store.sql import BY_REGION, PAGE_BYTES, bigints
 
@@ -57,11 +58,12 @@ class Page:
 @dataclass(frozen=True)
 class Selection:
     """One state of the database: the regions and their customers, the number of records, and for each named question
-    one page of customer ids."""
+    one page of customer ids; and how far entities are resolved, if these are what is counted."""
 
     regions: Regions
     records: int
     pages: Mapping[str, Page]
+    resolved: AsOf | None
 
     def next_positions(self, after: Mapping[str, CustomerId]) -> dict[str, CustomerId] | None:
         """What the next page comes after, list by list; None if no list has more."""
@@ -73,18 +75,21 @@ class Selection:
 @dataclass(frozen=True)
 class RegionPage:
     """Regions, each with its sources and its count, the largest first; how many regions there are in all, and what the
-    next page comes after: the count of the last region here and the bits of its sources. None if this is the last."""
+    next page comes after: the count of the last region here and the bits of its sources. None if this is the last.
+    `resolved`: as in State."""
 
     regions: list[tuple[list[str], int]]
     total: int
     last: tuple[int, int] | None
+    resolved: AsOf | None
 
 
 @dataclass(frozen=True)
 class State:
     """One state of what is counted: the customers (or entities) of each region that has any, the bits that stand for
     it, the number of records, and whether any change is deferred. `names`: the sources by their bits' values. `texts`:
-    whether any customer id in the database is a text."""
+    whether any customer id in the database is a text. `resolved`: how far entities are resolved, None for
+    customers."""
 
     counted: Counted
     regions: dict[Region, int]
@@ -93,6 +98,7 @@ class State:
     deferred: bool
     names: Mapping[int, str]
     texts: bool
+    resolved: AsOf | None
 
 
 class Questions:
@@ -118,7 +124,8 @@ class Questions:
             first = bisect_right(ordered, position, key=lambda region: (-region[1], region[0]))
         page = ordered[first : first + limit]
         more = first + limit < len(ordered)
-        return RegionPage(page, len(ordered), (page[-1][1], state.masks[frozenset(page[-1][0])]) if more else None)
+        last = (page[-1][1], state.masks[frozenset(page[-1][0])]) if more else None
+        return RegionPage(page, len(ordered), last, state.resolved)
 
     def select(
         self, queries: Mapping[str, SetQuery], after: Mapping[str, CustomerId], limit: int, by: str = "customer"
@@ -128,8 +135,8 @@ class Questions:
         entities of the active run. Raises NoRun if there is none."""
 
         def work(connection: Connection) -> Selection:
-            counted = counted_by(connection, by)
-            [numbers, *others] = counted.memberships
+            run = counted_by(connection, by)
+            [numbers, *others] = (run.counted if run else CUSTOMERS).memberships
 
             def pages(masks: Mapping[Region, int], deferred: bool) -> list[str]:
                 return [
@@ -143,14 +150,14 @@ class Questions:
             # The regions seldom change: the pages of those seen last are read together with the counts.
             expected = self._masks.get(by, {})
             known = {sources: region for region, sources in expected.items()}
-            state, arrays = _ask(connection, counted, pages(expected, deferred=False), known)
+            state, arrays = _ask(connection, run, pages(expected, deferred=False), known)
             if state.deferred or state.masks != expected:
                 [arrays] = connection.run(f"SELECT {', '.join(pages(state.masks, state.deferred))}")
             self._masks[by] = {} if state.deferred else state.masks
             found = [Page.of(array, limit) for array in arrays]
             if state.texts and others:
                 found = _with_texts(connection, others[0], state, asked, found, limit)
-            return Selection(state.regions, state.records, dict(zip(queries, found, strict=True)))
+            return Selection(state.regions, state.records, dict(zip(queries, found, strict=True)), state.resolved)
 
         return self._database.read(work)
 
@@ -179,9 +186,9 @@ def _with_texts(
     return [page.with_texts(*found) if found else page for page, found in zip(pages, texts, strict=True)]
 
 
-def counted_by(connection: Connection, by: str) -> Counted:
-    """What a question by "customer" or by "entity" counts. Raises NoRun."""
-    return CUSTOMERS if by == "customer" else require_active_run(connection).counted
+def counted_by(connection: Connection, by: str) -> RunTables | None:
+    """The run whose entities a question by "entity" counts; None for one by "customer". Raises NoRun."""
+    return None if by == "customer" else require_active_run(connection)
 
 
 def state_of(connection: Connection, by: str) -> State:
@@ -190,11 +197,14 @@ def state_of(connection: Connection, by: str) -> State:
 
 
 def _ask(
-    connection: Connection, counted: Counted, scalars: Sequence[str], known: Mapping[int, Region] = NO_REGIONS
+    connection: Connection, run: RunTables | None, scalars: Sequence[str], known: Mapping[int, Region] = NO_REGIONS
 ) -> tuple[State, list[str]]:
-    """The state, and the values of `scalars` (in SQL) in the same round trip. `known`: regions seen before, by their
-    bits, so that tens of thousands of them are not built again."""
-    [[changes, names, moving, texts, *values]] = connection.run(_state_query(counted.changes, TEXTS.table, scalars))
+    """The state of customers, or of the entities of a run, and the values of `scalars` (in SQL) in the same round trip.
+    `known`: regions seen before, by their bits, so that tens of thousands of them are not built again."""
+    counted, resolved = (run.counted, as_of(run)) if run else (CUSTOMERS, "NULL")
+    [[changes, names, moving, texts, found, *values]] = connection.run(
+        _state_query(counted.changes, TEXTS.table, [resolved, *scalars])
+    )
     # Whoever defers a change counts its records, so there is a row of changes.
     deferred = counted.deferrable and moving and bool(changes)
     if deferred:
@@ -213,6 +223,7 @@ def _ask(
         deferred,
         names,
         texts,
+        AsOf.of(found) if run else None,
     )
     return state, values
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate, takewhile
 from operator import itemgetter
 from typing import Any
@@ -13,6 +13,7 @@ from dedup.matching import normalise
 from dedup.sets import SetQuery
 from dedup.store.connection import Database
 from dedup.store.matching import decisions
+from dedup.store.matching.freshness import AsOf, as_of
 from dedup.store.matching.run_tables import (
     MEMBER_COLUMNS,
     RunTables,
@@ -44,12 +45,13 @@ SAMPLED = 200
 
 @dataclass(frozen=True)
 class EntityPage:
-    """A page of entities in id order, each with its number of records and SHOWN of them; whether more follow; and the
-    settings of the active run."""
+    """A page of entities in id order, each with its number of records and SHOWN of them; whether more follow; the
+    settings of the active run, and how far it is resolved."""
 
     entities: list[dict[str, Any]]
     more: bool
     settings: Mapping[str, Any]
+    resolved: AsOf | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Entities:
             chosen = query.select(state.regions)
             settings = settings_of(connection, tables)
             if not chosen:
-                return EntityPage([], False, settings)
+                return EntityPage([], False, settings, state.resolved)
             masks = ", ".join(str(state.masks[region]) for region in chosen)
             inside = "true" if len(chosen) == len(state.regions) else f"sources IN ({masks})"
             several = f"AND records > 1 AND records >= {min_records}" if min_records > 1 else ""
@@ -90,13 +92,13 @@ class Entities:
                 {"id": entity, "total_records": count, "records": records.get(entity, [])}
                 for entity, count in shown.items()
             ]
-            return EntityPage(page, len(counts) > len(shown), settings)
+            return EntityPage(page, len(counts) > len(shown), settings, state.resolved)
 
         return self._database.read(work)
 
     def get(self, entity_id: int) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-        """One entity: its number of records, SHOWN of them, the edges between these, and the decisions about them; and
-        the run's settings. None if there is no such entity. Raises NoRun."""
+        """One entity: its number of records, SHOWN of them, the edges between these, the decisions about them, and how
+        far the run is resolved; and the run's settings. None if there is no such entity. Raises NoRun."""
 
         def work(connection: Connection) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
             tables = require_active_run(connection)
@@ -112,13 +114,16 @@ class Entities:
                         ORDER BY joins DESC, record_a, record_b LIMIT {SHOWN_EDGES}
                     ) AS e ORDER BY 1, 2, rule NULLS LAST"""
             )
-            [[total]] = connection.run(f"SELECT records FROM {tables.membership.table} WHERE entity_id = {entity_id}")
+            [[total, resolved]] = connection.run(
+                f"SELECT records, {as_of(tables)} FROM {tables.membership.table} WHERE entity_id = {entity_id}"
+            )
             found = {
                 "id": entity_id,
                 "total_records": total,
                 "records": records,
                 "edges": _edges(edges),
                 "decisions": decisions.find(connection, f"record_ids && {ids}", 1_000),
+                **asdict(AsOf.of(resolved)),
             }
             return found, settings_of(connection, tables)
 

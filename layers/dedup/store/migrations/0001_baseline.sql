@@ -163,6 +163,8 @@ CREATE TABLE record_change (
     position bigint,
     -- Number of ids in `records`.
     size bigint NOT NULL,
+    -- The sum of the sizes of all entries up to this position, so that a lag is a difference. Null like `position`.
+    total bigint,
     at timestamptz NOT NULL DEFAULT now(),
     operation record_operation NOT NULL,
     -- Ids of records: at most 10,000 ranges. Empty if all were deleted.
@@ -171,11 +173,13 @@ CREATE TABLE record_change (
 CREATE INDEX record_change_without_position ON record_change (id) WHERE position IS NULL;
 CREATE UNIQUE INDEX record_change_position ON record_change (position) WHERE position IS NOT NULL;
 
--- One row: the state of the change log. The entries up to `trimmed_position` are deleted. They left so many records,
+-- One row: the state of the change log. The last entry with a position has `last_position` and `last_total`. The entries
+-- up to `trimmed_position` are deleted. They left so many records,
 -- with this sum of ids: with the entries that are kept, `verify` knows what the table of records must contain.
 CREATE TABLE change_log (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     last_position bigint NOT NULL DEFAULT 0,
+    last_total bigint NOT NULL DEFAULT 0,
     trimmed_position bigint NOT NULL DEFAULT 0,
     records bigint NOT NULL DEFAULT 0,
     id_sum numeric NOT NULL DEFAULT 0
@@ -542,7 +546,12 @@ CREATE TABLE match_state (
     active_run bigint,
     -- The process that resolves, and until when it has the lease.
     resolver text,
-    resolver_until timestamptz
+    resolver_until timestamptz,
+    -- The latest batch of the resolver: its number of records, how long it took, and when it ended. Null before the
+    -- first.
+    resolver_records bigint,
+    resolver_seconds real,
+    resolver_at timestamptz
 );
 INSERT INTO match_state DEFAULT VALUES;
 
