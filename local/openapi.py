@@ -11,6 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.merge import OpenAPIMerge
 from aws_lambda_powertools.event_handler.openapi.models import Tag
+from dedup.api.preferences import APPLIED, MAX_WAIT, PREFER
 from dedup.settings import VERSION, Settings
 
 from local import ROOT
@@ -34,6 +35,9 @@ unless the operation says otherwise.
 **Retries.** Send a unique `Idempotency-Key` with a POST, and the same key with each retry: the content is stored once,
 and every attempt gets the first response.
 
+**Entities** follow records after a moment. Answers by entity say how far they are up to date, in the fields `as_of` and
+`unresolved_records`, and lists in the headers `X-As-Of` and `X-Unresolved-Records`.
+
 **Errors** are `application/problem+json` (RFC 9457). The gateway uses the same format: 404 for an unknown path or
 method, 429 for too many requests, 502 to 504 if the service fails.
 """
@@ -48,6 +52,16 @@ TAGS = {
     "Entities": "The entities that matching found, with the evidence",
     "Service": "The service itself and its documentation",
 }
+
+WAIT = {
+    "name": PREFER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "examples": ["wait=5"]},
+    "description": f"`wait=N` waits at most N seconds, from 1 to {MAX_WAIT}, until the entities contain all changes "
+    "that are committed (RFC 7240)",
+}
+"""The header of operations that wait. A preference that is malformed is ignored, so Powertools does not validate it."""
 
 EXAMPLES = {
     "customer_id": 101,
@@ -127,8 +141,11 @@ def _operation(operation: dict[str, Any], path: str, method: str, tag: str) -> d
         for status, response in sorted(operation.pop("responses").items())
         if "HTTPValidationError" not in json.dumps(response)
     }
-    if "parameters" in operation:
-        operation["parameters"] = [_parameter(parameter) for parameter in operation["parameters"]]
+    parameters = [_parameter(parameter) for parameter in operation.get("parameters", [])]
+    if any(APPLIED in response.get("headers", {}) for response in responses.values()):
+        parameters.append(WAIT)
+    if parameters:
+        operation["parameters"] = parameters
     return operation | {"operationId": name, "tags": [tag], "responses": responses}
 
 

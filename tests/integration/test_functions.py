@@ -24,8 +24,8 @@ EVENTS = sorted((ROOT / "events").glob("*.json"))
 FUNCTION_OF = {"s3_put": "ingest"}
 """The events that are not named after their function: other forms of what it takes."""
 AFTER_A_RUN = {
-    "activate_run", "decide", "list_entities", "look_up_entity", "match", "review", "revoke_decision", "run_changes",
-    "show_entity", "show_run", "start_run",
+    "activate_run", "decide", "list_entities", "look_up_entity", "match", "matching_status", "review",
+    "revoke_decision", "run_changes", "show_entity", "show_run", "start_run",
 }  # fmt: skip
 """The events that are about a run of the matching: test_matching.py has them."""
 BEFORE = {

@@ -1285,14 +1285,15 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     for name in ("start_run", "match", "show_run", "list_entities", "show_entity", "look_up_entity", "review"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     matched(store)
-    for name in ("run_changes", "activate_run", "decide", "revoke_decision"):
+    for name in ("run_changes", "activate_run", "decide", "revoke_decision", "matching_status"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     assert set(answers) == AFTER_A_RUN
     assert answers.pop("match") == {"batchItemFailures": []}
     for name, answer in answers.items():
         assert answer["statusCode"] in (200, 201, 202), (name, answer["body"])
     entity = json.loads(answers["show_entity"]["body"])
-    assert {"id", "total_records", "records", "golden", "edges", "decisions"} == set(entity)
+    resolved = {"as_of", "unresolved_records"}
+    assert {"id", "total_records", "records", "golden", "edges", "decisions"} | resolved == set(entity)
     [best, *_] = json.loads(answers["look_up_entity"]["body"])["matches"]
     assert best["golden"]["name"]
 

@@ -26,6 +26,7 @@ install(app)
         "are kept and counted as duplicates.",
         status=201,
         errors=BODY_ERRORS,
+        waits="after",
     ),
 )
 def bulk_upload(batch: Annotated[Batch, Body()], idempotency_key: IdempotencyKey = None) -> Response[Uploaded]:

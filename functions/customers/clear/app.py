@@ -22,7 +22,7 @@ Confirm = Annotated[
 ]
 
 
-@app.delete("/api/v1/customers", **operation("Delete all records", Cleared, errors=[422]))
+@app.delete("/api/v1/customers", **operation("Delete all records", Cleared, errors=[422], waits="after"))
 def clear(confirm: Confirm = None) -> Cleared:
     if settings().clear_confirm and confirm != "everything":
         raise Invalid(("query", "confirm"), "This deletes all records. To confirm, add confirm=everything to the query")

@@ -17,7 +17,10 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.post("/api/v1/customers", **operation("Store one record", StoredRecord, status=201, errors=BODY_ERRORS))
+@app.post(
+    "/api/v1/customers",
+    **operation("Store one record", StoredRecord, status=201, errors=BODY_ERRORS, waits="after"),
+)
 def create_customer(record: Annotated[Record, Body()], idempotency_key: IdempotencyKey = None) -> Response[str]:
     key, digest = client_key(idempotency_key, record)
     upload = open_store().records.add([record.fields()], key=key, digest=digest, principal=caller(app))

@@ -24,6 +24,7 @@ install(app)
         "bucket: repeat the request to see what is left, until the response is 404. If a source still has the "
         "customer, the next upload of that source adds the customer again.",
         errors=[404, 422],
+        waits="after",
     ),
 )
 def erase_customer(customer_id: CustomerInPath) -> Erased:

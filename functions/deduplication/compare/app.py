@@ -1,6 +1,7 @@
 """GET /api/v1/deduplication/compare-sources: lists customers in every source, and in only one."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Comparison
 from dedup.api.openapi import operation
@@ -25,6 +26,7 @@ install(app)
         "page in ascending order; the `Link` header leads to the next page of all lists.",
         errors=[409, 422],
         paged=True,
+        waits="before",
     ),
 )
 def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> Response[str]:
@@ -38,8 +40,10 @@ def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     by_source = count_by_source(found.regions)
     distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
     fields: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
-    # The model's own fields come first.
-    comparison = json_object({name: fields[name] for name in (*Comparison.model_fields, *fields)})
+    resolved = freshness.fields(found.resolved)
+    # The fields that every deployment has come first.
+    everywhere = {name: fields[name] for name in ("in_all_sources", "in_all_sources_count")}
+    comparison = json_object(everywhere | fields | resolved)
     return paged(app, comparison, found.next_positions(after), question)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
+from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import EntitySummary
 from dedup.api.openapi import operation
@@ -28,7 +29,7 @@ MinRecords = Annotated[int, Query(ge=1, le=1000, description="Include entities w
 
 @app.get(
     "/api/v1/entities",
-    **operation("List entities", list[EntitySummary], errors=[409, 422], paged=True),
+    **operation("List entities", list[EntitySummary], errors=[409, 422], paged=True, entities=True, waits="before"),
 )
 def list_entities(
     within: In = "",
@@ -46,7 +47,8 @@ def list_entities(
         for entity in page.entities
         if entity["records"]
     ]
-    return paged(app, shown, {"id": page.entities[-1]["id"]} if page.more else None, question)
+    last = {"id": page.entities[-1]["id"]} if page.more else None
+    return paged(app, shown, last, question, headers=freshness.headers(page.resolved))
 
 
 handler = make_handler(app)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler.openapi.params import Body
+from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import LookupRecord, Matches
 from dedup.api.openapi import BODY_ERRORS, operation
@@ -21,10 +22,14 @@ install(app)
         Matches,
         description="Uses the rules and the model of the active matching run. Nothing is written.",
         errors=[409, *BODY_ERRORS],
+        waits="before",
     ),
 )
 def look_up_entity(record: Annotated[LookupRecord, Body()]) -> Matches:
-    return Matches.model_validate({"matches": lookup.look_up(record.model_dump(), open_store())})
+    store = open_store()
+    # First: what is resolved meanwhile may be missing in the matches.
+    resolved = freshness.fields(store.freshness.as_of())
+    return Matches.model_validate({"matches": lookup.look_up(record.model_dump(), store), **resolved})
 
 
 handler = make_handler(app)

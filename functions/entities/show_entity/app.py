@@ -13,7 +13,7 @@ app = APIGatewayRestResolver(**RESOLVER)
 install(app)
 
 
-@app.get("/api/v1/entities/<entity_id>", **operation("Show an entity", Entity, errors=[404, 409, 422]))
+@app.get("/api/v1/entities/<entity_id>", **operation("Show an entity", Entity, errors=[404, 409, 422], waits="before"))
 def show_entity(entity_id: EntityId) -> Response[str]:
     found = open_store().entities.get(entity_id)
     if found is None:

@@ -25,6 +25,7 @@ install(app)
         "is revoked. Of two decisions about the same pair, the later one applies.",
         status=201,
         errors=BODY_ERRORS,
+        waits="after",
     ),
 )
 def decide(request: Annotated[DecisionRequest, Body()]) -> Response[Decision]:

@@ -15,7 +15,7 @@ install(app)
 
 @app.delete(
     "/api/v1/matching/decisions/<decision_id>",
-    **operation("Revoke a decision", Decision, errors=[404, 409, 422]),
+    **operation("Revoke a decision", Decision, errors=[404, 409, 422], waits="after"),
 )
 def revoke_decision(decision_id: DecisionId) -> Decision:
     decision = open_store().decisions.revoke(decision_id, caller(app))

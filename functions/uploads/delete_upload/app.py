@@ -29,6 +29,7 @@ install(app)
         "or removed records cannot be deleted, nor can one with records that a later snapshot or upsert states, too.",
         asynchronous=True,
         errors=[404, 409, 422],
+        waits="after",
     ),
 )
 def delete_upload(upload_id: UploadId) -> Response[Cleared]:

@@ -17,7 +17,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic_core import from_json, to_json
 
 from dedup.api.errors import ON_ERROR, NotJson, invalid, on_invalid_request, problem
+from dedup.api.freshness import AS_OF, UNRESOLVED
 from dedup.api.pagination import TOTAL
+from dedup.api.preferences import APPLIED
 from dedup.observability import Handler, logger, metrics
 from dedup.records import MAX_RECORDS
 from dedup.validation import MAX_BODY_BYTES
@@ -46,7 +48,8 @@ def json_of(body: Any) -> str:
 
 def _cors() -> CORSConfig | None:
     origins = [origin for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",") if origin]
-    return CORSConfig(origins[0], origins[1:], expose_headers=["Link", TOTAL]) if origins else None
+    exposed = ["Link", TOTAL, AS_OF, UNRESOLVED, APPLIED]
+    return CORSConfig(origins[0], origins[1:], expose_headers=exposed) if origins else None
 
 
 CORS = _cors()

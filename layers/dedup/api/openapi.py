@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
+from dedup.api.freshness import AS_OF, UNRESOLVED
 from dedup.api.models.common import Problem
 from dedup.api.pagination import TOTAL
+from dedup.api.preferences import APPLIED, wait_after, wait_before
 from dedup.api.unknown_parameters import refuse_unknown_parameters
 
 BODY_ERRORS = (400, 413, 415, 422)
@@ -36,12 +38,16 @@ def operation(
     paged: bool = False,
     counted: bool = False,
     asynchronous: bool = False,
+    entities: bool = False,
+    waits: Literal["before", "after"] | None = None,
 ) -> dict[str, Any]:
     """Returns the decorator arguments that document a route.
 
     `response` is the model of the body, `others` its content in other media types (in Powertools' format). `errors` are
     the statuses beside 500 and 503. `unavailable` is the model of a 503; None if the route does not use the database.
-    `paged` adds the header Link, `counted` the header X-Total-Count, and `asynchronous` a 202 response."""
+    `paged` adds the header Link, `counted` the header X-Total-Count, `asynchronous` a 202 response, and `entities` the
+    headers of freshness.headers(). With `waits`, the request header `Prefer: wait=N` lets the operation wait for the
+    resolver: before it reads entities, or after it wrote."""
     problem_json = "application/problem+json"
     responses: dict[int, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "content": {media: {"model": response}, **(others or {})}},
@@ -50,21 +56,32 @@ def operation(
             for error in (*errors, 500)
         },
     }
+    headers = responses[status].setdefault("headers", {})
     if paged:
-        link = {"description": 'Link to the next page, if any: `<…>; rel="next"`', "schema": {"type": "string"}}
-        responses[status]["headers"] = {"Link": link}
+        headers["Link"] = _header('Link to the next page, if any: `<…>; rel="next"`', "string")
     if counted:
-        total = {"description": "Number of items on all pages", "schema": {"type": "integer", "minimum": 0}}
-        responses[status]["headers"][TOTAL] = total
+        headers[TOTAL] = _header("Number of items on all pages", "integer")
+    if entities:
+        headers[AS_OF] = _header("Entry of the change log up to which the entities contain all changes", "integer")
+        headers[UNRESOLVED] = _header("Number of changed records that the entities do not contain yet", "integer")
+    if waits:
+        headers[APPLIED] = _header("`wait=N` if all changes were resolved in time", "string")
     if asynchronous:
         responses[202] = {"description": HTTPStatus(202).phrase, "content": {media: {"model": response}}}
     if unavailable:
         content = {problem_json if unavailable is Problem else media: {"model": unavailable}}
-        wait = {"description": "Seconds to wait before the next attempt", "schema": {"type": "integer"}}
+        wait = _header("Seconds to wait before the next attempt", "integer")
         responses[503] = {"description": _ERRORS[503], "content": content, "headers": {"Retry-After": wait}}
     return {
         "summary": summary,
         "description": description or None,
         "responses": responses,
-        "middlewares": [refuse_unknown_parameters],
+        "middlewares": [refuse_unknown_parameters, *([_WAITS[waits]] if waits else [])],
     }
+
+
+_WAITS = {"before": wait_before, "after": wait_after}
+
+
+def _header(description: str, kind: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind} | ({"minimum": 0} if kind == "integer" else {})}

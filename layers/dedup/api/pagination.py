@@ -36,11 +36,12 @@ def paged(
     positions: Mapping[str, CustomerId] | None,
     question: str,
     total: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response[Any]:
-    """Returns a 200 with `body` (a model, or JSON text). If `positions` is given, the response has a Link header to the
-    next page, which starts after these positions; if `total` is given, a header with the number of items on all
-    pages."""
-    headers = {} if total is None else {TOTAL: str(total)}
+    """Returns a 200 with `body` (a model, or JSON text) and `headers`. If `positions` is given, the response has a Link
+    header to the next page, which starts after these positions; if `total` is given, a header with the number of items
+    on all pages."""
+    headers = dict(headers or {}) if total is None else {**(headers or {}), TOTAL: str(total)}
     if positions is not None:
         headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
     return Response(200, "application/json", body, headers)

@@ -113,6 +113,8 @@ def _overlap(regions: sets.Regions, last: Baseline | None) -> Table:
 
 def _overlap_by_person(people: People, last: Baseline | None) -> Table:
     note = f"People in exactly these sources and in no other, as found by matching run {people.run}."
+    if people.unresolved_records:
+        note += f" Not included yet: {people.unresolved_records:,} changed records, which wait to be matched."
     if last and last.run and last.run != people.run:
         note += f" Changes may come from matching too: the active run of the baseline was {last.run}."
     before = last.people if last and last.run else None

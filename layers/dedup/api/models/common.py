@@ -10,6 +10,8 @@ from dedup.validation import MAX_ERRORS, Request, at_most
 
 Count = Annotated[int, Field(ge=0)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+AsOf = Annotated[int, Field(ge=0, description="Entry of the change log up to which the entities contain all changes")]
+Unresolved = Annotated[int, Field(ge=0, description="Number of changed records that the entities do not contain yet")]
 TaskStatus = Literal["waiting", "running", "done", "failed"]
 Sources = Annotated[list[Source], Field(max_length=MAX_SOURCES), at_most(MAX_SOURCES)]
 

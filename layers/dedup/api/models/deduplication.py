@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from dedup.api.models.common import Count, Model, RequestModel, TaskStatus, Time
+from dedup.api.models.common import AsOf, Count, Model, RequestModel, TaskStatus, Time, Unresolved
 from dedup.records import CustomerId
 
 Ids = Annotated[
@@ -14,30 +14,39 @@ Ids = Annotated[
 
 
 class Analysis(Model):
-    """Counts of customers and duplicates. Counts are of the whole set; the ids are one page."""
+    """Counts of customers and duplicates. Counts are of the whole set; the ids are one page. `as_of` and
+    `unresolved_records`: only by entity."""
 
     total_records: Count
     unique_customers: Count
     duplicates_found: Count
     unique_customer_ids: Ids
+    as_of: AsOf | None = None
+    unresolved_records: Unresolved | None = None
 
 
 class Comparison(Model):
     """Overlap of the sources. There are three more fields for each source: `only_in_<source>` (one page of ids),
-    `only_in_<source>_count`, and `<source>_count` (distinct customers). Counts are of the whole set."""
+    `only_in_<source>_count`, and `<source>_count` (distinct customers). Counts are of the whole set. `as_of` and
+    `unresolved_records`: only by entity."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Ids | Count]
 
     in_all_sources: Ids
     in_all_sources_count: Count
+    as_of: AsOf | None = None
+    unresolved_records: Unresolved | None = None
 
 
 class CustomerSelection(Model):
-    """The customers of a set question. The count is of the whole set; the ids are one page."""
+    """The customers of a set question. The count is of the whole set; the ids are one page. `as_of` and
+    `unresolved_records`: only by entity."""
 
     count: Count
     customer_ids: Ids
+    as_of: AsOf | None = None
+    unresolved_records: Unresolved | None = None
 
 
 class RegionCount(Model):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from dedup.api.models.common import Count, Model, RequestModel
+from dedup.api.models.common import AsOf, Count, Model, RequestModel, Unresolved
 from dedup.api.models.customers import StoredRecord
 from dedup.api.models.matching import Decision, FieldWeight
 from dedup.records import PLAIN, CustomerId, KnownFields, Name, Source, without_controls
@@ -54,6 +54,8 @@ class Entity(Model):
     golden: dict[str, GoldenField]
     edges: list[EntityEdge]
     decisions: list[Decision]
+    as_of: AsOf
+    unresolved_records: Unresolved
 
 
 class LookupRecord(KnownFields, RequestModel):
@@ -83,3 +85,5 @@ class Matches(Model):
     """The entities that match best, at most ten, the best first."""
 
     matches: list[Match]
+    as_of: AsOf
+    unresolved_records: Unresolved

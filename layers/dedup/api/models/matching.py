@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from dedup.api.models.common import Count, Model, RequestModel, TaskStatus, Time
+from dedup.api.models.common import AsOf, Count, Model, RequestModel, TaskStatus, Time, Unresolved
 from dedup.api.models.customers import StoredRecord
 from dedup.records import PLAIN, without_controls
 from dedup.validation import at_most
@@ -184,3 +184,14 @@ class ReviewPair(Model):
         "weight is uncertain"
     )
     fields: list[FieldWeight]
+
+
+class MatchingStatus(Model):
+    """How far the entities of the active run are up to date."""
+
+    run: int
+    model_version: str | None = Field(description="The version of the run's match model")
+    as_of: AsOf
+    unresolved_records: Unresolved
+    oldest_seconds: float = Field(ge=0, description="Age of the first change that is not resolved; 0 if there is none")
+    rate: float | None = Field(ge=0, description="Records per second of the latest batch; null before the first")
