@@ -1,6 +1,7 @@
 // The views of customers: the customers of a set question, and one customer with all records.
 
 import { usePagedList } from "./api.js?v=";
+import { Unresolved } from "./freshness.js?v=";
 import { html } from "./lib.js?v=";
 import { nounOf } from "./overview.js?v=";
 import { ByChoice, Choice, Empty, PagedList, Panel, Records, Sources, Title, counted, customerPath, link } from "./parts.js?v=";
@@ -45,6 +46,7 @@ export function Customers({ query, sources, go }) {
     <${Title} aside=${html`<${ByChoice} by=${by} choose=${(chosen) => change({ by: chosen })} />`}>
       ${titleOf(has, lacks, noun)}
     <//>
+    ${by === "entity" && html`<${Unresolved} />`}
     <div class="panels beside">
       <${Panel} title="Sources" note="Combine sources to filter the list.">
         <${SourceFilter} sources=${sources} has=${has} lacks=${lacks} choose=${change} />

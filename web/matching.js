@@ -3,6 +3,7 @@
 import { call, usePagedList, useResponse } from "./api.js?v=";
 import { Histogram } from "./charts.js?v=";
 import { SourceFilter, namesIn } from "./customers.js?v=";
+import { Unresolved } from "./freshness.js?v=";
 import { html, useEffect, useRef, useState } from "./lib.js?v=";
 import { Empty, ErrorMessage, Loaded, NoRun, PagedList, Panel, Progress, Records, Sources, Status, Table, Text, Title, Waiting, counted, link, number, plain, when, withoutRun } from "./parts.js?v=";
 
@@ -150,6 +151,7 @@ export function People({ query, sources, go }) {
   const change = (changed) => go("/people", { ...filter, ...changed });
   return html`
     <${Title} aside=${html`<a class="button" href=${link("/people/lookup")}>Look up a person</a>`}>People<//>
+    <${Unresolved} />
     <div class="panels beside">
       <${Panel} title="Sources">
         <${SourceFilter} sources=${sources} has=${has} lacks=${lacks} choose=${change} />
@@ -182,6 +184,7 @@ export function Person({ id }) {
   const response = useResponse(`entities/${encodeURIComponent(id)}`);
   return html`
     <${Title} above=${html`<a href=${link("/people")}>People</a>`}>Person ${id}<//>
+    <${Unresolved} />
     <${Loaded} response=${response} lines=${8}>
       ${(person) =>
         html`<${Panel} wide title=${counted(person.total_records, "record")} note=${`${shownOf(person)}Golden record: the chosen value of each field, and why. Differences are highlighted.`}>

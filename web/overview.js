@@ -2,6 +2,7 @@
 
 import { useResponse } from "./api.js?v=";
 import { SourceBars, UpSet, Venn } from "./charts.js?v=";
+import { Unresolved } from "./freshness.js?v=";
 import { html } from "./lib.js?v=";
 import { ByChoice, Empty, Loaded, NoRun, Panel, Title, link, number, withoutRun } from "./parts.js?v=";
 
@@ -26,6 +27,7 @@ export function Overview({ query, sources, go }) {
   if (withoutRun(totals.error, regions.error, compared.error)) return html`${title}<${NoRun} />`;
   return html`
     ${title}
+    ${by === "entity" && html`<${Unresolved} />`}
     <${Loaded} response=${totals} lines=${2}>
       ${(body) => html`<${Totals} of=${body} by=${by} />`}
     <//>
