@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/analyze: counts customers and duplicate records."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Analysis
 from dedup.api.openapi import operation
@@ -38,9 +37,8 @@ def analyze(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
         "unique_customers": customers,
         "duplicates_found": found.records - customers,
         "unique_customer_ids": found.pages["ids"].json,
-        **freshness.fields(found.resolved),
     }
-    return paged(app, json_object(analysis), found.next_positions(after), question)
+    return paged(app, json_object(analysis, found.resolved), found.next_positions(after), question)
 
 
 handler = make_handler(app)

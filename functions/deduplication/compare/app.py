@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/compare-sources: lists customers in every source, and in only one."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import Comparison
 from dedup.api.openapi import operation
@@ -40,10 +39,9 @@ def compare(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     by_source = count_by_source(found.regions)
     distinct = {f"{source}_count": by_source.get(source, 0) for source in sources}
     fields: dict[str, int | str] = {**{name: page.json for name, page in found.pages.items()}, **counts, **distinct}
-    resolved = freshness.fields(found.resolved)
     # The fields that every deployment has come first.
     everywhere = {name: fields[name] for name in ("in_all_sources", "in_all_sources_count")}
-    comparison = json_object(everywhere | fields | resolved)
+    comparison = json_object(everywhere | fields, found.resolved)
     return paged(app, comparison, found.next_positions(after), question)
 
 

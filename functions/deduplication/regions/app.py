@@ -1,7 +1,6 @@
 """GET /api/v1/deduplication/regions: counts the customers of each region."""
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import RegionCount
 from dedup.api.openapi import operation
@@ -38,7 +37,7 @@ def regions(limit: Limit = 1000, cursor: Cursor = None, by: By = "customer") -> 
     found = open_store().questions.region_page(position, limit, by)
     counts = [RegionCount(sources=sources, count=count) for sources, count in found.regions]
     last = dict(zip(("count", "sources"), found.last, strict=True)) if found.last else None
-    return paged(app, counts, last, question, found.total, freshness.headers(found.resolved))
+    return paged(app, counts, last, question, found.total, found.resolved)
 
 
 handler = make_handler(app)

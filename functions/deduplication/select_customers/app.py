@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.deduplication import CustomerSelection
 from dedup.api.openapi import operation
@@ -54,12 +53,8 @@ def select_customers(
     after = decode_id_cursor(cursor, question)
     query = SetQuery(*named)
     found = open_store().questions.select({"ids": query}, after, limit, by)
-    selection: dict[str, int | str] = {
-        "count": query.count(found.regions),
-        "customer_ids": found.pages["ids"].json,
-        **freshness.fields(found.resolved),
-    }
-    return paged(app, json_object(selection), found.next_positions(after), question)
+    answer = json_object({"count": query.count(found.regions), "customer_ids": found.pages["ids"].json}, found.resolved)
+    return paged(app, answer, found.next_positions(after), question)
 
 
 handler = make_handler(app)

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from dedup.api import freshness
 from dedup.api.app import RESOLVER, install, make_handler
 from dedup.api.models.entities import EntitySummary
 from dedup.api.openapi import operation
@@ -48,7 +47,7 @@ def list_entities(
         if entity["records"]
     ]
     last = {"id": page.entities[-1]["id"]} if page.more else None
-    return paged(app, shown, last, question, headers=freshness.headers(page.resolved))
+    return paged(app, shown, last, question, resolved=page.resolved)
 
 
 handler = make_handler(app)

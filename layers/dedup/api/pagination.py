@@ -4,14 +4,18 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
+from dedup.api import freshness
 from dedup.api.errors import BadCursor, Invalid
 from dedup.customer_ids import CustomerId, customer_id
+
+if TYPE_CHECKING:
+    from dedup.store.matching.freshness import AsOf
 
 
 class HasId(Protocol):
@@ -36,12 +40,12 @@ def paged(
     positions: Mapping[str, CustomerId] | None,
     question: str,
     total: int | None = None,
-    headers: Mapping[str, str] | None = None,
+    resolved: "AsOf | None" = None,
 ) -> Response[Any]:
-    """Returns a 200 with `body` (a model, or JSON text) and `headers`. If `positions` is given, the response has a Link
-    header to the next page, which starts after these positions; if `total` is given, a header with the number of items
-    on all pages."""
-    headers = dict(headers or {}) if total is None else {**(headers or {}), TOTAL: str(total)}
+    """Returns a 200 with `body` (a model, or JSON text). If `positions` is given, the response has a Link header to the
+    next page, which starts after these positions; if `total` is given, a header with the number of items on all pages;
+    if `resolved` is given, headers that say how far the entities of the body are resolved."""
+    headers = freshness.headers(resolved) | ({} if total is None else {TOTAL: str(total)})
     if positions is not None:
         headers["Link"] = next_link(app.current_event, encode_cursor(positions, question))
     return Response(200, "application/json", body, headers)
@@ -62,9 +66,11 @@ def newest_first(
     return paged(app, shown, {"id": shown[-1].id} if len(found) > limit else None, question)
 
 
-def json_object(fields: Mapping[str, int | str]) -> str:
-    """Returns the text of a JSON object with these fields. Values are numbers, or JSON text such as a page of ids."""
-    return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+def json_object(fields: Mapping[str, int | str], resolved: "AsOf | None" = None) -> str:
+    """Returns the text of a JSON object with these fields, and those that say how far entities are resolved. Values are
+    numbers, or JSON text such as a page of ids."""
+    written = {**fields, **freshness.fields(resolved)}
+    return "{" + ",".join(f'"{name}":{value}' for name, value in written.items()) + "}"
 
 
 def cursor_question(question: str, by: str) -> str:
