@@ -184,8 +184,12 @@ def register(connection: Connection, consumer: str) -> Position:
 def commit(connection: Connection, consumer: str, batch: Batch) -> None:
     """Records in the consumer's transaction that it has consumed a batch. Raises Superseded if its position is not the
     one that the batch was read at: another process has consumed it."""
+    # Of the entry that the batch ends in, if it is divided. If an earlier batch ended in it, that one counts, too.
+    consumed = sum(change.last - change.first + 1 for change in batch.changes if change.entry > batch.after.entry)
+    earlier = f"CASE WHEN position = {batch.after.entry} THEN consumed ELSE 0 END" if batch.after.record else "0"
     connection.run(
-        f"""UPDATE change_consumer SET position = {batch.after.entry}, record_id = {batch.after.record}
+        f"""UPDATE change_consumer
+            SET position = {batch.after.entry}, record_id = {batch.after.record}, consumed = {earlier} + {consumed}
             WHERE name = {text(consumer)} AND (position, record_id) = ({batch.before.entry}, {batch.before.record})"""
     )
     if not connection.row_count:
@@ -200,27 +204,28 @@ def head(connection: Connection) -> int:
     return int(last)
 
 
-def lag(consumer: str, limit: int | None = None) -> str:
-    """A query for what a consumer has not consumed: `entries`, `records` and `seconds`, as in Lag. `consumer`: the
-    name of a row of change_consumer. Of the entries without a position, `limit` are read; of the others, one."""
-    consumed = f"n.records * int8multirange(int8range(NULL, {consumer}.record_id, '[]'))"
-    return f"""SELECT greatest(last_position - {consumer}.position, 0) + new.entries AS entries,
-            (CASE WHEN n.position IS NULL THEN 0
-                WHEN {consumer}.record_id = 0 THEN last_total - n.total + n.size
-                ELSE last_total - n.total + n.size - (SELECT sum(upper(r) - lower(r)) FROM unnest({consumed}) AS r)
-                END + new.records)::bigint AS records,
-            coalesce(extract(epoch FROM clock_timestamp() - least(n.at, new.at)), 0)::float AS seconds
-        FROM change_log LEFT JOIN record_change n ON n.position = {consumer}.position + 1, (
-            SELECT count(*) AS entries, coalesce(sum(size), 0) AS records, min(at) AS at
-            FROM (SELECT size, at FROM record_change WHERE position IS NULL ORDER BY id LIMIT {limit or "ALL"}) AS e
-        ) AS new"""
+def records_behind(consumer: str, limit: int | None = None) -> str:
+    """A scalar: the `records` of Lag. `consumer`: the name of a row of change_consumer. Of the entries that have no
+    position, at most `limit` are read; of the others, one."""
+    return f"""(coalesce((SELECT sum(size) FROM (
+            SELECT size FROM record_change WHERE position IS NULL ORDER BY id LIMIT {limit or "ALL"}) AS e), 0)
+        + coalesce((SELECT last_total - n.total + n.size - {consumer}.consumed FROM record_change n, change_log
+            WHERE n.position = {consumer}.position + 1), 0))::bigint"""
+
+
+def seconds_behind(consumer: str) -> str:
+    """A scalar: the `seconds` of Lag."""
+    return f"""coalesce(extract(epoch FROM clock_timestamp() - least(
+            (SELECT at FROM record_change WHERE position = {consumer}.position + 1),
+            (SELECT min(at) FROM record_change WHERE position IS NULL))), 0)::float"""
 
 
 def lags(connection: Connection) -> tuple[Lag, ...]:
     """How far each consumer is behind, in the order of their names."""
     rows = connection.run(
-        f"""SELECT name, entries, records, seconds FROM change_consumer w CROSS JOIN LATERAL ({lag("w")}) AS l
-            ORDER BY name"""
+        f"""SELECT name, greatest(last_position - position, 0)
+                + (SELECT count(*) FROM record_change WHERE position IS NULL),
+            {records_behind("w")}, {seconds_behind("w")} FROM change_consumer w, change_log ORDER BY name"""
     )
     return tuple(Lag(*row) for row in rows)
 
@@ -362,7 +367,7 @@ def correct(connection: Connection) -> None:
     connection.run(
         """DELETE FROM record_change;
             UPDATE change_log SET trimmed_position = last_position, records = 0, id_sum = 0;
-            UPDATE change_consumer SET position = last_position, record_id = 0 FROM change_log"""
+            UPDATE change_consumer SET position = last_position, record_id = 0, consumed = 0 FROM change_log"""
     )
     append_cleared(connection)
     connection.run(f"WITH {logged('inserted', 'record')} SELECT")

@@ -16,9 +16,9 @@ from dedup.store.sql import text
 
 POLL_SECONDS = 0.05
 
-MAX_COUNTED = 10_000
-"""Entries without a position whose records are counted for an answer. There are more only if the resolver does not run,
-and only until the next sweep gives them positions."""
+MAX_COUNTED = 1_000
+"""Entries without a position whose records are counted for an answer. Whoever reads the log gives them positions, and
+so does each trim, every 128 uploads."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Status(AsOf):
 
 def as_of(tables: RunTables) -> str:
     """A scalar for AsOf.of(): how far a run is resolved. It reads the same few rows however many changes follow."""
-    return f"""(SELECT json_build_array(w.position, l.records) FROM change_consumer w
-        CROSS JOIN LATERAL ({change_log.lag("w", MAX_COUNTED)}) AS l WHERE w.name = {text(tables.consumer)})"""
+    return f"""(SELECT json_build_array(position, {change_log.records_behind("w", MAX_COUNTED)})
+        FROM change_consumer w WHERE name = {text(tables.consumer)})"""
 
 
 class Freshness:
@@ -103,8 +103,8 @@ def _position(connection: Connection) -> int | None:
 def _status(connection: Connection) -> Status:
     tables = require_active_run(connection)
     [[found, seconds, version, rate]] = connection.run(
-        f"""SELECT {as_of(tables)}, (SELECT l.seconds FROM change_consumer w
-                CROSS JOIN LATERAL ({change_log.lag("w", MAX_COUNTED)}) AS l WHERE w.name = {text(tables.consumer)}),
+        f"""SELECT {as_of(tables)},
+                (SELECT {change_log.seconds_behind("w")} FROM change_consumer w WHERE name = {text(tables.consumer)}),
                 model->>'version', resolver_records / nullif(resolver_seconds, 0)
             FROM match_state JOIN match_run ON id = active_run"""
     )

@@ -187,11 +187,12 @@ CREATE TABLE change_log (
 INSERT INTO change_log DEFAULT VALUES;
 
 -- A consumer of the change log. It has consumed the entries up to `position`, and of the next one the ids up to
--- `record_id`.
+-- `record_id`: `consumed` of them.
 CREATE TABLE change_consumer (
     name text PRIMARY KEY,
     position bigint NOT NULL,
     record_id bigint NOT NULL DEFAULT 0,
+    consumed bigint NOT NULL DEFAULT 0,
     registered_at timestamptz NOT NULL DEFAULT now()
 );
 
