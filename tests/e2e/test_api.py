@@ -216,6 +216,29 @@ def test_same_key_and_body_get_the_first_answer_also_at_the_same_moment(api: str
     assert get(f"{api}/deduplication/analyze")["total_records"] == 12
 
 
+@pytest.mark.parametrize("values", [["wait=1"], ["respond-async", 'wait="1"'], ["wait=soon"], [',;="', "wait"]])
+def test_preferences_change_nothing_in_the_answer_of_an_upload(base_url: str, api: str, values: list[str]) -> None:
+    def send(preferences: list[str]) -> tuple[int, Any]:
+        at = urlsplit(base_url)
+        connection = (HTTPSConnection if at.scheme == "https" else HTTPConnection)(at.netloc, timeout=30)
+        with closing(connection):
+            connection.putrequest("POST", f"{at.path}/api/v1/customers/bulk")
+            content = json.dumps({"customers": SAMPLE_RECORDS}).encode()
+            for name, value in [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]:
+                connection.putheader(name, value)
+            for value in preferences:
+                connection.putheader("Prefer", value)
+            connection.endheaders(content)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    [(plain, expected), (status, body)] = send([]), send(values)
+
+    assert (plain, status) == (201, 201)
+    assert body.pop("details").keys() == expected.pop("details").keys()
+    assert body == expected
+
+
 def test_same_key_with_another_body_is_422(api: str) -> None:
     post(f"{api}/customers", SAMPLE_RECORDS[0], **{"Idempotency-Key": "one"})
 

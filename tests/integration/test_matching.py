@@ -1325,9 +1325,9 @@ def test_before_a_run_a_question_by_entity_is_a_conflict(functions: Call, path: 
 def test_questions_by_entity_have_ids_of_entities(functions: Call, after_a_run: Store) -> None:
     found = members(after_a_run)
     answer = functions("analyze", api_event("GET", "/api/v1/deduplication/analyze", query={"by": "entity"}))
-    assert json.loads(answer["body"]) == {
+    assert json.loads(answer["body"]).items() >= {
         "total_records": 4, "unique_customers": 3, "duplicates_found": 1, "unique_customer_ids": sorted(found),
-    }  # fmt: skip
+    }.items()  # fmt: skip
     query = {"by": "entity", "in": "salesforce,hubspot"}
     answer = functions("select_customers", api_event("GET", "/api/v1/deduplication/customers", query=query))
     assert json.loads(answer["body"])["customer_ids"] == [after_a_run.entities.of_records([1])[1]]
