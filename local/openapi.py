@@ -11,7 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.merge import OpenAPIMerge
 from aws_lambda_powertools.event_handler.openapi.models import Tag
-from dedup.api.preferences import APPLIED, MAX_WAIT, PREFER
+from dedup.api.freshness import APPLIED, MAX_WAIT, PREFER
 from dedup.settings import VERSION, Settings
 
 from local import ROOT

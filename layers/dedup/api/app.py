@@ -17,9 +17,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic_core import from_json, to_json
 
 from dedup.api.errors import ON_ERROR, NotJson, invalid, on_invalid_request, problem
-from dedup.api.freshness import AS_OF, UNRESOLVED
+from dedup.api.freshness import APPLIED, AS_OF, UNRESOLVED
 from dedup.api.pagination import TOTAL
-from dedup.api.preferences import APPLIED
 from dedup.observability import Handler, logger, metrics
 from dedup.records import MAX_RECORDS
 from dedup.validation import MAX_BODY_BYTES

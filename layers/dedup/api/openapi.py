@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
 
-from dedup.api.freshness import AS_OF, UNRESOLVED
+from dedup.api.freshness import APPLIED, AS_OF, UNRESOLVED, wait_after, wait_before
 from dedup.api.models.common import Problem
 from dedup.api.pagination import TOTAL
-from dedup.api.preferences import APPLIED, wait_after, wait_before
 from dedup.api.unknown_parameters import refuse_unknown_parameters
 
 BODY_ERRORS = (400, 413, 415, 422)

@@ -1,7 +1,7 @@
 """The request header Prefer (RFC 7240), of which the API knows `wait`."""
 
 import pytest
-from dedup.api.preferences import MAX_WAIT, seconds_to_wait
+from dedup.api.freshness import MAX_WAIT, seconds_to_wait
 from hypothesis import given
 from hypothesis import strategies as st
 
