@@ -191,7 +191,7 @@ class _Resolved:
 
     def resolve(self, batch: Batch) -> int:
         """Resolves a batch, which begins at the state's position; returns how many records it names."""
-        store, state = self._store, self._state
+        store, state, begun = self._store, self._state, time.monotonic()
         ids = {record for change in batch.changes for record in range(change.first, change.last + 1)}
         arrived = self._read(ids)
         decisions = [{"records": [a, b], "decision": verdict} for a, b, verdict in store.resolving.decisions()]
@@ -199,7 +199,7 @@ class _Resolved:
         if change.new_entities:
             change.number(store.runs.reserve_entity_ids(change.new_entities))
         with ExitStack() as opened:
-            store.resolving.write(self.run, batch, state_files.write(state, self._path, opened))
+            store.resolving.write(self.run, batch, state_files.write(state, self._path, opened), begun)
         change.keep()
         self.position = batch.after
         return len(ids)

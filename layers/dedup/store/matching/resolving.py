@@ -5,6 +5,7 @@ A run's tables say what follows from the records up to that position. They are w
 the resolver, and by nobody else; but clearing everything empties them at once."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -204,11 +205,12 @@ class Resolving:
 
         self._database.write(work, repeatable=True)
 
-    def write(self, run: int, batch: Batch, found: Resolved) -> None:
+    def write(self, run: int, batch: Batch, found: Resolved, begun: float) -> None:
         """Writes what changes do to the tables of a run, in one transaction with the position that `batch` ends at.
-        Readers see all of it or nothing. Raises Superseded if the batch was consumed, or the run has no tables any
-        more."""
+        `begun`: the value of time.monotonic() before the batch was resolved. Readers see all of it or nothing. Raises
+        Superseded if the batch was consumed."""
         tables = RunTables(run)
+        records = sum(change.last - change.first + 1 for change in batch.changes)
 
         def work(connection: Connection) -> None:
             for stream in (found.members, found.edges, found.review, found.decisions):
@@ -217,6 +219,10 @@ class Resolving:
             change_log.commit(connection, tables.consumer, batch)
             _write_members(connection, tables, found)
             _write_pairs(connection, tables, found)
+            connection.run(
+                f"""UPDATE match_state SET resolver_records = {records},
+                    resolver_seconds = {time.monotonic() - begun}, resolver_at = clock_timestamp()"""
+            )
 
         self._database.write(work, repeatable=True)
 
