@@ -427,7 +427,12 @@ def _by(by: By) -> str | None:
 
 
 def _decide(client: Api, record_a: int, record_b: int, verdict: Verdict, note: str | None) -> Any:
-    return client.post("matching/decisions", {"record_ids": [record_a, record_b], "verdict": verdict, "note": note})
+    # What is asked next shall show the decision.
+    return client.post(
+        "matching/decisions",
+        {"record_ids": [record_a, record_b], "verdict": verdict, "note": note},
+        Prefer="wait=10",
+    )
 
 
 def _fields(title: str, response: dict[str, Any], json: bool) -> None:

@@ -12,8 +12,12 @@ WAIT_SECONDS = 120
 PEOPLE = json.loads((ROOT / "samples" / "people.json").read_text())
 
 
+RESOLVED = {"Prefer": "wait=20"}
+
+
 def get(url: str, **query: Any) -> Any:
-    answer = requests.get(url, params=query, timeout=30)
+    """The response, after what was written before is resolved."""
+    answer = requests.get(url, params=query, headers=RESOLVED, timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
