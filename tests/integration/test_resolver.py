@@ -1,7 +1,9 @@
 """The resolver, on real PostgreSQL and DuckDB: what it writes is what a full run with the same model version finds."""
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 from dedup.errors import Conflict
 from dedup.records import Fields, Record
+from dedup.settings import settings as database_settings
 from dedup.store import Store, change_log
 from dedup.store.matching.run_tables import EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
 from dedup.store.sql import text
@@ -18,9 +21,11 @@ from hypothesis import strategies as st
 
 from jobs.matching import resolver, runs
 from jobs.matching.resolver import Resolver
-from tests.conftest import budget
+from tests.conftest import FULL, budget
+from tests.integration.test_faults import FAULTS, until_done
 from tests.integration.test_incremental import BIRTHS, EMAILS, NAMES, PHONES, POSTCODES, TIGHT
-from tests.integration.test_matching import matched
+from tests.integration.test_matching import RULES, matched, people, person
+from tests.proxy import Proxy
 
 Found = dict[str, Any]
 
@@ -194,3 +199,47 @@ def test_any_history_leads_to_what_a_full_run_finds(
     history.resolve_all()
     assert found(store, active) == resolved
     history.resolver.close()
+
+
+@pytest.fixture
+def proxy(environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    made = Proxy(database_settings().db_host, database_settings().db_port)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("turn", range(len(FAULTS)) if FULL else [0])
+def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
+    new_store: Callable[..., Store], proxy: Proxy, turn: int
+) -> None:
+    """Each time with a state that is made anew, and with a resolver that goes on or dies."""
+    direct = new_store()
+    direct.records.add(people()[:20])
+    active = matched(direct, **RULES)
+    for step in count(turn, 1 if FULL else 3):
+        proxied = new_store(db_port=proxy.port)
+        direct.records.add(
+            [person(step, "hubspot"), person(step, "salesforce"), person(1, "internal", name=f"N{step}")]
+        )
+        if step % 2:
+            direct.customers.erase(step - 1)
+        proxy.plan(step, FAULTS[step % len(FAULTS)])
+        with Resolver(proxied) as one:
+            until_done(lambda one=one: exhaust(one, active))
+        happened = proxy.happened
+        proxy.forget()
+        proxied.close()
+        exhaust(Resolver(direct), active)
+        verified = direct.maintenance.verify()
+        assert verified.agreed, (step, verified)
+        assert [lag.records for lag in verified.consumers] == [0], step
+        if not happened:
+            assert step > 30
+            break
+
+    assert found(direct, active) == found(direct, full_run(direct, active))
+
+
+def exhaust(one: Resolver, run: int) -> None:
+    while one.step(run):
+        pass
