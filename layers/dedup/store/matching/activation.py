@@ -38,7 +38,7 @@ def lock_inactive(connection: Connection, run: int) -> bool:
     if not kept:
         raise Conflict(f"The entities of run {run} were deleted: those of the last runs only are kept")
     if incomplete:
-        raise Conflict(f"A customer of run {run} was erased: {_instead(run)}")
+        raise Conflict(f"Records were removed from the entities of run {run}: {_instead(run)}")
     _require_few_unresolved(connection, RunTables(run))
     return True
 

@@ -531,7 +531,7 @@ CREATE TABLE match_run (
     near_threshold jsonb,
     -- Whether the run's tables exist. Those of old runs are dropped.
     kept boolean NOT NULL DEFAULT false,
-    -- Whether a customer was erased from its tables, so that they are not what follows from the records.
+    -- Whether records were removed from its tables alone, so that they are not what follows from the others.
     incomplete boolean NOT NULL DEFAULT false,
     reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
