@@ -20,6 +20,7 @@ from dedup.store.matching.run_tables import RunTables
 from jobs.matching import runs
 from tests.conftest import api_event, connect
 from tests.integration.test_matching import RULES, agrees, members, people, person, snapshot, together
+from tests.resolving import resolve
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 ADA = {"name": "Ada Quarterman", "email": "ada@example.com", "phone": "+1 202 555 0199", "city": "Zzyzx"}
@@ -135,14 +136,13 @@ def test_clearing_drops_a_run_that_was_never_active(sample: Store) -> None:
 
 
 def change_everything(store: Store) -> None:
-    """Adds, changes, removes, erases, decides and revokes."""
+    """Adds, changes, removes, decides and revokes."""
+    found = sorted(one for one in together(store) if len(one) > 2)
     store.records.add([person(1, "internal", **ADA), person(2, "internal", **ADA)])
     store.records.add([Record(**{**person(3, "internal"), "name": "Katherine Moreau"}).fields()])
     ours = [dict(one) for one in people() if one["source"] == "hubspot"]
     ours[0]["name"], ours[1]["phone"] = "Zebulon Quartermaine", "+1 202 555 0188"
     snapshot(store, "hubspot", [*ours[:-2], person(901, "hubspot", **ADA)])
-    store.customers.erase(5001)
-    found = sorted(one for one in together(store) if len(one) > 2)
     store.decisions.revoke(1, "ops")
     store.decisions.decide(sorted(found[0])[:2], "different", None, "ops")
     store.decisions.decide([min(one) for one in found[1:3]], "same", None, "ops")
@@ -157,28 +157,35 @@ def test_run_that_is_activated_later_has_the_entities_that_it_would_have_had_at_
 
     sample.uploads.delete(upload.id)
     change_everything(sample)
-    expected = members(sample)
-    assert partition(active) == together(sample) != partition(later)
+    resolve(sample)
+    expected = together(sample)
+    assert partition(active) == expected != partition(later)
     sample.runs.activate(later)
+    assert shown(sample, later)["active"]
+    resolve(sample)
 
-    assert together(sample) == {frozenset(records) for records in expected.values()}
-    assert shown(sample, later)["records"] == sum(map(len, expected.values()))
+    assert together(sample) == expected == partition(run(sample, model_of=active, activate=False))
     agrees(sample)
     # What changes from here on changes the active run, and no longer the other.
     sample.records.add([person(7000, "salesforce")])
-    assert sum(map(len, members(sample).values())) == 1 + sum(map(len, expected.values()))
+    resolve(sample)
+    assert sum(map(len, members(sample).values())) == 1 + sum(map(len, expected))
+    assert partition(active) == expected
     agrees(sample)
 
 
-def test_records_that_came_since_keep_the_ids_of_their_entities(sample: Store) -> None:
+def test_records_that_came_since_are_in_the_entities_once_they_are_resolved(sample: Store) -> None:
     run(sample, RULES)
     later = run(sample, RULES, activate=False)
     sample.records.add([person(1, "internal", **ADA), person(2, "hubspot", **ADA), person(3, "internal")])
-    before = sample.entities.of_records([61, 62, 63])
+    resolve(sample)
+    expected = together(sample)
 
     sample.runs.activate(later)
+    assert together(sample) == {one for one in expected if max(one) <= 60}
+    resolve(sample)
 
-    assert sample.entities.of_records([61, 62, 63]) == before
+    assert together(sample) == expected
     agrees(sample)
 
 
@@ -187,30 +194,55 @@ def test_activation_that_is_interrupted_leaves_nothing_behind_and_can_be_repeate
 ) -> None:
     first = run(sample, RULES)
     later = run(sample, RULES, activate=False)
-    sample.records.add([person(1, "internal", **ADA), person(2, "internal", **ADA)])
+    upload = sample.records.add([person(1, "internal", **ADA), person(2, "internal", **ADA)])
+    resolve(sample)
+    sample.uploads.delete(upload.id)
 
     def die(*_: Any) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(activation, "apply_new_decisions", die)
+        patch.setattr(activation, "forget_missing", die)
         with pytest.raises(RuntimeError):
             sample.runs.activate(later)
     assert shown(sample, first)["active"]
-    assert len(rows(f"SELECT FROM {RunTables(later).member} WHERE email = 'ada@example.com'")) == 2
-    sample.customers.erase(2)
-    assert len(rows(f"SELECT FROM {RunTables(later).member} WHERE email = 'ada@example.com'")) == 1
+    assert len(rows(f"SELECT FROM {RunTables(first).member} WHERE email = 'ada@example.com'")) == 2
 
     sample.runs.activate(later)
 
+    # Nobody would remove them later.
+    assert not rows(f"SELECT FROM {RunTables(first).member} WHERE email = 'ada@example.com'")
+    resolve(sample)
     assert together(sample) == partition(first)
+    agrees(sample)
+
+
+def test_run_that_lost_members_is_not_activated_but_its_version_can_be_used(sample: Store) -> None:
+    """Those of a customer who was erased, and those that were deleted and that it had not looked at when another run
+    became the active one: what followed from them is not known any more."""
+    upload = sample.records.add([person(1, "internal", **ADA), person(2, "hubspot", **ADA)])
+    former = run(sample, RULES)
+    sample.customers.erase(2)
+    resolve(sample)
+    later = run(sample, RULES, activate=False)
+    sample.customers.erase(people()[0]["customer_id"])
+    with pytest.raises(Conflict, match=f'were removed.*"model_of": {later}'):
+        sample.runs.activate(later)
+    assert shown(sample, former)["active"]
+    sample.uploads.delete(upload.id)
+
+    again = run(sample, model_of=later)
+
+    with pytest.raises(Conflict, match=f'were removed.*"model_of": {former}'):
+        sample.runs.activate(former)
+    assert shown(sample, again)["active"]
     agrees(sample)
 
 
 def test_run_that_lacks_many_records_is_not_activated_but_its_version_can_be_used(
     sample: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation, "MOST_ADDED", 2)
+    monkeypatch.setattr(activation, "MOST_UNRESOLVED", 2)
     run(sample, RULES)
     later = run(sample, RULES, activate=False)
     sample.records.add([person(n, "internal") for n in (1, 2, 3)])
@@ -230,14 +262,14 @@ def test_sweep_during_an_activation_keeps_the_run(
     store.records.add(people())
     first = run(store, RULES, activate=False)
     run(store, RULES)
-    original = activation.apply_new_decisions
+    original = activation.forget_missing
 
     def meanwhile(*args: Any) -> None:
         monkeypatch.setattr(maintenance, "KEPT_RUNS", 1)
         other.maintenance.sweep()
         original(*args)
 
-    monkeypatch.setattr(activation, "apply_new_decisions", meanwhile)
+    monkeypatch.setattr(activation, "forget_missing", meanwhile)
     store.runs.activate(first)
     store.maintenance.sweep()
 
@@ -245,18 +277,19 @@ def test_sweep_during_an_activation_keeps_the_run(
     agrees(store)
 
 
-def test_values_of_records_that_were_removed_do_not_come_back_with_a_version(sample: Store) -> None:
+def test_term_frequencies_of_a_version_stay_those_that_training_counted(sample: Store) -> None:
     upload = sample.records.add([person(1, "internal", **ADA), person(2, "internal", **ADA)])
     older = run(sample, RULES)
+    terms = table(RunTables(older).term)
     run(sample, RULES)
     sample.uploads.delete(upload.id)
-    ada = "SELECT FROM {} WHERE value = 'ada@example.com'"
-    assert rows(ada.format(RunTables(older).term)) == [[]]
+    sample.customers.erase(people()[0]["customer_id"])
+    assert table(RunTables(older).term) == terms
 
     again = run(sample, model_of=older)
 
-    assert rows(ada.format(RunTables(again).term)) == []
-    assert len(table(RunTables(again).term)) > 20
+    assert table(RunTables(again).term) == terms
+    assert len(terms) > 20
     assert shown(sample, again)["model"] == shown(sample, older)["model"]
 
 
