@@ -466,11 +466,6 @@ def test_time_is_reserved_for_the_rows_that_are_compared_and_those_that_are_writ
     assert ingest.reserved_seconds(accepted, rejected, customers) == pytest.approx(seconds)
 
 
-def test_more_time_is_reserved_while_records_are_matched() -> None:
-    assert ingest.reserved_seconds(600_000, 20_000, matches=True) == pytest.approx(30 + 100 + 1)
-    assert ingest.reserved_seconds(600_000, 0, 600_000, matches=True) == pytest.approx(30 + 10 + 6)
-
-
 @pytest.mark.parametrize(("folder", "status"), [("hubspot/", "failed"), ("hubspot/snapshot/", "done")])
 def test_snapshot_of_a_known_source_needs_less_time_than_its_first_file(
     store: Store, put: Any, load: Any, environment: pytest.MonkeyPatch, folder: str, status: str

@@ -54,7 +54,7 @@ def state(store: Store) -> Any:
     """Everything that answers are made from."""
     records = query("SELECT id, upload_id, updated_at::text, name, email, phone FROM record ORDER BY id")
     assert store.maintenance.verify().agreed
-    return records, dict(store.questions.counts()), query("SELECT count(*) FROM match_state WHERE removals > 0")
+    return records, dict(store.questions.counts())
 
 
 def actions() -> list[str]:

@@ -24,6 +24,7 @@ from tests.integration.test_snapshots import (
     loaded,
     matched,
     query,
+    resolve,
     staged,
     stale_members,
 )
@@ -338,6 +339,7 @@ def test_records_of_an_upsert_keep_join_and_leave_entities(store: Store) -> None
     assert (before[1], before[2]) == (before[3], before[4])
 
     upserted(store, (7, content("Ann Lee", phone="2025550101")), (9, content("Ann Lee")), deleted=[8])
+    resolve(store)
 
     now = entities(store)
     assert now == {1: before[1], 2: before[2], 3: before[1], 5: before[1]}
