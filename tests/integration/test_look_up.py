@@ -15,6 +15,7 @@ from dedup.store import Store
 
 from tests.conftest import api_event
 from tests.integration.test_matching import Call, matched, person
+from tests.resolving import resolve
 
 OWN_RULE = {"name": "same_company_and_family", "equal": ["company", "family"]}
 RULES = [*(rule.model_dump(mode="json") for rule in Settings.load().rules), OWN_RULE]
@@ -59,6 +60,7 @@ def test_lookup_names_the_rule_by_which_the_record_is_joined_when_it_is_uploaded
     matches = lookup.look_up(LookupRecord(**record).model_dump(), known)
     before = set(known.entities.of_records(range(1, 15)).values())
     known.records.add([Record(**record).fields()])
+    resolve(known)
 
     entity_id = known.entities.of_records([15])[15]
     assert [match["rule"] for match in matches if match["rule"]] == ([rule] if rule else [])

@@ -245,10 +245,8 @@ def test_ids_are_kept_in_sql_as_in_python(labels: list[int], previous: dict[int,
     rows = [(record, min(group)) for group in clusters for record in group]
     with _SHARED as engine:
         engine.fill("cluster", arrow_table(rows, {"id": pa.int64(), "cluster": pa.int64()}))
-        former = arrow_table(list(previous.items()), {"record_id": pa.int64(), "entity_id": pa.int64()})
-        path = Path(engine._scratch.name) / "former.parquet"
-        pq.write_table(former, path)
-        create_entities(engine, str(path), first_id)
+        engine.fill("former", arrow_table(list(previous.items()), {"record_id": pa.int64(), "entity_id": pa.int64()}))
+        create_entities(engine, "SELECT * FROM former", first_id)
         found = dict(engine.rows("SELECT record_id, entity_id FROM entity"))
 
     assert found == keep_ids(clusters, previous, max(first_id, max(previous.values(), default=0) + 1))

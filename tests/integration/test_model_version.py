@@ -13,6 +13,7 @@ pytest.importorskip("splink", reason="matching needs what requirements-dev.txt h
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from dedup.matching.scoring import term_value
 from dedup.matching.settings import Settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -183,7 +184,8 @@ def fill_terms(engine: DuckDB, *rows: tuple[str, str | None, int]) -> None:
 def test_value_that_a_version_does_not_list_counts_as_one_record() -> None:
     settings = Settings.load()
     with DuckDB() as engine:
-        fill_terms(engine, ("given", None, 8), ("given", "ann", 4), ("given", "zoe", 2), ("family", None, 0))
+        ann, zoe = term_value("salt", "ann"), term_value("salt", "zoe")
+        fill_terms(engine, ("given", None, 8), ("given", ann, 4), ("given", zoe, 2), ("family", None, 0))
         engine.create("few", "SELECT * FROM (VALUES ('ann'), ('bo'), ('ann'), (NULL)) AS v (given)")
         for column in (
             "family",
@@ -198,7 +200,7 @@ def test_value_that_a_version_does_not_list_counts_as_one_record() -> None:
         ):
             engine.create("few", f"SELECT *, CAST('x' AS string) AS {column} FROM few")
 
-        scoring.apply_terms(engine, settings, "few")
+        scoring.apply_terms(engine, settings, "few", "salt")
 
         assert sorted(engine.rows("SELECT given, tf_given FROM tf_given")) == [("ann", 0.5), ("bo", 0.125)]
         # Nobody had any: there is nothing to compare with.
@@ -212,7 +214,7 @@ def test_digest_of_term_frequencies_is_their_content_in_any_order() -> None:
     def digest(*rows: tuple[str, str | None, int]) -> str:
         with DuckDB() as engine:
             fill_terms(engine, *rows)
-            return scoring.digest_terms(engine)
+            return scoring.digest_terms(engine, "term")
 
     assert digest(*rows) == digest(*reversed(rows))
     assert len({digest(*rows), digest(*rows[1:]), digest(), *(digest(*rows[2:], row) for row in changed)}) == 7

@@ -22,6 +22,7 @@ from tests.conftest import api_event, ids_of, record
 from tests.integration.conftest import BUCKET, plenty
 from tests.integration.test_matching import matched
 from tests.model import selected, sources_of
+from tests.resolving import resolve
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -278,6 +279,7 @@ def test_entities_lookups_decisions_and_erasure_know_text_ids(functions: Call, e
                   if stored["customer_id"] in (LONG, "cus_1")]  # fmt: skip
     everyone.decisions.decide(record_ids, "same", None, "me")
     everyone.records.add([record("cus_1", "internal"), record(LONG, "internal"), record(9, "internal")])
+    resolve(everyone)
     assert everyone.maintenance.verify().agreed
     _, listed = ask(functions, "list_entities", "GET", "/entities", min_records=3)
     assert any({LONG, "cus_1"} <= {*entity["customer_ids"]} for entity in listed)
@@ -290,4 +292,6 @@ def test_entities_lookups_decisions_and_erasure_know_text_ids(functions: Call, e
     for customer_id in (LONG, "cus_1", 7):
         assert ask(functions, "erase_customer", "DELETE", in_path(customer_id))[0] == 200
         assert everyone.maintenance.verify().agreed
+    resolve(everyone)
+    assert everyone.maintenance.verify().agreed
     assert everyone.decisions.page(None, 10) == []
