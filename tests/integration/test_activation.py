@@ -15,6 +15,7 @@ from dedup.records import Record
 from dedup.settings import settings
 from dedup.store import Store, maintenance
 from dedup.store.matching import activation
+from dedup.store.matching.forgetting import forget_missing
 from dedup.store.matching.run_tables import RunTables
 
 from jobs.matching import runs
@@ -262,12 +263,11 @@ def test_sweep_during_an_activation_keeps_the_run(
     store.records.add(people())
     first = run(store, RULES, activate=False)
     run(store, RULES)
-    original = activation.forget_missing
 
     def meanwhile(*args: Any) -> None:
         monkeypatch.setattr(maintenance, "KEPT_RUNS", 1)
         other.maintenance.sweep()
-        original(*args)
+        forget_missing(*args)
 
     monkeypatch.setattr(activation, "forget_missing", meanwhile)
     store.runs.activate(first)
