@@ -125,20 +125,22 @@ def _facts(engine: Engine, settings: Settings) -> dict[int, dict[int, Facts]]:
 
 
 def create_entities(engine: Engine, previous: str, first_id: int) -> None:
-    """Makes `entity` (record_id, entity_id) from `cluster`. `previous`: a query for earlier ones, whose ids are kept by
-    the rule of dedup.matching.clustering.keep_ids; new ids start at `first_id` and above those of `previous`."""
+    """Makes `entity` (record_id, entity_id) from `cluster`. `previous`: a query for earlier ones. The id of an earlier
+    entity goes to the cluster with most of its records; of several clusters with as many, to the one with the oldest
+    record. A cluster that gets several keeps the one of which it has most records, the lowest of several. The others
+    get new ids from `first_id` on, above those of `previous`, in the order of their oldest records."""
     engine.create("previous_entity", previous)
     engine.create(
         "kept",
         """WITH shared AS (
-            SELECT c.cluster, p.entity_id, count(*) AS records,
-                   sum(count(*)) OVER (PARTITION BY p.entity_id) AS remaining
+            SELECT c.cluster, p.entity_id, count(*) AS records, min(c.id) AS oldest
             FROM cluster c JOIN previous_entity p ON p.record_id = c.id GROUP BY c.cluster, p.entity_id
-        ), ranked AS (
-            SELECT cluster, entity_id,
-                   row_number() OVER (PARTITION BY cluster ORDER BY records DESC, entity_id) AS preference
-            FROM shared WHERE 2 * records > remaining
-        ) SELECT cluster, entity_id FROM ranked WHERE preference = 1""",
+        ), heir AS (
+            SELECT *, row_number() OVER (PARTITION BY entity_id ORDER BY records DESC, oldest) AS place FROM shared
+        ), kept AS (
+            SELECT *, row_number() OVER (PARTITION BY cluster ORDER BY records DESC, entity_id) AS preference
+            FROM heir WHERE place = 1
+        ) SELECT cluster, entity_id FROM kept WHERE preference = 1""",
     )
     engine.create(
         "entity_of_cluster",

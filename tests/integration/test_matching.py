@@ -30,9 +30,7 @@ from dedup.store.matching import decisions
 from dedup.store.matching import entities as store_entities
 from dedup.store.matching import runs as store_runs
 from dedup.store.matching.entities import SHOWN
-from dedup.store.matching.run_tables import is_representative
-from dedup.store.matching.run_tables import MEMBER_COLUMNS, all_runs
-from dedup.store.matching.resolving import Tables
+from dedup.store.matching.run_tables import MEMBER_COLUMNS, all_runs, is_representative
 from dedup.store.matching.runs import Results, RunAttempt, Snapshot
 from dedup.store.removal import delete_records
 from hypothesis import settings as hypothesis_settings

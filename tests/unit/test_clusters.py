@@ -10,7 +10,6 @@ from dedup.matching.clustering import (
     dates_contradict,
     givens_contradict,
     jaro_winkler,
-    keep_ids,
     resolve,
 )
 from hypothesis import given
@@ -193,38 +192,3 @@ def test_likeness_is_between_none_and_equal(one: str, other: str) -> None:
 )
 def test_likeness_is_winklers(one: str, other: str, expected: float) -> None:
     assert jaro_winkler(one, other) == pytest.approx(expected, abs=1e-4)
-
-
-partitions = st.lists(st.integers(0, 4), min_size=8, max_size=8).map(
-    lambda labels: [frozenset(record for record in RECORDS if labels[record] == label) for label in sorted(set(labels))]
-)
-
-
-@given(partitions)
-def test_the_same_clusters_keep_their_ids(clusters: list[frozenset[int]]) -> None:
-    first = keep_ids(clusters, {}, 1)
-
-    assert keep_ids(clusters, first, 100) == first
-    assert sorted(set(first.values())) == list(range(1, len(clusters) + 1))
-
-
-@given(partitions, partitions)
-def test_entity_keeps_its_id_if_most_of_its_records_remain(
-    before: list[frozenset[int]], after: list[frozenset[int]]
-) -> None:
-    previous = keep_ids(before, {}, 1)
-
-    ids = keep_ids(after, previous, 100)
-
-    assert len({ids[min(cluster)] for cluster in after}) == len(after)
-    for cluster in after:
-        entity = ids[min(cluster)]
-        assert {ids[record] for record in cluster} == {entity}
-        stayed = {
-            previous[min(group)]: len(group & cluster) for group in before if 2 * len(group & cluster) > len(group)
-        }
-        if stayed:
-            assert entity in stayed
-            assert stayed[entity] == max(stayed.values())
-        else:
-            assert entity >= 100

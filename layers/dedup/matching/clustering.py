@@ -236,31 +236,3 @@ def resolve(
 
 def _pair(a: int, b: int) -> Pair:
     return (a, b) if a < b else (b, a)
-
-
-def keep_ids(clusters: Sequence[frozenset[int]], previous: Mapping[int, int], first_free: int) -> dict[int, int]:
-    """Returns the entity id of each record.
-
-    A cluster keeps the id of an entity of `previous` (record → entity) if it contains more than half of that entity's
-    remaining records; among several such entities, the one with most records in the cluster. Other clusters get new ids
-    from `first_free` on, in the order of their smallest record.
-
-    jobs.matching implements the same rule in SQL for tables of any size; a test compares both."""
-    sizes: dict[int, int] = {}
-    for records in clusters:
-        for record in records:
-            if record in previous:
-                sizes[previous[record]] = sizes.get(previous[record], 0) + 1
-    ids: dict[int, int] = {}
-    for records in sorted(clusters, key=min):
-        shared: dict[int, int] = {}
-        for record in records:
-            if record in previous:
-                shared[previous[record]] = shared.get(previous[record], 0) + 1
-        kept = [(-count, entity) for entity, count in shared.items() if 2 * count > sizes[entity]]
-        if kept:
-            entity = min(kept)[1]
-        else:
-            entity, first_free = first_free, first_free + 1
-        ids |= dict.fromkeys(records, entity)
-    return ids

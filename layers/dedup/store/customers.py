@@ -139,8 +139,11 @@ class Customers:
 def _traces(connection: Connection, customer_id: CustomerId, hashes: Hashes) -> _Traces:
     theirs, customer = f"WHERE {is_customer(customer_id)}", text(str(customer_id))
     queries = [f"SELECT email FROM record {theirs}", f"SELECT unnest(emails) FROM record {theirs}"]
+    # The resolver removes from the active run what the records do not have any more.
+    active = run_tables.active_run(connection)
     for tables in run_tables.all_runs(connection):
-        queries.append(f"SELECT email FROM {tables.member} WHERE customer_id = {customer}")
+        if tables != active:
+            queries.append(f"SELECT email FROM {tables.member} WHERE customer_id = {customer}")
     emails = [email for [email] in connection.run(" UNION ".join(queries))]
     names = connection.run(f"SELECT DISTINCT name FROM record {theirs} AND name IS NOT NULL LIMIT {MAX_NAMES}")
     keys = connection.run(
