@@ -21,6 +21,31 @@ def activate(connection: Connection, run: int) -> None:
         forget_missing(connection, former)
 
 
+def keep_ids(connection: Connection, tables: RunTables) -> None:
+    """Gives entities that are new in a run the ids that they have in the active run, if it resolved their records while
+    the run worked: by the rule of dedup.matching.clustering.keep_ids, as far as the run has not given the ids to
+    others. The caller holds ENTITIES_LOCK_EXCLUSIVE."""
+    active = active_run(connection)
+    if not active:
+        return
+    new, old = tables.membership.table, active.membership.table
+    connection.run(
+        f"""CREATE TEMP TABLE kept_id ON COMMIT DROP AS
+            WITH free AS MATERIALIZED (SELECT entity_id FROM {old} EXCEPT SELECT entity_id FROM {new}),
+            shared AS (
+                SELECT n.entity_id, o.entity_id AS id, count(*) AS records,
+                    sum(count(*)) OVER (PARTITION BY o.entity_id) AS remaining
+                FROM free JOIN {active.member} o USING (entity_id) JOIN {tables.member} n ON n.record_id = o.record_id
+                GROUP BY 1, 2
+            )
+            SELECT DISTINCT ON (entity_id) entity_id, id FROM shared
+            WHERE 2 * records > remaining AND NOT EXISTS (SELECT FROM {old} o WHERE o.entity_id = shared.entity_id)
+            ORDER BY entity_id, records DESC, id"""
+    )
+    for table in (tables.member, new):
+        connection.run(f"UPDATE {table} t SET entity_id = k.id FROM kept_id k WHERE t.entity_id = k.entity_id")
+
+
 def lock_inactive(connection: Connection, run: int) -> bool:
     """Locks the row of a run that can be made active. False if it is active. Raises LookupError if it does not exist,
     and Conflict."""

@@ -235,6 +235,7 @@ class Runs:
                     FROM match_run WHERE id = {attempt.id}"""
             )
             if activates:
+                activation.keep_ids(connection, tables)
                 activation.activate(connection, attempt.id)
             else:
                 forget_missing(connection, tables)
