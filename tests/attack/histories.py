@@ -786,7 +786,7 @@ class History:
         while self.get("matching/status")["unresolved_records"]:
             if time.monotonic() > deadline:
                 raise Finding(f"There are records that were not resolved in {RESOLVE_SECONDS} seconds")
-            time.sleep(0.1)
+            self.stack.call("Resolve", {})
         members = self._members()
         by_id = {record["id"]: record for record in records}
         self._same("records that are members", sorted(members), sorted(by_id))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -225,7 +226,7 @@ def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
             direct.customers.erase(step - 1)
         proxy.plan(step, FAULTS[step % len(FAULTS)])
         with Resolver(proxied) as one:
-            until_done(lambda one=one: exhaust(one, active))
+            until_done(partial(exhaust, one, active))
         happened = proxy.happened
         proxy.forget()
         proxied.close()

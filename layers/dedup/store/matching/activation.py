@@ -23,7 +23,7 @@ def activate(connection: Connection, run: int) -> None:
 
 def keep_ids(connection: Connection, tables: RunTables) -> None:
     """Gives entities that are new in a run the ids that they have in the active run, if it resolved their records while
-    the run worked: by the rule of dedup.matching.clustering.keep_ids, as far as the run has not given the ids to
+    the run worked: by the rule of jobs.matching.clustering.create_entities, as far as the run has not given the ids to
     others. The caller holds ENTITIES_LOCK_EXCLUSIVE."""
     active = active_run(connection)
     if not active:
@@ -33,13 +33,12 @@ def keep_ids(connection: Connection, tables: RunTables) -> None:
         f"""CREATE TEMP TABLE kept_id ON COMMIT DROP AS
             WITH free AS MATERIALIZED (SELECT entity_id FROM {old} EXCEPT SELECT entity_id FROM {new}),
             shared AS (
-                SELECT n.entity_id, o.entity_id AS id, count(*) AS records,
-                    sum(count(*)) OVER (PARTITION BY o.entity_id) AS remaining
+                SELECT n.entity_id, o.entity_id AS id, count(*) AS records, min(n.record_id) AS oldest
                 FROM free JOIN {active.member} o USING (entity_id) JOIN {tables.member} n ON n.record_id = o.record_id
                 GROUP BY 1, 2
-            )
-            SELECT DISTINCT ON (entity_id) entity_id, id FROM shared
-            WHERE 2 * records > remaining AND NOT EXISTS (SELECT FROM {old} o WHERE o.entity_id = shared.entity_id)
+            ), heir AS (SELECT DISTINCT ON (id) * FROM shared ORDER BY id, records DESC, oldest)
+            SELECT DISTINCT ON (entity_id) entity_id, id FROM heir
+            WHERE NOT EXISTS (SELECT FROM {old} o WHERE o.entity_id = heir.entity_id)
             ORDER BY entity_id, records DESC, id"""
     )
     for table in (tables.member, new):
