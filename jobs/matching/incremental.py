@@ -315,6 +315,10 @@ class Change:
             for name in self._blocks
         )
         create("candidate", pairs)
+        if not self._engine.rows("FROM candidate LIMIT 1"):
+            # Splink takes as long for no pairs as for a thousand.
+            create("new_model_edge", NO_MODEL_EDGES)
+            return
         # What is neither joined nor reviewed is not kept: it is scored again if it matters.
         keep = self._settings.thresholds.review
         scoring.score(self._linker(), self._engine, self._settings, "new_model_edge", pairs="candidate", keep=keep)

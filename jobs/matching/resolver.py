@@ -71,6 +71,7 @@ def work(store: Store, remaining_seconds: Callable[[], float]) -> Worked:
     resolver = _of(store)
     records, last, ends = 0, 0.0, False
     while remaining_seconds() > RESERVED_SECONDS and store.resolving.take_lease(resolver.name):
+        _start_run_if_due(store)
         run = store.runs.active()
         found = resolver.step(run) if run else 0
         records += found
@@ -86,6 +87,13 @@ def work(store: Store, remaining_seconds: Callable[[], float]) -> Worked:
             store.resolving.release_lease(resolver.name)
     store.resolving.release_lease(resolver.name)
     return Worked(records, store.resolving.backlog().seconds)
+
+
+def _start_run_if_due(store: Store) -> None:
+    """So that questions by entity are answered before anybody starts a run."""
+    if environment().match_queue and store.resolving.automatic_run_is_due():
+        created = store.runs.create({}, None, "", principal=PRINCIPAL, automatic=True)
+        tasks.enqueue_created("run", created, store)
 
 
 def follow(store: Store, run: int, remaining_seconds: Callable[[], float]) -> None:

@@ -252,6 +252,12 @@ def test_run_that_lacks_many_records_is_not_activated_but_its_version_can_be_use
         sample.runs.activate(later)
 
     assert not shown(sample, later)["active"]
+    # It holds the change log no more, and is refused as before.
+    assert f"run-{later}" in {lag.consumer for lag in sample.change_log.lags()}
+    sample.maintenance.sweep()
+    assert f"run-{later}" not in {lag.consumer for lag in sample.change_log.lags()}
+    with pytest.raises(Conflict, match=f'"model_of": {later}'):
+        sample.runs.activate(later)
     assert shown(sample, run(sample, model_of=later))["active"]
     agrees(sample)
 

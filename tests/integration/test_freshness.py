@@ -16,7 +16,7 @@ from dedup.settings import settings
 from dedup.store import Store, change_log, open_store
 from dedup.store.locks import CHANGE_LOG_LOCK_EXCLUSIVE
 from dedup.store.matching import freshness
-from dedup.store.matching.run_tables import RunTables
+from dedup.store.matching.run_tables import AUTOMATIC_BELOW, RunTables
 
 from tests.conftest import api_event, connect, record, sample_records
 from tests.integration.test_matching import Call, matched
@@ -147,12 +147,22 @@ def test_without_a_run_there_is_no_status_and_nobody_waits(functions: Call, stor
     assert answer["statusCode"] == 409
     with pytest.raises(NoRun):
         store.freshness.as_of()
-    store.records.add([record(1, "internal")])
+    store.records.add([record(n, "internal") for n in range(AUTOMATIC_BELOW)])
 
     assert not store.freshness.wait(store.freshness.head(), 600, sleep=never)
 
     answer = functions("create_customer", api_event("POST", "/api/v1/customers", RECORD, headers={"Prefer": "wait=20"}))
     assert (answer["statusCode"], applied(answer)) == (201, None)
+
+
+def test_who_waits_before_the_first_run_waits_for_the_one_that_the_resolver_starts(store: Store) -> None:
+    assert not store.freshness.wait(store.freshness.head(), 600, sleep=never)
+    store.records.add([record(1, "internal")])
+    waited: list[float] = []
+
+    assert not store.freshness.wait(store.freshness.head(), 0.05, sleep=waited.append)
+
+    assert waited
 
 
 def never(seconds: float) -> None:
@@ -197,6 +207,8 @@ def test_wait_ends_when_another_connection_has_reached_the_position(
     held: list[Any] = []
 
     def sleep(seconds: float) -> None:
+        # The end of a transaction that only read is not waited for.
+        time.sleep(0.2)
         held.extend(
             run_sql(
                 other,

@@ -26,7 +26,7 @@ from jobs.matching.engine import RECORDS_SCHEMA, Engine
 from jobs.matching.incremental import State
 from jobs.matching.model import Model
 from jobs.matching.summary import Summary
-from tests.conftest import budget
+from tests.conftest import FULL, budget
 
 TIGHT = {
     "constraints": {"max_entity": 4, "max_rule_block": 3, "max_names": 2},
@@ -141,7 +141,7 @@ step = st.tuples(
 )
 
 
-@settings(max_examples=budget(15, 2000), deadline=None)
+@settings(max_examples=budget(5, 2000), deadline=None)
 @given(st.lists(step, min_size=1, max_size=4), st.dictionaries(records, row, max_size=12))
 def test_changes_in_any_order_lead_to_what_a_full_run_finds(
     engines: tuple[DuckDB, DuckDB], steps: list[Any], trained: Rows
@@ -170,7 +170,7 @@ def test_changes_in_any_order_lead_to_what_a_full_run_finds(
             assert found(one, of, RESOLVED) == whole
 
 
-@pytest.mark.parametrize(("batch", "seed"), [(700, 1), (97, 2)])
+@pytest.mark.parametrize(("batch", "seed"), [(700, 1), *[(97, 2)] * FULL])
 def test_people_in_any_order_and_batches_lead_to_what_a_full_run_finds(
     engines: tuple[DuckDB, DuckDB], batch: int, seed: int
 ) -> None:

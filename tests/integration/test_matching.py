@@ -1301,14 +1301,15 @@ def test_every_sample_event_about_a_run_is_answered(functions: Call, s3: Any, st
     for name in ("start_run", "match", "show_run", "list_entities", "show_entity", "look_up_entity", "review"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     matched(store)
-    for name in ("run_changes", "activate_run", "decide", "revoke_decision"):
+    for name in ("run_changes", "activate_run", "decide", "revoke_decision", "matching_status"):
         answers[name] = functions(name, json.loads((ROOT / "events" / f"{name}.json").read_text()))
     assert set(answers) == AFTER_A_RUN
     assert answers.pop("match") == {"batchItemFailures": []}
     for name, answer in answers.items():
         assert answer["statusCode"] in (200, 201, 202), (name, answer["body"])
     entity = json.loads(answers["show_entity"]["body"])
-    assert {"id", "total_records", "records", "golden", "edges", "decisions"} == set(entity)
+    resolved = {"as_of", "unresolved_records"}
+    assert {"id", "total_records", "records", "golden", "edges", "decisions"} | resolved == set(entity)
     [best, *_] = json.loads(answers["look_up_entity"]["body"])["matches"]
     assert best["golden"]["name"]
 
@@ -1340,9 +1341,9 @@ def test_before_a_run_a_question_by_entity_is_a_conflict(functions: Call, path: 
 def test_questions_by_entity_have_ids_of_entities(functions: Call, after_a_run: Store) -> None:
     found = members(after_a_run)
     answer = functions("analyze", api_event("GET", "/api/v1/deduplication/analyze", query={"by": "entity"}))
-    assert json.loads(answer["body"]) == {
+    assert json.loads(answer["body"]).items() >= {
         "total_records": 4, "unique_customers": 3, "duplicates_found": 1, "unique_customer_ids": sorted(found),
-    }  # fmt: skip
+    }.items()  # fmt: skip
     query = {"by": "entity", "in": "salesforce,hubspot"}
     answer = functions("select_customers", api_event("GET", "/api/v1/deduplication/customers", query=query))
     assert json.loads(answer["body"])["customer_ids"] == [after_a_run.entities.of_records([1])[1]]

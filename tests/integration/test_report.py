@@ -18,6 +18,7 @@ from dedup.store import Store
 from dedup.store.reports import FieldErrors
 
 from tests.conftest import LONG_NAME, api_event, record, sample_records
+from tests.resolving import resolve
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 PATH = "/api/v1/deduplication/report"
@@ -290,6 +291,7 @@ def test_people_are_compared_with_those_that_were_kept(get: Any, keep: Any, stor
     assert keep() == kept
 
     store.records.add([record(3, "internal", name="Cy Fox")])
+    resolve(store)
     lines = from_csv(get("csv"))
     assert lines["Totals", "People", "Change"] == "1"
     changes = {row: value for (table, row, column), value in lines.items() if (table, column) == (BY_PERSON, "Change")}

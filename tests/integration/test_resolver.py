@@ -1,5 +1,6 @@
 """The resolver, on real PostgreSQL and DuckDB: what it writes is what a full run with the same model version finds."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -7,21 +8,23 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+import boto3
 import pytest
 
 pytest.importorskip("splink", reason="matching needs what requirements-dev.txt has for it: splink, duckdb, pyarrow")
 
+from dedup.aws import queues
 from dedup.errors import Conflict
 from dedup.records import Fields, Record
 from dedup.settings import settings as database_settings
 from dedup.store import Store, change_log
-from dedup.store.matching.run_tables import EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
+from dedup.store.matching.run_tables import AUTOMATIC_BELOW, EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
 from dedup.store.sql import text
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from jobs.matching import resolver, runs
-from jobs.matching.resolver import Resolver
+from jobs.matching.resolver import Resolver, work
 from tests.conftest import FULL, budget
 from tests.integration.test_faults import FAULTS, until_done
 from tests.integration.test_incremental import BIRTHS, EMAILS, NAMES, PHONES, POSTCODES, TIGHT
@@ -163,7 +166,7 @@ class History:
 
 
 @settings(
-    max_examples=budget(4, 300),
+    max_examples=budget(3, 300),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -217,7 +220,7 @@ def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
     direct = new_store()
     direct.records.add(people()[:20])
     active = matched(direct, **RULES)
-    for step in count(turn, 1 if FULL else 3):
+    for step in count(turn, 1 if FULL else 7):
         proxied = new_store(db_port=proxy.port)
         direct.records.add(
             [person(step, "hubspot"), person(step, "salesforce"), person(1, "internal", name=f"N{step}")]
@@ -244,3 +247,104 @@ def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
 def exhaust(one: Resolver, run: int) -> None:
     while one.step(run):
         pass
+
+
+@pytest.fixture
+def enqueued(s3: Any, environment: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Takes the runs from the queue of runs."""
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="matches")["QueueUrl"]
+    environment.setenv("MATCH_QUEUE", url)
+    database_settings.cache_clear()
+    queues.client.cache_clear()
+
+    def enqueued() -> list[int]:
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"])["run"] for message in messages]
+
+    return enqueued
+
+
+def worked(store: Store) -> int:
+    """What the function does, by how many records it resolved."""
+    return work(store, lambda: 900.0).records
+
+
+def test_first_run_needs_nobody_and_another_follows_when_the_records_have_doubled(
+    store: Store, enqueued: Callable[[], list[int]], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(resolver, "AWAKE_SECONDS", 0.0)
+    worked(store)
+    assert enqueued() == []
+
+    store.records.add(people()[:10])
+    worked(store)
+    worked(store)
+    [first] = enqueued()
+    assert runs.run(first, store) == "done"
+    shown = store.runs.get(first)
+    assert shown
+    assert (shown["active"], shown["automatic"], shown["records"]) == (True, True, 10)
+    assert worked(store) == 0
+
+    store.records.add(people()[10:19])
+    assert (worked(store), enqueued()) == (9, [])
+    store.records.add(people()[19:20])
+    assert worked(store) == 1
+    [second] = enqueued()
+    assert not store.freshness.wait(store.freshness.head(), 0)
+    assert runs.run(second, store) == "done"
+    assert store.freshness.wait(store.freshness.head(), 0)
+
+    # A run that somebody made active stays.
+    store.runs.activate(first)
+    store.records.add(people()[20:])
+    assert worked(store) == 40
+    assert enqueued() == []
+    assert found(store, first)["partition"] == found(store, full_run(store, first))["partition"]
+
+
+def test_many_records_need_somebody_who_starts_the_first_run(store: Store, enqueued: Callable[[], list[int]]) -> None:
+    store.records.add([person(n, "hubspot") for n in range(AUTOMATIC_BELOW)])
+    worked(store)
+    assert enqueued() == []
+
+
+def test_large_backlog_is_left_to_a_run_with_the_same_model_version(
+    store: Store, enqueued: Callable[[], list[int]], environment: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"BATCH": 5, "WHOLE_FROM": 20, "AWAKE_SECONDS": 0.0}.items():
+        environment.setattr(resolver, name, value)
+    store.records.add(people()[:20])
+    active = matched(store)
+
+    store.records.add(people()[20:])
+    assert worked(store) == 0
+    assert worked(store) == 0
+    [run] = enqueued()
+    assert runs.run(run, store) == "done"
+
+    shown = store.runs.get(run)
+    assert shown
+    assert (shown["active"], shown["model_of"], shown["records"]) == (True, active, 60)
+    assert worked(store) == 0
+    assert enqueued() == []
+
+
+def test_only_one_process_resolves_at_a_time(new_store: Callable[..., Store]) -> None:
+    one, other = new_store(), new_store()
+    assert one.resolving.take_lease("one")
+    assert not other.resolving.take_lease("other")
+    assert one.resolving.take_lease("one")
+    one.records.add(people()[:4])
+    matched(one, **RULES)
+    one.records.add(people()[4:8])
+    assert worked(other) == 0
+    assert other.resolving.backlog().records == 4
+
+    one.resolving.release_lease("other")
+    assert not other.resolving.take_lease("other")
+    one.resolving.release_lease("one")
+    assert worked(other) == 4

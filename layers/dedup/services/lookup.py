@@ -88,8 +88,8 @@ def _joined(
 ) -> dict[int, str]:
     """Returns the strongest match rule for each candidate (by record id) that a rule joins with the given details.
 
-    Values that `most` people share identify nobody: by these, a rule joins exact duplicates only, as it does when
-    records are uploaded."""
+    Values that `most` people share identify nobody: by these, a rule joins exact duplicates only, as a run
+    does."""
     joined: dict[int, str] = {}
     for rule in rules:
         key = rule.key(asked)

@@ -13,7 +13,7 @@ from dedup.store import change_log
 from dedup.store.change_log import Lag
 from dedup.store.connection import Database
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED, TRY_MERGE_LOCK_SHARED, stop_writers
-from dedup.store.matching import consistency
+from dedup.store.matching import activation, consistency
 from dedup.store.matching.run_tables import active_run, drop_unneeded
 from dedup.store.region_counts import (
     CUSTOMERS,
@@ -63,7 +63,8 @@ class Maintenance:
         self._database = database
 
     def sweep(self) -> None:
-        """Drops tables that nobody needs: those of abandoned loads, and those of runs that failed or are old."""
+        """Drops tables that nobody needs: those of abandoned loads, and those of runs that failed or are old. Runs that
+        are not active and lack too many changes do not hold the change log any more."""
         self._database.write(drop_abandoned, repeatable=True)
         self._database.write(_drop_old_runs, repeatable=True)
 
@@ -101,6 +102,7 @@ def _drop_old_runs(connection: Connection) -> None:
             ) AND id <> coalesce((SELECT active_run FROM match_state), 0)"""
     )
     drop_unneeded(connection)
+    activation.leave_behind(connection)
 
 
 def _merge_membership(connection: Connection) -> bool:

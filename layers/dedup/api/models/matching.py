@@ -101,6 +101,7 @@ class MatchRun(Model):
     stage: str | None
     active: bool
     kept: bool = Field(description="Whether its entities are kept, so that it can be compared and activated")
+    automatic: bool = Field(description="Whether the resolver started it, and may replace it by another")
     model_of: int | None = Field(description="The run whose settings and model version were used")
     records: Count | None
     pairs: Count | None = Field(description="Number of scored pairs")

@@ -9,7 +9,7 @@ from dedup.store.matching.run_tables import RunTables, active_run
 
 MOST_UNRESOLVED = 25_000
 """Changed records that a run may lack to be made active on request: answers by entity lack them until the resolver has
-caught up."""
+caught up. If it lacks more, it does not follow the change log any more: nothing would be trimmed."""
 
 
 def activate(connection: Connection, run: int) -> None:
@@ -45,6 +45,15 @@ def keep_ids(connection: Connection, tables: RunTables) -> None:
         connection.run(f"UPDATE {table} t SET entity_id = k.id FROM kept_id k WHERE t.entity_id = k.entity_id")
 
 
+def leave_behind(connection: Connection) -> None:
+    """Forgets how far those runs have read the change log that lack too much to be made active."""
+    connection.run(
+        f"""DELETE FROM change_consumer w USING match_run r, match_state
+            WHERE w.name = 'run-' || r.id AND r.status = 'done' AND r.id IS DISTINCT FROM active_run
+                AND {change_log.records_behind("w")} > {MOST_UNRESOLVED}"""
+    )
+
+
 def lock_inactive(connection: Connection, run: int) -> bool:
     """Locks the row of a run that can be made active. False if it is active. Raises LookupError if it does not exist,
     and Conflict."""
@@ -68,8 +77,8 @@ def lock_inactive(connection: Connection, run: int) -> bool:
 
 
 def _require_few_unresolved(connection: Connection, tables: RunTables) -> None:
-    [lag] = [lag for lag in change_log.lags(connection) if lag.consumer == tables.consumer]
-    if lag.records > MOST_UNRESOLVED:
+    lags = [lag.records for lag in change_log.lags(connection) if lag.consumer == tables.consumer]
+    if not lags or lags[0] > MOST_UNRESOLVED:
         raise Conflict(
             f"More than {MOST_UNRESOLVED:,} records were changed since run {tables.run}: {_instead(tables.run)}"
         )

@@ -11,7 +11,7 @@ from pg8000.native import Connection
 
 from dedup.store import change_log
 from dedup.store.connection import Database
-from dedup.store.matching.run_tables import RunTables, active_run, require_active_run
+from dedup.store.matching.run_tables import AUTOMATIC_RUN_IS_DUE, RunTables, active_run, require_active_run
 from dedup.store.sql import text
 
 POLL_SECONDS = 0.05
@@ -77,7 +77,8 @@ class Freshness:
 
     def wait(self, position: int, seconds: float, sleep: Callable[[float], None] = time.sleep) -> bool:
         """Returns True once the entities of the active run contain all changes up to `position`; False if they do not
-        after `seconds`, or immediately if no run is active. Between its queries it holds no transaction."""
+        after `seconds`, or immediately if no run is active and none is to become active. Between its queries it holds
+        no transaction."""
         end = time.monotonic() + seconds
         while True:
             reached = self._database.read(_position)
@@ -92,10 +93,15 @@ class Freshness:
 
 
 def _position(connection: Connection) -> int | None:
-    """The entry up to which the active run is resolved. None without one."""
+    """The entry up to which the active run is resolved, None without one; -1 if the resolver has started a run that is
+    not done, or is to start one."""
+    [[coming]] = connection.run(
+        f"""SELECT EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running') AND automatic)
+            OR {AUTOMATIC_RUN_IS_DUE}"""
+    )
     tables = active_run(connection)
-    if not tables:
-        return None
+    if coming or not tables:
+        return -1 if coming else None
     rows = connection.run(f"SELECT position FROM change_consumer WHERE name = {text(tables.consumer)}")
     return int(rows[0][0]) if rows else 0
 

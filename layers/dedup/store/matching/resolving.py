@@ -19,6 +19,7 @@ from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching.run_tables import (
+    AUTOMATIC_RUN_IS_DUE,
     EDGE_COLUMNS,
     MEMBER_COLUMNS,
     REVIEW_COLUMNS,
@@ -128,6 +129,11 @@ class Resolving:
             ),
             repeatable=True,
         )
+
+    def automatic_run_is_due(self) -> bool:
+        """Whether the resolver is to start a run by itself."""
+        [[due]] = self._database.read(lambda connection: connection.run(f"SELECT {AUTOMATIC_RUN_IS_DUE}"))
+        return bool(due)
 
     def backlog(self) -> Backlog:
         """What is left to resolve."""

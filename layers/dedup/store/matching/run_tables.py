@@ -17,6 +17,19 @@ from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
 from dedup.store.region_counts import Counted, Membership
 from dedup.store.sql import bigints, text, texts
 
+AUTOMATIC_BELOW = 1_000
+"""With fewer records, nobody has to start a run: the resolver does, with the default model."""
+
+_RECORDS = "(SELECT coalesce(sum(records), 0) FROM region_change)"
+
+AUTOMATIC_RUN_IS_DUE = f"""(NOT EXISTS (SELECT FROM match_run) AND {_RECORDS} BETWEEN 1 AND {AUTOMATIC_BELOW - 1}
+    OR EXISTS (SELECT FROM match_run r JOIN match_state ON r.id = active_run
+        WHERE automatic AND r.records < {AUTOMATIC_BELOW} AND {_RECORDS} >= 2 * r.records))
+    AND NOT EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running'))"""
+"""The condition that the resolver starts a run by itself: the first one, and another when the records of an automatic
+run have doubled, because how likely a match is depends on their number. From AUTOMATIC_BELOW records on, that run
+trains a model, and is the last."""
+
 MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS, "common", "representative")
 """The columns of a run's members: the record, its entity, its source and customer, its normalised values, those of them
 that count as missing because too many people share them, and its representative. See RunTables.member."""

@@ -92,11 +92,13 @@ class Runs:
         *,
         model_of: int | None = None,
         activate: bool = True,
+        automatic: bool = False,
     ) -> tuple[int, str]:
         """Adds a run, once for a `key`; returns its id and status. `model_of`: the run whose settings and model version
-        it takes. `activate`: whether its entities become the active ones. Raises KeyReused, and LookupError with the
-        reason if `model_of` cannot be used."""
-        columns = {"asked": json.dumps(asked), "activate": str(activate)}
+        it takes. `activate`: whether its entities become the active ones. `automatic`: whether the resolver starts it
+        because of the number of records. Raises KeyReused, and LookupError with the reason if `model_of` cannot be
+        used."""
+        columns = {"asked": json.dumps(asked), "activate": str(activate), "automatic": str(automatic)}
 
         def work(connection: Connection) -> tuple[int, str]:
             if model_of is None:
@@ -255,6 +257,7 @@ class Runs:
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             if activation.lock_inactive(connection, run):
                 activation.activate(connection, run)
+                connection.run(f"UPDATE match_run SET automatic = false WHERE id = {run}")
                 record_action(connection, "activate run", principal)
 
         try:
@@ -284,7 +287,7 @@ class Runs:
                     CASE WHEN status = 'running' AND ({_TASKS.status}) = 'failed'
                         THEN 'It was interrupted {TRIES} times' ELSE reason END AS reason,
                     engine, progress, stage,
-                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, kept, model_of,
+                    id = coalesce((SELECT active_run FROM match_state), 0) AS active, kept, automatic, model_of,
                     records, pairs, entities, model,
                     coalesce(histogram, '[]') AS histogram, coalesce(near_threshold, '[]') AS near_threshold,
                     {TIMES}

@@ -509,6 +509,8 @@ CREATE TABLE match_run (
     model_of bigint,
     -- Whether its entities become the active ones when it is done.
     activate boolean NOT NULL DEFAULT true,
+    -- Whether the resolver started it by itself, and may start another one in its place.
+    automatic boolean NOT NULL DEFAULT false,
     model jsonb,
     engine text,
     attempt int NOT NULL DEFAULT 0,
