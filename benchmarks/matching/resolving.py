@@ -34,6 +34,9 @@ UPLOAD = 10_000
 NEW = {"febrl3": 2_500, "febrl4": 5_000, "people-100k": 50_000, "people-1M": 100_000}
 """How many of the records of a data set are loaded after the run."""
 
+COMPARED = 5
+"""Uploads before the run, and after it, whose rates are compared."""
+
 SINGLE, THOUSANDS = 20, 3
 """How often one record, and a thousand, are uploaded and resolved."""
 
@@ -54,7 +57,7 @@ class Result:
     rate: float
     peak_mb: float
     upload_ratio: float
-    """Of the rate of uploads with an active run to that without one."""
+    """Of the median rate of uploads with an active run to that without one, each of up to COMPARED uploads."""
     same: bool
     """Whether a full run with the same model version finds the same entities."""
     f1: float
@@ -84,22 +87,20 @@ def measure(data: str) -> Result:
 
         position = 0
 
-        def upload(count: int) -> float:
-            """Uploads the next records; the records per second."""
+        def upload(count: int) -> list[float]:
+            """Uploads the next records; the records per second of each upload."""
             nonlocal position
-            batches = [
-                _fields(table.slice(start, min(UPLOAD, position + count - start)))
-                for start in range(position, position + count, UPLOAD)
-            ]
-            position += count
-            begun = time.perf_counter()
-            for batch in batches:
+            rates = []
+            for start in range(position, position + count, UPLOAD):
+                batch = _fields(table.slice(start, min(UPLOAD, position + count - start)))
+                begun = time.perf_counter()
                 store.records.add(batch)
-            return count / (time.perf_counter() - begun)
+                rates.append(len(batch) / (time.perf_counter() - begun))
+            position += count
+            return rates
 
         load = os.getloadavg()[0]
-        upload(first - UPLOAD if first > 2 * UPLOAD else first)
-        without = upload(first - position) if position < first else 0.0
+        without = upload(first)[-COMPARED:]
         begun = time.perf_counter()
         run, _ = store.runs.create({}, None, "")
         assert runs.run(run, store) == "done", store.runs.get(run)
@@ -114,12 +115,12 @@ def measure(data: str) -> Result:
                 return time.perf_counter() - begun
 
             def uploaded_and_resolved(count: int) -> float:
-                return count / upload(count) + resolve()
+                return count / upload(count)[0] + resolve()
 
             restore = uploaded_and_resolved(1)
             ones = sorted(uploaded_and_resolved(1) for _ in range(SINGLE))
             thousands = [uploaded_and_resolved(min(1_000, new // 10)) for _ in range(THOUSANDS)]
-            with_run = upload(table.num_rows - position)
+            with_run = upload(table.num_rows - position)[:COMPARED]
             left = store.resolving.backlog().records
             rate = left / resolve()
         found, peak = _clusters(store, run), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -138,7 +139,7 @@ def measure(data: str) -> Result:
         thousand=round(statistics.median(thousands), 2),
         rate=round(rate),
         peak_mb=round(peak),
-        upload_ratio=round(with_run / without, 2) if without else 0.0,
+        upload_ratio=round(statistics.median(with_run) / statistics.median(without), 2),
         same=found == full,
         f1=round(quality(truth, found).f1, 6),
         f1_full=round(quality(truth, full).f1, 6),
@@ -175,7 +176,7 @@ def _store() -> Iterator[Any]:
             "POWERTOOLS_METRICS_DISABLED": "true",
             "POWERTOOLS_LOG_LEVEL": "WARNING",
             "POWERTOOLS_SERVICE_NAME": "benchmark",
-            "SOURCES": "salesforce,hubspot,internal,crm",
+            "SOURCES": "salesforce,hubspot,internal,febrl",
         }
         from dedup.settings import settings
         from dedup.store import Store
@@ -183,6 +184,7 @@ def _store() -> Iterator[Any]:
 
         settings.cache_clear()
         store = Store(Database(settings()))
+        store.schema.migrate()
         yield store
         store.close()
 
@@ -199,7 +201,7 @@ def line(one: Result) -> str:
     """A row of the table."""
     cells = (
         one.data, f"{one.records:,}", f"{one.new:,}", f"{one.run_rate:,.0f}", f"{one.rate:,.0f}", one.one_p95,
-        one.thousand, one.restore, f"{one.peak_mb:,.0f}", f"{one.upload_ratio} ×" if one.upload_ratio else "",
+        one.thousand, one.restore, f"{one.peak_mb:,.0f}", f"{one.upload_ratio} ×",
         f"{one.f1:.4f}", f"{one.f1_full:.4f}", "yes" if one.same else "**no**", one.load,
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
