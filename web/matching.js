@@ -253,6 +253,7 @@ function Decisions({ decisions, reload }) {
           html`<li key=${decision.id}>Records ${decision.record_ids.join(" and ")}: <strong>${decision.verdict}</strong>, ${when(decision.created_at)}
             ${decision.note && html`<br /><${Text}>${decision.note}<//>`}
             ${decision.dormant && html` <span class="note">no effect, because its records were deleted</span>`}
+            ${decision.applied === false && html` <span class="note">not applied yet, or contradicts another decision</span>`}
             ${decision.revoked_at
               ? html` <span class="note">undone</span>`
               : html` <button class="button small" onClick=${() => revoke(decision.id)}>Undo</button>`}</li>`,

@@ -152,7 +152,7 @@ def change_everything(store: Store) -> None:
 def test_run_that_is_activated_later_has_the_entities_that_it_would_have_had_at_once(sample: Store) -> None:
     upload = sample.records.add([person(800 + n, "salesforce", city="Zzyzx") for n in range(3)])
     sample.decisions.decide([4, 9], "same", None, "ops")
-    active = run(sample)
+    active = run(sample, RULES)
     later = run(sample, model_of=active, activate=False)
     assert partition(active) == partition(later)
 

@@ -115,7 +115,7 @@ def test_version_of_a_run_with_the_same_records_in_another_order_gives_the_same_
     same(again, run(shuffled(records, 4), settings, version=again, decisions=decisions))
 
 
-@hypothesis_settings(max_examples=budget(4, 60), deadline=None)
+@hypothesis_settings(max_examples=budget(2, 60), deadline=None)
 @given(data=st.data())
 def test_version_of_some_records_with_more_of_them_in_any_order_gives_the_same_result(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -18,6 +18,7 @@ from dedup.errors import Conflict
 from dedup.records import Fields, Record
 from dedup.settings import settings as database_settings
 from dedup.store import Store, change_log
+from dedup.store.matching.resolving import Resolving
 from dedup.store.matching.run_tables import AUTOMATIC_BELOW, EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
 from dedup.store.sql import text
 from hypothesis import HealthCheck, Phase, given, settings
@@ -30,6 +31,7 @@ from tests.integration.test_faults import FAULTS, until_done
 from tests.integration.test_incremental import BIRTHS, EMAILS, NAMES, PHONES, POSTCODES, TIGHT
 from tests.integration.test_matching import RULES, matched, people, person
 from tests.proxy import Proxy
+from tests.resolving import resolve
 
 Found = dict[str, Any]
 
@@ -220,7 +222,7 @@ def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
     direct = new_store()
     direct.records.add(people()[:20])
     active = matched(direct, **RULES)
-    for step in count(turn, 1 if FULL else 7):
+    for step in count(turn, 1 if FULL else 11):
         proxied = new_store(db_port=proxy.port)
         direct.records.add(
             [person(step, "hubspot"), person(step, "salesforce"), person(1, "internal", name=f"N{step}")]
@@ -242,6 +244,28 @@ def test_resolver_cut_at_every_step_loses_and_doubles_nothing(
             break
 
     assert found(direct, active) == found(direct, full_run(direct, active))
+
+
+def test_change_that_a_clear_overtakes_writes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.records.add(people()[:20])
+    active = matched(store, **RULES)
+    store.records.add(people()[20:])
+    write, clears = Resolving.write, [store.records.clear]
+
+    def after_a_clear(self: Resolving, *found: Any) -> None:
+        if clears:
+            clears.pop()()
+        write(self, *found)
+        assert store.maintenance.verify().agreed
+
+    monkeypatch.setattr(Resolving, "write", after_a_clear)
+    with Resolver(store) as one:
+        assert one.step(active) == 40
+        assert found(store, active)["members"] == []
+        store.records.add(people()[:7])
+        exhaust(one, active)
+
+    assert found(store, active) == found(store, full_run(store, active))
 
 
 def exhaust(one: Resolver, run: int) -> None:
@@ -348,3 +372,24 @@ def test_only_one_process_resolves_at_a_time(new_store: Callable[..., Store]) ->
     assert not other.resolving.take_lease("other")
     one.resolving.release_lease("one")
     assert worked(other) == 4
+
+
+def test_decisions_that_contradict_each_other_are_reported(store: Store) -> None:
+    store.records.add([person(n, "hubspot") for n in (1, 2, 3)])
+    a, b, c = (one["id"] for one in json.loads(store.records.page(None, 10)[0]))
+    store.decisions.decide([a, b], "same", None, "me")
+    assert [one["applied"] for one in store.decisions.page(None, 10)] == [None]
+    matched(store, **RULES)
+    store.decisions.decide([b, c], "same", None, "me")
+    store.decisions.decide([a, c], "different", None, "me")
+    assert [one["applied"] for one in store.decisions.page(None, 10)] == [True, False, True]
+
+    resolve(store)
+
+    apart, *same = [one["applied"] for one in store.decisions.page(None, 10)]
+    assert (apart, sorted(same)) == (True, [False, True])
+    for decision in store.decisions.page(None, 10):
+        if decision["applied"] is False:
+            store.decisions.revoke(decision["id"], "me")
+    resolve(store)
+    assert [one["applied"] for one in store.decisions.page(None, 10) if not one["revoked_at"]] == [True, True]

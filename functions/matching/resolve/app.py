@@ -9,18 +9,22 @@ from dedup.observability import logger, metrics
 from dedup.services.resolver import wake
 from dedup.store import Store
 
-from jobs.matching.resolver import work
-
 
 def resolve(store: Store, remaining_seconds: Callable[[], float]) -> None:
-    worked = work(store, remaining_seconds)
-    if worked.records or worked.seconds:
-        logger.info("Resolved", extra={"records": worked.records, "unresolved_seconds": worked.seconds})
-    metrics.add_metric("ResolvedRecords", MetricUnit.Count, worked.records)
-    metrics.add_metric("UnresolvedSeconds", MetricUnit.Seconds, worked.seconds)
+    records, seconds = 0, 0.0
+    if not store.resolving.is_idle():
+        # Imported here, because it takes a second, and mostly there is nothing to do.
+        from jobs.matching.resolver import work
+
+        worked = work(store, remaining_seconds)
+        records, seconds = worked.records, worked.seconds
+    if records or seconds:
+        logger.info("Resolved", extra={"records": records, "unresolved_seconds": seconds})
+    metrics.add_metric("ResolvedRecords", MetricUnit.Count, records)
+    metrics.add_metric("UnresolvedSeconds", MetricUnit.Seconds, seconds)
     metrics.flush_metrics()
     # The time ended before the work. Without records, another invocation is at work and goes on by itself.
-    if worked.records and worked.seconds:
+    if records and seconds:
         wake()
 
 

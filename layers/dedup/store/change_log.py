@@ -196,6 +196,12 @@ def commit(connection: Connection, consumer: str, batch: Batch) -> None:
         raise Superseded(f"The changes were not read at the position of {consumer}")
 
 
+def is_cleared_after(entry: int | str) -> str:
+    """The condition that all records were deleted after an entry, by its position."""
+    return f"""EXISTS (
+        SELECT FROM record_change WHERE operation = 'cleared' AND (position > {entry} OR position IS NULL))"""
+
+
 def head(connection: Connection) -> int:
     """Gives positions to all entries that are committed; returns the last position. Takes CHANGE_LOG_LOCK_EXCLUSIVE."""
     connection.run(f"SELECT {CHANGE_LOG_LOCK_EXCLUSIVE}")

@@ -153,6 +153,11 @@ class Decision(Model):
         description="Fewer than two of its records exist. It has no effect until other records of the same source and "
         "customer are added"
     )
+    applied: bool | None = Field(
+        description="Whether the entities of the active run respect it. False until the resolver has applied it, and "
+        "if it contradicts other decisions: records that are different people are never joined. Null if it has no "
+        "effect, or no run is active"
+    )
 
 
 MAX_DECIDED = 20

@@ -37,6 +37,8 @@ def _wrong_members(connection: Connection, tables: RunTables) -> list[int]:
             SELECT coalesce(r.id, m.record_id) AS id FROM {tables.member} m FULL JOIN record r ON r.id = m.record_id
             WHERE m.record_id IS NULL OR r.id IS NULL OR (m.source, m.customer_id) <> (r.source, {as_text("r")})
         ), unresolved AS MATERIALIZED (SELECT range_agg(records) AS records FROM ({unresolved}) AS u)
-        SELECT id FROM wrong, unresolved WHERE NOT coalesce(unresolved.records @> id, false) ORDER BY id"""
+        SELECT id FROM wrong, unresolved, change_consumer w
+        WHERE w.name = '{tables.consumer}' AND NOT coalesce(unresolved.records @> id, false)
+            AND NOT {change_log.is_cleared_after("w.position")} ORDER BY id"""
     )
     return [record for [record] in rows]

@@ -13,6 +13,7 @@ from dedup.store.audit import record_action
 from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text, is_customer
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
+from dedup.store.matching.run_tables import active_run
 from dedup.store.sql import bigints, iso, text
 from dedup.store.task_table import below
 
@@ -80,13 +81,23 @@ class Decisions:
 
 
 def find(connection: Connection, condition: str, limit: int) -> list[dict[str, Any]]:
-    """The decisions for which a condition holds, the newest first."""
+    """The decisions for which a condition holds, the newest first. `applied`: whether the entities of the active run
+    respect it; None without one, and for decisions that have no effect."""
+    tables = active_run(connection)
+    entities = f"FROM {tables.member} m WHERE m.record_id = ANY (record_ids)" if tables else ""
+    together, all_apart = "count(DISTINCT entity_id) = 1", "count(DISTINCT entity_id) = count(*)"
+    applied = (
+        f"(SELECT CASE verdict WHEN 'same' THEN {together} ELSE {all_apart} END {entities} HAVING count(*) > 1)"
+        if tables
+        else "NULL::boolean"
+    )
     rows = connection.run(
         f"""SELECT row_to_json(d)::text FROM (
                 SELECT id, record_ids, verdict, note, decided_by,
                     {iso("created_at")} AS created_at,
                     {iso("revoked_at")} AS revoked_at, revoked_by,
-                    revoked_at IS NULL AND (SELECT count(*) FROM record r WHERE r.id = ANY (record_ids)) < 2 AS dormant
+                    revoked_at IS NULL AND (SELECT count(*) FROM record r WHERE r.id = ANY (record_ids)) < 2 AS dormant,
+                    CASE WHEN revoked_at IS NULL THEN {applied} END AS applied
                 FROM decision WHERE {condition} ORDER BY id DESC LIMIT {limit}) AS d"""
     )
     return [json.loads(row) for [row] in rows]

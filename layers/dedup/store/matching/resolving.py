@@ -135,6 +135,10 @@ class Resolving:
         [[due]] = self._database.read(lambda connection: connection.run(f"SELECT {AUTOMATIC_RUN_IS_DUE}"))
         return bool(due)
 
+    def is_idle(self) -> bool:
+        """Whether there is nothing to resolve, and no run to start."""
+        return not self.backlog().records and not self.automatic_run_is_due()
+
     def backlog(self) -> Backlog:
         """What is left to resolve."""
 
@@ -223,6 +227,9 @@ class Resolving:
                 stream.seek(0)
             connection.run(f"SELECT {ENTITIES_LOCK_EXCLUSIVE}")
             change_log.commit(connection, tables.consumer, batch)
+            if connection.run(f"SELECT {change_log.is_cleared_after(batch.after.entry)}") == [[True]]:
+                # The tables were emptied after the batch was read, or will be: what it found is no more.
+                return
             _write_members(connection, tables, found)
             _write_pairs(connection, tables, found)
             connection.run(

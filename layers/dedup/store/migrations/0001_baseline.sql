@@ -171,6 +171,7 @@ CREATE TABLE record_change (
     records int8multirange NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX record_change_without_position ON record_change (id) WHERE position IS NULL;
+CREATE INDEX record_change_cleared ON record_change (position) WHERE operation = 'cleared';
 CREATE UNIQUE INDEX record_change_position ON record_change (position) WHERE position IS NOT NULL;
 
 -- One row: the state of the change log. The last entry with a position has `last_position` and `last_total`. The entries
