@@ -1,8 +1,5 @@
 """The databases of tests: each test begins with an empty one."""
 
-import contextlib
-
-from pg8000.exceptions import DatabaseError
 from pg8000.native import Connection
 
 from local.postgres import Settings
@@ -40,11 +37,12 @@ def empty_tables(database: Settings) -> bool:
             "(to_regnamespace('staging'), to_regnamespace('matching'))"
         ):
             admin.run(f"DROP TABLE {table} CASCADE")
-        with contextlib.suppress(DatabaseError):
-            if admin.run(f"SELECT shape = ({_SHAPE}) FROM pristine.shape") == [[True]]:
-                _go_back(admin)
-                return True
-    return False
+        if admin.run("SELECT to_regclass('pristine.shape') IS NULL") == [[True]]:
+            return False
+        [[same]] = admin.run(f"SELECT shape = ({_SHAPE}) FROM pristine.shape")
+        if same:
+            _go_back(admin)
+        return bool(same)
 
 
 def remember(database: Settings) -> None:

@@ -19,7 +19,7 @@ DIFFERENCES = "snapshot_difference"
 """A temporary table with the position of a staged row (ctid), and the record that differs from it: null for a row to be
 added. The row is null for a record to be deleted."""
 
-REMOVED = "snapshot_removed"
+_REMOVED = "snapshot_removed"
 """A temporary table with the records to be deleted."""
 
 PAIRED = "staged IS NOT NULL AND record_id IS NOT NULL"
@@ -91,10 +91,10 @@ def _is_removed(connection: Connection, removed: int) -> str:
     if removed <= _MOST_NAMED:
         return f"id = ANY ({bigints(record for [record] in connection.run(chosen))})"
     connection.run(
-        f"""CREATE TEMP TABLE {REMOVED} (record_id bigint PRIMARY KEY) ON COMMIT DROP;
-            INSERT INTO {REMOVED} {chosen}; ANALYZE {REMOVED}"""
+        f"""CREATE TEMP TABLE {_REMOVED} (record_id bigint PRIMARY KEY) ON COMMIT DROP;
+            INSERT INTO {_REMOVED} {chosen}; ANALYZE {_REMOVED}"""
     )
-    return f"id IN (SELECT record_id FROM {REMOVED})"
+    return f"id IN (SELECT record_id FROM {_REMOVED})"
 
 
 def is_equal(staged: str) -> str:
