@@ -26,7 +26,7 @@ DATABASE = "dedup"
 ENVIRONMENT_FILE = "environment.json"
 TEMPORARY = "dedup-tmp"
 """The folder of temporary files in the data folder. Its content is deleted at each start, hence the unusual name."""
-OWN = ("SOURCES", "ENGINE_THRESHOLD", "SNAPSHOT_MAX_REMOVED")
+OWN = ("SOURCES", "ENGINE_THRESHOLD", "SNAPSHOT_MAX_REMOVED", "AUTOMATIC_RUN_BELOW")
 """Variables of the functions that may be set in the caller's environment."""
 SCHEDULED = b'{"patience": 300}'
 """The event of scheduled functions. For Sweep: the seconds before it sends a message again."""

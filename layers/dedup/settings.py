@@ -84,6 +84,9 @@ class Settings(BaseModel):
     clear_confirm: bool = Field(default=False, description="DELETE /customers requires ?confirm=everything")
     match_queue: str = Field(default="", description="the queue of matching runs")
     resolver_queue: str = Field(default="", description="the queue of the resolver; empty: its schedule alone wakes it")
+    automatic_run_below: int = Field(
+        default=1_000, ge=0, description="number of records below which the resolver starts runs by itself; 0: never"
+    )
     match_memory: str = Field(
         default="2GB", description="memory limit of DuckDB in the functions that match and resolve"
     )

@@ -105,6 +105,7 @@ class Stack:
             "SOURCES": ",".join(self.sources),
             # Snapshots are random: each replaces most customers of its source.
             "SNAPSHOT_MAX_REMOVED": "100",
+            "AUTOMATIC_RUN_BELOW": "0",
             "POWERTOOLS_LOG_LEVEL": "WARNING",
             "TMPDIR": str(self.folder / "tmp"),
         }

@@ -36,15 +36,22 @@ def base_url(stack_folder: Path | None) -> Iterator[str]:
         yield url
 
 
+NO_RUNS = {"AUTOMATIC_RUN_BELOW": "0"}
+
+
 @contextmanager
 def local_stack(folder: Path, **environment: str) -> Iterator[str]:
-    """Runs a stack in its own process, like `make run` with these variables. Yields the address of its API."""
+    """Runs a stack in its own process, like `make run` with these variables. Yields the address of its API. Matching
+    runs do not start by themselves, which would take as long as a test, unless a variable says so."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     stack = subprocess.Popen(
         [sys.executable, "-m", "local"],
         cwd=ROOT,
-        env=os.environ | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "DEDUP_LOCAL_FSYNC": "off"} | environment,
+        env=os.environ
+        | {"PORT": str(port), "DEDUP_LOCAL_DIR": str(folder), "DEDUP_LOCAL_FSYNC": "off"}
+        | NO_RUNS
+        | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

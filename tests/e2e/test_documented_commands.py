@@ -118,11 +118,12 @@ class Session:
 
 
 @pytest.fixture
-def empty_stack(stack_folder: Path | None, tmp_path: Path) -> Iterator[str]:
+def empty_stack(stack_folder: Path | None, tmp_path: Path, page: Path) -> Iterator[str]:
     """The address of a local stack that never ran before: its ids begin at 1, and its functions remember nothing."""
     if stack_folder is None:
         pytest.skip("the pages describe a local stack with an empty database")
-    with local_stack(tmp_path / "stack") as url:
+    matches = any("match" in step.command or "entit" in step.command for step in steps(page))
+    with local_stack(tmp_path / "stack", AUTOMATIC_RUN_BELOW="1000" if matches else "0") as url:
         yield url
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from local import ROOT
 from local.postgres import Postgres
+from tests.e2e.conftest import NO_RUNS
 
 STARTED = "Ctrl-C stops all of it"
 RECORD = {"customer_id": 7, "name": "Ada", "email": "ada@example.com", "source": "salesforce"}
@@ -36,7 +37,7 @@ class Run:
         """What it said of itself, by the first word of each line."""
         self.said = ""
         """What it said on stderr, once it is stopped."""
-        self.environment = os.environ | {"DEDUP_LOCAL_DIR": str(folder), "PORT": str(port)} | environment
+        self.environment = os.environ | {"DEDUP_LOCAL_DIR": str(folder), "PORT": str(port)} | NO_RUNS | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],
             cwd=ROOT,

@@ -16,7 +16,7 @@ from dedup.settings import settings
 from dedup.store import Store, change_log, open_store
 from dedup.store.locks import CHANGE_LOG_LOCK_EXCLUSIVE
 from dedup.store.matching import freshness
-from dedup.store.matching.run_tables import AUTOMATIC_BELOW, RunTables
+from dedup.store.matching.run_tables import RunTables
 
 from tests.conftest import api_event, connect, record, sample_records
 from tests.integration.test_matching import Call, matched
@@ -147,7 +147,7 @@ def test_without_a_run_there_is_no_status_and_nobody_waits(functions: Call, stor
     assert answer["statusCode"] == 409
     with pytest.raises(NoRun):
         store.freshness.as_of()
-    store.records.add([record(n, "internal") for n in range(AUTOMATIC_BELOW)])
+    store.records.add([record(n, "internal") for n in range(settings().automatic_run_below)])
 
     assert not store.freshness.wait(store.freshness.head(), 600, sleep=never)
 

@@ -19,7 +19,7 @@ from dedup.records import Fields, Record
 from dedup.settings import settings as database_settings
 from dedup.store import Store, change_log
 from dedup.store.matching.resolving import Resolving
-from dedup.store.matching.run_tables import AUTOMATIC_BELOW, EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
+from dedup.store.matching.run_tables import EDGE_COLUMNS, MEMBER_COLUMNS, REVIEW_COLUMNS, RunTables
 from dedup.store.sql import text
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -331,7 +331,7 @@ def test_first_run_needs_nobody_and_another_follows_when_the_records_have_double
 
 
 def test_many_records_need_somebody_who_starts_the_first_run(store: Store, enqueued: Callable[[], list[int]]) -> None:
-    store.records.add([person(n, "hubspot") for n in range(AUTOMATIC_BELOW)])
+    store.records.add([person(n, "hubspot") for n in range(database_settings().automatic_run_below)])
     worked(store)
     assert enqueued() == []
 

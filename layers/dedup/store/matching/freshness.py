@@ -11,7 +11,7 @@ from pg8000.native import Connection
 
 from dedup.store import change_log
 from dedup.store.connection import Database
-from dedup.store.matching.run_tables import AUTOMATIC_RUN_IS_DUE, RunTables, active_run, require_active_run
+from dedup.store.matching.run_tables import RunTables, active_run, automatic_run_is_due, require_active_run
 from dedup.store.sql import text
 
 POLL_SECONDS = 0.05
@@ -97,7 +97,7 @@ def _position(connection: Connection) -> int | None:
     not done, or is to start one."""
     [[coming]] = connection.run(
         f"""SELECT EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running') AND automatic)
-            OR {AUTOMATIC_RUN_IS_DUE}"""
+            OR {automatic_run_is_due()}"""
     )
     tables = active_run(connection)
     if coming or not tables:

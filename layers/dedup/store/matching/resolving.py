@@ -19,12 +19,12 @@ from dedup.store.connection import Database
 from dedup.store.customer_columns import as_text
 from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.matching.run_tables import (
-    AUTOMATIC_RUN_IS_DUE,
     EDGE_COLUMNS,
     MEMBER_COLUMNS,
     REVIEW_COLUMNS,
     RunTables,
     active_run,
+    automatic_run_is_due,
     settings_of,
 )
 from dedup.store.sql import BY_REGION, bigints, text
@@ -132,7 +132,7 @@ class Resolving:
 
     def automatic_run_is_due(self) -> bool:
         """Whether the resolver is to start a run by itself."""
-        [[due]] = self._database.read(lambda connection: connection.run(f"SELECT {AUTOMATIC_RUN_IS_DUE}"))
+        [[due]] = self._database.read(lambda connection: connection.run(f"SELECT {automatic_run_is_due()}"))
         return bool(due)
 
     def is_idle(self) -> bool:

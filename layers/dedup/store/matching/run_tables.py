@@ -13,22 +13,10 @@ from pg8000.native import Connection
 from dedup.errors import NoRun
 from dedup.matching import normalise
 from dedup.matching.rules import IDENTITY, index_columns, term_columns, without_waived
+from dedup.settings import settings
 from dedup.store.locks import TRY_ENTITIES_LOCK_SHARED
 from dedup.store.region_counts import Counted, Membership
 from dedup.store.sql import bigints, text, texts
-
-AUTOMATIC_BELOW = 1_000
-"""With fewer records, nobody has to start a run: the resolver does, with the default model."""
-
-_RECORDS = "(SELECT coalesce(sum(records), 0) FROM region_change)"
-
-AUTOMATIC_RUN_IS_DUE = f"""(NOT EXISTS (SELECT FROM match_run) AND {_RECORDS} BETWEEN 1 AND {AUTOMATIC_BELOW - 1}
-    OR EXISTS (SELECT FROM match_run r JOIN match_state ON r.id = active_run
-        WHERE automatic AND r.records < {AUTOMATIC_BELOW} AND {_RECORDS} >= 2 * r.records))
-    AND NOT EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running'))"""
-"""The condition that the resolver starts a run by itself: the first one, and another when the records of an automatic
-run have doubled, because how likely a match is depends on their number. From AUTOMATIC_BELOW records on, that run
-trains a model, and is the last."""
 
 MEMBER_COLUMNS = ("record_id", "entity_id", *IDENTITY, *normalise.COLUMNS, "common", "representative")
 """The columns of a run's members: the record, its entity, its source and customer, its normalised values, those of them
@@ -43,6 +31,17 @@ REVIEW_COLUMNS = (
     "record_a", "record_b", "weight", "probability", "waterfall", "constraint_name", "uncertainty",
 )  # fmt: skip
 """The columns of a run's review pairs."""
+
+
+def automatic_run_is_due() -> str:
+    """The condition that the resolver starts a run by itself: the first one, if there are few records, and another when
+    the records of an automatic run have doubled, because how likely a match is depends on their number. The first run
+    of more records is the last."""
+    below, records = settings().automatic_run_below, "(SELECT coalesce(sum(records), 0) FROM region_change)"
+    return f"""((NOT EXISTS (SELECT FROM match_run) AND {records} BETWEEN 1 AND {below - 1}
+        OR EXISTS (SELECT FROM match_run r JOIN match_state ON r.id = active_run
+            WHERE automatic AND r.records < {below} AND {records} >= 2 * r.records))
+        AND NOT EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running')))"""
 
 
 def is_representative(member: str) -> str:
