@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 from dedup.errors import Superseded
@@ -92,8 +92,12 @@ def work(store: Store, remaining_seconds: Callable[[], float]) -> Worked:
 def _start_run_if_due(store: Store) -> None:
     """So that questions by entity are answered before anybody starts a run."""
     if environment().match_queue and store.resolving.automatic_run_is_due():
-        created = store.runs.create({}, None, "", principal=PRINCIPAL, automatic=True)
-        tasks.enqueue_created("run", created, store)
+        _start_run(store, automatic=True)
+
+
+def _start_run(store: Store, **of: Any) -> None:
+    created = store.runs.create({}, None, "", principal=PRINCIPAL, **of)
+    tasks.enqueue_created("run", created, store)
 
 
 def follow(store: Store, run: int, remaining_seconds: Callable[[], float]) -> None:
@@ -132,8 +136,7 @@ class Resolver:
             raise
 
     def _resolve(self, run: int, batch: Batch) -> int:
-        records = sum(change.last - change.first + 1 for change in batch.changes)
-        if records >= BATCH and self._leave_to_run(run):
+        if batch.records >= BATCH and self._leave_to_run(run):
             return 0
         for position, change in reversed([*enumerate(batch.changes, 1)]):
             if change.operation == "cleared":
@@ -154,8 +157,7 @@ class Resolver:
         if run != found.run or found.records < max(WHOLE_FROM, WHOLE_SHARE * found.members) or found.run_failed:
             return False
         if not found.run_is_open and environment().match_queue:
-            created = self._store.runs.create({}, None, "", principal=PRINCIPAL, model_of=run)
-            tasks.enqueue_created("run", created, self._store)
+            _start_run(self._store, model_of=run)
             return True
         return found.run_is_open
 
@@ -204,8 +206,8 @@ class _Resolved:
         arrived = self._read(ids)
         decisions = [{"records": [a, b], "decision": verdict} for a, b, verdict in store.resolving.decisions()]
         change = state.change(arrived, ids.difference(arrived.column("id").to_pylist()), Decisions.of(decisions))
-        if change.new_entities:
-            change.number(store.runs.reserve_entity_ids(change.new_entities))
+        if new := change.new_entities:
+            change.number(store.runs.reserve_entity_ids(new))
         with ExitStack() as opened:
             store.resolving.write(self.run, batch, state_files.write(state, self._path, opened), begun)
         change.keep()

@@ -55,6 +55,11 @@ class Batch:
     before: Position
     after: Position
 
+    @property
+    def records(self) -> int:
+        """The number of ids in the changes."""
+        return sum(change.last - change.first + 1 for change in self.changes)
+
 
 @dataclass(frozen=True)
 class Lag:

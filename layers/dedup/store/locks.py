@@ -27,13 +27,11 @@ SCHEMA_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236837)"
 """One migration, or one registration of sources, at a time."""
 
 ENTITIES_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236839)"
-"""For whoever activates a run, records a decision, deletes records, or removes a customer from every run."""
-
-ENTITIES_LOCK_SHARED = "pg_advisory_xact_lock_shared(7236839)"
-"""For whoever adds records to the active run or prepares another to become active, or drops the tables of a run."""
+"""For whoever activates a run, writes what was resolved, records a decision, deletes records, or removes a customer
+from runs."""
 
 TRY_ENTITIES_LOCK_SHARED = "pg_try_advisory_xact_lock_shared(7236839)"
-"""Non-blocking form of ENTITIES_LOCK_SHARED."""
+"""Non-blocking, for whoever drops the tables of runs."""
 
 ERASURE_LOCK_EXCLUSIVE = "pg_advisory_xact_lock(7236840)"
 """For an erasure that starts."""

@@ -84,13 +84,10 @@ def find(connection: Connection, condition: str, limit: int) -> list[dict[str, A
     """The decisions for which a condition holds, the newest first. `applied`: whether the entities of the active run
     respect it; None without one, and for decisions that have no effect."""
     tables = active_run(connection)
-    entities = f"FROM {tables.member} m WHERE m.record_id = ANY (record_ids)" if tables else ""
-    together, all_apart = "count(DISTINCT entity_id) = 1", "count(DISTINCT entity_id) = count(*)"
-    applied = (
-        f"(SELECT CASE verdict WHEN 'same' THEN {together} ELSE {all_apart} END {entities} HAVING count(*) > 1)"
-        if tables
-        else "NULL::boolean"
-    )
+    applied = "NULL::boolean"
+    if tables:
+        applied = f"""(SELECT count(DISTINCT entity_id) = CASE verdict WHEN 'same' THEN 1 ELSE count(*) END
+            FROM {tables.member} m WHERE m.record_id = ANY (record_ids) HAVING count(*) > 1)"""
     rows = connection.run(
         f"""SELECT row_to_json(d)::text FROM (
                 SELECT id, record_ids, verdict, note, decided_by,

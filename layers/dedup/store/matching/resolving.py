@@ -29,8 +29,7 @@ from dedup.store.matching.run_tables import (
 )
 from dedup.store.sql import BY_REGION, bigints, text
 
-FIELDS = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
-"""What is read of a record r to be normalised, beside its id and source."""
+_FIELDS = ", ".join((f"{as_text('r')} AS customer_id", *(f"r.{field}" for field in normalise.FIELDS)))
 
 LEASE = 120.0
 """Seconds after which another resolver takes over, if the one at work does not renew its lease."""
@@ -148,7 +147,7 @@ class Resolving:
                 return Backlog()
             [lag] = [lag for lag in change_log.lags(connection) if lag.consumer == tables.consumer]
             [[members, is_open, failed]] = connection.run(
-                f"""SELECT coalesce((SELECT sum(records) FROM {tables.membership.table}), 0)::bigint,
+                f"""SELECT coalesce((SELECT sum(records) FROM {tables.counted.changes}), 0)::bigint,
                     EXISTS (SELECT FROM match_run WHERE status IN ('waiting', 'running') AND activate),
                     EXISTS (SELECT FROM match_run WHERE status = 'failed' AND model_of = {tables.run})"""
             )
@@ -191,11 +190,7 @@ class Resolving:
         def work(connection: Connection) -> None:
             records.seek(0)
             records.truncate()
-            connection.run(
-                f"""COPY (SELECT r.id, s.name AS source, {FIELDS} FROM record r JOIN source s ON s.bit = r.source
-                    WHERE r.id = ANY ({bigints(record_ids)})) TO STDOUT WITH (FORMAT csv, HEADER)""",
-                stream=records,
-            )
+            copy_records(connection, records, f"r.id = ANY ({bigints(record_ids)})")
 
         self._database.read(work)
 
@@ -220,7 +215,6 @@ class Resolving:
         `begun`: the value of time.monotonic() before the batch was resolved. Readers see all of it or nothing. Raises
         Superseded if the batch was consumed."""
         tables = RunTables(run)
-        records = sum(change.last - change.first + 1 for change in batch.changes)
 
         def work(connection: Connection) -> None:
             for stream in (found.members, found.edges, found.review, found.decisions):
@@ -233,11 +227,21 @@ class Resolving:
             _write_members(connection, tables, found)
             _write_pairs(connection, tables, found)
             connection.run(
-                f"""UPDATE match_state SET resolver_records = {records},
+                f"""UPDATE match_state SET resolver_records = {batch.records},
                     resolver_seconds = {time.monotonic() - begun}, resolver_at = clock_timestamp()"""
             )
 
         self._database.write(work, repeatable=True)
+
+
+def copy_records(connection: Connection, records: BinaryIO, chosen: str = "true") -> None:
+    """Writes the chosen records, a condition on the record r, as CSV with a header: id, source, customer_id, and the
+    fields that are normalised."""
+    connection.run(
+        f"""COPY (SELECT r.id, s.name AS source, {_FIELDS} FROM record r JOIN source s ON s.bit = r.source
+            WHERE {chosen}) TO STDOUT WITH (FORMAT csv, HEADER)""",
+        stream=records,
+    )
 
 
 def decided_pairs(connection: Connection) -> list[tuple[int, int, str]]:

@@ -15,7 +15,7 @@ from dedup.store.locks import ENTITIES_LOCK_EXCLUSIVE
 from dedup.store.maintenance import Maintenance
 from dedup.store.matching import activation, successors
 from dedup.store.matching.forgetting import forget_missing
-from dedup.store.matching.resolving import FIELDS, Tables, copy_members, copy_pairs, decided_pairs
+from dedup.store.matching.resolving import Tables, copy_members, copy_pairs, copy_records, decided_pairs
 from dedup.store.matching.run_tables import (
     RunTables,
     active_run,
@@ -174,11 +174,7 @@ class Runs:
                 stream.seek(0)
                 stream.truncate()
             [[at]] = connection.run("SELECT now()::text")
-            connection.run(
-                f"""COPY (SELECT r.id, s.name AS source, {FIELDS} FROM record r JOIN source s ON s.bit = r.source)
-                    TO STDOUT WITH (FORMAT csv, HEADER)""",
-                stream=records,
-            )
+            copy_records(connection, records)
             count = connection.row_count
             tables = active_run(connection)
             if tables:
